@@ -1,0 +1,141 @@
+# saed - one non-recursive Makefile. `make help` lists the targets.
+#
+# Nothing here reads or changes variables of the machine's environment beyond the usual CC, CXX,
+# CFLAGS, LDFLAGS, DESTDIR and PREFIX given on the command line.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+CC = gcc
+CXX = g++
+PYTHON = /usr/bin/python3
+
+# What `make deps` installs: the first list builds and tests, the second is for regenerating
+# fixtures and for the image test only.
+DEPS_BUILD = pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
+	zlib1g-dev check libcurl4-openssl-dev python3 python3-numpy
+DEPS_GOLDEN = python3-torch python3-sklearn
+DEPS_IMAGE = debootstrap buildah
+DEPS_LINT = clang clang-tidy clang-format libclang-rt-14-dev
+
+.DEFAULT_GOAL := all
+
+
+WARN = -Wall -Wextra -Wshadow -Wpointer-arith -Wvla -Wundef -Wformat=2
+WARN_C = -Wstrict-prototypes -Wmissing-prototypes
+HARDEN = -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fPIE
+OPT = -O2 -g
+ifneq ($(WERROR),)
+WARN += -Werror
+endif
+ifneq ($(SAN),)
+# SAN=address,undefined or SAN=thread
+HARDEN = -fPIE
+OPT = -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all
+SANLINK = -fsanitize=$(SAN)
+endif
+
+PKGS = libmicrohttpd jansson libzip zlib openblas
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+TEST_CFLAGS = $(shell pkg-config --cflags check libcurl 2>/dev/null)
+TEST_LIBS = $(shell pkg-config --libs check libcurl 2>/dev/null)
+
+BASE_FLAGS = $(OPT) $(HARDEN) $(WARN) -I. -D_GNU_SOURCE -ffp-contract=off -pthread -MMD -MP
+ALL_CFLAGS = -std=c17 $(BASE_FLAGS) $(WARN_C) $(PKG_CFLAGS) $(CFLAGS)
+ALL_CXXFLAGS = -std=c++17 $(BASE_FLAGS) -fno-exceptions -fno-rtti $(CXXFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(SANLINK) $(LDFLAGS)
+
+LIB_SRC = $(sort $(wildcard lib/*.c lib/*/*.c lib/*/*/*.c))
+PROTO_SRC = $(sort $(wildcard proto/*.c proto/*.cc))
+SERVER_SRC = $(sort $(filter-out server/main.c,$(wildcard server/*.c)))
+UNIT_SRC = $(sort $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c tests/unit/*/*/test_*.c tests/golden/test_*.c tests/invalid/test_*.c))
+HTTP_SRC = $(sort $(wildcard tests/http/test_*.c))
+BENCH_SRC = $(sort $(wildcard tests/bench/bench_*.c))
+SUPPORT_SRC = $(sort $(wildcard tests/support/*.c))
+
+obj = $(patsubst %,$(BUILD)/obj/%.o,$(basename $(1)))
+LIB_OBJ = $(call obj,$(LIB_SRC))
+PROTO_OBJ = $(call obj,$(PROTO_SRC))
+SERVER_OBJ = $(call obj,$(SERVER_SRC))
+SUPPORT_OBJ = $(call obj,$(SUPPORT_SRC))
+TEST_BIN = $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(HTTP_SRC))
+BENCH_BIN = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
+
+LIBS = $(BUILD)/libsaedserver.a $(BUILD)/libproto.a $(BUILD)/libsaed.a
+
+## all: build the daemon, build/saed
+all: $(BUILD)/saed
+
+$(BUILD)/obj/%.o: %.c | $(BUILD)/deps.stamp
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/%.o: %.cc | $(BUILD)/deps.stamp
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_CXXFLAGS) -c -o $@ $<
+
+# Kernels get their instruction set by file name; everything else is baseline x86-64.
+$(BUILD)/obj/lib/engine/kern/%_avx2.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c
+$(BUILD)/obj/lib/engine/kern/%_avxvnni.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c -mavxvnni
+$(BUILD)/obj/lib/engine/kern/%_avx512.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
+$(BUILD)/obj/lib/engine/kern/%_vnni.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma
+# Files that read bytes from outside: no silent narrowing.
+$(BUILD)/obj/lib/load/%.o: EXTRA_CFLAGS = -Wconversion
+$(BUILD)/obj/proto/%.o: EXTRA_CFLAGS = -Wconversion
+$(BUILD)/obj/tests/%.o: EXTRA_CFLAGS = $(TEST_CFLAGS)
+
+$(BUILD)/libsaed.a: $(LIB_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(BUILD)/libproto.a: $(PROTO_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(BUILD)/libsaedserver.a: $(SERVER_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(BUILD)/libsupport.a: $(SUPPORT_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/saed: $(BUILD)/obj/server/main.o $(LIBS)
+	$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libsupport.a $(LIBS)
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) $(PKG_LIBS) -lm
+
+## deps: install the Debian packages that building and testing need (root or sudo)
+deps:
+	@sh tests/support/deps.sh $(DEPS_BUILD)
+$(BUILD)/deps.stamp:
+	@sh tests/support/deps.sh $(DEPS_BUILD)
+	@mkdir -p $(@D) && touch $@
+
+## check: build and run every test that a commit needs
+check: $(BUILD)/saed $(TEST_BIN)
+	@sh tests/support/run.sh $(BUILD) $(TEST_BIN)
+
+## check-unit: the same without the black-box HTTP tests
+check-unit: $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
+	@sh tests/support/run.sh $(BUILD) $^
+
+## lint: layers of #include, format, clang-tidy
+lint:
+	@sh tests/lint/layers.sh
+
+## golden: write the fixtures of tests/golden anew with PyTorch
+golden:
+	@sh tests/support/deps.sh $(DEPS_GOLDEN)
+	$(PYTHON) tests/golden/make_golden.py
+
+## clean: remove the build folder
+clean:
+	rm -rf $(BUILD)
+
+## help: this list
+help:
+	@sed -n 's/^## //p' Makefile
+
+.PHONY: all deps check check-unit lint golden clean help
+.SECONDARY:
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,235 @@
+/* base.c - status and error text, memory with a fault hook, the capped buffer. See base.h. */
+#include "lib/base.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static atomic_long fault_after = -1;
+static atomic_bool fault_persistent;
+static atomic_ulong n_allocs;
+
+static void set_text(char *dst, size_t cap, const char *fmt, va_list ap)
+{
+    vsnprintf(dst, cap, fmt, ap);
+    for (char *p = dst; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+}
+
+enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char *where,
+                            const char *fmt, ...)
+{
+    if (err && err->status == SAE_OK) {
+        va_list ap;
+
+        err->status = st;
+        snprintf(err->where, sizeof err->where, "%s", where ? where : "");
+        va_start(ap, fmt);
+        set_text(err->text, sizeof err->text, fmt, ap);
+        va_end(ap);
+    }
+    return st;
+}
+
+enum sae_status sae_err_limit(struct sae_err *err, enum sae_status st, const char *option,
+                              uint64_t limit, uint64_t got, const char *fmt, ...)
+{
+    if (err && err->status == SAE_OK) {
+        va_list ap;
+
+        err->status = st;
+        err->option = option;
+        err->limit = limit;
+        err->got = got;
+        va_start(ap, fmt);
+        set_text(err->text, sizeof err->text, fmt, ap);
+        va_end(ap);
+    }
+    return st;
+}
+
+/* True when this allocation must fail: the hook's turn has come, or n * size overflows. */
+static bool refused(size_t n, size_t size, size_t *bytes)
+{
+    long left = atomic_load_explicit(&fault_after, memory_order_relaxed);
+
+    atomic_fetch_add_explicit(&n_allocs, 1, memory_order_relaxed);
+    if (left >= 0) {
+        left = atomic_fetch_sub(&fault_after, 1);
+        if (left == 0) {
+            if (atomic_load(&fault_persistent))
+                atomic_store(&fault_after, 0);
+            return true;
+        }
+    }
+    return __builtin_mul_overflow(n, size, bytes) || *bytes > PTRDIFF_MAX - 4096;
+}
+
+void *sae_alloc(size_t n, size_t size)
+{
+    size_t bytes;
+
+    if (refused(n, size, &bytes))
+        return NULL;
+    bytes = (bytes + 63) & ~(size_t)63;
+    return aligned_alloc(64, bytes ? bytes : 64);
+}
+
+void *sae_calloc(size_t n, size_t size)
+{
+    size_t bytes;
+
+    if (refused(n, size, &bytes))
+        return NULL;
+    return calloc(1, bytes ? bytes : 1);
+}
+
+void *sae_realloc(void *p, size_t n, size_t size)
+{
+    size_t bytes;
+
+    if (refused(n, size, &bytes))
+        return NULL;
+    return realloc(p, bytes ? bytes : 1);
+}
+
+char *sae_strdup(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    char *p = sae_calloc(n, 1);
+
+    if (p)
+        memcpy(p, s, n);
+    return p;
+}
+
+void sae_free(void *p)
+{
+    free(p);
+}
+
+/* Bytes mapped for n * size of payload: rounded to huge pages once it is worth one, so that the
+ * kernel can back the whole of it with them. */
+static size_t huge_bytes(size_t bytes)
+{
+    size_t page = bytes >= ((size_t)4 << 20) ? (size_t)2 << 20 : 4096;
+
+    return (bytes + SAE_OVERREAD + page - 1) & ~(page - 1);
+}
+
+void *sae_huge_alloc(size_t n, size_t size)
+{
+    const size_t huge = (size_t)2 << 20;
+    size_t bytes, total, slack;
+    char *p, *start;
+
+    if (refused(n, size, &bytes))
+        return NULL;
+    total = huge_bytes(bytes);
+    slack = total >= huge ? huge : 0;
+    p = mmap(NULL, total + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    if (!slack)
+        return p;
+    /* Align to a huge page and give the rest back. */
+    start = (char *)(((uintptr_t)p + huge - 1) & ~(uintptr_t)(huge - 1));
+    if (start > p)
+        munmap(p, (size_t)(start - p));
+    if (p + slack > start)
+        munmap(start + total, (size_t)(p + slack - start));
+    madvise(start, total, MADV_HUGEPAGE); /* best effort: plain pages are right too */
+    return start;
+}
+
+void sae_huge_free(void *p, size_t n, size_t size)
+{
+    if (p)
+        munmap(p, huge_bytes(n * size));
+}
+
+void sae_alloc_fault(long n, bool persistent)
+{
+    atomic_store(&fault_persistent, persistent);
+    atomic_store(&n_allocs, 0);
+    atomic_store(&fault_after, n);
+}
+
+unsigned long sae_alloc_count(void)
+{
+    return atomic_load(&n_allocs);
+}
+
+void sae_buf_init(struct sae_buf *b, size_t max)
+{
+    *b = (struct sae_buf){.max = max};
+}
+
+void sae_buf_fini(struct sae_buf *b)
+{
+    sae_free(b->data);
+    *b = (struct sae_buf){.max = b->max};
+}
+
+enum sae_status sae_buf_reserve(struct sae_buf *b, size_t more)
+{
+    size_t cap;
+    char *p;
+
+    if (more > b->max - b->len)
+        return SAE_E_NOMEM;
+    if (b->cap > b->len && more < b->cap - b->len)
+        return SAE_OK;
+    cap = b->cap + b->cap / 2;
+    if (cap < b->len + more + 1)
+        cap = b->len + more + 1;
+    if (cap > b->max + 1)
+        cap = b->max + 1;
+    if (cap < 64)
+        cap = 64;
+    p = sae_realloc(b->data, cap, 1);
+    if (!p)
+        return SAE_E_NOMEM;
+    b->data = p;
+    b->cap = cap;
+    p[b->len] = '\0';
+    return SAE_OK;
+}
+
+enum sae_status sae_buf_add(struct sae_buf *b, const void *p, size_t n)
+{
+    enum sae_status st = sae_buf_reserve(b, n);
+
+    if (st != SAE_OK)
+        return st;
+    if (n)
+        memcpy(b->data + b->len, p, n);
+    b->len += n;
+    b->data[b->len] = '\0';
+    return SAE_OK;
+}
+
+enum sae_status sae_buf_addf(struct sae_buf *b, const char *fmt, ...)
+{
+    enum sae_status st;
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        return SAE_E_INTERNAL;
+    st = sae_buf_reserve(b, (size_t)n);
+    if (st != SAE_OK)
+        return st;
+    va_start(ap, fmt);
+    vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    b->len += (size_t)n;
+    return SAE_OK;
+}

@@ -1,0 +1,35 @@
+/* dict.h - a validated dictionary: tensors bound to one row of the architecture table.
+ *
+ * Built once at load (from a file, an init: source or identity:), then immutable: any number of
+ * threads may read it. One memory layout for every class: encoder and decoder both feature-major
+ * [F][d] f32 in huge-page memory, rows unpadded, SAE_OVERREAD readable bytes behind the last.
+ * Private to lib; server/ sees saed.h. */
+#ifndef SAE_DICT_H
+#define SAE_DICT_H
+
+#include "lib/dict/arch.h"
+#include "lib/saed.h"
+
+struct sae_dict {
+    const struct sae_arch *arch;
+    size_t d, F;
+    float *enc;       /* [F][d]; NULL for identity */
+    float *dec;       /* [F][d]: row j is the decoder's column j; NULL for identity */
+    float *centre;    /* [d] or NULL: subtracted from x before the encoder */
+    float *dec_bias;  /* [d] or NULL: added to x_hat (the centre again, where a class has one) */
+    float *enc_bias;  /* [F] or NULL */
+    float *r;         /* [F] or NULL: exp(r_mag), rounded once */
+    float *gate_bias; /* [F] or NULL */
+    float *mag_bias;  /* [F] or NULL */
+    float *jump;      /* [F] or NULL */
+    float *dec_norm;  /* [F]: L2 norms of dec's rows, computed in double, rounded once; NULL: identity */
+    struct sae_dict_info info;
+};
+
+/* An empty dictionary with all arrays of `arch` allocated, to be filled by file.c or init.c;
+ * then sae_dict_seal checks values (finite, r finite), computes r, norms and info. */
+enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *arch, uint64_t d,
+                                uint64_t F, struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_err *err) SAE_MUST_USE;
+
+#endif

@@ -1,0 +1,45 @@
+/* load.h - a weights file as named tensors: what they are first, their values on request.
+ *
+ * sae_load_open sniffs the format (one row per format in load.c), checks every offset, size and
+ * product against the file and lists the tensors without copying any; sae_load_read converts one
+ * tensor's values into the caller's memory in the caller's orientation. Strides, dtypes, storages
+ * and orientations do not exist above this header. The file is open only between the two calls, so
+ * what happens to it later changes nothing. Owned by one thread at a time. */
+#ifndef SAE_LOAD_H
+#define SAE_LOAD_H
+
+#include "lib/base.h"
+#include "lib/types.h"
+
+#define SAE_TENSOR_NAME_MAX 128 /* longer keys are kept cut, with "..." at the end */
+
+struct sae_tensor {
+    char name[SAE_TENSOR_NAME_MAX + 4];
+    enum sae_dtype dtype;
+    char dtype_name[24]; /* as torch says it: "float32", "int64", ... also for SAE_DTYPE_OTHER */
+    unsigned ndim;
+    uint64_t shape[SAE_MAX_DIMS];
+};
+
+struct sae_tensors; /* an open weights file */
+
+/* Open and list. On success *out is owned (sae_load_close).
+ * SAE_E_IO cannot open or read, not a regular file; SAE_E_FORMAT anything wrong in its bytes
+ * (where = "file" or "file:offset" or an entry's or tensor's name); SAE_E_NOMEM. */
+enum sae_status sae_load_open(struct sae_tensors **out, const char *path,
+                              struct sae_err *err) SAE_MUST_USE;
+void sae_load_close(struct sae_tensors *ts); /* NULL allowed */
+
+size_t sae_load_count(const struct sae_tensors *ts);
+const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i);
+
+/* Read tensor i (1-D or 2-D, dtype f32/f16/bf16/f64) as f32 into dst, row-major, or transposed
+ * when `transpose` (2-D [r][c] then fills dst [c][r]). dst has room for the product of its shape.
+ * Verifies the entry's CRC over all of its bytes. f64 is rounded to nearest; a value that is NaN,
+ * infinite or becomes infinite is SAE_E_WEIGHTS and names tensor and index.
+ * Peak extra memory is a few MB for any tensor that covers its storage contiguously in some
+ * dimension order, else the storage's size. */
+enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
+                              struct sae_err *err) SAE_MUST_USE;
+
+#endif

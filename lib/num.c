@@ -1,0 +1,46 @@
+/* num.c - binary16 and the one exp of saed. See num.h. */
+#include "lib/num.h"
+
+#include <math.h>
+
+float sae_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t exp = h >> 10 & 0x1f;
+    uint32_t man = h & 0x3ff;
+
+    if (exp == 31)
+        return sae_f32_from_bits(sign | 0x7f800000u | man << 13);
+    if (exp != 0)
+        return sae_f32_from_bits(sign | (exp + 112) << 23 | man << 13);
+    /* Subnormal: man * 2^-24 is exact in binary32. */
+    float v = (float)man * 0x1p-24f;
+    return sign ? -v : v;
+}
+
+/* x = k ln2 + r, |r| <= ln2/2; e^r by its Taylor series to r^13 in Horner form (the remainder is
+ * below 2^-57 for |r| <= 0.347), scaled by 2^k. Every step is one IEEE double operation (this file
+ * is compiled with -ffp-contract=off), so the result does not depend on libm or the CPU. */
+float sae_exp_f32(float x)
+{
+    static const double ln2_hi = 0x1.62e42fee00000p-1, ln2_lo = 0x1.a39ef35793c76p-33;
+    static const double inv_fact[] = {
+        1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0,
+        1.0 / 40320.0,      1.0 / 5040.0,      1.0 / 720.0,      1.0 / 120.0,     1.0 / 24.0,
+        1.0 / 6.0,          1.0 / 2.0,         1.0,              1.0,
+    };
+    double v = (double)x, k, r, p;
+
+    if (x != x)
+        return x;
+    if (v > 128.0)
+        return (float)INFINITY;
+    if (v < -150.0)
+        return 0.0f;
+    k = floor(v * 0x1.71547652b82fep+0 + 0.5);
+    r = (v - k * ln2_hi) - k * ln2_lo;
+    p = inv_fact[0];
+    for (size_t i = 1; i < sizeof inv_fact / sizeof inv_fact[0]; i++)
+        p = p * r + inv_fact[i];
+    return (float)ldexp(p, (int)k);
+}

@@ -1,0 +1,161 @@
+/* saed.h - all that server/ sees of lib: open a dictionary, describe it, compute batches of rows.
+ *
+ * Rows in, rows out. No sockets, no argv, no environment, no logging, no policy; the caller brings
+ * the threads. Symbols: d = activation_dim, F = dict_size. All matrices are row-major f32.
+ *
+ * A request becomes a `struct sae_task` (what is asked of its rows, and where the answer goes).
+ * The scheduler cuts tasks into slices and hands slices of one dictionary and side to a
+ * `struct sae_batch`, which turns them into phases of independent tiles:
+ *
+ *     begin -> { next_phase -> run_tile x n_tiles }* -> next_phase says "no more"
+ *
+ * next_phase is called by one thread with every tile of the previous phase done; run_tile by any
+ * number of threads at once, each with a scratch of its own. Formulae are those of lib/dict/ref.c. */
+#ifndef SAE_SAED_H
+#define SAE_SAED_H
+
+#include "lib/base.h"
+#include "lib/types.h"
+
+#define SAED_VERSION "0.1.0"
+
+/* ---- dictionaries ------------------------------------------------------------------------- */
+
+struct sae_dict; /* immutable after open; any thread may read it */
+
+/* What a dictionary is. Strings are borrowed from the dictionary. */
+struct sae_dict_info {
+    const char *class_name; /* "AutoEncoder", ... */
+    uint64_t activation_dim;
+    uint64_t dict_size;
+    const char *dtype;      /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
+    uint64_t bytes;         /* f32 bytes of all tensors */
+    unsigned options;       /* SAE_OPT_* that some operation of this class takes */
+    const char *aux_name;   /* second feature tensor: "gate", "pre_jump" or NULL */
+    bool scales_forward_f;  /* forward's f is multiplied by decoder_norm */
+    float norm_min, norm_median, norm_max; /* L2 norms of the decoder's columns; 1 for identity */
+};
+
+/* Open what `source` names: a path of a weights file, "identity:D", or
+ * "init:CLASS:D:F[:seed=S][:l0=L]" (spec section 1). On success *out is owned (sae_dict_free).
+ * SAE_E_USAGE the source's grammar; SAE_E_IO, SAE_E_FORMAT, SAE_E_WEIGHTS the file; SAE_E_NOMEM. */
+enum sae_status sae_dict_open(struct sae_dict **out, const char *source,
+                              struct sae_err *err) SAE_MUST_USE;
+/* Only the grammar of a source: SAE_OK or SAE_E_USAGE, no file is touched. */
+enum sae_status sae_source_check(const char *source, struct sae_err *err) SAE_MUST_USE;
+void sae_dict_free(struct sae_dict *d); /* NULL allowed */
+const struct sae_dict_info *sae_dict_info(const struct sae_dict *d);
+
+/* ---- engine ------------------------------------------------------------------------------- */
+
+enum sae_engine_kind { SAE_ENGINE_AUTO, SAE_ENGINE_NATIVE, SAE_ENGINE_OPENBLAS };
+
+struct sae_engine; /* immutable after open */
+
+/* Choose engine and kernels for this CPU. `isa` forces one by name (scalar, avx2, avxvnni, avx512,
+ * vnni), NULL lets the CPU decide; an ISA that the CPU lacks is SAE_E_USAGE, as is an engine that
+ * this build or CPU cannot run. Switches OpenBLAS's own threads off for the whole process. */
+enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind kind,
+                                const char *isa, struct sae_err *err) SAE_MUST_USE;
+void sae_engine_free(struct sae_engine *e);
+const char *sae_engine_name(const struct sae_engine *e);   /* "openblas" or "native" */
+const char *sae_engine_kernel(const struct sae_engine *e); /* the kernel in use, e.g. "Haswell", "avx2" */
+/* True when a row's answer has the same bits whatever batch it rode in. */
+bool sae_engine_bitwise(const struct sae_engine *e);
+
+/* ---- tasks -------------------------------------------------------------------------------- */
+
+/* What is asked of the rows of one request. Borrowed arrays live as long as the task. */
+struct sae_query {
+    enum sae_op op;
+    bool want_f;   /* encode: always; forward: when asked */
+    bool want_aux; /* gate (Gated) or pre_jump (Jump), in f's form */
+    enum sae_form form;
+    uint64_t top_k; /* SAE_FORM_TOP: 1 or more; above F means F */
+    bool has_features;
+    const uint32_t *features; /* each < F; as asked, repeats allowed. Dense: columns in this order */
+    size_t n_features;
+    const float *ghost_mask; /* NULL: none. Entry (row, j) is at row * ghost_row + j * ghost_col */
+    size_t ghost_row, ghost_col;
+};
+
+/* One request's rows and answer. The caller fills dict, query, n_rows and the input, then calls
+ * sae_task_prepare. Owned by the request; written by compute threads between the scheduler's
+ * submit and done, each row's outputs by one thread at a time. */
+struct sae_task {
+    const struct sae_dict *dict; /* borrowed */
+    struct sae_query query;
+    size_t n_rows;
+    const float *x;                   /* encode, forward: [n_rows][d]; dense decode: f [n_rows][F] */
+    const struct sae_sparse_row *f_in; /* sparse decode: [n_rows], ids ascending; x is NULL then */
+
+    /* The answer; allocated by sae_task_prepare, NULL where not asked. `width` is F, or n_features
+     * for a dense form with `features`. */
+    size_t width;
+    float *f, *aux;                        /* dense form: [n_rows][width] */
+    struct sae_sparse_row *f_rows, *aux_rows; /* other forms: [n_rows] */
+    float *x_hat, *x_ghost;                /* [n_rows][d] */
+    uint64_t nnz, aux_nnz;                 /* other forms: entries in all rows, once all are done */
+
+    /* SAE_FORM_TOP and SPARSE with features: the distinct ids, ascending (owned by the task). */
+    uint32_t *candidates;
+    size_t n_candidates;
+
+    _Atomic int failed;             /* a sae_status when a slice failed (SAE_E_NOMEM), else 0 */
+    _Atomic(struct sae_block *) blocks; /* memory of sparse rows; owned, private to lib */
+};
+
+/* Bytes that sae_task_prepare will allocate, so that the caller can reserve them first.
+ * UINT64_MAX when it does not fit 64 bits. Sparse rows' entries are not in it. */
+uint64_t sae_task_bytes(const struct sae_task *t);
+enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err) SAE_MUST_USE;
+/* Bytes of sparse entries allocated by now. */
+uint64_t sae_task_sparse_bytes(const struct sae_task *t);
+void sae_task_fini(struct sae_task *t); /* frees what prepare and the batches allocated */
+
+/* ---- batches ------------------------------------------------------------------------------ */
+
+/* Encode and forward share the encode side's queue and GEMM. */
+enum sae_side { SAE_SIDE_ENCODE, SAE_SIDE_DECODE, SAE_N_SIDES };
+
+/* Rows row0 .. row0 + n_rows - 1 of a task. */
+struct sae_slice {
+    struct sae_task *task;
+    size_t row0;
+    size_t n_rows;
+};
+
+/* What the next phase is, for metrics and for handing out its tiles. */
+struct sae_phase {
+    size_t n_tiles;      /* >= 1 */
+    enum sae_side gemm;  /* which GEMM this phase's time belongs to */
+    size_t decode_rows;  /* rows that the decode side of this batch computes (forward rows only,
+                            on the encode side); 0 if none */
+};
+
+struct sae_batch;   /* scratch and plan of one batch at a time; reused. See above for threads */
+struct sae_scratch; /* one compute thread's own buffers; owned by that thread */
+
+/* Room for `max_rows` rows of any of the dictionaries given (so that begin allocates nothing in
+ * the steady state). Engine and dictionaries are borrowed until free. */
+enum sae_status sae_batch_create(struct sae_batch **out, const struct sae_engine *e,
+                                 struct sae_dict *const *dicts, size_t n_dicts, size_t max_rows,
+                                 struct sae_err *err) SAE_MUST_USE;
+void sae_batch_free(struct sae_batch *b);
+enum sae_status sae_scratch_create(struct sae_scratch **out, const struct sae_engine *e,
+                                   struct sae_dict *const *dicts, size_t n_dicts, size_t max_rows,
+                                   struct sae_err *err) SAE_MUST_USE;
+void sae_scratch_free(struct sae_scratch *s);
+/* Touch every code path and buffer once at full concurrency size, so that the first request meets
+ * no lazy set-up of OpenBLAS. Call from each compute thread before ready. */
+void sae_engine_warm(const struct sae_engine *e, struct sae_scratch *s);
+
+/* Start a batch of slices of one dictionary and side, at most max_rows rows in all. The slices are
+ * copied; tasks are borrowed until the last phase is over. */
+void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_side side,
+                     const struct sae_slice *slices, size_t n_slices);
+/* Plan the next phase into *phase. False: the batch is complete, every answer stands. */
+bool sae_batch_next_phase(struct sae_batch *b, struct sae_phase *phase);
+void sae_batch_run_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s);
+
+#endif

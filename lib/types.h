@@ -1,0 +1,54 @@
+/* types.h - the plain words that the wire and the engines share: operation, form, shape, rows.
+ *
+ * No functions with state, no ownership of its own. lib and proto include it. */
+#ifndef SAE_TYPES_H
+#define SAE_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum sae_op { SAE_OP_ENCODE, SAE_OP_DECODE, SAE_OP_FORWARD, SAE_N_OPS };
+
+/* The options of the operations, as bits: SAE_OPT_TOP_K and so on. Table of spec section 1. */
+enum {
+    SAE_OPT_SPARSE = 1 << 0,
+    SAE_OPT_TOP_K = 1 << 1,
+    SAE_OPT_FEATURES = 1 << 2,
+    SAE_OPT_RETURN_GATE = 1 << 3,
+    SAE_OPT_OUTPUT_PRE_JUMP = 1 << 4,
+    SAE_OPT_OUTPUT_FEATURES = 1 << 5,
+    SAE_OPT_GHOST_MASK = 1 << 6,
+};
+
+/* How a feature tensor is returned. */
+enum sae_form {
+    SAE_FORM_DENSE,  /* [rows][F], or [rows][n_features] with `features` */
+    SAE_FORM_SPARSE, /* the entries that are not zero, ids ascending */
+    SAE_FORM_TOP     /* the k largest of those, values descending (NaN first, ties: lower id) */
+};
+
+enum sae_dtype {
+    SAE_DTYPE_F32,
+    SAE_DTYPE_F16,
+    SAE_DTYPE_BF16,
+    SAE_DTYPE_F64,
+    SAE_DTYPE_OTHER /* known to exist, never accepted as weights */
+};
+
+/* Leading dimensions of a tensor; the last one (its width) is kept apart. A single vector has
+ * none. At most 8 dimensions in all. */
+#define SAE_MAX_DIMS 8
+struct sae_lead {
+    unsigned n;
+    uint64_t dim[SAE_MAX_DIMS];
+};
+
+/* One row of a sparse tensor; the arrays are borrowed from whoever made the row. */
+struct sae_sparse_row {
+    const uint32_t *ids;
+    const float *values;
+    size_t n;
+};
+
+#endif

@@ -1,0 +1,187 @@
+/* wire.h - a decoded request and an answer to be printed, as plain structs; the codecs' table.
+ *
+ * bytes -> codec -> struct sae_request -> (routes, scheduler, engine) -> struct sae_answer -> codec
+ * -> bytes. No HTTP library, no engine. Nothing here has threads: each struct is owned by the one
+ * request it belongs to. Spec sections 1 (options) and 3. */
+#ifndef SAE_WIRE_H
+#define SAE_WIRE_H
+
+#include "lib/base.h"
+#include "lib/types.h"
+
+enum sae_media {
+    SAE_MEDIA_JSON,        /* application/json */
+    SAE_MEDIA_RAW,         /* application/octet-stream */
+    SAE_MEDIA_SAFETENSORS, /* application/x-safetensors */
+    SAE_N_MEDIA
+};
+
+/* The dictionary and operation that a request is for. Filled by routes, borrowed by codecs. */
+struct sae_target {
+    enum sae_op op;
+    const char *dictionary; /* its name */
+    const char *class_name;
+    uint64_t activation_dim, dict_size;
+    unsigned class_options; /* SAE_OPT_* of the class (sae_dict_info.options) */
+    const char *aux_name;   /* "gate", "pre_jump" or NULL */
+    /* Append ", ..." text that names the dictionaries which take rows of `width` in this op, for
+     * the detail of a wrong width; NULL: leave it out. */
+    void (*name_takers)(void *arg, uint64_t width, char *text, size_t cap);
+    void *name_takers_arg;
+    uint64_t max_bytes; /* cap on what the decoded request may allocate (max_inflight_bytes) */
+};
+
+/* Options as given. `seen` has every option that was named (query or body), for doubles;
+ * `asked` those that ask for something (not false, not null). */
+struct sae_options {
+    unsigned seen, asked; /* SAE_OPT_* */
+    uint64_t top_k;
+    uint32_t *features; /* owned */
+    size_t n_features;
+    float *ghost_mask;  /* owned: n_ghost_mask values; booleans as 0 and 1 */
+    size_t n_ghost_mask;
+    struct sae_lead ghost_shape; /* all its dimensions, the last included */
+    /* set by sae_request_check: entry (row, j) is ghost_mask[row * ghost_row + j * ghost_col] */
+    size_t ghost_row, ghost_col;
+};
+
+/* Sparse f of a decode request, CSR. ids ascend inside a row after sae_request_check. */
+struct sae_csr {
+    uint64_t *indptr; /* owned, [n_rows + 1] */
+    uint32_t *ids;    /* owned */
+    float *values;    /* owned */
+    size_t nnz;
+};
+
+struct sae_request {
+    struct sae_lead lead; /* leading dimensions; none: a single vector */
+    size_t n_rows;        /* their product (1 for a single vector) */
+    float *values;        /* owned, 64-byte aligned: [n_rows][activation_dim or dict_size];
+                             NULL for sparse f or no rows */
+    bool is_sparse;
+    struct sae_csr csr;   /* is_sparse: decode's f; its `f.shape` has been checked */
+    struct sae_options opt;
+};
+
+/* Frees what a request owns. Safe on a zeroed one and after a failed parse. */
+void sae_request_fini(struct sae_request *r);
+
+/* Decode a body for `t` into *r, which the caller zeroed; r->opt may already hold query options
+ * (sae_query_parse). `shape` is the Saed-Shape header's value or NULL (raw only; NULL elsewhere).
+ * Every length is checked before use. Errors: SAE_E_MALFORMED_JSON / MALFORMED_BODY (not the format
+ * at all: wins over what follows), BAD_SHAPE, BAD_NUMBER, BAD_OPTION, NOMEM. Ends with
+ * sae_request_check. On failure *r holds what sae_request_fini frees. */
+enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const char *body,
+                               size_t n, struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const char *shape,
+                              const void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_target *t,
+                                      const void *body, size_t n,
+                                      struct sae_err *err) SAE_MUST_USE;
+
+/* Options of the query string (raw, after '?', still percent-encoded) into *opt.
+ * SAE_E_BAD_OPTION: unknown, doubled, wrong value, bad encoding; names the parameter. */
+enum sae_status sae_query_parse(struct sae_options *opt, const char *query,
+                                struct sae_err *err) SAE_MUST_USE;
+
+/* Helpers of the codecs (wire.c). Option `bit` is named now: SAE_E_BAD_OPTION if it was before. */
+enum sae_status sae_option_seen(struct sae_options *opt, unsigned bit,
+                                struct sae_err *err) SAE_MUST_USE;
+const char *sae_option_name(unsigned bit);
+/* 0: no option has this name. */
+unsigned sae_option_by_name(const char *name, size_t n);
+/* Options that `t`'s class takes in `t`'s operation (spec's table; "with f asked" not looked at). */
+unsigned sae_options_of(const struct sae_target *t);
+/* The width that t's operation takes (activation_dim, or dict_size for decode) against `got`:
+ * SAE_E_BAD_SHAPE, naming the dictionaries that take it. */
+enum sae_status sae_width_check(const struct sae_target *t, uint64_t got,
+                                struct sae_err *err) SAE_MUST_USE;
+/* What all forms check alike once parsed: options against class and operation, feature ids below
+ * dict_size, ghost mask's shape, csr ids in range, none twice, sorted. */
+enum sae_status sae_request_check(struct sae_request *r, const struct sae_target *t,
+                                  struct sae_err *err) SAE_MUST_USE;
+
+/* ---- answers ------------------------------------------------------------------------------ */
+
+/* One tensor of an answer; data is borrowed from the request's task. */
+struct sae_out_tensor {
+    const char *name;   /* "f", "gate", "pre_jump", "x_hat", "x_ghost" */
+    enum sae_form form; /* SAE_FORM_DENSE for x_hat and x_ghost */
+    uint64_t width;     /* last dimension: dict_size also for sparse forms */
+    const float *data;  /* DENSE: [n_rows][width] */
+    const struct sae_sparse_row *rows; /* SPARSE, TOP: [n_rows] */
+    uint64_t nnz;       /* SPARSE, TOP: entries of all rows */
+    uint64_t top_width; /* TOP: columns of the rectangular form, min(k, F or distinct candidates) */
+    const uint32_t *candidates; /* TOP with `features`: distinct ids ascending, fillers come from
+                                   here; NULL: from all ids */
+    size_t n_candidates;
+};
+
+#define SAE_MAX_OUT 4
+struct sae_answer {
+    struct sae_lead lead;
+    size_t n_rows;
+    unsigned n_tensors;
+    struct sae_out_tensor tensors[SAE_MAX_OUT]; /* the main tensor first (f, or x_hat) */
+    const char *f_units; /* "encode", "decoder_norm", or NULL */
+};
+
+/* A printed body. Owned by the caller (sae_body_fini). */
+struct sae_body {
+    char *data;
+    size_t n;
+    char shape[SAE_MAX_DIMS * 21 + 1]; /* raw: value of the answer's Saed-Shape; else "" */
+};
+void sae_body_fini(struct sae_body *b);
+
+/* Upper bound of the body's bytes, known before compute for dense answers (JSON: 16 a number);
+ * sparse tensors count with their nnz, so call again after selection. UINT64_MAX on overflow. */
+uint64_t sae_answer_bound(enum sae_media m, const struct sae_answer *a);
+
+/* Print. SAE_E_NOMEM; SAE_E_RESPONSE_TOO_LARGE when more than max_bytes. */
+enum sae_status sae_json_print(struct sae_body *out, const struct sae_answer *a, size_t max_bytes,
+                               struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_raw_print(struct sae_body *out, const struct sae_answer *a, size_t max_bytes,
+                              struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_safetensors_print(struct sae_body *out, const struct sae_answer *a,
+                                      size_t max_bytes, struct sae_err *err) SAE_MUST_USE;
+
+/* ---- negotiation (negotiate.c) and the codec table ----------------------------------------- */
+
+const char *sae_media_name(enum sae_media m); /* "application/json" */
+
+/* The request's form from Content-Type (NULL: absent = JSON). SAE_E_UNSUPPORTED_MEDIA_TYPE; for
+ * application/x-www-form-urlencoded the text says to use curl's --json. Parameters: charset=utf-8
+ * is allowed for JSON; others refused (they would change the meaning). */
+enum sae_status sae_content_type(const char *value, enum sae_media *out,
+                                 struct sae_err *err) SAE_MUST_USE;
+
+/* The answer's form from Accept (NULL: absent). `can` has a bit (1 << media) for each form that can
+ * carry this answer. Absent or all-wildcard: the request's form if it can, else safetensors for
+ * binary requests, JSON for JSON. q-values, wildcards and q=0 as RFC 9110 12.5.1; among equals the
+ * request's form, then JSON, safetensors, raw. SAE_E_NOT_ACCEPTABLE says which can. */
+enum sae_status sae_accept(const char *value, enum sae_media request, unsigned can,
+                           enum sae_media *out, struct sae_err *err) SAE_MUST_USE;
+/* Which forms can carry an answer of these tensors (raw: one dense tensor). */
+unsigned sae_media_can(const struct sae_answer *a);
+
+struct sae_codec {
+    const char *name; /* media type */
+    enum sae_status (*print)(struct sae_body *, const struct sae_answer *, size_t,
+                             struct sae_err *);
+};
+extern const struct sae_codec sae_codecs[SAE_N_MEDIA];
+
+/* HTTP status, code and title of a status (errors.def); an unlisted one is 500 internal. */
+struct sae_error_info {
+    int http;
+    const char *code, *title;
+};
+struct sae_error_info sae_error_info(enum sae_status st);
+
+/* problem+json of an error (RFC 9457) into *out. */
+enum sae_status sae_problem_print(struct sae_buf *out, const struct sae_err *err) SAE_MUST_USE;
+/* Append a JSON string literal, quotes included; invalid UTF-8 becomes U+FFFD. */
+enum sae_status sae_json_string(struct sae_buf *out, const char *s, size_t n) SAE_MUST_USE;
+
+#endif

@@ -1,0 +1,135 @@
+/* sched.h - queues, batches, tiles, workers, deadlines: concurrent requests become single GEMMs.
+ *
+ * Knows neither HTTP nor engines: compute comes through `struct saed_compute` (lib's batches in the
+ * daemon, a fake in tests) and time through a function, so tests drive it step by step.
+ *
+ * THREADS  n compute threads (workers) made by saed_sched_start; any thread may submit, cancel,
+ *          reserve. One mutex guards queues, job and batch states and bytes in flight. It is never
+ *          held over compute or over a done callback.
+ *
+ * JOB      idle --submit--> queued --rows taken--> running (rows left stay queued) --> done
+ *                             |                        |
+ *                             +-- cancel, deadline, drain: done, at once if no row is in a batch,
+ *                                 else when the rows that are in batches have come back
+ *          `done` runs exactly once for every submitted job, outside the lock, on a worker or on the
+ *          thread that cancels or fails it. After it the scheduler never touches the job again.
+ *
+ * BATCH    free --form--> open(phase 0) -> ... -> open(phase k) -> complete -> free
+ *          In a phase workers take tiles by an atomic counter; who finishes the last tile opens the
+ *          next phase; who finds no next phase completes the batch's jobs.
+ *
+ * QUEUES   per dictionary two: encode side (encode, forward) and decode side. Queues with work take
+ *          turns, one batch each. Inside a queue: order of arrival, at most SAED_TURN_ROWS rows of a
+ *          job a turn; who has had its turn goes to the back; a batch that is full in mid-turn
+ *          leaves the job at the front with the rest of its turn. */
+#ifndef SAED_SCHED_H
+#define SAED_SCHED_H
+
+#include "lib/base.h"
+#include "lib/saed.h"
+
+#define SAED_TURN_ROWS 32
+
+enum saed_job_state { SAED_JOB_IDLE, SAED_JOB_QUEUED, SAED_JOB_RUNNING, SAED_JOB_DONE };
+
+/* One request in the scheduler. Zero it, fill the upper part, submit. Owned by its request, borrowed
+ * by the scheduler from submit until done; guarded by the scheduler's lock in between, readable by
+ * its owner after done. */
+struct saed_job {
+    struct sae_task task;     /* prepared by the caller */
+    enum sae_side side;
+    uint64_t arrival_ns;      /* first byte of the request: deadline counts from here */
+    uint64_t deadline_ns;     /* must have its first rows in a batch by then; 0: none */
+    void (*done)(struct saed_job *job, void *arg);
+    void *done_arg;
+
+    /* Filled by the scheduler. */
+    enum sae_status status;   /* SAE_OK, or DEADLINE_EXCEEDED, CANCELLED, DRAINING, NOMEM */
+    uint64_t submit_ns, start_ns, done_ns; /* queued; first rows in a batch; complete */
+    uint64_t compute_ns;      /* wall time of the batches it rode in, summed */
+    size_t largest_batch;     /* rows of the largest batch it rode in */
+
+    /* Private to sched.c. */
+    enum saed_job_state state;
+    struct saed_job *next, *prev;
+    struct saed_queue *queue;
+    size_t next_row, rows_out, turn_left; /* rows_out: rows in batches not yet complete */
+    bool stop;                /* cancelled or failed: take no more rows */
+};
+
+/* The compute behind the scheduler. Same meaning and threads as the functions of lib/saed.h. */
+struct saed_compute {
+    void *arg;
+    enum sae_status (*batch_create)(void *arg, void **batch, struct sae_err *err);
+    void (*batch_free)(void *arg, void *batch);
+    enum sae_status (*scratch_create)(void *arg, void **scratch, struct sae_err *err);
+    void (*scratch_free)(void *arg, void *scratch);
+    void (*warm)(void *arg, void *scratch); /* on each worker before start returns; may be NULL */
+    void (*begin)(void *arg, void *batch, const struct sae_dict *dict, enum sae_side side,
+                  const struct sae_slice *slices, size_t n_slices);
+    bool (*next_phase)(void *arg, void *batch, struct sae_phase *phase);
+    void (*run_tile)(void *arg, void *batch, size_t tile, void *scratch);
+};
+
+/* Told what happened, for metrics; called outside the lock, on workers. May be NULL. */
+struct saed_sched_observer {
+    void *arg;
+    /* once a batch and GEMM (a forward batch reports its decode part apart, with its rows) */
+    void (*batch)(void *arg, size_t dict_index, enum sae_side gemm, size_t rows, uint64_t ns);
+    /* once a job, when its first rows are placed or it fails before that */
+    void (*queued)(void *arg, size_t dict_index, uint64_t ns);
+    /* rows of a job that were computed, by operation */
+    void (*rows)(void *arg, size_t dict_index, enum sae_op op, size_t rows);
+};
+
+struct saed_sched_config {
+    size_t n_threads;
+    size_t max_batch_rows;
+    uint64_t max_delay_ns;
+    size_t max_queue_rows;       /* per dictionary, both sides together */
+    uint64_t max_inflight_bytes;
+    uint64_t (*now_ns)(void *arg); /* NULL: CLOCK_MONOTONIC */
+    void *now_arg;
+    struct saed_compute compute;
+    struct saed_sched_observer observer;
+};
+
+struct saed_sched;
+
+/* Make queues for n_dicts dictionaries (index = dict_index everywhere). No thread yet. */
+enum sae_status saed_sched_create(struct saed_sched **out, const struct saed_sched_config *cfg,
+                                  struct sae_dict *const *dicts, size_t n_dicts,
+                                  struct sae_err *err) SAE_MUST_USE;
+/* Start the workers, warmed up, or fail with none left running. */
+enum sae_status saed_sched_start(struct saed_sched *s, struct sae_err *err) SAE_MUST_USE;
+/* Stop and join the workers, fail what is still queued as DRAINING, free. NULL allowed. */
+void saed_sched_free(struct saed_sched *s);
+
+/* Queue a job whose task has at least one row. On SAE_OK done will run (perhaps before this
+ * returns). Otherwise the job is untouched and done never runs: SAE_E_TOO_MANY_ROWS (more rows than
+ * max_queue_rows), SAE_E_OVERLOADED (queue full), SAE_E_DRAINING (admission stopped). */
+enum sae_status saed_sched_submit(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+                                  struct sae_err *err) SAE_MUST_USE;
+/* The client has gone: the job's remaining rows cost no compute. Done runs as CANCELLED (in this
+ * call if nothing of it is in a batch). Harmless on a job that is done. The caller guarantees that
+ * the job's memory is still there. */
+void saed_sched_cancel(struct saed_sched *s, struct saed_job *job);
+
+/* Bytes in flight. Reserve fails with SAE_E_OVERLOADED when they would pass max_inflight_bytes. */
+enum sae_status saed_sched_reserve(struct saed_sched *s, uint64_t bytes,
+                                   struct sae_err *err) SAE_MUST_USE;
+void saed_sched_release(struct saed_sched *s, uint64_t bytes);
+
+/* Fail everything that is queued (status DRAINING) and refuse what comes: the drain's timeout. */
+void saed_sched_abort(struct saed_sched *s);
+
+/* Gauges, read under the lock. */
+size_t saed_sched_queue_rows(struct saed_sched *s, size_t dict_index);
+uint64_t saed_sched_inflight_bytes(struct saed_sched *s);
+bool saed_sched_idle(struct saed_sched *s); /* nothing queued, nothing in a batch */
+
+/* Tests and workers: do one unit of work (form a batch, run a tile, complete) as worker `w`, without
+ * blocking. False when there is nothing to do now. */
+bool saed_sched_step(struct saed_sched *s, size_t w);
+
+#endif

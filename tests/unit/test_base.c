@@ -1,0 +1,122 @@
+/* test_base.c - status text, allocation, the capped buffer, binary16, exp. */
+#include "lib/base.h"
+#include "lib/num.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+
+START_TEST(first_error_wins)
+{
+    struct sae_err err = {0};
+
+    ck_assert_int_eq(sae_err_set(&err, SAE_E_IO, "a", "cannot open %s", "x\ny"), SAE_E_IO);
+    sae_err_set(&err, SAE_E_NOMEM, "b", "later");
+    ck_assert_int_eq(err.status, SAE_E_IO);
+    ck_assert_str_eq(err.where, "a");
+    ck_assert_str_eq(err.text, "cannot open x?y");
+}
+END_TEST
+
+START_TEST(allocation_checks_products_and_obeys_the_hook)
+{
+    ck_assert_ptr_null(sae_alloc(SIZE_MAX / 2, 3));
+    ck_assert_ptr_null(sae_huge_alloc(SIZE_MAX / 2, 3));
+    sae_alloc_fault(1, false);
+    void *a = sae_alloc(4, 4);
+    ck_assert_ptr_nonnull(a);
+    ck_assert_ptr_null(sae_calloc(4, 4));
+    void *b = sae_calloc(4, 4);
+    ck_assert_ptr_nonnull(b);
+    sae_alloc_fault(0, true);
+    ck_assert_ptr_null(sae_calloc(4, 4));
+    ck_assert_ptr_null(sae_calloc(4, 4));
+    sae_alloc_fault(-1, false);
+    sae_free(a);
+    sae_free(b);
+}
+END_TEST
+
+START_TEST(huge_memory_is_aligned_and_zeroed)
+{
+    float *p = sae_huge_alloc(3000000, sizeof *p);
+
+    ck_assert_ptr_nonnull(p);
+    ck_assert_uint_eq((uintptr_t)p % 64, 0);
+    for (size_t i = 0; i < 3000000; i += 4093)
+        ck_assert(p[i] == 0.0f);
+    ck_assert_int_eq(((volatile char *)(p + 3000000))[SAE_OVERREAD - 1], 0);
+    sae_huge_free(p, 3000000, sizeof *p);
+}
+END_TEST
+
+START_TEST(buffer_stops_at_its_cap)
+{
+    struct sae_buf b;
+
+    sae_buf_init(&b, 5);
+    ck_assert_int_eq(sae_buf_add(&b, "abc", 3), SAE_OK);
+    ck_assert_int_eq(sae_buf_addf(&b, "%d", 123), SAE_E_NOMEM);
+    ck_assert_int_eq(sae_buf_addf(&b, "%d", 12), SAE_OK);
+    ck_assert_str_eq(b.data, "abc12");
+    sae_buf_fini(&b);
+}
+END_TEST
+
+START_TEST(binary16_is_exact)
+{
+    ck_assert(sae_f16_to_f32(0x3c00) == 1.0f);
+    ck_assert(sae_f16_to_f32(0x7bff) == 65504.0f);
+    ck_assert(sae_f16_to_f32(0x0001) == 0x1p-24f);
+    ck_assert(sae_f16_to_f32(0x03ff) == 1023 * 0x1p-24f);
+    ck_assert(sae_f16_to_f32(0x8000) == 0.0f && signbit(sae_f16_to_f32(0x8000)));
+    ck_assert(isinf(sae_f16_to_f32(0xfc00)));
+    ck_assert(isnan(sae_f16_to_f32(0x7e01)));
+#ifdef __FLT16_MANT_DIG__
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        uint16_t u = (uint16_t)h;
+        _Float16 v;
+
+        memcpy(&v, &u, sizeof v);
+        if (v == v)
+            ck_assert_uint_eq(sae_f32_bits(sae_f16_to_f32(u)), sae_f32_bits((float)v));
+    }
+#endif
+}
+END_TEST
+
+START_TEST(exp_is_correctly_rounded_almost_always)
+{
+    srand(7);
+    for (int i = 0; i < 200000; i++) {
+        float x = (float)rand() / (float)RAND_MAX * 200.0f - 110.0f;
+        float want = (float)exp((double)x), got = sae_exp_f32(x);
+
+        ck_assert_msg(fabs((double)got - (double)want) <= fabs((double)want) * 0x1p-23 + 0x1p-149,
+                      "exp(%a) = %a, want %a", (double)x, (double)got, (double)want);
+    }
+    ck_assert(sae_exp_f32(0.0f) == 1.0f);
+    ck_assert(isinf(sae_exp_f32(89.0f)));
+    ck_assert(sae_exp_f32(-INFINITY) == 0.0f);
+    ck_assert(isnan(sae_exp_f32(NAN)));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("base");
+    TCase *t = tcase_create("base");
+    SRunner *r = srunner_create(s);
+
+    tcase_add_test(t, first_error_wins);
+    tcase_add_test(t, allocation_checks_products_and_obeys_the_hook);
+    tcase_add_test(t, huge_memory_is_aligned_and_zeroed);
+    tcase_add_test(t, buffer_stops_at_its_cap);
+    tcase_add_test(t, binary16_is_exact);
+    tcase_add_test(t, exp_is_correctly_rounded_almost_always);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
