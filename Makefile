@@ -85,16 +85,16 @@ $(BUILD)/obj/proto/%.o: EXTRA_CFLAGS = -Wconversion
 $(BUILD)/obj/tests/%.o: EXTRA_CFLAGS = $(TEST_CFLAGS)
 
 $(BUILD)/libsaed.a: $(LIB_OBJ)
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 $(BUILD)/libproto.a: $(PROTO_OBJ)
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 $(BUILD)/libsaedserver.a: $(SERVER_OBJ)
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 $(BUILD)/libsupport.a: $(SUPPORT_OBJ)
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 
 $(BUILD)/saed: $(BUILD)/obj/server/main.o $(LIBS)
