@@ -19,6 +19,9 @@ DEPS_LINT = clang clang-tidy clang-format libclang-rt-14-dev
 
 .DEFAULT_GOAL := all
 
+# One short line a command; V=1 shows the whole of it.
+run = $(if $(V),$(2),@echo '  $(1) $@'; $(2))
+
 
 WARN = -Wall -Wextra -Wshadow -Wpointer-arith -Wvla -Wundef -Wformat=2
 WARN_C = -Wstrict-prototypes -Wmissing-prototypes
@@ -68,11 +71,11 @@ all: $(BUILD)/saed
 
 $(BUILD)/obj/%.o: %.c | $(BUILD)/deps.stamp
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -c -o $@ $<
+	$(call run,CC,$(CC) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -c -o $@ $<)
 
 $(BUILD)/obj/%.o: %.cc | $(BUILD)/deps.stamp
 	@mkdir -p $(@D)
-	$(CXX) $(ALL_CXXFLAGS) -c -o $@ $<
+	$(call run,CXX,$(CXX) $(ALL_CXXFLAGS) -c -o $@ $<)
 
 # Kernels get their instruction set by file name; everything else is baseline x86-64.
 $(BUILD)/obj/lib/engine/kern/%_avx2.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c
@@ -86,23 +89,23 @@ $(BUILD)/obj/tests/%.o: EXTRA_CFLAGS = $(TEST_CFLAGS)
 
 $(BUILD)/libsaed.a: $(LIB_OBJ)
 	@mkdir -p $(@D) && rm -f $@
-	$(AR) rcs $@ $^
+	$(call run,AR,$(AR) rcs $@ $^)
 $(BUILD)/libproto.a: $(PROTO_OBJ)
 	@mkdir -p $(@D) && rm -f $@
-	$(AR) rcs $@ $^
+	$(call run,AR,$(AR) rcs $@ $^)
 $(BUILD)/libsaedserver.a: $(SERVER_OBJ)
 	@mkdir -p $(@D) && rm -f $@
-	$(AR) rcs $@ $^
+	$(call run,AR,$(AR) rcs $@ $^)
 $(BUILD)/libsupport.a: $(SUPPORT_OBJ)
 	@mkdir -p $(@D) && rm -f $@
-	$(AR) rcs $@ $^
+	$(call run,AR,$(AR) rcs $@ $^)
 
 $(BUILD)/saed: $(BUILD)/obj/server/main.o $(LIBS)
-	$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libsupport.a $(LIBS)
 	@mkdir -p $(@D)
-	$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) $(PKG_LIBS) -lm
+	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) $(PKG_LIBS) -lm)
 
 ## deps: install the Debian packages that building and testing need (root or sudo)
 deps:

@@ -12,7 +12,7 @@ static atomic_long fault_after = -1;
 static atomic_bool fault_persistent;
 static atomic_ulong n_allocs;
 
-static void set_text(char *dst, size_t cap, const char *fmt, va_list ap)
+static void SAE_PRINTF(3, 0) set_text(char *dst, size_t cap, const char *fmt, va_list ap)
 {
     vsnprintf(dst, cap, fmt, ap);
     for (char *p = dst; *p; p++)
