@@ -1,0 +1,53 @@
+/* opts.h - one option table (opts.def) -> command line, environment, config file, --help.
+ *
+ * Flag beats environment beats file. Parsed once by main before any thread; immutable after. */
+#ifndef SAED_OPTS_H
+#define SAED_OPTS_H
+
+#include "lib/base.h"
+#include "lib/saed.h"
+
+enum saed_action { SAED_RUN, SAED_CHECK, SAED_PROBE, SAED_VERSION_ACTION, SAED_HELP };
+
+struct saed_source {
+    char *name;   /* owned by the options */
+    char *source;
+};
+
+struct saed_opts {
+    enum saed_action action;
+    const char *probe_url; /* borrowed from argv */
+    const char *isa;       /* SAED_ISA or NULL; borrowed from the environment */
+    char host[256];        /* without brackets for IPv6 */
+    uint16_t port;
+    bool insecure_no_auth;
+    uint64_t threads;      /* resolved: CPUs by affinity and cgroup cpu.max unless given */
+    uint64_t http_threads; /* resolved: 1, and 2 above 4 CPUs, unless given */
+    enum sae_engine_kind engine;
+    uint64_t max_batch_rows, max_delay_us, max_queue_rows;
+    uint64_t max_body_bytes, max_json_bytes, max_response_bytes, max_inflight_bytes;
+    uint64_t max_connections;
+    uint64_t request_timeout_ms, drain_grace_ms, drain_timeout_ms;
+    struct saed_source *sources;
+    size_t n_sources;
+};
+
+/* Called for each thing that is wrong; every one is reported, not only the first. */
+typedef void saed_report_fn(void *arg, const struct sae_err *err);
+
+/* Parse flags, environment and config file into *o (zeroed by the caller) and resolve defaults.
+ * SAE_E_USAGE for anything wrong in them (flags, values, unknown keys, NAMEs, a source's grammar,
+ * no dictionary at all), SAE_E_IO when the config file cannot be read. *o is freed with
+ * saed_opts_fini in either case. */
+enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv,
+                                char *const *envp, saed_report_fn *report,
+                                void *arg) SAE_MUST_USE;
+void saed_opts_fini(struct saed_opts *o);
+
+/* --help's text, made from the table. */
+enum sae_status saed_opts_help(struct sae_buf *out) SAE_MUST_USE;
+
+/* The i-th limit of GET /v1's "limits", by its config key ("max_batch_rows"); false past the end. */
+bool saed_opts_limit(const struct saed_opts *o, size_t i, const char **key, uint64_t *value);
+
+#endif
