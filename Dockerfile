@@ -1,0 +1,40 @@
+# The saed container: the daemon, the libraries it runs with, and the demo dictionary; nothing else.
+#
+#   docker build -t saed .
+#   docker run -p 8673:8673 saed                                     # serves the demo dictionary
+#   docker run -p 8673:8673 -v /my/saes:/dictionaries:ro saed mine=/dictionaries/ae.pt
+#
+# Runs as a numeric non-root user, with any other uid, and with --read-only.
+ARG BASE=docker.io/library/debian:bookworm-slim
+
+FROM ${BASE} AS build
+RUN apt-get update -qq \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        gcc g++ make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev \
+        libopenblas-pthread-dev libzip-dev zlib1g-dev >/dev/null
+WORKDIR /src
+COPY Makefile ./
+COPY tests/support/deps.sh tests/support/deps.sh
+COPY lib lib
+COPY proto proto
+COPY server server
+# deps.stamp: what the build needs is installed above; tests are not built here.
+RUN mkdir -p build && touch build/deps.stamp && make -j2 all && strip build/saed
+COPY deploy/image-root.sh deploy/image-root.sh
+COPY deploy/demo/digits.pt deploy/demo/digits.pt
+RUN sh deploy/image-root.sh build/saed /out \
+ && install -D -m 0644 deploy/demo/digits.pt /out/usr/share/saed/digits.pt \
+ && mkdir -p /out/dictionaries && ln -s /usr/share/saed/digits.pt /out/dictionaries/digits.pt
+
+FROM scratch
+COPY --from=build /out /
+# OpenBLAS would start threads of its own at load; saed brings its own.
+ENV OPENBLAS_NUM_THREADS=1
+USER 65532:65532
+WORKDIR /
+EXPOSE 8673
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s \
+    CMD ["/usr/local/bin/saed", "--probe", "http://127.0.0.1:8673/healthz"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/local/bin/saed", "--listen", "0.0.0.0:8673", "--insecure-no-auth"]
+CMD ["digits=/usr/share/saed/digits.pt"]
