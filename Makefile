@@ -64,6 +64,9 @@ SUPPORT_OBJ = $(call obj,$(SUPPORT_SRC))
 TEST_BIN = $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(HTTP_SRC))
 BENCH_BIN = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 
+VERSION = $(shell sed -n 's/^.define SAED_VERSION "\(.*\)"/\1/p' lib/saed.h)
+FORMAT_SRC = $(shell git ls-files '*.c' '*.h' '*.cc' 2>/dev/null)
+
 LIBS = $(BUILD)/libsaedserver.a $(BUILD)/libproto.a $(BUILD)/libsaed.a
 
 ## all: build the daemon, build/saed
@@ -122,9 +125,47 @@ check: $(BUILD)/saed $(TEST_BIN)
 check-unit: $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 	@sh tests/support/run.sh $(BUILD) $^
 
+## demo: build, serve the dictionary that ships, send it requests, leave it serving
+demo: $(BUILD)/saed
+	@sh tests/support/deps.sh curl python3
+	@sh deploy/demo/demo.sh $(BUILD)/saed
+
+## image: build the container image localhost/saed with buildah on a debootstrapped base
+## image-test: the same, then run it and send it a request
+image image-test:
+	@sh tests/support/deps.sh $(DEPS_IMAGE) curl procps
+	@sh tests/image/test_image.sh $(BUILD)
+
+## check-san: the tests under ASan+UBSan, then TSan, each in a build folder of its own
+check-san:
+	$(MAKE) BUILD=$(BUILD)/asan SAN=address,undefined WERROR=1 check
+	$(MAKE) BUILD=$(BUILD)/tsan SAN=thread WERROR=1 check
+
+## bench: engines, codecs and the daemon, each beside its yardstick in the same run
+bench: $(BUILD)/saed $(BENCH_BIN)
+	@for b in $(BENCH_BIN); do echo "== $$b"; SAED_BIN=$(BUILD)/saed $$b || exit 1; done
+
+## install: daemon, unit and example files below DESTDIR and PREFIX
+install: $(BUILD)/saed
+	install -D -m 0755 $(BUILD)/saed $(DESTDIR)$(PREFIX)/bin/saed
+	install -D -m 0644 deploy/demo/digits.pt $(DESTDIR)$(PREFIX)/share/saed/digits.pt
+	install -D -m 0644 proto/openapi.json $(DESTDIR)$(PREFIX)/share/saed/openapi.json
+
+## dist: a tar of the committed tree
+dist:
+	@mkdir -p dist
+	git archive --format=tar.gz --prefix=saed-$(VERSION)/ -o dist/saed-$(VERSION).tar.gz HEAD
+
+## format: clang-format our C
+format:
+	clang-format -i $(FORMAT_SRC)
+
 ## lint: layers of #include, format, clang-tidy
 lint:
+	@sh tests/support/deps.sh $(DEPS_LINT)
 	@sh tests/lint/layers.sh
+	clang-format --dry-run -Werror $(FORMAT_SRC)
+	@sh tests/lint/tidy.sh $(BUILD)
 
 ## golden: write the fixtures of tests/golden anew with PyTorch
 golden:
@@ -139,6 +180,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile
 
-.PHONY: all deps check check-unit lint golden clean help
+.PHONY: all deps check check-unit check-san bench demo image image-test install dist format lint golden \
+	clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -22,10 +22,10 @@
 enum sae_status {
     SAE_OK = 0,
     /* lib: memory, files, weights */
-    SAE_E_NOMEM,  /* memory ran out, or a cap on it was reached */
-    SAE_E_IO,     /* the operating system refused; text has strerror */
-    SAE_E_USAGE,  /* flags, values, names, a source's grammar: exit status 2 */
-    SAE_E_FORMAT, /* a file is not what it claims to be, or is not a dictionary */
+    SAE_E_NOMEM,   /* memory ran out, or a cap on it was reached */
+    SAE_E_IO,      /* the operating system refused; text has strerror */
+    SAE_E_USAGE,   /* flags, values, names, a source's grammar: exit status 2 */
+    SAE_E_FORMAT,  /* a file is not what it claims to be, or is not a dictionary */
     SAE_E_WEIGHTS, /* a dictionary's tensor has a wrong shape, dtype or value */
     /* requests: one for each code of the contract */
     SAE_E_MALFORMED_JSON,
@@ -69,13 +69,12 @@ enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char 
 
 /* The same for a limit: also fills option, limit and got. */
 enum sae_status sae_err_limit(struct sae_err *err, enum sae_status st, const char *option,
-                              uint64_t limit, uint64_t got, const char *fmt, ...)
-    SAE_PRINTF(6, 7);
+                              uint64_t limit, uint64_t got, const char *fmt, ...) SAE_PRINTF(6, 7);
 
 /* Memory. All are freed with sae_free (NULL allowed); all return NULL when n * size overflows,
  * memory is out, or the fault hook says so. Zero bytes give a valid pointer. */
-void *sae_alloc(size_t n, size_t size) SAE_MUST_USE;  /* 64-byte aligned, uninitialised */
-void *sae_calloc(size_t n, size_t size) SAE_MUST_USE; /* malloc alignment, zeroed */
+void *sae_alloc(size_t n, size_t size) SAE_MUST_USE;            /* 64-byte aligned, uninitialised */
+void *sae_calloc(size_t n, size_t size) SAE_MUST_USE;           /* malloc alignment, zeroed */
 void *sae_realloc(void *p, size_t n, size_t size) SAE_MUST_USE; /* of sae_calloc/sae_realloc */
 char *sae_strdup(const char *s) SAE_MUST_USE;
 void sae_free(void *p);

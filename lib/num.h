@@ -21,7 +21,8 @@ static inline float sae_f32_from_bits(uint32_t u)
     return v;
 }
 
-/* IEEE 754 binary16 and bfloat16 (the high half of a binary32) to binary32: exact, NaN stays NaN. */
+/* IEEE 754 binary16 and bfloat16 (the high half of a binary32) to binary32: exact, NaN stays NaN.
+ */
 float sae_f16_to_f32(uint16_t h);
 static inline float sae_bf16_to_f32(uint16_t h)
 {

@@ -10,7 +10,8 @@
  *     begin -> { next_phase -> run_tile x n_tiles }* -> next_phase says "no more"
  *
  * next_phase is called by one thread with every tile of the previous phase done; run_tile by any
- * number of threads at once, each with a scratch of its own. Formulae are those of lib/dict/ref.c. */
+ * number of threads at once, each with a scratch of its own. Formulae are those of lib/dict/ref.c.
+ */
 #ifndef SAE_SAED_H
 #define SAE_SAED_H
 
@@ -28,11 +29,11 @@ struct sae_dict_info {
     const char *class_name; /* "AutoEncoder", ... */
     uint64_t activation_dim;
     uint64_t dict_size;
-    const char *dtype;      /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
-    uint64_t bytes;         /* f32 bytes of all tensors */
-    unsigned options;       /* SAE_OPT_* that some operation of this class takes */
-    const char *aux_name;   /* second feature tensor: "gate", "pre_jump" or NULL */
-    bool scales_forward_f;  /* forward's f is multiplied by decoder_norm */
+    const char *dtype;    /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
+    uint64_t bytes;       /* f32 bytes of all tensors */
+    unsigned options;     /* SAE_OPT_* that some operation of this class takes */
+    const char *aux_name; /* second feature tensor: "gate", "pre_jump" or NULL */
+    bool scales_forward_f;                 /* forward's f is multiplied by decoder_norm */
     float norm_min, norm_median, norm_max; /* L2 norms of the decoder's columns; 1 for identity */
 };
 
@@ -55,11 +56,12 @@ struct sae_engine; /* immutable after open */
 /* Choose engine and kernels for this CPU. `isa` forces one by name (scalar, avx2, avxvnni, avx512,
  * vnni), NULL lets the CPU decide; an ISA that the CPU lacks is SAE_E_USAGE, as is an engine that
  * this build or CPU cannot run. Switches OpenBLAS's own threads off for the whole process. */
-enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind kind,
-                                const char *isa, struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind kind, const char *isa,
+                                struct sae_err *err) SAE_MUST_USE;
 void sae_engine_free(struct sae_engine *e);
-const char *sae_engine_name(const struct sae_engine *e);   /* "openblas" or "native" */
-const char *sae_engine_kernel(const struct sae_engine *e); /* the kernel in use, e.g. "Haswell", "avx2" */
+const char *sae_engine_name(const struct sae_engine *e); /* "openblas" or "native" */
+const char *
+sae_engine_kernel(const struct sae_engine *e); /* the kernel in use, e.g. "Haswell", "avx2" */
 /* True when a row's answer has the same bits whatever batch it rode in. */
 bool sae_engine_bitwise(const struct sae_engine *e);
 
@@ -73,7 +75,8 @@ struct sae_query {
     enum sae_form form;
     uint64_t top_k; /* SAE_FORM_TOP: 1 or more; above F means F */
     bool has_features;
-    const uint32_t *features; /* each < F; as asked, repeats allowed. Dense: columns in this order */
+    const uint32_t
+        *features; /* each < F; as asked, repeats allowed. Dense: columns in this order */
     size_t n_features;
     const float *ghost_mask; /* NULL: none. Entry (row, j) is at row * ghost_row + j * ghost_col */
     size_t ghost_row, ghost_col;
@@ -86,22 +89,22 @@ struct sae_task {
     const struct sae_dict *dict; /* borrowed */
     struct sae_query query;
     size_t n_rows;
-    const float *x;                   /* encode, forward: [n_rows][d]; dense decode: f [n_rows][F] */
+    const float *x; /* encode, forward: [n_rows][d]; dense decode: f [n_rows][F] */
     const struct sae_sparse_row *f_in; /* sparse decode: [n_rows], ids ascending; x is NULL then */
 
     /* The answer; allocated by sae_task_prepare, NULL where not asked. `width` is F, or n_features
      * for a dense form with `features`. */
     size_t width;
-    float *f, *aux;                        /* dense form: [n_rows][width] */
+    float *f, *aux;                           /* dense form: [n_rows][width] */
     struct sae_sparse_row *f_rows, *aux_rows; /* other forms: [n_rows] */
-    float *x_hat, *x_ghost;                /* [n_rows][d] */
-    uint64_t nnz, aux_nnz;                 /* other forms: entries in all rows, once all are done */
+    float *x_hat, *x_ghost;                   /* [n_rows][d] */
+    uint64_t nnz, aux_nnz; /* other forms: entries in all rows, once all are done */
 
     /* SAE_FORM_TOP and SPARSE with features: the distinct ids, ascending (owned by the task). */
     uint32_t *candidates;
     size_t n_candidates;
 
-    _Atomic int failed;             /* a sae_status when a slice failed (SAE_E_NOMEM), else 0 */
+    _Atomic int failed;                 /* a sae_status when a slice failed (SAE_E_NOMEM), else 0 */
     _Atomic(struct sae_block *) blocks; /* memory of sparse rows; owned, private to lib */
 };
 
@@ -127,10 +130,10 @@ struct sae_slice {
 
 /* What the next phase is, for metrics and for handing out its tiles. */
 struct sae_phase {
-    size_t n_tiles;      /* >= 1 */
-    enum sae_side gemm;  /* which GEMM this phase's time belongs to */
-    size_t decode_rows;  /* rows that the decode side of this batch computes (forward rows only,
-                            on the encode side); 0 if none */
+    size_t n_tiles;     /* >= 1 */
+    enum sae_side gemm; /* which GEMM this phase's time belongs to */
+    size_t decode_rows; /* rows that the decode side of this batch computes (forward rows only,
+                           on the encode side); 0 if none */
 };
 
 struct sae_batch;   /* scratch and plan of one batch at a time; reused. See above for threads */

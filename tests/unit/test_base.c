@@ -92,7 +92,8 @@ START_TEST(exp_is_correctly_rounded_almost_always)
         float x = (float)rand() / (float)RAND_MAX * 200.0f - 110.0f;
         float want = (float)exp((double)x), got = sae_exp_f32(x);
 
-        ck_assert_msg(got == want || fabs((double)got - (double)want) <= fabs((double)want) * 0x1p-23 + 0x1p-149,
+        ck_assert_msg(got == want || fabs((double)got - (double)want) <=
+                                         fabs((double)want) * 0x1p-23 + 0x1p-149,
                       "exp(%a) = %a, want %a", (double)x, (double)got, (double)want);
     }
     ck_assert(sae_exp_f32(0.0f) == 1.0f);
