@@ -49,5 +49,6 @@ extern const struct sae_arch sae_archs[];
 extern const size_t sae_n_archs;
 
 const struct sae_arch *sae_arch_by_name(const char *name); /* NULL: none */
+bool sae_arch_is_matrix(const struct sae_arch_key *key);
 
 #endif

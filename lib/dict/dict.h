@@ -18,7 +18,7 @@ struct sae_dict {
     float *centre;    /* [d] or NULL: subtracted from x before the encoder */
     float *dec_bias;  /* [d] or NULL: added to x_hat (the centre again, where a class has one) */
     float *enc_bias;  /* [F] or NULL */
-    float *r;         /* [F] or NULL: exp(r_mag), rounded once */
+    float *r;         /* [F] or NULL: exp(r_mag), rounded once (before seal: r_mag) */
     float *gate_bias; /* [F] or NULL */
     float *mag_bias;  /* [F] or NULL */
     float *jump;      /* [F] or NULL */
@@ -26,10 +26,21 @@ struct sae_dict {
     struct sae_dict_info info;
 };
 
-/* An empty dictionary with all arrays of `arch` allocated, to be filled by file.c or init.c;
- * then sae_dict_seal checks values (finite, r finite), computes r, norms and info. */
+/* The largest d and F: feature ids travel as I32, and BLAS counts in 32 bits. */
+#define SAE_DICT_MAX_DIM INT32_MAX
+
+/* An empty dictionary with all arrays of `arch` allocated and zero, to be filled by file.c or
+ * init.c (`r` with r_mag as it is stored); then sae_dict_seal checks values (vectors and decoder
+ * finite, exp(r_mag) finite; the encoder is the filler's word, so that it is not read twice),
+ * turns r_mag into r, computes norms and info. `dtype` is static storage.
+ * SAE_E_NOMEM; SAE_E_WEIGHTS names the tensor (where) and the value. */
 enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *arch, uint64_t d,
                                 uint64_t F, struct sae_err *err) SAE_MUST_USE;
 enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_err *err) SAE_MUST_USE;
+
+/* The array that a role fills, NULL when the class has none. */
+float *sae_dict_array(struct sae_dict *d, enum sae_role role);
+/* L2 norm in double, in one fixed order. */
+double sae_dict_norm(const float *v, size_t n);
 
 #endif

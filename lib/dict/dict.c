@@ -1,0 +1,232 @@
+/* dict.c - the memory of a dictionary, and what is computed once its tensors stand. See dict.h.
+ *
+ * Every vector has SAE_OVERREAD readable bytes behind its last value, as the matrices have. */
+#include "lib/dict/dict.h"
+
+#include "lib/num.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The array of `d` that a role fills. */
+static float **slot(struct sae_dict *d, enum sae_role role)
+{
+    switch (role) {
+    case SAE_ROLE_ENCODER:
+        return &d->enc;
+    case SAE_ROLE_DECODER:
+        return &d->dec;
+    case SAE_ROLE_CENTRE:
+        return &d->centre;
+    case SAE_ROLE_DEC_BIAS:
+        return &d->dec_bias;
+    case SAE_ROLE_ENC_BIAS:
+        return &d->enc_bias;
+    case SAE_ROLE_R_MAG:
+        return &d->r;
+    case SAE_ROLE_GATE_BIAS:
+        return &d->gate_bias;
+    case SAE_ROLE_MAG_BIAS:
+        return &d->mag_bias;
+    case SAE_ROLE_JUMP:
+        return &d->jump;
+    case SAE_N_ROLES:
+        break;
+    }
+    return NULL;
+}
+
+float *sae_dict_array(struct sae_dict *d, enum sae_role role)
+{
+    float **p = slot(d, role);
+
+    return p ? *p : NULL;
+}
+
+/* Values of one tensor; create has checked that the product fits. */
+static size_t key_values(const struct sae_arch_key *key, size_t d, size_t F)
+{
+    return sae_arch_is_matrix(key) ? d * F : key->shape[0] == 'F' ? F : d;
+}
+
+static float *vector_alloc(size_t n)
+{
+    size_t total = n + SAE_OVERREAD / sizeof(float);
+    float *v = sae_alloc(total, sizeof *v);
+
+    if (v)
+        memset(v, 0, total * sizeof *v);
+    return v;
+}
+
+enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *arch, uint64_t d,
+                                uint64_t F, struct sae_err *err)
+{
+    struct sae_dict *dict = NULL;
+    uint64_t values, bytes;
+    bool ok = true;
+
+    if (d < 1 || F < 1 || d > SAE_DICT_MAX_DIM || F > SAE_DICT_MAX_DIM || sae_mul_u64(d, F, &values) ||
+        sae_mul_u64(values, sizeof(float), &bytes) || bytes > SIZE_MAX / 4)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate a %s: %llu x %llu values",
+                           arch->name, (unsigned long long)F, (unsigned long long)d);
+    dict = sae_calloc(1, sizeof *dict);
+    if (!dict)
+        goto nomem;
+    dict->arch = arch;
+    dict->d = (size_t)d;
+    dict->F = (size_t)F;
+    for (unsigned i = 0; ok && i < arch->n_keys; i++) {
+        const struct sae_arch_key *key = &arch->keys[i];
+        size_t n = key_values(key, dict->d, dict->F);
+        float **p = slot(dict, key->role);
+
+        *p = sae_arch_is_matrix(key) ? sae_huge_alloc(n, sizeof **p) : vector_alloc(n);
+        ok = *p != NULL;
+        dict->info.bytes += n * sizeof **p;
+    }
+    if (ok && dict->dec)
+        ok = (dict->dec_norm = vector_alloc(dict->F)) != NULL;
+    if (!ok)
+        goto nomem;
+    if (dict->centre)
+        dict->dec_bias = dict->centre;
+    *out = dict;
+    return SAE_OK;
+nomem:
+    sae_dict_free(dict);
+    return sae_err_set(err, SAE_E_NOMEM, "",
+                       "cannot allocate a %s: %llu x %llu values, %llu bytes a matrix", arch->name,
+                       (unsigned long long)F, (unsigned long long)d, (unsigned long long)bytes);
+}
+
+void sae_dict_free(struct sae_dict *d)
+{
+    if (!d)
+        return;
+    if (d->dec_bias != d->centre)
+        sae_free(d->dec_bias);
+    sae_free(d->centre);
+    sae_free(d->enc_bias);
+    sae_free(d->r);
+    sae_free(d->gate_bias);
+    sae_free(d->mag_bias);
+    sae_free(d->jump);
+    sae_free(d->dec_norm);
+    sae_huge_free(d->enc, d->d * d->F, sizeof *d->enc);
+    sae_huge_free(d->dec, d->d * d->F, sizeof *d->dec);
+    sae_free(d);
+}
+
+const struct sae_dict_info *sae_dict_info(const struct sae_dict *d)
+{
+    return &d->info;
+}
+
+/* Sum of squares in double, four sums in one order. Finite for finite floats (at most 2^31 times
+ * 2^256), so a sum that is not finite tells that a value is not. */
+static double sum_of_squares(const float *v, size_t n)
+{
+    double s[4] = {0.0, 0.0, 0.0, 0.0};
+    size_t i = 0;
+
+    for (; i + 4 <= n; i += 4)
+        for (size_t c = 0; c < 4; c++)
+            s[c] += (double)v[i + c] * (double)v[i + c];
+    for (; i < n; i++)
+        s[0] += (double)v[i] * (double)v[i];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+double sae_dict_norm(const float *v, size_t n)
+{
+    return sqrt(sum_of_squares(v, n));
+}
+
+static int by_value(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+
+    return (x > y) - (x < y);
+}
+
+static enum sae_status decoder_norms(struct sae_dict *d, struct sae_err *err)
+{
+    float *sorted;
+
+    for (size_t j = 0; j < d->F; j++) {
+        double norm = sae_dict_norm(d->dec + j * d->d, d->d);
+
+        if (!isfinite(norm))
+            return sae_err_set(err, SAE_E_WEIGHTS, "decoder.weight",
+                               "cannot use decoder.weight: column %zu holds a value that is not "
+                               "finite",
+                               j);
+        d->dec_norm[j] = (float)norm;
+    }
+    sorted = sae_alloc(d->F, sizeof *sorted);
+    if (!sorted)
+        return sae_err_set(err, SAE_E_NOMEM, "decoder.weight",
+                           "cannot sort %zu norms: out of memory", d->F);
+    memcpy(sorted, d->dec_norm, d->F * sizeof *sorted);
+    qsort(sorted, d->F, sizeof *sorted, by_value);
+    d->info.norm_min = sorted[0];
+    d->info.norm_max = sorted[d->F - 1];
+    d->info.norm_median =
+        (float)(((double)sorted[(d->F - 1) / 2] + (double)sorted[d->F / 2]) / 2.0);
+    sae_free(sorted);
+    return SAE_OK;
+}
+
+/* Vectors are small: they are looked at here whoever filled them. */
+static enum sae_status check_vectors(const struct sae_dict *d, struct sae_err *err)
+{
+    for (unsigned i = 0; i < d->arch->n_keys; i++) {
+        const struct sae_arch_key *key = &d->arch->keys[i];
+        const float *v = *slot((struct sae_dict *)d, key->role);
+
+        if (sae_arch_is_matrix(key))
+            continue;
+        for (size_t k = 0; k < key_values(key, d->d, d->F); k++)
+            if (!isfinite(v[k]))
+                return sae_err_set(err, SAE_E_WEIGHTS, key->name,
+                                   "cannot use %s: value %zu is %g, wanted finite numbers",
+                                   key->name, k, (double)v[k]);
+    }
+    return SAE_OK;
+}
+
+static enum sae_status exponentiate(struct sae_dict *d, struct sae_err *err)
+{
+    for (size_t j = 0; d->r && j < d->F; j++) {
+        float r = sae_exp_f32(d->r[j]);
+
+        if (!isfinite(r))
+            return sae_err_set(err, SAE_E_WEIGHTS, "r_mag",
+                               "cannot use r_mag: exp of value %zu, %.9g, is not finite as f32", j,
+                               (double)d->r[j]);
+        d->r[j] = r;
+    }
+    return SAE_OK;
+}
+
+enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_err *err)
+{
+    struct sae_dict_info *info = &d->info;
+    enum sae_status st = check_vectors(d, err);
+
+    if (st == SAE_OK)
+        st = exponentiate(d, err);
+    if (st != SAE_OK)
+        return st;
+    info->class_name = d->arch->name;
+    info->activation_dim = d->d;
+    info->dict_size = d->F;
+    info->dtype = dtype;
+    info->options = d->arch->options;
+    info->aux_name = d->arch->aux_name;
+    info->scales_forward_f = d->arch->scales_forward_f;
+    info->norm_min = info->norm_median = info->norm_max = 1.0f;
+    return d->dec ? decoder_norms(d, err) : SAE_OK;
+}

@@ -1,0 +1,22 @@
+/* dicts.h - dictionaries for tests, made in memory: any class, any size, nothing trivial in them.
+ *
+ * Every array has values that are not zero (centre, biases, r_mag, jump), so that a term left out
+ * of a formula shows. On rows of dicts_rows about a third of the features are on. The same seed
+ * gives the same bits on one machine; nothing is promised between machines. Any thread. */
+#ifndef TESTS_SUPPORT_DICTS_H
+#define TESTS_SUPPORT_DICTS_H
+
+#include "lib/dict/dict.h"
+
+/* A sealed dictionary, owned (sae_dict_free). IdentityDict: F must be d. Out of memory, an unknown
+ * class or a failing seal aborts the test program with a message. */
+struct sae_dict *dicts_make(const char *class_name, size_t d, size_t F, uint64_t seed);
+
+/* n rows of d standard normal values, owned (sae_free), SAE_OVERREAD readable bytes behind. */
+float *dicts_rows(size_t n, size_t d, uint64_t seed);
+
+/* One standard normal value; *state is any number, advanced by each call. */
+float dicts_normal(uint64_t *state);
+uint64_t dicts_random(uint64_t *state); /* 64 uniform bits (SplitMix64) */
+
+#endif

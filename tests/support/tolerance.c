@@ -1,0 +1,215 @@
+/* tolerance.c - the formulae in double, and how far an f32 answer may lie from them.
+ * See tolerance.h. Written from the formulae, not from ref.c: the two check each other. */
+#include "tests/support/tolerance.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A value and the sum of the absolute terms it is made of. */
+struct term {
+    double v, s;
+};
+
+static void tol_make(struct tol *t, size_t n)
+{
+    *t = (struct tol){.n = n};
+    t->want = calloc(3 * n + 1, sizeof *t->want);
+    if (!t->want) {
+        fprintf(stderr, "tolerance: out of memory\n");
+        abort();
+    }
+    t->alt = t->want + n;
+    t->tol = t->want + 2 * n;
+}
+
+void tol_free(struct tol *t)
+{
+    free(t->want);
+    *t = (struct tol){0};
+}
+
+static double allowed(double want, double s)
+{
+    return 1e-6 * (1.0 + fabs(want)) + 4e-6 * s;
+}
+
+/* The value is v, or, when `near`, perhaps other. A finite v of infinite terms is a relu's 0. */
+static void put(struct tol *t, size_t i, double v, bool near, double other, double s)
+{
+    t->want[i] = v;
+    t->alt[i] = near ? other : v;
+    t->tol[i] = allowed(fmax(fabs(v), fabs(t->alt[i])), isfinite(s) ? s : 0.0);
+}
+
+/* What f32 cannot hold is infinite there before it meets the next product. */
+static double as_f32_range(double v)
+{
+    return fabs(v) > (double)FLT_MAX * (1.0 + 0x1p-25) ? copysign(INFINITY, v) : v;
+}
+
+static double relu(double v)
+{
+    return v > 0.0 || isnan(v) ? v : 0.0;
+}
+
+static struct term project(const struct sae_dict *d, const float *x, size_t j)
+{
+    struct term p = {0.0, 0.0};
+
+    for (size_t k = 0; k < d->d; k++) {
+        double v = (double)x[k] - (d->centre ? (double)d->centre[k] : 0.0);
+        double w = (double)d->enc[j * d->d + k];
+
+        p.v += v * w;
+        p.s += fabs(v) * fabs(w);
+    }
+    return p;
+}
+
+static struct term plus(struct term t, float bias)
+{
+    return (struct term){t.v + (double)bias, t.s + fabs((double)bias)};
+}
+
+static bool near_zero(struct term t)
+{
+    return isfinite(t.v) && fabs(t.v) <= allowed(t.v, t.s);
+}
+
+static void unit_gated(const struct sae_dict *d, size_t j, struct term p, double scale,
+                       struct tol *f, struct tol *aux)
+{
+    double r = (double)d->r[j];
+    struct term gate = plus(p, d->gate_bias[j]);
+    struct term mag = plus((struct term){r * p.v, r * p.s}, d->mag_bias[j]);
+    double on = gate.v > 0.0 ? 1.0 : 0.0;
+
+    if (f)
+        put(f, j, on * relu(mag.v) * scale, near_zero(gate), (1.0 - on) * relu(mag.v) * scale,
+            mag.s * scale);
+    if (aux)
+        put(aux, j, relu(gate.v), false, 0.0, gate.s);
+}
+
+static void unit_jump(const struct sae_dict *d, size_t j, struct term p, double scale,
+                      struct tol *f, struct tol *aux)
+{
+    struct term pre = plus(p, d->enc_bias[j]);
+    double a = relu(pre.v), jump = (double)d->jump[j], on = a > 0.0 ? 1.0 : 0.0;
+
+    if (f)
+        put(f, j, (a + jump * on) * scale, near_zero(pre), (a + jump * (1.0 - on)) * scale,
+            (pre.s + fabs(jump)) * scale);
+    if (aux)
+        put(aux, j, a, false, 0.0, pre.s);
+}
+
+void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct tol *f,
+                struct tol *aux)
+{
+    if (f)
+        tol_make(f, d->F);
+    if (aux)
+        tol_make(aux, d->F);
+    for (size_t j = 0; j < d->F; j++) {
+        double scale = scaled && d->dec_norm ? (double)d->dec_norm[j] : 1.0;
+        struct term p = {0.0, 0.0}, pre;
+
+        if (d->enc)
+            p = project(d, x, j);
+        switch (d->arch->unit) {
+        case SAE_UNIT_IDENTITY:
+            if (f)
+                put(f, j, (double)x[j], false, 0.0, 0.0);
+            break;
+        case SAE_UNIT_RELU:
+            pre = plus(p, d->enc_bias[j]);
+            if (f)
+                put(f, j, relu(pre.v) * scale, false, 0.0, pre.s * scale);
+            break;
+        case SAE_UNIT_GATED:
+            unit_gated(d, j, p, scale, f, aux);
+            break;
+        case SAE_UNIT_JUMP:
+            unit_jump(d, j, p, scale, f, aux);
+            break;
+        }
+    }
+}
+
+void tol_decode(const struct sae_dict *d, const float *f, struct tol *x_hat)
+{
+    tol_make(x_hat, d->d);
+    for (size_t k = 0; k < d->d; k++) {
+        struct term y = {d->dec ? 0.0 : (double)f[k], 0.0};
+
+        for (size_t j = 0; d->dec && j < d->F; j++) {
+            double w = (double)d->dec[j * d->d + k];
+
+            y.v += (double)f[j] * w;
+            y.s += fabs((double)f[j]) * fabs(w);
+        }
+        if (d->dec_bias)
+            y = plus(y, d->dec_bias[k]);
+        put(x_hat, k, y.v, false, 0.0, y.s);
+    }
+}
+
+void tol_ghost(const struct sae_dict *d, const float *x, const float *mask, size_t mask_col,
+               struct tol *x_ghost)
+{
+    struct term *g = calloc(d->F, sizeof *g);
+
+    if (!g) {
+        fprintf(stderr, "tolerance: out of memory\n");
+        abort();
+    }
+    for (size_t j = 0; j < d->F; j++) {
+        struct term p = plus(project(d, x, j), d->enc_bias[j]);
+        double m = (double)mask[j * mask_col], e = as_f32_range(exp(p.v));
+
+        g[j] = (struct term){e * m, e * fabs(m) * (1.0 + p.s)};
+    }
+    tol_make(x_ghost, d->d);
+    for (size_t k = 0; k < d->d; k++) {
+        struct term y = {0.0, 0.0};
+
+        for (size_t j = 0; j < d->F; j++) {
+            double w = (double)d->dec[j * d->d + k];
+
+            y.v += g[j].v * w;
+            y.s += g[j].s * fabs(w);
+        }
+        put(x_ghost, k, y.v, false, 0.0, y.s);
+    }
+    free(g);
+}
+
+static bool near_one(double want, double tol, float got)
+{
+    double g = (double)got;
+
+    if (isnan(want))
+        return isnan(g);
+    if (isinf(want) || isinf(g))
+        return isinf(g) && isinf(as_f32_range(want + copysign(tol, want))) &&
+               signbit(g) == signbit(want);
+    return fabs(g - want) <= tol; /* false for a NaN that was not wanted */
+}
+
+bool tol_near(const struct tol *t, size_t i, float got)
+{
+    return near_one(t->want[i], t->tol[i], got) || near_one(t->alt[i], t->tol[i], got);
+}
+
+bool tol_check(const struct tol *t, const float *got, size_t *bad)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (!tol_near(t, i, got[i])) {
+            *bad = i;
+            return false;
+        }
+    return true;
+}
