@@ -8,9 +8,18 @@
 
 #define OPTIONS_ALL (SAE_OPT_SPARSE | SAE_OPT_TOP_K | SAE_OPT_FEATURES | SAE_OPT_OUTPUT_FEATURES)
 
-#define ENCODER {"encoder.weight", SAE_ROLE_ENCODER, "F,d"}
-#define DECODER {"decoder.weight", SAE_ROLE_DECODER, "d,F"}
-#define ENC_BIAS {"encoder.bias", SAE_ROLE_ENC_BIAS, "F"}
+#define ENCODER                                   \
+    {                                             \
+        "encoder.weight", SAE_ROLE_ENCODER, "F,d" \
+    }
+#define DECODER                                   \
+    {                                             \
+        "decoder.weight", SAE_ROLE_DECODER, "d,F" \
+    }
+#define ENC_BIAS                               \
+    {                                          \
+        "encoder.bias", SAE_ROLE_ENC_BIAS, "F" \
+    }
 
 const struct sae_arch sae_archs[] = {
     {

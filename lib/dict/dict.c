@@ -67,9 +67,10 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *ar
     uint64_t values, bytes;
     bool ok = true;
 
-    if (d < 1 || F < 1 || d > SAE_DICT_MAX_DIM || F > SAE_DICT_MAX_DIM || sae_mul_u64(d, F, &values) ||
-        sae_mul_u64(values, sizeof(float), &bytes) || bytes > SIZE_MAX / 4)
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate a %s: %llu x %llu values",
+    if (d < 1 || F < 1 || d > SAE_DICT_MAX_DIM || F > SAE_DICT_MAX_DIM ||
+        sae_mul_u64(d, F, &values) || sae_mul_u64(values, sizeof(float), &bytes) ||
+        bytes > SIZE_MAX / 4)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate %s: %llu x %llu values",
                            arch->name, (unsigned long long)F, (unsigned long long)d);
     dict = sae_calloc(1, sizeof *dict);
     if (!dict)
@@ -97,7 +98,7 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *ar
 nomem:
     sae_dict_free(dict);
     return sae_err_set(err, SAE_E_NOMEM, "",
-                       "cannot allocate a %s: %llu x %llu values, %llu bytes a matrix", arch->name,
+                       "cannot allocate %s: %llu x %llu values, %llu bytes a matrix", arch->name,
                        (unsigned long long)F, (unsigned long long)d, (unsigned long long)bytes);
 }
 

@@ -64,7 +64,8 @@ static void SAE_PRINTF(2, 3) add(struct list *l, const char *fmt, ...)
     va_start(ap, fmt);
     n = vsnprintf(l->text + l->len, sizeof l->text - l->len, fmt, ap);
     va_end(ap);
-    l->len = n < 0 || (size_t)n >= sizeof l->text - l->len ? sizeof l->text - 1 : l->len + (size_t)n;
+    l->len =
+        n < 0 || (size_t)n >= sizeof l->text - l->len ? sizeof l->text - 1 : l->len + (size_t)n;
 }
 
 /* "[70, 33]" */

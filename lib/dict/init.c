@@ -40,8 +40,9 @@ static double uniform(uint64_t *state)
  * s^23 / 23, below 2^-62 of the sum. */
 static double ln(double x)
 {
-    static const double odd[] = {1.0 / 21.0, 1.0 / 19.0, 1.0 / 17.0, 1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0,
-                                 1.0 / 9.0,  1.0 / 7.0,  1.0 / 5.0,  1.0 / 3.0,  1.0};
+    static const double odd[] = {1.0 / 21.0, 1.0 / 19.0, 1.0 / 17.0, 1.0 / 15.0,
+                                 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0,  1.0 / 7.0,
+                                 1.0 / 5.0,  1.0 / 3.0,  1.0};
     int e;
     double m = frexp(x, &e), s, s2, sum = odd[0];
 

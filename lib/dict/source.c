@@ -120,23 +120,31 @@ static enum sae_status parse_option(struct sae_source *out, const char *text, st
                                     bool *have_seed, struct sae_err *err)
 {
     if (s.n >= 5 && memcmp(s.p, "seed=", 5) == 0) {
+        struct part value = {s.p + 5, s.n - 5};
+
         if (*have_seed)
-            return bad(err, text, "a second seed", s, "one");
+            return bad(err, text, "a second seed", value, "one seed");
         *have_seed = true;
-        if (!to_u64((struct part){s.p + 5, s.n - 5}, &out->seed))
-            return bad(err, text, "the seed", s, "a whole number from 0 to 2^64 - 1");
+        if (!to_u64(value, &out->seed))
+            return bad(err, text, "seed", value, "a whole number from 0 to 2^64 - 1");
         return SAE_OK;
     }
     if (s.n >= 3 && memcmp(s.p, "l0=", 3) == 0) {
+        struct part value = {s.p + 3, s.n - 3};
+        char wanted[120];
+        double l0;
+
         if (out->l0 > 0.0)
-            return bad(err, text, "a second l0", s, "one");
-        if (!to_decimal((struct part){s.p + 3, s.n - 3}, &out->l0) || out->l0 <= 0.0 ||
-            out->l0 > (double)out->F)
-            return bad(err, text, "l0", s,
-                       "a decimal number above 0 and at most F, of at most 15 digits");
+            return bad(err, text, "a second l0", value, "one l0");
+        snprintf(wanted, sizeof wanted,
+                 "a decimal number of at most 15 digits, above 0 and at most F = %llu",
+                 (unsigned long long)out->F);
+        if (!to_decimal(value, &l0) || l0 <= 0.0 || l0 > (double)out->F)
+            return bad(err, text, "l0", value, wanted);
+        out->l0 = l0;
         return SAE_OK;
     }
-    return bad(err, text, "an option", s, "seed=S or l0=L");
+    return bad(err, text, "option", s, "seed=S or l0=L");
 }
 
 static enum sae_status parse_init(struct sae_source *out, const char *text, const char *rest,

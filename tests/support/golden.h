@@ -31,8 +31,8 @@ struct golden_array {
 };
 
 struct golden {
-    char name[64];        /* the case: "gated_33x70_bf16" */
-    char pt_path[128];    /* its state dict, relative to the repository's root; "" for identity */
+    char name[64];     /* the case: "gated_33x70_bf16" */
+    char pt_path[128]; /* its state dict, relative to the repository's root; "" for identity */
     char class_name[32];
     size_t d, F;
     size_t n_rows;   /* N */

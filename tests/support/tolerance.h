@@ -47,13 +47,13 @@ bool tol_check(const struct tol *t, const float *got, size_t *bad);
 bool tol_near(const struct tol *t, size_t i, float got);
 
 /* ck_assert for a row; for files that include check.h. `label` names row and tensor. */
-#define ck_assert_tol(t, got, label)                                                              \
-    do {                                                                                          \
-        size_t tol_bad_;                                                                          \
-        if (!tol_check((t), (got), &tol_bad_))                                                    \
-            ck_abort_msg("%s[%zu] = %.9g, want %.17g (or %.17g) within %.3g", (label), tol_bad_,  \
-                         (double)(got)[tol_bad_], (t)->want[tol_bad_], (t)->alt[tol_bad_],        \
-                         (t)->tol[tol_bad_]);                                                     \
+#define ck_assert_tol(t, got, label)                                                             \
+    do {                                                                                         \
+        size_t tol_bad_;                                                                         \
+        if (!tol_check((t), (got), &tol_bad_))                                                   \
+            ck_abort_msg("%s[%zu] = %.9g, want %.17g (or %.17g) within %.3g", (label), tol_bad_, \
+                         (double)(got)[tol_bad_], (t)->want[tol_bad_], (t)->alt[tol_bad_],       \
+                         (t)->tol[tol_bad_]);                                                    \
     } while (0)
 
 #endif

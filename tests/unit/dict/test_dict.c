@@ -1,0 +1,203 @@
+/* test_dict.c - the architecture table, the memory of a dictionary, and what sealing computes. */
+#include "lib/dict/dict.h"
+#include "lib/num.h"
+#include "tests/support/dicts.h"
+
+#include <check.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Spec section 1, table of options. */
+#define BASE (SAE_OPT_SPARSE | SAE_OPT_TOP_K | SAE_OPT_FEATURES | SAE_OPT_OUTPUT_FEATURES)
+static const struct {
+    const char *name;
+    unsigned options;
+    const char *aux;
+    bool scales;
+    const char *keys; /* sorted as the file's would be read: name and shape */
+} table[] = {
+    {"AutoEncoder", BASE | SAE_OPT_GHOST_MASK, NULL, false,
+     "bias[d] encoder.weight[F,d] encoder.bias[F] decoder.weight[d,F]"},
+    {"IdentityDict", BASE | SAE_OPT_GHOST_MASK, NULL, false, ""},
+    {"GatedAutoEncoder", BASE | SAE_OPT_RETURN_GATE, "gate", true,
+     "decoder_bias[d] encoder.weight[F,d] r_mag[F] gate_bias[F] mag_bias[F] decoder.weight[d,F]"},
+    {"JumpAutoEncoder", BASE | SAE_OPT_OUTPUT_PRE_JUMP, "pre_jump", false,
+     "bias[d] encoder.weight[F,d] encoder.bias[F] jump[F] decoder.weight[d,F]"},
+    {"AutoEncoderNew", BASE, NULL, true,
+     "encoder.weight[F,d] encoder.bias[F] decoder.weight[d,F] decoder.bias[d]"},
+};
+
+START_TEST(table_is_the_specs)
+{
+    const struct sae_arch *a = sae_arch_by_name(table[_i].name);
+    char keys[300] = "";
+
+    ck_assert_ptr_nonnull(a);
+    for (unsigned k = 0; k < a->n_keys; k++) {
+        if (k)
+            strcat(keys, " ");
+        strcat(strcat(strcat(strcat(keys, a->keys[k].name), "["), a->keys[k].shape), "]");
+    }
+    ck_assert_str_eq(keys, table[_i].keys);
+    ck_assert_uint_eq(a->options, table[_i].options);
+    ck_assert_int_eq(a->scales_forward_f, table[_i].scales);
+    ck_assert_int_eq(a->aux_name == NULL, table[_i].aux == NULL);
+    if (a->aux_name)
+        ck_assert_str_eq(a->aux_name, table[_i].aux);
+    ck_assert_uint_eq(sae_n_archs, SAE_COUNTOF(table));
+    ck_assert_ptr_null(sae_arch_by_name("TopK"));
+}
+END_TEST
+
+START_TEST(arrays_are_zero_aligned_and_padded)
+{
+    const struct sae_arch *a = &sae_archs[_i];
+    struct sae_dict *d = NULL;
+    uint64_t bytes = 0;
+
+    ck_assert_int_eq(sae_dict_create(&d, a, 7, a->n_keys ? 13 : 7, NULL), SAE_OK);
+    for (unsigned k = 0; k < a->n_keys; k++) {
+        const float *v = sae_dict_array(d, a->keys[k].role);
+        size_t n = sae_arch_is_matrix(&a->keys[k]) ? 91 : a->keys[k].shape[0] == 'F' ? 13 : 7;
+
+        ck_assert_ptr_nonnull(v);
+        ck_assert_uint_eq((uintptr_t)v % 64, 0);
+        for (size_t i = 0; i < n + SAE_OVERREAD / sizeof(float); i++)
+            ck_assert_uint_eq(sae_f32_bits(v[i]), 0);
+        bytes += 4 * n;
+    }
+    ck_assert_uint_eq(d->info.bytes, bytes);
+    ck_assert_int_eq(d->dec_norm != NULL, a->n_keys > 0);
+    if (d->centre)
+        ck_assert_ptr_eq(d->dec_bias, d->centre);
+    sae_dict_free(d);
+    sae_dict_free(NULL);
+}
+END_TEST
+
+START_TEST(sizes_are_checked)
+{
+    static const uint64_t sizes[][2] = {{0, 1},
+                                        {1, 0},
+                                        {(uint64_t)1 << 31, 1},
+                                        {1, (uint64_t)1 << 31},
+                                        {UINT64_MAX, UINT64_MAX},
+                                        {INT32_MAX, INT32_MAX}};
+    struct sae_dict *d = NULL;
+
+    for (size_t i = 0; i < SAE_COUNTOF(sizes); i++) {
+        struct sae_err err = {0};
+
+        ck_assert_int_eq(sae_dict_create(&d, &sae_archs[0], sizes[i][0], sizes[i][1], &err),
+                         SAE_E_NOMEM);
+        ck_assert_ptr_null(d);
+    }
+}
+END_TEST
+
+static struct sae_dict *unsealed(const char *class_name, size_t n_d, size_t n_f)
+{
+    struct sae_dict *d = NULL;
+
+    ck_assert_int_eq(sae_dict_create(&d, sae_arch_by_name(class_name), n_d, n_f, NULL), SAE_OK);
+    return d;
+}
+
+START_TEST(norms_are_in_double_and_their_median_is_the_middle)
+{
+    static const float rows[][4] = {
+        {3, 4, 0, 0}, {0, 0, 0, 0}, {1e30f, 1e30f, 0, 0}, {0x1p-140f, 0, 0, 0}, {1, 1, 1, 1}};
+    struct sae_dict *d = unsealed("AutoEncoderNew", 4, 5), *even = unsealed("AutoEncoderNew", 4, 2);
+
+    memcpy(d->dec, rows, sizeof rows);
+    ck_assert_int_eq(sae_dict_seal(d, "float32", NULL), SAE_OK);
+    ck_assert(d->dec_norm[0] == 5.0f && d->dec_norm[1] == 0.0f && d->dec_norm[4] == 2.0f);
+    ck_assert(d->dec_norm[2] == (float)(sqrt(2.0) * (double)1e30f));
+    ck_assert(d->dec_norm[3] == 0x1p-140f);
+    ck_assert(d->info.norm_min == 0.0f && d->info.norm_median == 2.0f);
+    ck_assert(d->info.norm_max == d->dec_norm[2]);
+    memcpy(even->dec, rows, 2 * sizeof rows[0]);
+    ck_assert_int_eq(sae_dict_seal(even, "float32", NULL), SAE_OK);
+    ck_assert(even->info.norm_median == 2.5f);
+    sae_dict_free(d);
+    sae_dict_free(even);
+}
+END_TEST
+
+START_TEST(every_length_of_row_is_summed_whole)
+{
+    float v[40];
+
+    for (size_t n = 1; n <= 40; n++) {
+        for (size_t i = 0; i < n; i++)
+            v[i] = 1.0f;
+        ck_assert(sae_dict_norm(v, n) == sqrt((double)n));
+    }
+}
+END_TEST
+
+/* NaN, infinity in any vector or the decoder; exp(r_mag) beyond f32. */
+START_TEST(values_are_checked)
+{
+    static const float wrong[] = {NAN, INFINITY, -INFINITY};
+    const struct sae_arch *a = &sae_archs[_i];
+
+    for (unsigned k = 0; k < a->n_keys; k++)
+        for (size_t w = 0; w < 3; w++) {
+            struct sae_dict *d = unsealed(a->name, 3, 5);
+            struct sae_err err = {0};
+
+            if (a->keys[k].role == SAE_ROLE_ENCODER) { /* the filler's word: see dict.h */
+                sae_dict_free(d);
+                continue;
+            }
+            sae_dict_array(d, a->keys[k].role)[2] = wrong[w];
+            ck_assert_int_eq(sae_dict_seal(d, "float32", &err), SAE_E_WEIGHTS);
+            ck_assert_str_eq(err.where, a->keys[k].name);
+            ck_assert_ptr_nonnull(strstr(err.text, a->keys[k].name));
+            sae_dict_free(d);
+        }
+}
+END_TEST
+
+START_TEST(r_is_exp_of_r_mag)
+{
+    struct sae_dict *d = unsealed("GatedAutoEncoder", 1, 4);
+    const float r_mag[4] = {0.0f, 88.72f, -200.0f, 0.5f};
+
+    memcpy(d->r, r_mag, sizeof r_mag);
+    ck_assert_int_eq(sae_dict_seal(d, "float16", NULL), SAE_OK);
+    ck_assert(d->r[0] == 1.0f && d->r[2] == 0.0f);
+    for (size_t j = 0; j < 4; j++)
+        ck_assert(d->r[j] == sae_exp_f32(r_mag[j]));
+    ck_assert_str_eq(d->info.dtype, "float16");
+    ck_assert_str_eq(sae_dict_info(d)->aux_name, "gate");
+    sae_dict_free(d);
+    d = unsealed("GatedAutoEncoder", 1, 4);
+    d->r[3] = 88.73f;
+    ck_assert_int_eq(sae_dict_seal(d, "float32", NULL), SAE_E_WEIGHTS);
+    sae_dict_free(d);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("dict");
+    TCase *t = tcase_create("dict");
+    SRunner *r = srunner_create(s);
+
+    tcase_add_loop_test(t, table_is_the_specs, 0, (int)SAE_COUNTOF(table));
+    tcase_add_loop_test(t, arrays_are_zero_aligned_and_padded, 0, (int)sae_n_archs);
+    tcase_add_test(t, sizes_are_checked);
+    tcase_add_test(t, norms_are_in_double_and_their_median_is_the_middle);
+    tcase_add_test(t, every_length_of_row_is_summed_whole);
+    tcase_add_loop_test(t, values_are_checked, 0, (int)sae_n_archs);
+    tcase_add_test(t, r_is_exp_of_r_mag);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,374 @@
+/* test_file.c - binding a weights file: the class from its keys, and what each refusal says.
+ *
+ * The loader is a fake: this program defines the functions of load.h itself, so the linker takes
+ * none of lib/load from the archive. So a list of tensors is a line of a table here, shapes can be
+ * larger than any file, and values are known by position. The loader's own side is tested in
+ * tests/unit/load, both together in tests/golden. */
+#include "lib/dict/source.h"
+#include "lib/load/load.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the fake ---- */
+
+#define MAX_TENSORS 300
+struct sae_tensors {
+    struct sae_tensor t[MAX_TENSORS];
+    size_t n;
+    size_t fail_read; /* reading this tensor fails; SIZE_MAX: none */
+    float r_mag;      /* value of every element of r_mag */
+    size_t n_reads;
+    bool open;
+};
+static struct sae_tensors fake;
+
+enum sae_status sae_load_open(struct sae_tensors **out, const char *path, struct sae_err *err)
+{
+    if (strcmp(path, "bad.pt") == 0)
+        return sae_err_set(err, SAE_E_FORMAT, "file:12", "cannot read zip archive: no directory");
+    if (strcmp(path, "named.pt") == 0)
+        return sae_err_set(err, SAE_E_IO, "file", "cannot open %s: no such file", path);
+    ck_assert(!fake.open);
+    fake.open = true;
+    *out = &fake;
+    return SAE_OK;
+}
+
+void sae_load_close(struct sae_tensors *ts)
+{
+    if (ts)
+        ts->open = false;
+}
+
+size_t sae_load_count(const struct sae_tensors *ts)
+{
+    return ts->n;
+}
+
+const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i)
+{
+    ck_assert_uint_lt(i, ts->n);
+    return &ts->t[i];
+}
+
+/* Element (r, c) of tensor i is 1000 i + 100 r + c, all by 2^-10; r_mag as the test says. */
+static float value(size_t i, size_t r, size_t c)
+{
+    return strcmp(fake.t[i].name, "r_mag") == 0 ? fake.r_mag
+                                                : (float)(1000 * i + 100 * r + c) * 0x1p-10f;
+}
+
+enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
+                              struct sae_err *err)
+{
+    const struct sae_tensor *t = sae_load_tensor(ts, i);
+    size_t rows = t->ndim == 2 ? (size_t)t->shape[0] : 1, cols = (size_t)t->shape[t->ndim - 1];
+
+    ts->n_reads++;
+    if (i == ts->fail_read)
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "cannot use tensor %s: its value at [0] is nan", t->name);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++)
+            dst[transpose ? c * rows + r : r * cols + c] = value(i, r, c);
+    return SAE_OK;
+}
+
+/* "name:dtype:2,3 name:dtype:3 ..."; dtype one of f32 f16 bf16 f64 i64. */
+static void fake_file(const char *text)
+{
+    static const char *const shorts[] = {"f32", "f16", "bf16", "f64", "i64"};
+    static const char *const longs[] = {"float32", "float16", "bfloat16", "float64", "int64"};
+    char line[2000], *save = NULL, *save2 = NULL;
+
+    fake = (struct sae_tensors){.fail_read = SIZE_MAX};
+    snprintf(line, sizeof line, "%s", text);
+    for (char *w = strtok_r(line, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
+        struct sae_tensor *t = &fake.t[fake.n++];
+        char *name = strtok_r(w, ":", &save2), *dtype = strtok_r(NULL, ":", &save2);
+
+        snprintf(t->name, sizeof t->name, "%s", name);
+        for (size_t i = 0; i < SAE_COUNTOF(shorts); i++)
+            if (strcmp(dtype, shorts[i]) == 0) {
+                t->dtype = (enum sae_dtype)i;
+                snprintf(t->dtype_name, sizeof t->dtype_name, "%s", longs[i]);
+            }
+        for (char *n = strtok_r(NULL, ",", &save2); n; n = strtok_r(NULL, ",", &save2))
+            t->shape[t->ndim++] = strtoull(n, NULL, 10);
+    }
+}
+
+/* ---- what is taken ---- */
+
+#define AE "bias:f32:2 encoder.weight:bf16:3,2 encoder.bias:f16:3 decoder.weight:f64:2,3"
+#define GATED                                                                          \
+    "decoder.weight:f32:2,3 mag_bias:f32:3 decoder_bias:f32:2 encoder.weight:f64:3,2 " \
+    "gate_bias:f32:3 r_mag:f32:3"
+#define JUMP AE " jump:f32:3"
+#define NEW "encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3 decoder.bias:f32:2"
+
+static const struct {
+    const char *file, *class_name, *dtype;
+    uint64_t bytes;
+} goods[] = {
+    {AE, "AutoEncoder", "bfloat16", 4 * (2 + 6 + 3 + 6)},
+    {GATED, "GatedAutoEncoder", "float64", 4 * (2 + 6 + 9 + 6)},
+    {JUMP, "JumpAutoEncoder", "bfloat16", 4 * (2 + 6 + 6 + 6)},
+    {NEW, "AutoEncoderNew", "float32", 4 * (6 + 3 + 6 + 2)},
+};
+
+/* Each tensor lies where its role says, the decoder transposed. */
+static void tensors_in_place(const struct sae_dict *d)
+{
+    for (size_t i = 0; i < fake.n; i++)
+        for (unsigned k = 0; k < d->arch->n_keys; k++) {
+            const struct sae_arch_key *key = &d->arch->keys[k];
+            const float *v = sae_dict_array((struct sae_dict *)d, key->role);
+
+            if (strcmp(key->name, fake.t[i].name) != 0)
+                continue;
+            for (size_t r = 0; r < 3; r++)
+                for (size_t c = 0; c < 2; c++) {
+                    if (key->role == SAE_ROLE_ENCODER)
+                        ck_assert(v[r * 2 + c] == value(i, r, c));
+                    else if (key->role == SAE_ROLE_DECODER)
+                        ck_assert(v[r * 2 + c] == value(i, c, r));
+                    else if (key->shape[0] == 'd')
+                        ck_assert(v[c] == value(i, 0, c));
+                    else if (key->role != SAE_ROLE_R_MAG)
+                        ck_assert(v[r] == value(i, 0, r));
+                }
+        }
+}
+
+START_TEST(binds)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    fake_file(goods[_i].file);
+    fake.r_mag = 1.0f;
+    ck_assert_msg(sae_dict_open(&d, "x.pt", &err) == SAE_OK, "%s", err.text);
+    ck_assert(!fake.open);
+    ck_assert_uint_eq(fake.n_reads, fake.n); /* each once */
+    ck_assert_str_eq(sae_dict_info(d)->class_name, goods[_i].class_name);
+    ck_assert_str_eq(sae_dict_info(d)->dtype, goods[_i].dtype);
+    ck_assert_uint_eq(sae_dict_info(d)->bytes, goods[_i].bytes);
+    ck_assert_uint_eq(d->d, 2);
+    ck_assert_uint_eq(d->F, 3);
+    tensors_in_place(d);
+    if (d->r)
+        ck_assert(d->r[0] == (float)exp(1.0) && d->r[2] == d->r[0]);
+    sae_dict_free(d);
+}
+END_TEST
+
+/* ---- what is refused ---- */
+
+static const struct {
+    const char *file;
+    enum sae_status status;
+    const char *where, *text; /* all of the text behind "cannot load x.pt: " */
+} bads[] = {
+    {"", SAE_E_FORMAT, "", "cannot name the class: the file holds no tensors"},
+    {"decoder_bias:f32:2 encoder.weight:f32:3,2 gate_bias:f32:3 mag_bias:f32:3 "
+     "decoder.weight:f32:2,3",
+     SAE_E_FORMAT, "",
+     "cannot name the class: keys are GatedAutoEncoder's but \"r_mag\" is missing"},
+    {AE " foo:f32:3", SAE_E_FORMAT, "",
+     "cannot name the class: keys are AutoEncoder's but these are unexpected: \"foo\""},
+    {AE " bias:f32:2", SAE_E_FORMAT, "",
+     "cannot name the class: keys are AutoEncoder's but these are unexpected: \"bias\" twice"},
+    {"encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_FORMAT, "",
+     "cannot name the class: keys are AutoEncoder's but \"bias\" is missing; or keys are "
+     "AutoEncoderNew's but \"decoder.bias\" is missing"},
+    {"decoder_bias:f32:2 encoder.weight:f32:3,2 gate_bias:f32:3 decoder.weight:f32:2,3 x:f32:1",
+     SAE_E_FORMAT, "",
+     "cannot name the class: keys are GatedAutoEncoder's but \"r_mag\", \"mag_bias\" are missing, "
+     "and these are unexpected: \"x\""},
+    {"W_enc:f32:2,3 W_dec:f32:3,2 b_enc:f32:3 b_dec:f32:2 threshold:f32:3", SAE_E_FORMAT, "",
+     "cannot name the class: no class has its 5 keys: \"W_enc\", \"W_dec\", \"b_enc\", \"b_dec\" "
+     "and 1 more"},
+    {"bias:f32:2", SAE_E_FORMAT, "", "cannot name the class: no class has its 1 keys: \"bias\""},
+    {"bias:f32:2 encoder.weight:i64:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
+     "encoder.weight",
+     "\"encoder.weight\" has dtype int64, wanted float32, float16, bfloat16 or float64"},
+    {"bias:f32:2 encoder.weight:f32:6 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
+     "encoder.weight",
+     "\"encoder.weight\" has shape [6], wanted two dimensions, [dict_size, activation_dim]"},
+    {"bias:f32:2 encoder.weight:f32: encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
+     "encoder.weight",
+     "\"encoder.weight\" has shape [], wanted two dimensions, [dict_size, activation_dim]"},
+    {"bias:f32:2 encoder.weight:f32:3,0 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
+     "encoder.weight",
+     "\"encoder.weight\" has shape [3, 0], wanted dimensions from 1 to 2147483647"},
+    {"bias:f32:2 encoder.weight:f32:2147483648,2 encoder.bias:f32:3 decoder.weight:f32:2,3",
+     SAE_E_WEIGHTS, "encoder.weight",
+     "\"encoder.weight\" has shape [2147483648, 2], wanted dimensions from 1 to 2147483647"},
+    {"bias:f32:3 encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
+     "bias", "\"bias\" has shape [3], wanted [d] = [2] (AutoEncoder, by encoder.weight)"},
+    {"bias:f32:1,2 encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
+     "bias", "\"bias\" has shape [1, 2], wanted [d] = [2] (AutoEncoder, by encoder.weight)"},
+    {"bias:f32:2 encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:3,2", SAE_E_WEIGHTS,
+     "decoder.weight",
+     "\"decoder.weight\" has shape [3, 2], wanted [d,F] = [2, 3] (AutoEncoder, by "
+     "encoder.weight)"},
+    {"bias:f32:2 encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3 jump:f32:2",
+     SAE_E_WEIGHTS, "jump",
+     "\"jump\" has shape [2], wanted [F] = [3] (JumpAutoEncoder, by encoder.weight)"},
+    {"bias:f32:2147483647 encoder.weight:f32:2147483647,2147483647 encoder.bias:f32:2147483647 "
+     "decoder.weight:f32:2147483647,2147483647",
+     SAE_E_NOMEM, "", "cannot allocate AutoEncoder: 2147483647 x 2147483647 values"},
+};
+
+START_TEST(refuses)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+    const char *head = "cannot load x.pt: ";
+
+    fake_file(bads[_i].file);
+    ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), bads[_i].status);
+    ck_assert_msg(strncmp(err.text, head, strlen(head)) == 0, "%s", err.text);
+    ck_assert_str_eq(err.text + strlen(head), bads[_i].text);
+    ck_assert_str_eq(err.where, bads[_i].where);
+    ck_assert_ptr_null(d);
+    ck_assert(!fake.open);
+    ck_assert_uint_eq(fake.n_reads, 0); /* shapes are checked before a value is read */
+}
+END_TEST
+
+START_TEST(a_whole_transformer_is_listed_in_short)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    fake_file("");
+    for (; fake.n < MAX_TENSORS; fake.n++)
+        snprintf(fake.t[fake.n].name, sizeof fake.t[0].name, "transformer.h.%zu.attn.weight",
+                 fake.n);
+    ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), SAE_E_FORMAT);
+    ck_assert_str_eq(err.text,
+                     "cannot load x.pt: cannot name the class: no class has its 300 keys: "
+                     "\"transformer.h.0.attn.weight\", \"transformer.h.1.attn.weight\", "
+                     "\"transformer.h.2.attn.weight\", \"transformer.h.3.attn.weight\" and 296 "
+                     "more");
+}
+END_TEST
+
+START_TEST(long_names_are_cut_not_overrun)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+    char path[1000];
+
+    fake_file(AE);
+    for (int i = 0; i < 6; i++, fake.n++)
+        memset(fake.t[fake.n].name, 'a' + i, sizeof fake.t[0].name - 1);
+    memset(path, 'p', sizeof path);
+    strcpy(path + sizeof path - 7, "/ae.pt");
+    ck_assert_int_eq(sae_dict_open(&d, path, &err), SAE_E_FORMAT);
+    ck_assert_msg(strncmp(err.text, "cannot load ...ppp", 18) == 0, "%s", err.text);
+    ck_assert_ptr_nonnull(strstr(err.text, "ppp/ae.pt: cannot name the class: no class has"));
+}
+END_TEST
+
+/* A failing read, whichever tensor it is, names file and tensor, and frees all. */
+START_TEST(a_failed_read_is_passed_on)
+{
+    fake_file(GATED);
+    for (size_t i = 0; i < fake.n; i++) {
+        struct sae_dict *d = NULL;
+        struct sae_err err = {0};
+        char want[200];
+
+        fake.fail_read = i;
+        ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), SAE_E_WEIGHTS);
+        snprintf(want, sizeof want,
+                 "cannot load x.pt: cannot use tensor %s: its value at [0] is nan", fake.t[i].name);
+        ck_assert_str_eq(err.text, want);
+        ck_assert_str_eq(err.where, fake.t[i].name);
+        ck_assert(!fake.open && d == NULL);
+    }
+}
+END_TEST
+
+START_TEST(exp_of_r_mag_must_be_finite)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    fake_file(GATED);
+    fake.r_mag = 89.0f;
+    ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), SAE_E_WEIGHTS);
+    ck_assert_str_eq(err.where, "r_mag");
+    ck_assert_str_eq(err.text, "cannot load x.pt: cannot use r_mag: exp of value 0, 89, is not "
+                               "finite as f32");
+    fake.r_mag = 88.7f;
+    ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), SAE_OK);
+    ck_assert(isfinite(d->r[0]));
+    sae_dict_free(d);
+}
+END_TEST
+
+START_TEST(the_loaders_errors_name_the_file_once)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0}, err2 = {0};
+
+    ck_assert_int_eq(sae_dict_open(&d, "bad.pt", &err), SAE_E_FORMAT);
+    ck_assert_str_eq(err.text, "cannot load bad.pt: cannot read zip archive: no directory");
+    ck_assert_str_eq(err.where, "file:12");
+    ck_assert_int_eq(sae_dict_open(&d, "named.pt", &err2), SAE_E_IO);
+    ck_assert_str_eq(err2.text, "cannot open named.pt: no such file");
+    ck_assert_int_eq(sae_dict_open(&d, "bad.pt", NULL), SAE_E_FORMAT);
+}
+END_TEST
+
+START_TEST(out_of_memory_is_an_error)
+{
+    struct sae_dict *d = NULL;
+    int failures = 0;
+
+    fake_file(GATED);
+    for (long n = 0; d == NULL; n++) {
+        struct sae_err err = {0};
+        enum sae_status st;
+
+        sae_alloc_fault(n, false);
+        st = sae_dict_open(&d, "x.pt", &err);
+        sae_alloc_fault(-1, false);
+        ck_assert(st == (d ? SAE_OK : SAE_E_NOMEM));
+        ck_assert(d || strncmp(err.text, "cannot load x.pt: cannot ", 25) == 0);
+        failures += d == NULL;
+        ck_assert(!fake.open && n < 50);
+    }
+    ck_assert_int_ge(failures, 8);
+    sae_dict_free(d);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("file");
+    TCase *t = tcase_create("file");
+    SRunner *r = srunner_create(s);
+
+    tcase_add_loop_test(t, binds, 0, (int)SAE_COUNTOF(goods));
+    tcase_add_loop_test(t, refuses, 0, (int)SAE_COUNTOF(bads));
+    tcase_add_test(t, a_whole_transformer_is_listed_in_short);
+    tcase_add_test(t, long_names_are_cut_not_overrun);
+    tcase_add_test(t, a_failed_read_is_passed_on);
+    tcase_add_test(t, exp_of_r_mag_must_be_finite);
+    tcase_add_test(t, the_loaders_errors_name_the_file_once);
+    tcase_add_test(t, out_of_memory_is_an_error);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
