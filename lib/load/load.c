@@ -1,0 +1,189 @@
+/* load.c - open a weights file and find its reader. See load.h.
+ *
+ * One row per format in `readers`; `strangers` are formats that people do pass by mistake, each
+ * with what to say. */
+#include "lib/load/load.h"
+#include "lib/load/pt.h"
+#include "lib/load/reader.h"
+#include "lib/num.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct sae_reader *const readers[] = {
+    &sae_reader_pt,
+};
+
+enum { HEAD_BYTES = 512 }; /* what sniffing looks at */
+
+/* ---- formats that are recognised and refused ---------------------------------------------- */
+
+#define MAGIC(s) s, sizeof(s) - 1
+
+static const struct {
+    size_t offset;
+    const char *magic;
+    size_t n;
+    const char *what;
+} strangers[] = {
+    {2, MAGIC("\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"),
+     "it has the form from before torch 1.6 (legacy pickles); " SAE_PT_RESAVE},
+    {257, MAGIC("ustar"), "it is a tar, perhaps the form from before torch 0.1.10; " SAE_PT_RESAVE},
+    {0, MAGIC("sys_info"), "it has the form from before torch 0.1.10 (tar); " SAE_PT_RESAVE},
+    {0, MAGIC("PYTORCH1"), "it has the preview form of TorchScript (PYTORCH1); " SAE_PT_RESAVE},
+    {0, MAGIC("\x80\x02"), "it is a bare pickle, not the zip that torch.save writes"},
+    {0, MAGIC("\x80\x03"), "it is a bare pickle, not the zip that torch.save writes"},
+    {0, MAGIC("\x80\x04"), "it is a bare pickle, not the zip that torch.save writes"},
+    {0, MAGIC("\x80\x05"), "it is a bare pickle, not the zip that torch.save writes"},
+    {8, MAGIC("{"), "it looks like safetensors; a .pt file of torch.save is wanted"},
+    {0, MAGIC("\x93NUMPY"), "it is a numpy array (.npy); a .pt file of torch.save is wanted"},
+    {0, MAGIC("\x89HDF"), "it is an HDF5 file; a .pt file of torch.save is wanted"},
+    {0, MAGIC("GGUF"), "it is a GGUF file; a .pt file of torch.save is wanted"},
+    {0, MAGIC("\x1f\x8b"), "it is a gzip file; a .pt file of torch.save is wanted"},
+    {0, MAGIC("version https://git-lfs"),
+     "it is a Git LFS pointer, not the weights themselves (git lfs pull fetches them)"},
+    {0, MAGIC("<"), "it is an HTML or XML page; a .pt file of torch.save is wanted"},
+    {0, MAGIC("{"), "it is JSON; a .pt file of torch.save is wanted"},
+};
+
+static enum sae_status refuse(const unsigned char *head, size_t n, struct sae_err *err)
+{
+    if (n == 0)
+        return sae_err_set(err, SAE_E_FORMAT, "file",
+                           "cannot read weights: the file is empty (0 bytes)");
+    for (size_t i = 0; i < SAE_COUNTOF(strangers); i++)
+        if (n >= strangers[i].offset + strangers[i].n &&
+            memcmp(head + strangers[i].offset, strangers[i].magic, strangers[i].n) == 0)
+            return sae_err_set(err, SAE_E_FORMAT, "file", "cannot read weights: %s",
+                               strangers[i].what);
+    return sae_err_set(err, SAE_E_FORMAT, "file",
+                       "cannot read weights: the file starts with the bytes %02x %02x %02x %02x, "
+                       "the zip that torch.save writes with 50 4b 03 04",
+                       head[0], n > 1 ? head[1] : 0, n > 2 ? head[2] : 0, n > 3 ? head[3] : 0);
+}
+
+/* ---- opening ------------------------------------------------------------------------------ */
+
+static const char *file_type(mode_t mode)
+{
+    switch (mode & S_IFMT) {
+    case S_IFDIR:
+        return "a directory";
+    case S_IFIFO:
+        return "a FIFO";
+    case S_IFCHR:
+        return "a character device";
+    case S_IFBLK:
+        return "a block device";
+    case S_IFSOCK:
+        return "a socket";
+    default:
+        return "not a regular file";
+    }
+}
+
+/* O_NONBLOCK: opening a FIFO must not wait for its writer. Regular files do not heed it. */
+static enum sae_status open_file(struct sae_tensors *ts, const char *path, struct sae_err *err)
+{
+    struct stat s;
+
+    ts->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    if (ts->fd < 0)
+        return sae_err_set(err, SAE_E_IO, "file", "cannot open %s: %s", path, strerror(errno));
+    if (fstat(ts->fd, &s) != 0)
+        return sae_err_set(err, SAE_E_IO, "file", "cannot stat %s: %s", path, strerror(errno));
+    if (!S_ISREG(s.st_mode))
+        return sae_err_set(err, SAE_E_IO, "file", "cannot read %s: it is %s, a file is wanted",
+                           path, file_type(s.st_mode));
+    ts->file_bytes = (uint64_t)s.st_size;
+    return SAE_OK;
+}
+
+static enum sae_status read_head(int fd, unsigned char *head, size_t *n, struct sae_err *err)
+{
+    *n = 0;
+    while (*n < HEAD_BYTES) {
+        ssize_t got = pread(fd, head + *n, HEAD_BYTES - *n, (off_t)*n);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return sae_err_set(err, SAE_E_IO, "file", "cannot read file: %s", strerror(errno));
+        if (got == 0)
+            break;
+        *n += (size_t)got;
+    }
+    return SAE_OK;
+}
+
+enum sae_status sae_load_open(struct sae_tensors **out, const char *path, struct sae_err *err)
+{
+    unsigned char head[HEAD_BYTES] = {0};
+    size_t n_head;
+    enum sae_status st;
+    struct sae_tensors *ts = sae_calloc(1, sizeof *ts);
+
+    if (!ts)
+        return sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate list of tensors");
+    ts->fd = -1;
+    st = open_file(ts, path, err);
+    if (st == SAE_OK)
+        st = read_head(ts->fd, head, &n_head, err);
+    if (st != SAE_OK)
+        goto out;
+    for (size_t i = 0; i < SAE_COUNTOF(readers) && !ts->reader; i++)
+        if (readers[i]->sniff(head, n_head))
+            ts->reader = readers[i];
+    st = ts->reader ? ts->reader->open(ts, err) : refuse(head, n_head, err);
+    if (st != SAE_OK)
+        goto out;
+    *out = ts;
+    ts = NULL;
+out:
+    sae_load_close(ts);
+    return st;
+}
+
+void sae_load_close(struct sae_tensors *ts)
+{
+    if (!ts)
+        return;
+    if (ts->reader)
+        ts->reader->close(ts);
+    if (ts->fd >= 0)
+        close(ts->fd);
+    sae_free(ts);
+}
+
+size_t sae_load_count(const struct sae_tensors *ts)
+{
+    return ts->n_tensors;
+}
+
+const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i)
+{
+    return i < ts->n_tensors ? &ts->list[i] : NULL;
+}
+
+enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
+                              struct sae_err *err)
+{
+    const struct sae_tensor *t = sae_load_tensor(ts, i);
+
+    if (!t)
+        return sae_err_set(err, SAE_E_USAGE, "", "cannot read tensor %zu: the file has %zu", i,
+                           ts->n_tensors);
+    if (t->dtype == SAE_DTYPE_OTHER)
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "cannot read tensor %s: its dtype is %s, float32, float16, bfloat16 or "
+                           "float64 is wanted",
+                           t->name, t->dtype_name);
+    if (t->ndim != 1 && t->ndim != 2)
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "cannot read tensor %s: it has %u dimensions, 1 or 2 are wanted",
+                           t->name, t->ndim);
+    return ts->reader->read(ts, i, dst, transpose, err);
+}

@@ -1,0 +1,307 @@
+/* view.c - strided storage to plain f32. See view.h.
+ *
+ * Three ways, by strides and orientation:
+ *   straight    elements lie in dst's order: f32 is read right into dst, the rest through a buffer
+ *   transposed  elements lie in the other order: 16 rows of the storage at a time (so that dst is
+ *               written a cache line at a time), turned in 16 x 16 blocks
+ *   gathered    anything else (expanded, sliced): the storage is loaded whole */
+#include "lib/load/view.h"
+#include "lib/num.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { BLOCK = 16 };                                    /* floats in a cache line */
+static const size_t buffer_floats = (size_t)256 << 10;  /* 1 MB of f32, 2 MB of f64 */
+static const size_t max_strip_floats = (size_t)1 << 20; /* 4 MB of f32 */
+
+/* One read of a view. */
+struct job {
+    const struct sae_view *v;
+    const struct sae_source *src;
+    size_t item; /* bytes of an element */
+    float *dst;
+    uint64_t n; /* elements of the view */
+    bool bad;   /* a value that is not finite was met ... */
+    uint64_t bad_r, bad_c;
+    double bad_value;   /* ... the first */
+    unsigned char *raw; /* bytes as stored */
+    float *f32;         /* converted, where not in dst at once */
+    struct sae_err *err;
+};
+
+size_t sae_dtype_bytes(enum sae_dtype t)
+{
+    switch (t) {
+    case SAE_DTYPE_F32:
+        return 4;
+    case SAE_DTYPE_F16:
+    case SAE_DTYPE_BF16:
+        return 2;
+    case SAE_DTYPE_F64:
+        return 8;
+    case SAE_DTYPE_OTHER:
+        break;
+    }
+    return 0;
+}
+
+static double f64_at(const unsigned char *p)
+{
+    double d;
+
+    memcpy(&d, p, sizeof d);
+    return d;
+}
+
+static void convert(enum sae_dtype t, const unsigned char *src, float *dst, size_t n)
+{
+    switch (t) {
+    case SAE_DTYPE_F32:
+        memcpy(dst, src, n * sizeof *dst);
+        break;
+    case SAE_DTYPE_F16:
+        for (size_t i = 0; i < n; i++)
+            dst[i] = sae_f16_to_f32(sae_le16(src + 2 * i));
+        break;
+    case SAE_DTYPE_BF16:
+        for (size_t i = 0; i < n; i++)
+            dst[i] = sae_bf16_to_f32(sae_le16(src + 2 * i));
+        break;
+    case SAE_DTYPE_F64:
+        for (size_t i = 0; i < n; i++)
+            dst[i] = (float)f64_at(src + 8 * i); /* to nearest; infinite when out of range */
+        break;
+    case SAE_DTYPE_OTHER:
+        break;
+    }
+}
+
+/* Index of the first of n values that is NaN or infinite, n if there is none. */
+static size_t first_bad(const float *p, size_t n)
+{
+    uint32_t any = 0;
+
+    for (size_t i = 0; i < n; i++)
+        any |= (sae_f32_bits(p[i]) & 0x7fffffffu) + 0x00800000u; /* bit 31: exponent all ones */
+    if (!(any >> 31))
+        return n;
+    for (size_t i = 0; i < n; i++)
+        if ((sae_f32_bits(p[i]) & 0x7f800000u) == 0x7f800000u)
+            return i;
+    return n;
+}
+
+/* Look at n values; the first is element `e` of the view in storage order. */
+static void check(struct job *j, const float *p, size_t n, uint64_t e, bool by_rows)
+{
+    size_t i;
+
+    if (j->bad)
+        return;
+    i = first_bad(p, n);
+    if (i == n)
+        return;
+    j->bad = true;
+    j->bad_r = by_rows ? (e + i) / j->v->cols : (e + i) % j->v->rows;
+    j->bad_c = by_rows ? (e + i) % j->v->cols : (e + i) / j->v->rows;
+    j->bad_value = j->v->dtype == SAE_DTYPE_F64 ? f64_at(j->raw + 8 * i) : (double)p[i];
+}
+
+static enum sae_status next(struct job *j, void *buf, size_t bytes)
+{
+    return j->src->next(j->src->ctx, buf, bytes, j->err);
+}
+
+/* Read and drop n elements. */
+static enum sae_status skip(struct job *j, uint64_t n)
+{
+    enum sae_status st = SAE_OK;
+
+    while (n > 0 && st == SAE_OK) {
+        size_t now = n < buffer_floats ? (size_t)n : buffer_floats;
+
+        st = next(j, j->raw, now * j->item);
+        n -= now;
+    }
+    return st;
+}
+
+static enum sae_status straight(struct job *j, bool by_rows)
+{
+    for (uint64_t at = 0; at < j->n;) {
+        size_t now = j->n - at < buffer_floats ? (size_t)(j->n - at) : buffer_floats;
+        bool direct = j->v->dtype == SAE_DTYPE_F32;
+        enum sae_status st = next(j, direct ? (void *)(j->dst + at) : j->raw, now * j->item);
+
+        if (st != SAE_OK)
+            return st;
+        if (!direct)
+            convert(j->v->dtype, j->raw, j->dst + at, now);
+        check(j, j->dst + at, now, at, by_rows);
+        at += now;
+    }
+    return SAE_OK;
+}
+
+/* src is k x w, row-major; dst[c * ld + r] = src[r * w + c]. k <= BLOCK. */
+static void turn(const float *src, size_t k, size_t w, float *dst, size_t ld)
+{
+    size_t c = 0;
+
+    /* Whole cache lines of every row are taken at once: rows of a power of two lie in the same
+     * cache set, and a line would not survive until its next float is wanted. */
+    for (; k == BLOCK && c + BLOCK <= w; c += BLOCK) {
+        float t[BLOCK][BLOCK];
+
+        for (size_t r = 0; r < BLOCK; r++)
+            memcpy(t[r], src + r * w + c, sizeof t[r]);
+        for (size_t i = 0; i < BLOCK; i++)
+            for (size_t r = 0; r < BLOCK; r++)
+                dst[(c + i) * ld + r] = t[r][i];
+    }
+    for (; c < w; c++)
+        for (size_t r = 0; r < k; r++)
+            dst[c * ld + r] = src[r * w + c];
+}
+
+/* What is turned at once of a matrix with rows of b: at most BLOCK rows, and only when a single
+ * one would be too much, a part of it. */
+struct strip {
+    size_t rows, width;
+};
+
+static struct strip strip_of(uint64_t b)
+{
+    struct strip s = {.width = b < max_strip_floats ? (size_t)b : max_strip_floats};
+
+    s.rows = max_strip_floats / s.width < BLOCK ? max_strip_floats / s.width : BLOCK;
+    return s;
+}
+
+/* The storage's run is an a x b matrix, dst is b x a. */
+static enum sae_status transposed(struct job *j, uint64_t a, uint64_t b, bool by_rows)
+{
+    struct strip s = strip_of(b);
+    size_t k;
+
+    for (uint64_t r = 0; r < a; r += k) {
+        size_t w;
+
+        k = a - r < s.rows ? (size_t)(a - r) : s.rows;
+        for (uint64_t c = 0; c < b; c += w) {
+            enum sae_status st;
+
+            w = b - c < s.width ? (size_t)(b - c) : s.width; /* less than b only when k is 1 */
+            st = next(j, j->raw, k * w * j->item);
+            if (st != SAE_OK)
+                return st;
+            convert(j->v->dtype, j->raw, j->f32, k * w);
+            check(j, j->f32, k * w, r * b + c, by_rows);
+            turn(j->f32, k, w, j->dst + c * a + r, (size_t)a);
+        }
+    }
+    return SAE_OK;
+}
+
+/* Element by element from the whole storage in j->raw. */
+static void gather(struct job *j, bool transpose)
+{
+    const struct sae_view *v = j->v;
+
+    for (uint64_t r = 0; r < v->rows; r++)
+        for (uint64_t c = 0; c < v->cols; c++) {
+            const unsigned char *p =
+                j->raw + (v->offset + r * v->row_stride + c * v->col_stride) * j->item;
+            float *d = j->dst + (transpose ? c * v->rows + r : r * v->cols + c);
+
+            convert(v->dtype, p, d, 1);
+            if (!j->bad && first_bad(d, 1) == 0) {
+                j->bad = true;
+                j->bad_r = r;
+                j->bad_c = c;
+                j->bad_value = v->dtype == SAE_DTYPE_F64 ? f64_at(p) : (double)*d;
+            }
+        }
+}
+
+static enum sae_status report(const struct job *j)
+{
+    const char *why = j->bad_value - j->bad_value == 0.0 ? ", which float32 cannot hold"
+                                                         : ", a finite number is wanted";
+    char at[48];
+
+    if (!j->bad)
+        return SAE_OK;
+    if (j->v->vector)
+        snprintf(at, sizeof at, "[%llu]", (unsigned long long)j->bad_c);
+    else
+        snprintf(at, sizeof at, "[%llu, %llu]", (unsigned long long)j->bad_r,
+                 (unsigned long long)j->bad_c);
+    return sae_err_set(j->err, SAE_E_WEIGHTS, j->v->name,
+                       "cannot use tensor %s: its value at %s is %g%s", j->v->name, at,
+                       j->bad_value, why);
+}
+
+static enum sae_status allocate(struct job *j, uint64_t raw_bytes, size_t n_f32)
+{
+    j->raw = sae_alloc((size_t)raw_bytes, 1);
+    j->f32 = n_f32 ? sae_alloc(n_f32, sizeof *j->f32) : NULL;
+    if (!j->raw || (n_f32 && !j->f32))
+        return sae_err_set(j->err, SAE_E_NOMEM, j->v->name,
+                           "cannot allocate buffers to read tensor %s: %llu bytes", j->v->name,
+                           (unsigned long long)(raw_bytes + n_f32 * sizeof *j->f32));
+    return SAE_OK;
+}
+
+/* The view is one run of n elements from `offset`: a x b in storage order. */
+static enum sae_status read_run(struct job *j, bool by_rows, bool transpose)
+{
+    const struct sae_view *v = j->v;
+    uint64_t a = by_rows ? v->rows : v->cols, b = by_rows ? v->cols : v->rows;
+    bool flip = by_rows == transpose && a > 1 && b > 1;
+    size_t strip = flip ? strip_of(b).rows * strip_of(b).width : 0;
+    size_t raw = strip > buffer_floats ? strip : buffer_floats;
+    enum sae_status st = allocate(j, raw * j->item, strip);
+
+    if (st == SAE_OK)
+        st = skip(j, v->offset);
+    if (st == SAE_OK)
+        st = flip ? transposed(j, a, b, by_rows) : straight(j, by_rows);
+    if (st == SAE_OK)
+        st = skip(j, v->numel - v->offset - j->n);
+    return st;
+}
+
+static enum sae_status read_gathered(struct job *j, bool transpose)
+{
+    enum sae_status st = allocate(j, j->v->numel * j->item, 0);
+
+    if (st == SAE_OK)
+        st = next(j, j->raw, (size_t)(j->v->numel * j->item));
+    if (st == SAE_OK)
+        gather(j, transpose);
+    return st;
+}
+
+enum sae_status sae_view_read(const struct sae_view *v, const struct sae_source *src, float *dst,
+                              bool transpose, struct sae_err *err)
+{
+    struct job j = {.v = v, .src = src, .item = sae_dtype_bytes(v->dtype), .dst = dst, .err = err};
+    /* The stride of a dimension of one element says nothing. */
+    bool flat_r = v->rows == 1, flat_c = v->cols == 1;
+    bool by_rows = (flat_c || v->col_stride == 1) && (flat_r || v->row_stride == v->cols);
+    bool by_cols = (flat_r || v->row_stride == 1) && (flat_c || v->col_stride == v->rows);
+    enum sae_status st;
+
+    j.n = v->rows * v->cols;
+    if (by_rows || by_cols || j.n == 0)
+        st = read_run(&j, by_rows, transpose);
+    else
+        st = read_gathered(&j, transpose);
+    if (st == SAE_OK)
+        st = report(&j);
+    sae_free(j.f32);
+    sae_free(j.raw);
+    return st;
+}

@@ -1,0 +1,38 @@
+/* view.h - a strided 2-D view of a flat array that is read once from front to back, as f32.
+ *
+ * Every byte of the storage is taken from the source, in order and exactly once, whatever part of
+ * it the view covers, so that a source can verify a checksum. Called by the readers. The calls
+ * keep no state: any thread. */
+#ifndef SAE_VIEW_H
+#define SAE_VIEW_H
+
+#include "lib/base.h"
+#include "lib/types.h"
+
+/* Element (r, c) is at offset + r * row_stride + c * col_stride of `numel` elements; whoever made
+ * the view has checked that all of them are there, and that no product overflows. */
+struct sae_view {
+    const char *name; /* of the tensor, for errors; borrowed */
+    bool vector;      /* 1-D: rows is 1, and errors give one index */
+    enum sae_dtype dtype;
+    uint64_t numel, offset;
+    uint64_t rows, cols;
+    uint64_t row_stride, col_stride;
+};
+
+/* The next n bytes of the storage. */
+struct sae_source {
+    enum sae_status (*next)(void *ctx, void *buf, size_t n, struct sae_err *err);
+    void *ctx;
+};
+
+size_t sae_dtype_bytes(enum sae_dtype t); /* 0 for SAE_DTYPE_OTHER */
+
+/* Convert the view into dst, row-major, or transposed. Any value that is not finite as f32 is
+ * SAE_E_WEIGHTS once the whole source has been read; an error of the source comes first. dst holds
+ * anything after a failure. Views that cover their elements in one run, rows or columns first, need
+ * at most 16 MB of buffers; others as much as the storage. */
+enum sae_status sae_view_read(const struct sae_view *v, const struct sae_source *src, float *dst,
+                              bool transpose, struct sae_err *err) SAE_MUST_USE;
+
+#endif

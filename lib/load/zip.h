@@ -1,0 +1,62 @@
+/* zip.h - a zip archive read strictly: what is listed is the only way to read the file.
+ *
+ * Two parsers must agree before an archive is opened: ours walks the raw central directory, and
+ * libzip opens the same descriptor with its consistency check. Archives that two readers could
+ * see differently are refused: bytes before the first or after the last record, gaps, overlaps,
+ * names that occur twice or differ between the two headers, comments, encryption, several disks.
+ * Called by the readers of archives (pt.c). Owned by one thread; reads by pread only. */
+#ifndef SAE_ZIP_H
+#define SAE_ZIP_H
+
+#include "lib/base.h"
+
+#define SAE_ZIP_MAX_ENTRIES 100000
+#define SAE_ZIP_MAX_DIRECTORY ((uint64_t)32 << 20) /* bytes */
+
+enum { SAE_ZIP_STORED = 0, SAE_ZIP_DEFLATED = 8 };
+
+struct sae_zip_entry {
+    const char *name; /* borrowed from the archive; no NUL inside */
+    uint64_t header;  /* offset of the local header */
+    uint64_t data;    /* offset of the (perhaps compressed) bytes: data + packed_bytes <= file */
+    uint64_t packed_bytes;
+    uint64_t bytes; /* equal to packed_bytes when stored */
+    uint32_t crc;   /* of the unpacked bytes */
+    uint16_t method;
+    uint16_t flags;
+};
+
+struct sae_zip; /* an open archive */
+
+/* Read and check the directory of the archive in `fd`, which stays the caller's and must stay
+ * open until sae_zip_close. On success *out is owned. SAE_E_FORMAT, SAE_E_IO, SAE_E_NOMEM. */
+enum sae_status sae_zip_open(struct sae_zip **out, int fd, uint64_t file_bytes,
+                             struct sae_err *err) SAE_MUST_USE;
+void sae_zip_close(struct sae_zip *z); /* NULL allowed */
+
+/* Entries in the order of the central directory. */
+size_t sae_zip_count(const struct sae_zip *z);
+const struct sae_zip_entry *sae_zip_entry(const struct sae_zip *z, size_t i);
+/* NULL: no entry of that name. */
+const struct sae_zip_entry *sae_zip_find(const struct sae_zip *z, const char *name);
+
+/* A stored entry's bytes in order. Its CRC is verified by the read that takes the last byte, so
+ * nothing may be relied on before that read has returned SAE_OK. */
+struct sae_zip_stream {
+    const struct sae_zip *z;
+    const struct sae_zip_entry *e;
+    uint64_t pos;
+    uint32_t crc;
+};
+
+void sae_zip_stream_init(struct sae_zip_stream *s, const struct sae_zip *z,
+                         const struct sae_zip_entry *e);
+/* The next n bytes; n <= e->bytes - pos. */
+enum sae_status sae_zip_stream_read(struct sae_zip_stream *s, void *buf, size_t n,
+                                    struct sae_err *err) SAE_MUST_USE;
+
+/* All of a stored entry of at most `max` bytes, CRC verified. *out is owned (sae_free). */
+enum sae_status sae_zip_slurp(const struct sae_zip *z, const struct sae_zip_entry *e, uint64_t max,
+                              unsigned char **out, struct sae_err *err) SAE_MUST_USE;
+
+#endif

@@ -1,0 +1,135 @@
+/* test_golden_pt.c - what PyTorch wrote is read back: tests/golden/pt/NAME.pt against NAME.want.
+ *
+ * The .want files are written by make_pt.py, which describes them. Every tensor is read in both
+ * orientations, and twice, since reading must leave nothing behind. */
+#include "lib/load/load.h"
+#include "lib/num.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char dir[] = "tests/golden/pt";
+static char names[64][64];
+static int n_names;
+
+static void find_names(void)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+
+    while (d && n_names < 64 && (e = readdir(d)) != NULL) {
+        size_t n = strlen(e->d_name);
+
+        if (n < 3 || n > 60 || strcmp(e->d_name + n - 3, ".pt") != 0)
+            continue;
+        snprintf(names[n_names++], sizeof names[0], "%.*s", (int)n - 3, e->d_name);
+    }
+    if (d)
+        closedir(d);
+}
+
+/* Both orientations of tensor i against rows x cols values. */
+static void check_values(struct sae_tensors *ts, size_t i, const uint32_t *want, size_t rows,
+                         size_t cols)
+{
+    const char *name = sae_load_tensor(ts, i)->name;
+    float *got = malloc((rows * cols + 1) * sizeof *got);
+
+    for (int turn = 0; turn < 4; turn++) {
+        bool transpose = turn & 1;
+        struct sae_err err = {0};
+
+        got[rows * cols] = 77.0f;
+        ck_assert_msg(sae_load_read(ts, i, got, transpose, &err) == SAE_OK, "%s", err.text);
+        ck_assert(got[rows * cols] == 77.0f);
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < cols; c++) {
+                uint32_t bits = sae_f32_bits(got[transpose ? c * rows + r : r * cols + c]);
+
+                ck_assert_msg(bits == want[r * cols + c],
+                              "%s[%zu,%zu] transposed %d: %08x, not %08x", name, r, c, transpose,
+                              bits, want[r * cols + c]);
+            }
+    }
+    free(got);
+}
+
+static bool is_read(const struct sae_tensor *t)
+{
+    return t->dtype != SAE_DTYPE_OTHER && (t->ndim == 1 || t->ndim == 2);
+}
+
+/* One tensor's lines of the .want file. */
+static void check_tensor(struct sae_tensors *ts, size_t i, FILE *f)
+{
+    const struct sae_tensor *t = sae_load_tensor(ts, i);
+    char name[160], dtype[32];
+    unsigned ndim;
+    size_t n = 1;
+
+    ck_assert_int_eq(fscanf(f, "%159s %31s %u", name, dtype, &ndim), 3);
+    ck_assert_str_eq(t->name, name);
+    ck_assert_str_eq(t->dtype_name, dtype);
+    ck_assert_uint_eq(t->ndim, ndim);
+    for (unsigned k = 0; k < ndim; k++) {
+        unsigned long long size;
+
+        ck_assert_int_eq(fscanf(f, "%llu", &size), 1);
+        ck_assert_uint_eq(t->shape[k], size);
+        n *= size;
+    }
+    if (!is_read(t)) {
+        struct sae_err err = {0};
+
+        ck_assert_int_eq(sae_load_read(ts, i, NULL, false, &err), SAE_E_WEIGHTS);
+        ck_assert_ptr_nonnull(strstr(err.text, t->name));
+        return;
+    }
+    uint32_t *want = malloc((n + 1) * sizeof *want);
+    for (size_t k = 0; k < n; k++)
+        ck_assert_int_eq(fscanf(f, "%x", &want[k]), 1);
+    check_values(ts, i, want, ndim == 2 ? t->shape[0] : 1, t->shape[ndim - 1]);
+    free(want);
+}
+
+START_TEST(reads_what_torch_wrote)
+{
+    char path[160], extra[8];
+    struct sae_tensors *ts = NULL;
+    struct sae_err err = {0};
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s.pt", dir, names[_i]);
+    ck_assert_msg(sae_load_open(&ts, path, &err) == SAE_OK, "%s: %s (%s)", path, err.text,
+                  err.where);
+    snprintf(path, sizeof path, "%s/%s.want", dir, names[_i]);
+    f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    for (size_t i = 0; i < sae_load_count(ts); i++)
+        check_tensor(ts, i, f);
+    ck_assert_msg(fscanf(f, "%7s", extra) != 1, "%s has more tensors than were read", path);
+    fclose(f);
+    sae_load_close(ts);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("golden_pt");
+    TCase *t = tcase_create("pt");
+    SRunner *r = srunner_create(s);
+
+    find_names();
+    tcase_add_loop_test(t, reads_what_torch_wrote, 0, n_names);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    if (n_names < 15)
+        printf("%d files in %s, at least 15 are wanted (tests run from the repository's root)\n",
+               n_names, dir);
+    return failed || n_names < 15 ? 1 : 0;
+}
