@@ -1,0 +1,282 @@
+/* engine.h - the inside of lib/engine: what a batch is made of, and the seam that an engine fills.
+ *
+ * A batch goes through at most four phases (batch.c), each a list of independent tiles:
+ *
+ *   gather   X = x - centre, rows padded to 16 with +0 (in begin when small)
+ *   encode   blocks of SAE_BLOCK features of all rows -> each row's sinks; on the decode side:
+ * dense f is scanned for what is not zero select   a row's runs -> sparse entries, top k, columns
+ * of `features` (select.c) decode   lists of f != 0 -> x_hat, x_ghost (decode.c)
+ *
+ * THE SEAM is struct sae_engine_ops. `encode` gets one block of features of the batch's first
+ * n_gemm rows and must deliver every row of it once, in either of two ways, row by row as it likes:
+ *   - sae_epilogue(row, block, columns, p): raw projections p; formula, dense stores, list and
+ *     ghost entries are then the shared epilogue's work;
+ *   - sae_list_put(row, block, entries): exact features that are not zero, found by other means,
+ *     for a row whose sinks are SAE_SINK_LIST alone or with SAE_SINK_LIST_AUX / SAE_SINK_TOP
+ *     (sae_row.floor then tells what cannot be among the row's k best any more).
+ * An engine that needs more of a row than X (quantised rows, norms) derives it in `gather`.
+ *
+ * Lists live as runs, one for each row and block, in chunks that the batch keeps from use to use
+ * (runs.c). What select makes of them is copied to memory that the task owns.
+ *
+ * THREADS  batch: one thread in begin and next_phase, with all tiles done; in a phase, tiles write
+ *          disjoint rows, runs and columns, and share only the pool (its lock) and atomics.
+ *          scratch: its worker alone. engine: immutable. */
+#ifndef SAE_ENGINE_H
+#define SAE_ENGINE_H
+
+#include "lib/dict/dict.h"
+#include "lib/engine/kern/kern.h"
+#include "lib/saed.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define SAE_BLOCK 1024 /* features of a block; runs and encode tiles count in blocks */
+
+/* Work of a tile in multiply-adds: below it a phase is a single tile, so that small batches of
+ * different dictionaries run side by side; about 20 to 100 microseconds (tests/bench/LOG.md). */
+#define SAE_TILE_WORK ((size_t)2 << 20)
+
+struct sae_cols;
+
+struct sae_engine_ops {
+    const char *name;
+    bool is_bitwise; /* sae_engine_bitwise */
+    /* Rows r0 .. r1 - 1 of X stand: derive what encode needs of them. NULL: nothing. */
+    void (*gather)(struct sae_batch *b, size_t r0, size_t r1);
+    /* Features block * SAE_BLOCK ... of rows 0 .. n_gemm - 1; see above. */
+    void (*encode)(struct sae_batch *b, size_t block, struct sae_scratch *s);
+    /* x_hat of the items b->dense, columns k0 .. k1 - 1 (at most SAE_DECODE_COLS), by a dense
+     * product where the order of the sum is the engine's. NULL: lists in canonical order, always.
+     */
+    void (*decode_dense)(struct sae_batch *b, size_t k0, size_t k1, struct sae_scratch *s);
+    void (*warm)(const struct sae_engine *e, struct sae_scratch *s);
+};
+
+struct sae_engine {
+    const struct sae_engine_ops *ops;
+    const struct sae_kern *kern; /* the shared loops */
+    char kernel[48];             /* sae_engine_kernel */
+};
+
+extern const struct sae_engine_ops sae_engine_openblas;
+/* Blas.c: OpenBLAS's own threads off; the name of its kernels into `kernel`. */
+void sae_blas_open(char *kernel, size_t cap);
+
+/* ---- runs: lists by row and block (runs.c) -------------------------------------------------- */
+
+/* n entries: ids, then values, then aux values where the list has them; ids ascend. */
+struct sae_run {
+    uint32_t *mem; /* in a chunk of the batch's pool, until the next begin */
+    uint32_t n;
+    bool has_aux;
+};
+
+static inline const uint32_t *sae_run_ids(const struct sae_run *u)
+{
+    return u->mem;
+}
+static inline const float *sae_run_f(const struct sae_run *u)
+{
+    return (const float *)(u->mem + u->n);
+}
+static inline const float *sae_run_aux(const struct sae_run *u)
+{
+    return (const float *)(u->mem + 2 * (size_t)u->n);
+}
+
+struct sae_chunk;
+struct sae_pool {
+    pthread_mutex_t lock; /* guards the lists; held for a few pointers only */
+    struct sae_chunk *spare, *open, *full;
+    size_t n_chunks, high_water;
+};
+
+enum sae_status sae_pool_init(struct sae_pool *p, struct sae_err *err) SAE_MUST_USE;
+void sae_pool_fini(struct sae_pool *p);
+/* All runs are dead: chunks are spare again. Keeps what recent batches used, frees the rest. */
+void sae_pool_reset(struct sae_pool *p);
+/* Give back the chunk that a tile wrote to, so that the next tile goes on in it. */
+void sae_pool_leave(struct sae_batch *b, struct sae_scratch *s);
+
+/* ---- rows and batches ----------------------------------------------------------------------- */
+
+/* What an encoded row delivers. Set once in begin. */
+enum {
+    SAE_SINK_F = 1 << 0,           /* dense f into the task */
+    SAE_SINK_F_SCALED = 1 << 1,    /* ... times dec_norm */
+    SAE_SINK_AUX = 1 << 2,         /* dense aux into the task */
+    SAE_SINK_LIST = 1 << 3,        /* f != 0 as list entries, unscaled */
+    SAE_SINK_LIST_AUX = 1 << 4,    /* ... with aux; also entries where only aux != 0 */
+    SAE_SINK_LIST_SCALED = 1 << 5, /* ... also entries where only f * dec_norm != 0 (0 * inf) */
+    SAE_SINK_GHOST = 1 << 6,       /* f_ghost != 0 as the second list */
+    SAE_SINK_TOP = 1 << 7, /* the list is for this row's top k alone: the rest may be left out */
+};
+
+struct sae_row {
+    struct sae_task *task;
+    size_t i; /* row of the task */
+    unsigned sinks;
+    uint32_t part;          /* index into sae_batch.parts */
+    _Atomic uint32_t floor; /* SAE_SINK_TOP: kern->order keys below it are not among the k best */
+    size_t out, cap;        /* select: place and room of its entries in the part's block */
+    size_t n_nonzero;       /* decode side, dense f: how many of its values are not zero */
+};
+
+/* A slice and its plan. */
+struct sae_part {
+    struct sae_slice slice;
+    size_t row;           /* first row of the batch */
+    const uint32_t *cols; /* `features` of an encode: only these columns are computed; else NULL */
+    size_t n_cols;
+    size_t tile, n_tiles;    /* cols: its tiles of the encode phase ... */
+    size_t tile_blocks;      /* ... of so many blocks of SAE_BLOCK columns each */
+    bool selects;            /* has a select phase */
+    struct sae_block *block; /* select: entries of its rows */
+    size_t n_entries;        /* room in block */
+};
+
+/* A row to decode: list 0 (f -> x_hat) or 1 (f_ghost -> x_ghost). */
+struct sae_item {
+    uint32_t row;
+    uint32_t list;
+    size_t n; /* entries */
+};
+
+enum sae_batch_phase {
+    SAE_PHASE_BEGUN,
+    SAE_PHASE_GATHER,
+    SAE_PHASE_ENCODE,
+    SAE_PHASE_SELECT,
+    SAE_PHASE_DECODE,
+    SAE_PHASE_END
+};
+
+/* Columns of a decode tile by decode_dense, and of column groups in general: whole registers. */
+#define SAE_DECODE_COLS 256
+
+struct sae_batch {
+    const struct sae_engine *e;
+    size_t max_rows, max_blocks;
+    struct sae_pool pool;
+
+    /* The batch: set by begin. Rows 0 .. n_gemm - 1 want all features; then come the parts with
+     * columns of their own. */
+    const struct sae_dict *dict;
+    enum sae_side side;
+    size_t n_parts, n_rows, n_gemm;
+    struct sae_part *parts; /* [max_rows] */
+    struct sae_row *rows;   /* [max_rows] */
+    float *x;               /* [n_rows][ld], encode side of dictionaries with an encoder */
+    size_t ld;
+    size_t n_blocks;         /* of dict->F */
+    struct sae_run *runs[2]; /* [n_rows][n_blocks]: list, ghost; decode side: list */
+    size_t decode_rows;
+
+    /* The phase: set by next_phase. */
+    enum sae_batch_phase phase;
+    size_t tile_rows; /* rows of a gather, scan or select tile */
+    size_t gemm_tiles, tile_blocks;
+    struct sae_item *items, *dense; /* [2 * max_rows]: in canonical order; by decode_dense */
+    size_t n_items, n_dense;
+    size_t item_tiles, tile_items, col_tiles, tile_cols;
+};
+
+struct sae_scratch {
+    const struct sae_engine *e;
+    const struct sae_dict *widest; /* borrowed; for warm; NULL: no dictionary has an encoder */
+    size_t max_rows;
+    float *p;                    /* [max_rows + 3][SAE_BLOCK] projections, or a dense block of f */
+    float *c;                    /* [max_rows][SAE_DECODE_COLS] */
+    float *f, *aux, *scaled;     /* [SAE_BLOCK] of one row */
+    uint32_t *pos, *ids;         /* [SAE_BLOCK + SAE_KERN_SLACK] */
+    uint32_t *key;               /* [2][SAE_BLOCK] */
+    float *list_f, *list_aux;    /* [SAE_BLOCK] */
+    float *param;                /* [5][SAE_BLOCK] parameters of columns that are not neighbours */
+    uint32_t *row_ids;           /* [max F + slack] one row's whole list ... */
+    float *row_f, *row_aux;      /* [max F] */
+    uint64_t *order, *order_tmp; /* [max F] top-k */
+    size_t *cursor;              /* [2 * max_rows] */
+    struct sae_chunk *chunk;     /* of the batch whose tile is running */
+};
+
+static inline struct sae_run *sae_run_at(const struct sae_batch *b, unsigned list, size_t row,
+                                         size_t block)
+{
+    return &b->runs[list][row * b->n_blocks + block];
+}
+
+static inline const float *sae_row_x(const struct sae_batch *b, size_t row)
+{
+    const struct sae_row *r = &b->rows[row];
+    size_t width = b->side == SAE_SIDE_DECODE ? b->dict->F : b->dict->d;
+
+    return r->task->x + r->i * width;
+}
+
+static inline bool sae_task_failed(struct sae_task *t)
+{
+    return atomic_load_explicit(&t->failed, memory_order_relaxed) != 0;
+}
+static inline void sae_task_fail(struct sae_task *t, enum sae_status st)
+{
+    atomic_store_explicit(&t->failed, (int)st, memory_order_relaxed);
+}
+
+/* Store a run (n <= SAE_BLOCK; aux NULL: none). Out of memory fails the row's task and leaves the
+ * run empty. Each (list, row, block) that the row's sinks ask for is put once, empty or not. */
+void sae_list_put(struct sae_batch *b, unsigned list, size_t row, size_t block,
+                  struct sae_scratch *s, size_t n, const uint32_t *ids, const float *f,
+                  const float *aux);
+
+/* ---- epilogue.c ----------------------------------------------------------------------------- */
+
+/* n <= SAE_BLOCK columns and their parameters; NULL where the class has none. */
+struct sae_cols {
+    size_t n;
+    size_t first;        /* ids NULL: column i is feature first + i */
+    const uint32_t *ids; /* else ids[i] */
+    size_t out;          /* dense: column of the task's output where column 0 goes */
+    const float *enc_bias, *r, *gate_bias, *mag_bias, *jump, *norm;
+};
+
+/* Columns of a block of all features; of ids[n] (parameters are gathered into s). */
+struct sae_cols sae_cols_block(const struct sae_dict *d, size_t block);
+struct sae_cols sae_cols_ids(const struct sae_dict *d, const uint32_t *ids, size_t n, size_t out,
+                             struct sae_scratch *s);
+/* One row's projections p[c->n] into its sinks. `block` numbers the runs. */
+void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
+                  const float *p, struct sae_scratch *s);
+
+/* ---- select.c ------------------------------------------------------------------------------- */
+
+/* Make room for the entries of all rows that select; false: none does. Sets *work, about the
+ * entries to be looked at. */
+bool sae_select_plan(struct sae_batch *b, size_t *work);
+void sae_select_rows(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
+/* The k-th largest of key[0..n-1], 1 <= k <= n. Reorders key. */
+uint32_t sae_kth_largest_u32(uint32_t *key, size_t n, size_t k);
+uint64_t sae_kth_largest_u64(uint64_t *key, size_t n, size_t k);
+
+/* ---- decode.c ------------------------------------------------------------------------------- */
+
+/* List the items, choose a way for each, cut tiles; returns how many, 0: nothing to decode. */
+size_t sae_decode_plan(struct sae_batch *b);
+void sae_decode_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s);
+/* Decode side: find what is not zero in rows r0 .. r1 - 1 of dense f. */
+void sae_decode_scan(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
+/* Where an item's answer goes. */
+float *sae_item_out(const struct sae_batch *b, const struct sae_item *it);
+/* Values of features first .. first + n - 1 of an item, dense, +0 where absent. *cursor starts at
+ * 0 and is kept by the caller while `first` ascends block by block. */
+void sae_item_block(const struct sae_batch *b, const struct sae_item *it, size_t first, size_t n,
+                    size_t *cursor, float *out);
+
+/* ---- task.c --------------------------------------------------------------------------------- */
+
+/* Memory of sparse entries, pushed onto the task. NULL: out of memory. */
+struct sae_block *sae_task_block(struct sae_task *t, size_t n_words);
+uint32_t *sae_block_words(struct sae_block *k);
+
+#endif

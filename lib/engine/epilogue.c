@@ -1,0 +1,199 @@
+/* epilogue.c - from one row's projections of one block to whatever the row's request asked for.
+ *
+ * Shared by all engines: an engine computes p, this applies the class's formula (arch.h) and
+ * delivers dense values straight into the task, list entries into a run. Called from encode tiles,
+ * once for each row and block; scratch and output places belong to the calling tile. */
+#include "lib/engine/engine.h"
+
+#include "lib/num.h"
+
+#include <string.h>
+
+struct sae_cols sae_cols_block(const struct sae_dict *d, size_t block)
+{
+    size_t j = block * SAE_BLOCK;
+
+    return (struct sae_cols){
+        .n = d->F - j < SAE_BLOCK ? d->F - j : SAE_BLOCK,
+        .first = j,
+        .out = j,
+        .enc_bias = d->enc_bias ? d->enc_bias + j : NULL,
+        .r = d->r ? d->r + j : NULL,
+        .gate_bias = d->gate_bias ? d->gate_bias + j : NULL,
+        .mag_bias = d->mag_bias ? d->mag_bias + j : NULL,
+        .jump = d->jump ? d->jump + j : NULL,
+        .norm = d->dec_norm ? d->dec_norm + j : NULL,
+    };
+}
+
+/* v[ids[i]] into the next place of the scratch's parameters. */
+static const float *pick(const float *v, const uint32_t *ids, size_t n, float **place)
+{
+    float *out = *place;
+
+    if (!v)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        out[i] = v[ids[i]];
+    *place += SAE_BLOCK;
+    return out;
+}
+
+struct sae_cols sae_cols_ids(const struct sae_dict *d, const uint32_t *ids, size_t n, size_t out,
+                             struct sae_scratch *s)
+{
+    float *place = s->param; /* no class has more than five of these vectors */
+
+    return (struct sae_cols){
+        .n = n,
+        .ids = ids,
+        .out = out,
+        .enc_bias = pick(d->enc_bias, ids, n, &place),
+        .r = pick(d->r, ids, n, &place),
+        .gate_bias = pick(d->gate_bias, ids, n, &place),
+        .mag_bias = pick(d->mag_bias, ids, n, &place),
+        .jump = pick(d->jump, ids, n, &place),
+        .norm = NULL, /* only forward scales, and forward computes whole blocks */
+    };
+}
+
+static void apply_unit(const struct sae_kern *k, enum sae_unit unit, const struct sae_cols *c,
+                       const float *p, float *f, float *aux)
+{
+    switch (unit) {
+    case SAE_UNIT_IDENTITY:
+        memcpy(f, p, c->n * sizeof *f);
+        break;
+    case SAE_UNIT_RELU:
+        k->relu(p, c->enc_bias, f, c->n);
+        break;
+    case SAE_UNIT_GATED:
+        k->gated(p, c->gate_bias, c->r, c->mag_bias, f, aux, c->n);
+        break;
+    case SAE_UNIT_JUMP:
+        k->jump(p, c->enc_bias, c->jump, f, aux, c->n);
+        break;
+    }
+}
+
+/* Entries at positions pos[0..n-1] of the block, as ids and values, side by side in s. */
+static void collect(struct sae_scratch *s, const struct sae_cols *c, size_t n, const uint32_t *pos,
+                    const float *f, const float *aux)
+{
+    for (size_t i = 0; i < n; i++) {
+        s->ids[i] = c->ids ? c->ids[pos[i]] : (uint32_t)c->first + pos[i];
+        s->list_f[i] = f[pos[i]];
+    }
+    for (size_t i = 0; aux && i < n; i++)
+        s->list_aux[i] = aux[pos[i]];
+}
+
+static void raise_floor(struct sae_row *r, uint32_t floor)
+{
+    uint32_t old = atomic_load_explicit(&r->floor, memory_order_relaxed);
+
+    while (old < floor && !atomic_compare_exchange_weak_explicit(
+                              &r->floor, &old, floor, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+/* Of n positions keep those that may be among the row's k best: not below what the row's other
+ * blocks have shown (floor), nor below this block's own k-th. Equal values all stay, so that ties
+ * go by id in the end. */
+static size_t prune(const struct sae_kern *k, struct sae_row *r, struct sae_scratch *s, size_t n,
+                    uint32_t *pos, const float *f)
+{
+    uint32_t *key = s->key, *copy = s->key + SAE_BLOCK;
+    uint32_t floor = atomic_load_explicit(&r->floor, memory_order_relaxed);
+    uint64_t top_k = r->task->query.top_k;
+    size_t m;
+
+    for (size_t i = 0; i < n; i++)
+        s->list_f[i] = f[pos[i]];
+    k->order(s->list_f, key, n);
+    if (floor > 0) {
+        m = k->at_least(key, floor, n, s->ids);
+        for (size_t i = 0; i < m; i++) { /* s->ids[i] >= i: in place */
+            key[i] = key[s->ids[i]];
+            pos[i] = pos[s->ids[i]];
+        }
+        n = m;
+    }
+    if (n <= top_k)
+        return n;
+    memcpy(copy, key, n * sizeof *key);
+    floor = sae_kth_largest_u32(copy, n, (size_t)top_k);
+    raise_floor(r, floor);
+    m = k->at_least(key, floor, n, s->ids);
+    for (size_t i = 0; i < m; i++)
+        pos[i] = pos[s->ids[i]];
+    return m;
+}
+
+static void put_list(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
+                     const float *f, const float *aux, struct sae_scratch *s)
+{
+    const struct sae_kern *k = b->e->kern;
+    struct sae_row *r = &b->rows[row];
+    const float *entry_aux = r->sinks & SAE_SINK_LIST_AUX ? aux : NULL;
+    const float *scaled = NULL;
+    size_t n;
+
+    if (r->sinks & SAE_SINK_LIST_SCALED) {
+        k->mul(f, c->norm, s->scaled, c->n);
+        scaled = s->scaled;
+    }
+    if (r->sinks & SAE_SINK_TOP) {
+        n = k->nonzero(f, NULL, NULL, c->n, s->pos);
+        n = n > 0 ? prune(k, r, s, n, s->pos, f) : 0;
+    } else {
+        n = k->nonzero(f, entry_aux, scaled, c->n, s->pos);
+    }
+    collect(s, c, n, s->pos, f, entry_aux);
+    sae_list_put(b, 0, row, block, s, n, s->ids, s->list_f, entry_aux ? s->list_aux : NULL);
+}
+
+/* exp of the pre-activation times the mask, where that is not zero. A mask of 0 gives 0 unless exp
+ * is infinite or NaN, so most exps are never computed: above 88 the product is formed. */
+static void put_ghost(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
+                      const float *p, struct sae_scratch *s)
+{
+    const struct sae_row *r = &b->rows[row];
+    const struct sae_query *q = &r->task->query;
+    const float *mask = q->ghost_mask + r->i * q->ghost_row + c->first * q->ghost_col;
+    size_t n = 0;
+
+    for (size_t i = 0; i < c->n; i++) {
+        float pre = p[i] + c->enc_bias[i], m = mask[i * q->ghost_col], v;
+
+        if (m == 0.0f && pre <= 88.0f)
+            continue;
+        v = sae_exp_f32(pre) * m;
+        if (v != 0.0f) {
+            s->ids[n] = (uint32_t)(c->first + i);
+            s->list_f[n++] = v;
+        }
+    }
+    sae_list_put(b, 1, row, block, s, n, s->ids, s->list_f, NULL);
+}
+
+void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
+                  const float *p, struct sae_scratch *s)
+{
+    const struct sae_kern *k = b->e->kern;
+    const struct sae_row *r = &b->rows[row];
+    struct sae_task *t = r->task;
+    unsigned sinks = r->sinks;
+    size_t place = r->i * t->width + c->out;
+    /* Values that are stored as they are go to their place at once. */
+    float *f = sinks & SAE_SINK_F && !(sinks & SAE_SINK_F_SCALED) ? t->f + place : s->f;
+    float *aux = sinks & SAE_SINK_AUX ? t->aux + place : sinks & SAE_SINK_LIST_AUX ? s->aux : NULL;
+
+    apply_unit(k, b->dict->arch->unit, c, p, f, aux);
+    if (sinks & SAE_SINK_F_SCALED)
+        k->mul(f, c->norm, t->f + place, c->n);
+    if (sinks & SAE_SINK_LIST)
+        put_list(b, row, block, c, f, aux, s);
+    if (sinks & SAE_SINK_GHOST)
+        put_ghost(b, row, block, c, p, s);
+}

@@ -1,0 +1,54 @@
+/* kern.h - the loops that every engine shares, once for each instruction set.
+ *
+ * Floats, counts and strides only: no dictionary, no task. The sets of kernels give the same bits
+ * (NaN payloads apart), so which one runs is a matter of speed. Chosen in engine.c, once. Files
+ * *_avx2.c and *_avx512.c are compiled for their instruction set by name (Makefile). Pure
+ * functions, any thread. */
+#ifndef SAE_KERN_H
+#define SAE_KERN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* `nonzero` writes whole vectors: positions need this much room behind the last. */
+#define SAE_KERN_SLACK 16
+
+struct sae_kern {
+    const char *name; /* of the instruction set */
+
+    /* Four dot products of x and w[0..3], n values each, in canonical order: 16 fmaf chains (i
+     * mod 16) from +0, tails as if padded with +0, folded (i, i+8), (i, i+4), (i, i+2), (i, i+1).
+     */
+    void (*dot4)(const float *x, const float *const w[4], size_t n, float out[4]);
+
+    /* y[c] = one fmaf chain of f[i] * w[ids[i] * ldw + c] over i ascending from +0, then + bias[c]
+     * (NULL: none), for n_cols columns. */
+    void (*decode)(float *y, const float *w, size_t ldw, size_t n_cols, const uint32_t *ids,
+                   const float *f, size_t n, const float *bias);
+
+    /* Positions i < n where f[i] != 0, or g[i] != 0, or h[i] != 0 (NaN is not 0; g, h may be
+     * NULL), ascending into pos; returns how many. */
+    size_t (*nonzero)(const float *f, const float *g, const float *h, size_t n, uint32_t *pos);
+
+    /* Positions where key[i] >= floor, as nonzero. */
+    size_t (*at_least)(const uint32_t *key, uint32_t floor, size_t n, uint32_t *pos);
+
+    /* The formulae of arch.h on n projections p: one rounding for each operation written there.
+     * aux may be NULL; f and aux may not overlap p. */
+    void (*relu)(const float *p, const float *bias, float *f, size_t n);
+    void (*gated)(const float *p, const float *gate_bias, const float *r, const float *mag_bias,
+                  float *f, float *aux, size_t n);
+    void (*jump)(const float *p, const float *bias, const float *jump, float *f, float *aux,
+                 size_t n);
+
+    /* out = a * b; out = a - b. */
+    void (*mul)(const float *a, const float *b, float *out, size_t n);
+    void (*sub)(const float *a, const float *b, float *out, size_t n);
+    /* Order of top-k: bits that ascend with the value; every NaN is the largest. v is not -0. */
+    void (*order)(const float *v, uint32_t *key, size_t n);
+};
+
+extern const struct sae_kern sae_kern_scalar, sae_kern_avx2, sae_kern_avx512;
+
+#endif
