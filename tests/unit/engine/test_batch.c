@@ -18,8 +18,8 @@ static const char *const classes[] = {"AutoEncoder", "IdentityDict", "GatedAutoE
                                       "JumpAutoEncoder", "AutoEncoderNew"};
 static const struct {
     size_t d, F;
-} shapes[] = {{1, 1},    {7, 5},     {16, 1023}, {33, 1025}, {16, 3000},
-              {767, 5},  {767, 40},  {1, 3000},  {48, 2048}, {257, 1500}};
+} shapes[] = {{1, 1},   {7, 5},    {16, 1023}, {33, 1025}, {16, 3000},
+              {767, 5}, {767, 40}, {1, 3000},  {48, 2048}, {257, 1500}};
 #define N_TASKS 9
 
 static struct sae_engine *open_engine(void)
@@ -54,8 +54,8 @@ static void mixed_batches(const struct sae_engine *e, struct sae_dict *dict, boo
     ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, max_rows, NULL), SAE_OK);
     for (size_t i = 0; i < N_TASKS; i++) {
         size_t n = 1 + dicts_random(&random) % 6;
-        float *x = exact ? batches_exact_rows(n, dict->d, seed + i)
-                         : dicts_rows(n, dict->d, seed + i);
+        float *x =
+            exact ? batches_exact_rows(n, dict->d, seed + i) : dicts_rows(n, dict->d, seed + i);
 
         poison(x, n, dict->d, &random);
         tasks[i] = (struct sae_task){.dict = dict, .n_rows = n, .x = x};
@@ -120,7 +120,8 @@ START_TEST(gaussian_dictionaries_within_tolerance)
 }
 END_TEST
 
-/* ---- decode side -------------------------------------------------------------------------------- */
+/* ---- decode side --------------------------------------------------------------------------------
+ */
 
 /* f of a given density; zeros of both signs, and something not finite now and then. */
 static float *random_f(size_t n, size_t F, unsigned percent, uint64_t *random)
@@ -174,8 +175,8 @@ static void check_decoded(const struct sae_task *t, const float *f, bool exact)
 
             if (exact ? memcmp(&got, &want[k], 4) != 0 && !(isnan(got) && isnan(want[k]))
                       : !tol_near(&tol, k, got))
-                ck_abort_msg("%s %zux%zu row %zu: x_hat[%zu] is %.9g, want %.9g",
-                             d->arch->name, d->d, d->F, r, k, (double)got, (double)want[k]);
+                ck_abort_msg("%s %zux%zu row %zu: x_hat[%zu] is %.9g, want %.9g", d->arch->name,
+                             d->d, d->F, r, k, (double)got, (double)want[k]);
         }
         tol_free(&tol);
     }
@@ -246,7 +247,8 @@ START_TEST(decode_of_any_density)
 }
 END_TEST
 
-/* ---- details ------------------------------------------------------------------------------------ */
+/* ---- details ------------------------------------------------------------------------------------
+ */
 
 /* A decoder column whose norm overflows f32: 0 * inf is NaN in the dense f, so it is listed too. */
 START_TEST(scaled_zeros_follow_ieee_products)
