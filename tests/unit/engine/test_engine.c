@@ -1,0 +1,119 @@
+/* test_engine.c - choice of engine and instruction set by name, and warming up. */
+#include "lib/cpu.h"
+#include "lib/engine/engine.h"
+#include "tests/support/batches.h"
+#include "tests/support/dicts.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+
+START_TEST(auto_and_openblas_open)
+{
+    struct sae_engine *e = NULL;
+
+    for (int kind = 0; kind < 2; kind++) {
+        ck_assert_int_eq(sae_engine_open(&e, kind ? SAE_ENGINE_OPENBLAS : SAE_ENGINE_AUTO, NULL,
+                                         NULL),
+                         SAE_OK);
+        ck_assert_str_eq(sae_engine_name(e), "openblas");
+        ck_assert_uint_gt(strlen(sae_engine_kernel(e)), 0);
+        ck_assert(!sae_engine_bitwise(e));
+        sae_engine_free(e);
+    }
+    sae_engine_free(NULL);
+}
+END_TEST
+
+START_TEST(native_is_refused_by_name)
+{
+    struct sae_engine *e = NULL;
+    struct sae_err err = {0};
+
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, NULL, &err), SAE_E_USAGE);
+    ck_assert_ptr_null(e);
+    ck_assert_int_eq(strncmp(err.text, "cannot use engine native: ", 26), 0);
+}
+END_TEST
+
+START_TEST(instruction_sets_by_name)
+{
+    static const char *const names[] = {"scalar", "avx2", "avxvnni", "avx512", "vnni"};
+    static const char *const kerns[] = {"scalar", "avx2", "avx2", "avx512", "avx512"};
+    struct sae_engine *e = NULL;
+    struct sae_err err = {0};
+
+    for (size_t i = 0; i < SAE_COUNTOF(names); i++) {
+        enum sae_isa isa;
+        enum sae_status st = sae_engine_open(&e, SAE_ENGINE_OPENBLAS, names[i], &err);
+
+        ck_assert(sae_isa_by_name(names[i], &isa));
+        if (sae_cpu_has(isa)) {
+            ck_assert_int_eq(st, SAE_OK);
+            ck_assert_str_eq(e->kern->name, kerns[i]);
+            sae_engine_free(e);
+        } else {
+            ck_assert_int_eq(st, SAE_E_USAGE);
+            ck_assert_ptr_nonnull(strstr(err.text, names[i]));
+            err = (struct sae_err){0};
+        }
+    }
+    e = NULL;
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, "neon", &err), SAE_E_USAGE);
+    ck_assert_ptr_null(e);
+    for (size_t i = 0; i < SAE_COUNTOF(names); i++)
+        ck_assert_ptr_nonnull(strstr(err.text, names[i]));
+}
+END_TEST
+
+/* Whatever the instruction set, the shared parts give the same bits. */
+START_TEST(every_isa_decodes_alike)
+{
+    static const char *const names[] = {"scalar", "avx2", "avx512"};
+    struct sae_dict *dict = dicts_make("JumpAutoEncoder", 100, 300, 4);
+    float *f = dicts_rows(3, 300, 9), first[300];
+
+    for (size_t i = 0; i < SAE_COUNTOF(names); i++) {
+        struct sae_task t = {.dict = dict, .n_rows = 3, .x = f, .query.op = SAE_OP_DECODE};
+        struct sae_engine *e = NULL;
+        struct sae_batch *b;
+        struct sae_scratch *s;
+
+        if (sae_engine_open(&e, SAE_ENGINE_AUTO, names[i], NULL) != SAE_OK) {
+            printf("SKIP: this CPU has no %s\n", names[i]);
+            continue;
+        }
+        ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 4, NULL), SAE_OK);
+        ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 4, NULL), SAE_OK);
+        ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+        sae_engine_warm(e, s);
+        batches_run_all(b, s, dict, SAE_SIDE_DECODE, &t, 1, 3, 1);
+        if (i == 0)
+            memcpy(first, t.x_hat, sizeof first);
+        ck_assert_int_eq(memcmp(first, t.x_hat, sizeof first), 0);
+        sae_task_fini(&t);
+        sae_batch_free(b);
+        sae_scratch_free(s);
+        sae_engine_free(e);
+    }
+    sae_free(f);
+    sae_dict_free(dict);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("engine");
+    TCase *t = tcase_create("engine");
+    SRunner *r = srunner_create(s);
+
+    tcase_add_test(t, auto_and_openblas_open);
+    tcase_add_test(t, native_is_refused_by_name);
+    tcase_add_test(t, instruction_sets_by_name);
+    tcase_add_test(t, every_isa_decodes_alike);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
