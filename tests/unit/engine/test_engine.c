@@ -13,9 +13,8 @@ START_TEST(auto_and_openblas_open)
     struct sae_engine *e = NULL;
 
     for (int kind = 0; kind < 2; kind++) {
-        ck_assert_int_eq(sae_engine_open(&e, kind ? SAE_ENGINE_OPENBLAS : SAE_ENGINE_AUTO, NULL,
-                                         NULL),
-                         SAE_OK);
+        ck_assert_int_eq(
+            sae_engine_open(&e, kind ? SAE_ENGINE_OPENBLAS : SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
         ck_assert_str_eq(sae_engine_name(e), "openblas");
         ck_assert_uint_gt(strlen(sae_engine_kernel(e)), 0);
         ck_assert(!sae_engine_bitwise(e));

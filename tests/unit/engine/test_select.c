@@ -25,11 +25,7 @@ START_TEST(kth_largest_equals_a_sort)
         for (size_t i = 0; i < n; i++) {
             uint64_t v = dicts_random(&random);
 
-            key[i] = _i == 0   ? i
-                     : _i == 1 ? n - i
-                     : _i == 2 ? 7
-                     : _i == 3 ? v % 4
-                               : v >> 32;
+            key[i] = _i == 0 ? i : _i == 1 ? n - i : _i == 2 ? 7 : _i == 3 ? v % 4 : v >> 32;
         }
         memcpy(sorted, key, sizeof sorted);
         qsort(sorted, n, sizeof *sorted, descending);

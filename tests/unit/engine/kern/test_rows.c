@@ -42,10 +42,12 @@ static bool same(const float *a, const float *b, size_t n)
     return true;
 }
 
-/* Values with everything in them: zeros of both signs, denormals, huge ones, at times not finite. */
+/* Values with everything in them: zeros of both signs, denormals, huge ones, at times not finite.
+ */
 static float *values(size_t n, bool finite, uint64_t seed)
 {
-    static const float odd[] = {0.0f, -0.0f, 1e-42f, -1e-42f, 1e30f, -1e30f, NAN, INFINITY, -INFINITY};
+    static const float odd[] = {0.0f,   -0.0f, 1e-42f,   -1e-42f,  1e30f,
+                                -1e30f, NAN,   INFINITY, -INFINITY};
     float *v = malloc((n + 1) * sizeof *v); /* exact size: a sanitizer sees a read past the end */
     uint64_t random = seed;
 
@@ -166,7 +168,7 @@ END_TEST
 
 START_TEST(order_ascends_with_the_value)
 {
-    static const float up[] = {-INFINITY, -1e30f, -1.0f, -1e-45f, 0.0f,
+    static const float up[] = {-INFINITY, -1e30f, -1.0f, -1e-45f,  0.0f,
                                1e-45f,    1.0f,   1e30f, INFINITY, NAN};
     uint32_t key[SAE_COUNTOF(up)];
 

@@ -1,0 +1,227 @@
+/* test_memory.c - out of memory fails one task alone; a steady load allocates nothing. */
+#include "lib/engine/engine.h"
+#include "tests/support/batches.h"
+#include "tests/support/dicts.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { D = 20, F = 2500, ROWS = 6 };
+
+struct rig {
+    struct sae_engine *e;
+    struct sae_dict *dict;
+    struct sae_batch *b;
+    struct sae_scratch *s;
+    float *x;
+};
+
+static struct rig rig_open(const char *class_name)
+{
+    struct rig g = {0};
+
+    ck_assert_int_eq(sae_engine_open(&g.e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
+    g.dict = batches_exact_dict(class_name, D, F, 1);
+    g.x = batches_exact_rows(ROWS, D, 1);
+    ck_assert_int_eq(sae_batch_create(&g.b, g.e, &g.dict, 1, 4 * ROWS, NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&g.s, g.e, &g.dict, 1, 4 * ROWS, NULL), SAE_OK);
+    return g;
+}
+
+static void rig_close(struct rig *g)
+{
+    sae_batch_free(g->b);
+    sae_scratch_free(g->s);
+    sae_engine_free(g->e);
+    sae_dict_free(g->dict);
+    sae_free(g->x);
+}
+
+static struct sae_task task_of(const struct rig *g, enum sae_op op, enum sae_form form)
+{
+    struct sae_task t = {.dict = g->dict, .n_rows = ROWS, .x = g->x};
+
+    t.query = (struct sae_query){.op = op,
+                                 .want_f = true,
+                                 .want_aux = g->dict->arch->aux_name != NULL,
+                                 .form = form,
+                                 .top_k = 5};
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+    return t;
+}
+
+/* Every single allocation of a batch refused in turn. Whoever is not failed has the right answer;
+ * the dense task needs nothing and never fails. */
+START_TEST(a_failed_allocation_fails_its_task_alone)
+{
+    bool someone_failed = false;
+
+    for (long fault = 0;; fault++) {
+        struct rig g = rig_open("JumpAutoEncoder");
+        struct sae_task t[4] = {
+            task_of(&g, SAE_OP_ENCODE, SAE_FORM_SPARSE), task_of(&g, SAE_OP_ENCODE, SAE_FORM_DENSE),
+            task_of(&g, SAE_OP_FORWARD, SAE_FORM_SPARSE), task_of(&g, SAE_OP_ENCODE, SAE_FORM_TOP)};
+        struct sae_slice slices[4];
+        size_t n_failed = 0;
+        unsigned long n_allocs;
+
+        for (size_t i = 0; i < 4; i++)
+            slices[i] = (struct sae_slice){.task = &t[i], .row0 = 0, .n_rows = ROWS};
+        sae_alloc_fault(fault, false);
+        batches_run(g.b, g.s, g.dict, SAE_SIDE_ENCODE, slices, 4);
+        n_allocs = sae_alloc_count();
+        sae_alloc_fault(-1, false);
+        ck_assert_int_eq(t[1].failed, 0);
+        for (size_t i = 0; i < 4; i++) {
+            if (t[i].failed) {
+                ck_assert_int_eq(t[i].failed, SAE_E_NOMEM);
+                n_failed++;
+            } else {
+                batches_check(&t[i], true, false, "company of a failed task");
+            }
+        }
+        ck_assert_uint_le(n_failed, 1);
+        someone_failed |= n_failed > 0;
+        /* the batch is whole: the same again without faults */
+        for (size_t i = 0; i < 4; i++) {
+            sae_task_fini(&t[i]);
+            ck_assert_int_eq(sae_task_prepare(&t[i], NULL), SAE_OK);
+        }
+        batches_run(g.b, g.s, g.dict, SAE_SIDE_ENCODE, slices, 4);
+        for (size_t i = 0; i < 4; i++) {
+            batches_check(&t[i], true, false, "after a fault");
+            sae_task_fini(&t[i]);
+        }
+        rig_close(&g);
+        if ((unsigned long)fault >= n_allocs)
+            break;
+    }
+    ck_assert(someone_failed);
+}
+END_TEST
+
+START_TEST(all_allocations_refused_fail_all_that_need_one)
+{
+    struct rig g = rig_open("GatedAutoEncoder");
+    struct sae_task t[2] = {task_of(&g, SAE_OP_ENCODE, SAE_FORM_SPARSE),
+                            task_of(&g, SAE_OP_ENCODE, SAE_FORM_DENSE)};
+    struct sae_slice slices[2] = {{.task = &t[0], .row0 = 0, .n_rows = ROWS},
+                                  {.task = &t[1], .row0 = 0, .n_rows = ROWS}};
+
+    sae_alloc_fault(0, true);
+    batches_run(g.b, g.s, g.dict, SAE_SIDE_ENCODE, slices, 2);
+    sae_alloc_fault(-1, false);
+    ck_assert_int_eq(t[0].failed, SAE_E_NOMEM);
+    batches_check(&t[1], true, false, "dense");
+    sae_task_fini(&t[0]);
+    sae_task_fini(&t[1]);
+    rig_close(&g);
+}
+END_TEST
+
+START_TEST(create_fails_whole)
+{
+    struct rig g = rig_open("AutoEncoder");
+    struct sae_batch *b = NULL;
+    struct sae_scratch *s = NULL;
+    struct sae_engine *e = NULL;
+    enum sae_status st = SAE_E_NOMEM;
+
+    for (long fault = 0; st != SAE_OK; fault++) {
+        sae_alloc_fault(fault, false);
+        st = sae_batch_create(&b, g.e, &g.dict, 1, 8, NULL);
+        sae_alloc_fault(-1, false);
+        ck_assert(st == SAE_OK || (st == SAE_E_NOMEM && !b));
+    }
+    sae_batch_free(b);
+    st = SAE_E_NOMEM;
+    for (long fault = 0; st != SAE_OK; fault++) {
+        sae_alloc_fault(fault, false);
+        st = sae_scratch_create(&s, g.e, &g.dict, 1, 8, NULL);
+        sae_alloc_fault(-1, false);
+        ck_assert(st == SAE_OK || (st == SAE_E_NOMEM && !s));
+    }
+    sae_scratch_free(s);
+    sae_alloc_fault(0, false);
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_E_NOMEM);
+    sae_alloc_fault(-1, false);
+    ck_assert_ptr_null(e);
+    rig_close(&g);
+}
+END_TEST
+
+/* The k-th time round a batch takes its lists from the pool: only the answer's own memory is new,
+ * one block for each slice with entries. */
+START_TEST(steady_state_allocates_the_answers_only)
+{
+    struct rig g = rig_open("GatedAutoEncoder");
+
+    for (int form = 0; form < 3; form++)
+        for (int round = 0; round < 5; round++) {
+            struct sae_task t = task_of(&g, SAE_OP_ENCODE, (enum sae_form)form);
+            struct sae_task u = {.dict = g.dict, .n_rows = ROWS, .x = g.x};
+            struct sae_slice slices[3] = {{.task = &t, .row0 = 0, .n_rows = 2},
+                                          {.task = &u, .row0 = 0, .n_rows = ROWS},
+                                          {.task = &t, .row0 = 2, .n_rows = ROWS - 2}};
+
+            u.query.op = SAE_OP_FORWARD;
+            ck_assert_int_eq(sae_task_prepare(&u, NULL), SAE_OK);
+            sae_alloc_fault(-1, false);
+            batches_run(g.b, g.s, g.dict, SAE_SIDE_ENCODE, slices, 3);
+            if (round > 0)
+                ck_assert_uint_eq(sae_alloc_count(), form == SAE_FORM_DENSE ? 0 : 2);
+            ck_assert_uint_eq(sae_task_sparse_bytes(&t) > 0, form != SAE_FORM_DENSE);
+            sae_task_fini(&t);
+            sae_task_fini(&u);
+        }
+    rig_close(&g);
+}
+END_TEST
+
+/* Chunks of a dense batch are given back once small batches follow. */
+START_TEST(the_pool_shrinks_again)
+{
+    struct rig g = rig_open("AutoEncoder");
+    size_t most;
+
+    for (size_t j = 0; j < F; j++)
+        g.dict->enc_bias[j] = 1000.0f; /* everything on */
+    for (int i = 0; i < 2; i++) {
+        size_t n = i == 0 ? 4 * ROWS : 1;
+        float *x = batches_exact_rows(n, D, 3);
+        struct sae_task t = {.dict = g.dict, .n_rows = n, .x = x};
+
+        t.query = (struct sae_query){.op = SAE_OP_FORWARD};
+        ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+        for (int round = 0; round < 40; round++)
+            batches_run(g.b, g.s, g.dict, SAE_SIDE_ENCODE,
+                        &(struct sae_slice){.task = &t, .row0 = 0, .n_rows = n}, 1);
+        if (i == 0)
+            most = g.b->pool.n_chunks;
+        sae_task_fini(&t);
+        sae_free(x);
+    }
+    ck_assert_uint_ge(g.b->pool.n_chunks, 1);
+    ck_assert_uint_le(g.b->pool.n_chunks, most);
+    rig_close(&g);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("engine memory");
+    TCase *t = tcase_create("memory");
+    SRunner *r = srunner_create(s);
+
+    tcase_add_test(t, a_failed_allocation_fails_its_task_alone);
+    tcase_add_test(t, all_allocations_refused_fail_all_that_need_one);
+    tcase_add_test(t, create_fails_whole);
+    tcase_add_test(t, steady_state_allocates_the_answers_only);
+    tcase_add_test(t, the_pool_shrinks_again);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
