@@ -75,6 +75,9 @@ enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t
                                size_t n, struct sae_err *err) SAE_MUST_USE;
 enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const char *shape,
                               const void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
+/* The same for a body from sae_alloc, which is taken: its memory becomes r->values, uncopied. */
+enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, const char *shape,
+                             void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
 enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_target *t,
                                       const void *body, size_t n,
                                       struct sae_err *err) SAE_MUST_USE;
@@ -137,6 +140,10 @@ void sae_body_fini(struct sae_body *b);
 /* Upper bound of the body's bytes, known before compute for dense answers (JSON: 16 a number);
  * sparse tensors count with their nnz, so call again after selection. UINT64_MAX on overflow. */
 uint64_t sae_answer_bound(enum sae_media m, const struct sae_answer *a);
+/* Its parts, one a form (the codec table's `bound`). raw and safetensors: exact bytes. */
+uint64_t sae_json_bound(const struct sae_answer *a);
+uint64_t sae_raw_bound(const struct sae_answer *a);
+uint64_t sae_safetensors_bound(const struct sae_answer *a);
 
 /* Print. SAE_E_NOMEM; SAE_E_RESPONSE_TOO_LARGE when more than max_bytes. */
 enum sae_status sae_json_print(struct sae_body *out, const struct sae_answer *a, size_t max_bytes,
@@ -169,6 +176,7 @@ struct sae_codec {
     const char *name; /* media type */
     enum sae_status (*print)(struct sae_body *, const struct sae_answer *, size_t,
                              struct sae_err *);
+    uint64_t (*bound)(const struct sae_answer *);
 };
 extern const struct sae_codec sae_codecs[SAE_N_MEDIA];
 

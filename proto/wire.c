@@ -1,0 +1,353 @@
+/* wire.c - what all body forms share: options by name, the checks after a parse, ownership.
+ *
+ * A codec reads its form into struct sae_request and ends with sae_request_check, so that the same
+ * fault has the same code and text in JSON, raw bytes and safetensors. Called by the codecs and by
+ * query.c. Pure but for the request it is given: no state, any thread. Spec sections 1 and 3. */
+#include "proto/wire.h"
+
+#include "lib/num.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- options by name ------------------------------------------------------------------------ */
+
+static const struct option_row {
+    unsigned bit;
+    const char *name;
+} options[] = {
+    {SAE_OPT_SPARSE, "sparse"},
+    {SAE_OPT_TOP_K, "top_k"},
+    {SAE_OPT_FEATURES, "features"},
+    {SAE_OPT_RETURN_GATE, "return_gate"},
+    {SAE_OPT_OUTPUT_PRE_JUMP, "output_pre_jump"},
+    {SAE_OPT_OUTPUT_FEATURES, "output_features"},
+    {SAE_OPT_GHOST_MASK, "ghost_mask"},
+};
+
+const char *sae_option_name(unsigned bit)
+{
+    for (size_t i = 0; i < SAE_COUNTOF(options); i++)
+        if (options[i].bit == bit)
+            return options[i].name;
+    return "?";
+}
+
+unsigned sae_option_by_name(const char *name, size_t n)
+{
+    for (size_t i = 0; i < SAE_COUNTOF(options); i++)
+        if (strlen(options[i].name) == n && memcmp(options[i].name, name, n) == 0)
+            return options[i].bit;
+    return 0;
+}
+
+enum sae_status sae_option_seen(struct sae_options *opt, unsigned bit, struct sae_err *err)
+{
+    const char *name = sae_option_name(bit);
+
+    if (opt->seen & bit)
+        return sae_err_set(err, SAE_E_BAD_OPTION, name,
+                           "cannot read option %s: it is given twice (give it once, in the query "
+                           "string or in the body)",
+                           name);
+    opt->seen |= bit;
+    return SAE_OK;
+}
+
+unsigned sae_options_of(const struct sae_target *t)
+{
+    const unsigned shaping = SAE_OPT_SPARSE | SAE_OPT_TOP_K | SAE_OPT_FEATURES;
+
+    switch (t->op) {
+    case SAE_OP_ENCODE:
+        return shaping | (t->class_options & (SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP));
+    case SAE_OP_FORWARD:
+        return shaping | SAE_OPT_OUTPUT_FEATURES |
+               (t->class_options & (SAE_OPT_OUTPUT_PRE_JUMP | SAE_OPT_GHOST_MASK));
+    default:
+        return 0;
+    }
+}
+
+static const char *op_name(enum sae_op op)
+{
+    return op == SAE_OP_ENCODE ? "encode" : op == SAE_OP_DECODE ? "decode" : "forward";
+}
+
+static enum sae_status refuse_option(const struct sae_target *t, unsigned bit, struct sae_err *err)
+{
+    const unsigned takes = sae_options_of(t);
+    const char *name = sae_option_name(bit);
+    char list[160] = "";
+    size_t len = 0;
+
+    for (size_t i = 0; i < SAE_COUNTOF(options); i++)
+        if (takes & options[i].bit)
+            len += (size_t)snprintf(list + len, sizeof list - len, "%s%s", len ? ", " : "",
+                                    options[i].name);
+    return sae_err_set(err, SAE_E_BAD_OPTION, name,
+                       "cannot use %s: %s.%s does not take it (takes %s)", name, t->class_name,
+                       op_name(t->op), len ? list : "no options");
+}
+
+/* Spec's table: what this class takes in this operation, and f must be asked for before its shape.
+ */
+static enum sae_status check_asked(const struct sae_options *opt, const struct sae_target *t,
+                                   struct sae_err *err)
+{
+    const unsigned shaping = SAE_OPT_SPARSE | SAE_OPT_TOP_K | SAE_OPT_FEATURES;
+    const unsigned refused = opt->asked & ~sae_options_of(t);
+    const unsigned idle = opt->asked & shaping;
+
+    if (refused)
+        return refuse_option(t, refused & (~refused + 1), err);
+    if (t->op == SAE_OP_FORWARD && idle &&
+        !(opt->asked & (SAE_OPT_OUTPUT_FEATURES | SAE_OPT_OUTPUT_PRE_JUMP))) {
+        const char *name = sae_option_name(idle & (~idle + 1));
+
+        return sae_err_set(err, SAE_E_BAD_OPTION, name,
+                           "cannot use %s: this forward does not return f (add output_features)",
+                           name);
+    }
+    if ((opt->asked & SAE_OPT_TOP_K) && opt->top_k == 0)
+        return sae_err_set(err, SAE_E_BAD_OPTION, "top_k", "cannot use top_k: 0 is not 1 or more");
+    return SAE_OK;
+}
+
+/* An id as read: codecs turn what is above 32 bits into UINT32_MAX, which no dictionary has. */
+static void print_id(char *dst, size_t cap, uint32_t id)
+{
+    snprintf(dst, cap, id == UINT32_MAX ? "more than 4294967294" : "%" PRIu32, id);
+}
+
+static enum sae_status check_features(const struct sae_options *opt, const struct sae_target *t,
+                                      struct sae_err *err)
+{
+    for (size_t i = 0; i < opt->n_features; i++) {
+        char id[32];
+
+        if (opt->features[i] < t->dict_size && opt->features[i] != UINT32_MAX)
+            continue;
+        print_id(id, sizeof id, opt->features[i]);
+        return sae_err_set(
+            err, SAE_E_BAD_OPTION, "features",
+            "cannot use features: item %zu is %s, the ids of \"%s\" are 0 to %" PRIu64, i, id,
+            t->dictionary, t->dict_size - 1);
+    }
+    return SAE_OK;
+}
+
+/* ---- ghost mask ------------------------------------------------------------------------------ */
+
+static void print_shape(char *dst, size_t cap, const struct sae_lead *s)
+{
+    size_t len = 0;
+
+    dst[0] = '\0';
+    for (unsigned i = 0; i < s->n && len < cap; i++)
+        len += (size_t)snprintf(dst + len, cap - len, "%s%" PRIu64, i ? ", " : "", s->dim[i]);
+}
+
+/* Is `s` the leading dimensions followed by `last`? */
+static bool shape_is(const struct sae_lead *s, const struct sae_lead *lead, uint64_t last)
+{
+    if (s->n != lead->n + 1)
+        return false;
+    for (unsigned i = 0; i < lead->n; i++)
+        if (s->dim[i] != lead->dim[i])
+            return false;
+    return s->dim[lead->n] == last;
+}
+
+/* IdentityDict accepts a mask and does not look at it (as in the page that its class comes from).
+ */
+static bool ignores_ghost_mask(const struct sae_target *t)
+{
+    return strcmp(t->class_name, "IdentityDict") == 0;
+}
+
+static enum sae_status check_ghost_mask(struct sae_request *r, const struct sae_target *t,
+                                        struct sae_err *err)
+{
+    struct sae_options *opt = &r->opt;
+    const struct sae_lead *s = &opt->ghost_shape;
+    char shape[SAE_MAX_DIMS * 22], lead[SAE_MAX_DIMS * 22];
+
+    if (!(opt->asked & SAE_OPT_GHOST_MASK))
+        return SAE_OK;
+    if (ignores_ghost_mask(t)) {
+        sae_free(opt->ghost_mask);
+        opt->ghost_mask = NULL;
+        opt->n_ghost_mask = 0;
+        opt->asked &= ~(unsigned)SAE_OPT_GHOST_MASK;
+        return SAE_OK;
+    }
+    if (s->n == 1 && s->dim[0] == t->dict_size) {
+        opt->ghost_row = 0;
+        opt->ghost_col = 1;
+        return SAE_OK;
+    }
+    if (shape_is(s, &r->lead, 1)) {
+        opt->ghost_row = 1;
+        opt->ghost_col = 0;
+        return SAE_OK;
+    }
+    /* A nested list of no rows cannot show its width: [] stands for [0, F]. */
+    if (shape_is(s, &r->lead, t->dict_size) || (r->n_rows == 0 && opt->n_ghost_mask == 0)) {
+        opt->ghost_row = (size_t)t->dict_size;
+        opt->ghost_col = 1;
+        return SAE_OK;
+    }
+    print_shape(shape, sizeof shape, s);
+    print_shape(lead, sizeof lead, &r->lead);
+    return sae_err_set(err, SAE_E_BAD_SHAPE, "ghost_mask",
+                       "cannot use ghost_mask: its shape is [%s], wanted [%" PRIu64 "], [%s%s1] or "
+                       "[%s%s%" PRIu64 "]",
+                       shape, t->dict_size, lead, r->lead.n ? ", " : "", lead,
+                       r->lead.n ? ", " : "", t->dict_size);
+}
+
+/* ---- sparse f -------------------------------------------------------------------------------- */
+
+static void swap_entries(uint32_t *ids, float *values, size_t i, size_t j)
+{
+    uint32_t id = ids[i];
+    float v = values[i];
+
+    ids[i] = ids[j];
+    values[i] = values[j];
+    ids[j] = id;
+    values[j] = v;
+}
+
+static void sift_down(uint32_t *ids, float *values, size_t root, size_t n)
+{
+    for (size_t child; (child = 2 * root + 1) < n; root = child) {
+        if (child + 1 < n && ids[child + 1] > ids[child])
+            child++;
+        if (ids[root] >= ids[child])
+            return;
+        swap_entries(ids, values, root, child);
+    }
+}
+
+/* Heap sort: in place, n log n whatever the client sends, no recursion. Most rows come sorted. */
+static void sort_entries(uint32_t *ids, float *values, size_t n)
+{
+    size_t i = 1;
+
+    while (i < n && ids[i - 1] < ids[i])
+        i++;
+    if (i >= n)
+        return;
+    for (i = n / 2; i-- > 0;)
+        sift_down(ids, values, i, n);
+    for (i = n; i-- > 1;) {
+        swap_entries(ids, values, 0, i);
+        sift_down(ids, values, 0, i);
+    }
+}
+
+static enum sae_status check_csr_row(struct sae_csr *c, size_t row, const struct sae_target *t,
+                                     struct sae_err *err)
+{
+    uint32_t *ids = c->ids + c->indptr[row];
+    size_t n = (size_t)(c->indptr[row + 1] - c->indptr[row]);
+    char id[32];
+
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < t->dict_size && ids[i] != UINT32_MAX)
+            continue;
+        print_id(id, sizeof id, ids[i]);
+        return sae_err_set(
+            err, SAE_E_BAD_SHAPE, "f",
+            "cannot read f: entry %zu of row %zu has index %s, the ids of \"%s\" are 0 "
+            "to %" PRIu64,
+            i, row, id, t->dictionary, t->dict_size - 1);
+    }
+    sort_entries(ids, c->values + c->indptr[row], n);
+    for (size_t i = 1; i < n; i++)
+        if (ids[i] == ids[i - 1])
+            return sae_err_set(err, SAE_E_BAD_SHAPE, "f",
+                               "cannot read f: index %" PRIu32 " stands twice in row %zu", ids[i],
+                               row);
+    return SAE_OK;
+}
+
+static enum sae_status check_csr(struct sae_request *r, const struct sae_target *t,
+                                 struct sae_err *err)
+{
+    struct sae_csr *c = &r->csr;
+
+    if (!r->is_sparse || (r->n_rows == 0 && !c->indptr))
+        return SAE_OK;
+    for (size_t i = 0; i < r->n_rows; i++)
+        if (c->indptr[i] > c->indptr[i + 1])
+            return sae_err_set(err, SAE_E_BAD_SHAPE, "f",
+                               "cannot read f: indptr goes down from %" PRIu64 " to %" PRIu64
+                               " at row %zu",
+                               c->indptr[i], c->indptr[i + 1], i);
+    if (c->indptr[0] != 0 || c->indptr[r->n_rows] != c->nnz)
+        return sae_err_set(err, SAE_E_BAD_SHAPE, "f",
+                           "cannot read f: indptr goes from %" PRIu64 " to %" PRIu64
+                           ", there are %zu entries",
+                           c->indptr[0], c->indptr[r->n_rows], c->nnz);
+    for (size_t row = 0; row < r->n_rows; row++) {
+        enum sae_status st = check_csr_row(c, row, t, err);
+
+        if (st != SAE_OK)
+            return st;
+    }
+    return SAE_OK;
+}
+
+/* ---- the whole request ----------------------------------------------------------------------- */
+
+enum sae_status sae_width_check(const struct sae_target *t, uint64_t got, struct sae_err *err)
+{
+    bool decode = t->op == SAE_OP_DECODE;
+    uint64_t want = decode ? t->dict_size : t->activation_dim;
+    char takers[256] = "";
+
+    if (got == want)
+        return SAE_OK;
+    if (t->name_takers)
+        t->name_takers(t->name_takers_arg, got, takers, sizeof takers);
+    return sae_err_set(err, SAE_E_BAD_SHAPE, decode ? "f" : "x",
+                       "cannot %s with \"%.200s\": %s has width %" PRIu64 ", %s wants %s %" PRIu64
+                       "%s",
+                       op_name(t->op), t->dictionary, decode ? "f" : "x", got, t->class_name,
+                       decode ? "dict_size" : "activation_dim", want, takers);
+}
+
+enum sae_status sae_request_check(struct sae_request *r, const struct sae_target *t,
+                                  struct sae_err *err)
+{
+    enum sae_status st = check_asked(&r->opt, t, err);
+
+    if (st == SAE_OK)
+        st = check_features(&r->opt, t, err);
+    if (st == SAE_OK)
+        st = check_csr(r, t, err);
+    if (st == SAE_OK)
+        st = check_ghost_mask(r, t, err);
+    return st;
+}
+
+void sae_request_fini(struct sae_request *r)
+{
+    sae_free(r->values);
+    sae_free(r->csr.indptr);
+    sae_free(r->csr.ids);
+    sae_free(r->csr.values);
+    sae_free(r->opt.features);
+    sae_free(r->opt.ghost_mask);
+    *r = (struct sae_request){0};
+}
+
+void sae_body_fini(struct sae_body *b)
+{
+    sae_free(b->data);
+    *b = (struct sae_body){0};
+}
