@@ -1,0 +1,178 @@
+/* query.c - options from a query string: `top_k=32&sparse=true&features=3,7`, percent-encoded.
+ *
+ * Only what needs no dictionary is checked here; sae_request_check does the rest when the body is
+ * there. A '+' stands for itself (this is no HTML form). Called by routes; pure, any thread. */
+#include "proto/wire.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Decode n bytes of s into dst (room for n + 1). False: a '%' without two hex digits, or NUL. */
+static bool percent_decode(char *dst, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        int hi, lo;
+
+        if (s[i] != '%') {
+            *dst++ = s[i];
+            continue;
+        }
+        if (n - i < 3 || (hi = hex_digit(s[i + 1])) < 0 || (lo = hex_digit(s[i + 2])) < 0)
+            return false;
+        if (hi == 0 && lo == 0)
+            return false;
+        *dst++ = (char)(hi * 16 + lo);
+        i += 2;
+    }
+    *dst = '\0';
+    return true;
+}
+
+/* Read the decimal at *s, saturating at `top`; *s moves behind it. False: no digit there. */
+static bool read_decimal(const char **s, uint64_t top, uint64_t *out)
+{
+    uint64_t v = 0;
+
+    if (**s < '0' || **s > '9')
+        return false;
+    for (; **s >= '0' && **s <= '9'; ++*s) {
+        uint64_t digit = (uint64_t)(**s - '0');
+
+        v = v > (top - digit) / 10 ? top : v * 10 + digit;
+    }
+    *out = v;
+    return true;
+}
+
+static enum sae_status bad_value(const char *name, const char *value, const char *wanted,
+                                 struct sae_err *err)
+{
+    return sae_err_set(err, SAE_E_BAD_OPTION, name,
+                       "cannot read query parameter %s: its value is \"%.100s\", wanted %s", name,
+                       value, wanted);
+}
+
+static enum sae_status read_top_k(struct sae_options *opt, const char *value, struct sae_err *err)
+{
+    const char *p = value;
+    uint64_t k;
+
+    if (!read_decimal(&p, UINT64_MAX, &k) || *p || k == 0)
+        return bad_value("top_k", value, "an integer of 1 or more", err);
+    opt->top_k = k;
+    opt->asked |= SAE_OPT_TOP_K;
+    return SAE_OK;
+}
+
+/* "3,7"; "" is no feature at all, which is legal. Ids that 32 bits cannot hold become UINT32_MAX,
+ * which sae_request_check refuses. */
+static enum sae_status read_features(struct sae_options *opt, const char *value,
+                                     struct sae_err *err)
+{
+    size_t n = *value ? 1 : 0;
+    const char *p = value;
+
+    for (const char *c = value; *c; c++)
+        n += *c == ',';
+    opt->features = sae_alloc(n, sizeof *opt->features);
+    if (!opt->features)
+        return sae_err_set(err, SAE_E_NOMEM, "features", "cannot read features: out of memory");
+    for (size_t i = 0; i < n; i++) {
+        uint64_t id;
+
+        if (!read_decimal(&p, UINT32_MAX, &id) || *p != (i + 1 < n ? ',' : '\0'))
+            return bad_value("features", value, "feature ids with commas between them", err);
+        opt->features[i] = (uint32_t)id;
+        p++;
+    }
+    opt->n_features = n;
+    opt->asked |= SAE_OPT_FEATURES;
+    return SAE_OK;
+}
+
+static enum sae_status read_bool(struct sae_options *opt, unsigned bit, const char *value,
+                                 struct sae_err *err)
+{
+    if (strcmp(value, "true") == 0)
+        opt->asked |= bit;
+    else if (strcmp(value, "false") != 0)
+        return bad_value(sae_option_name(bit), value, "true or false", err);
+    return SAE_OK;
+}
+
+static enum sae_status read_parameter(struct sae_options *opt, const char *name, const char *value,
+                                      struct sae_err *err)
+{
+    unsigned bit = sae_option_by_name(name, strlen(name));
+    enum sae_status st;
+
+    if (!bit)
+        return sae_err_set(err, SAE_E_BAD_OPTION, name,
+                           "cannot read query string: there is no option \"%.100s\"", name);
+    if (bit == SAE_OPT_GHOST_MASK)
+        return sae_err_set(err, SAE_E_BAD_OPTION, name,
+                           "cannot use ghost_mask: it stands in the query string, its place is in "
+                           "the body");
+    if (!value)
+        return sae_err_set(err, SAE_E_BAD_OPTION, name,
+                           "cannot read query parameter %s: it has no value (write %s=VALUE)", name,
+                           name);
+    st = sae_option_seen(opt, bit, err);
+    if (st != SAE_OK)
+        return st;
+    if (bit == SAE_OPT_TOP_K)
+        return read_top_k(opt, value, err);
+    if (bit == SAE_OPT_FEATURES)
+        return read_features(opt, value, err);
+    return read_bool(opt, bit, value, err);
+}
+
+/* One NAME=VALUE of n bytes; `text` has room for it decoded, with two NULs. */
+static enum sae_status read_piece(struct sae_options *opt, const char *piece, size_t n, char *text,
+                                  struct sae_err *err)
+{
+    const char *eq = memchr(piece, '=', n);
+    size_t name_n = eq ? (size_t)(eq - piece) : n;
+    char *value = text + name_n + 1;
+
+    if (!percent_decode(text, piece, name_n) ||
+        (eq && !percent_decode(value, eq + 1, n - name_n - 1)))
+        return sae_err_set(
+            err, SAE_E_BAD_OPTION, "",
+            "cannot decode query parameter \"%.*s\": a %% without two hex digits, or "
+            "a zero byte",
+            (int)(n < 100 ? n : 100), piece);
+    return read_parameter(opt, text, eq ? value : NULL, err);
+}
+
+enum sae_status sae_query_parse(struct sae_options *opt, const char *query, struct sae_err *err)
+{
+    size_t n = query ? strlen(query) : 0;
+    enum sae_status st = SAE_OK;
+    char *text;
+
+    if (n == 0)
+        return SAE_OK;
+    text = sae_calloc(n + 2, 1);
+    if (!text)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read query string: out of memory");
+    for (const char *p = query; st == SAE_OK;) {
+        size_t piece = strcspn(p, "&");
+
+        if (piece)
+            st = read_piece(opt, p, piece, text, err);
+        p += piece;
+        if (!*p++)
+            break;
+    }
+    sae_free(text);
+    return st;
+}

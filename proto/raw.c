@@ -1,0 +1,169 @@
+/* raw.c - application/octet-stream: rows of little-endian f32, nothing else.
+ *
+ * The leading dimensions travel in the Saed-Shape header, since the bytes have none. Called by
+ * routes on a connection or codec thread; touches nothing but its arguments. Spec section 3.2. */
+#include "proto/wire.h"
+
+#include "lib/num.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The bytes are the values: no swap anywhere in this file. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "raw bodies are little-endian");
+
+static uint64_t width_of(const struct sae_target *t)
+{
+    return t->op == SAE_OP_DECODE ? t->dict_size : t->activation_dim;
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* "2, 3,768": all dimensions in dim[], *n of them. False: not decimals with commas between them,
+ * more than SAE_MAX_DIMS, or one past 64 bits. */
+static bool read_shape(const char *s, uint64_t dim[SAE_MAX_DIMS], unsigned *n)
+{
+    *n = 0;
+    for (;; s++) {
+        uint64_t v = 0;
+
+        while (is_blank(*s))
+            s++;
+        if (*n == SAE_MAX_DIMS || *s < '0' || *s > '9')
+            return false;
+        for (; *s >= '0' && *s <= '9'; s++)
+            if (sae_mul_u64(v, 10, &v) || sae_add_u64(v, (uint64_t)(*s - '0'), &v))
+                return false;
+        dim[(*n)++] = v;
+        while (is_blank(*s))
+            s++;
+        if (*s == '\0')
+            return true;
+        if (*s != ',')
+            return false;
+    }
+}
+
+static enum sae_status shape_from_header(struct sae_request *r, const struct sae_target *t,
+                                         const char *shape, uint64_t n_bytes, struct sae_err *err)
+{
+    uint64_t dim[SAE_MAX_DIMS], rows = 1, bytes;
+    enum sae_status st;
+    bool too_big = false;
+    unsigned n;
+
+    if (!read_shape(shape, dim, &n))
+        return sae_err_set(err, SAE_E_BAD_SHAPE, "Saed-Shape",
+                           "cannot read Saed-Shape: \"%.100s\" is not 1 to %d decimal numbers with "
+                           "commas between them",
+                           shape, SAE_MAX_DIMS);
+    st = sae_width_check(t, dim[n - 1], err);
+    if (st != SAE_OK)
+        return st;
+    r->lead.n = n - 1;
+    for (unsigned i = 0; i + 1 < n; i++)
+        r->lead.dim[i] = dim[i];
+    /* A zero anywhere makes the product zero, whatever the others are. */
+    for (unsigned i = 0; i + 1 < n; i++)
+        if (dim[i] == 0)
+            rows = 0;
+    for (unsigned i = 0; rows && i + 1 < n; i++)
+        too_big |= sae_mul_u64(rows, dim[i], &rows);
+    too_big |= sae_mul_u64(rows, dim[n - 1] * 4, &bytes);
+    if (too_big || bytes != n_bytes)
+        return sae_err_set(err, SAE_E_BAD_SHAPE, "Saed-Shape",
+                           "cannot read body: Saed-Shape \"%.100s\" does not fit its %" PRIu64
+                           " bytes of f32",
+                           shape, n_bytes);
+    r->n_rows = (size_t)rows;
+    return SAE_OK;
+}
+
+static enum sae_status shape_from_size(struct sae_request *r, const struct sae_target *t,
+                                       uint64_t n_bytes, struct sae_err *err)
+{
+    uint64_t row_bytes = width_of(t) * 4;
+
+    if (n_bytes % row_bytes)
+        return sae_err_set(err, SAE_E_BAD_SHAPE, t->op == SAE_OP_DECODE ? "f" : "x",
+                           "cannot read body: %" PRIu64 " bytes are not whole rows of %" PRIu64
+                           " bytes (%" PRIu64 " f32 each for \"%.100s\")",
+                           n_bytes, row_bytes, width_of(t), t->dictionary);
+    r->n_rows = (size_t)(n_bytes / row_bytes);
+    r->lead = (struct sae_lead){.n = 1, .dim = {r->n_rows}};
+    return SAE_OK;
+}
+
+static enum sae_status shape_and_check(struct sae_request *r, const struct sae_target *t,
+                                       const char *shape, size_t n, struct sae_err *err)
+{
+    enum sae_status st =
+        shape ? shape_from_header(r, t, shape, n, err) : shape_from_size(r, t, n, err);
+
+    return st == SAE_OK ? sae_request_check(r, t, err) : st;
+}
+
+enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, const char *shape,
+                             void *body, size_t n, struct sae_err *err)
+{
+    enum sae_status st = shape_and_check(r, t, shape, n, err);
+
+    if (st == SAE_OK && r->n_rows)
+        r->values = body;
+    else
+        sae_free(body);
+    return st;
+}
+
+enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const char *shape,
+                              const void *body, size_t n, struct sae_err *err)
+{
+    enum sae_status st = shape_and_check(r, t, shape, n, err);
+
+    if (st != SAE_OK || r->n_rows == 0)
+        return st;
+    r->values = sae_alloc(n, 1);
+    if (!r->values)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read body: no memory for %zu bytes", n);
+    memcpy(r->values, body, n);
+    return SAE_OK;
+}
+
+/* ---- answers -------------------------------------------------------------------------------- */
+
+uint64_t sae_raw_bound(const struct sae_answer *a)
+{
+    uint64_t n;
+
+    if (sae_mul_u64(a->n_rows, a->tensors[0].width, &n) || sae_mul_u64(n, 4, &n))
+        return UINT64_MAX;
+    return n;
+}
+
+enum sae_status sae_raw_print(struct sae_body *out, const struct sae_answer *a, size_t max_bytes,
+                              struct sae_err *err)
+{
+    const struct sae_out_tensor *main_tensor = &a->tensors[0];
+    uint64_t n = sae_raw_bound(a);
+    size_t len = 0;
+
+    if (n > max_bytes)
+        return sae_err_limit(err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", max_bytes, n,
+                             "cannot print answer: it has %" PRIu64 " bytes", n);
+    out->data = sae_alloc((size_t)n, 1);
+    if (!out->data)
+        return sae_err_set(err, SAE_E_NOMEM, "",
+                           "cannot print answer: no memory for %" PRIu64 " bytes", n);
+    if (n)
+        memcpy(out->data, main_tensor->data, (size_t)n);
+    out->n = (size_t)n;
+    for (unsigned i = 0; i < a->lead.n; i++)
+        len += (size_t)snprintf(out->shape + len, sizeof out->shape - len, "%" PRIu64 ",",
+                                a->lead.dim[i]);
+    snprintf(out->shape + len, sizeof out->shape - len, "%" PRIu64, main_tensor->width);
+    return SAE_OK;
+}
