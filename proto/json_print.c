@@ -233,7 +233,7 @@ enum sae_status sae_json_print(struct sae_body *out, const struct sae_answer *a,
                              max_bytes, bound);
     }
     n = (size_t)(o.p - data);
-    less = n < cap / 4 * 3 ? sae_realloc(data, n ? n : 1, 1) : NULL;
+    less = n < cap / 2 ? sae_realloc(data, n ? n : 1, 1) : NULL;
     *out = (struct sae_body){.data = less ? less : data, .n = n};
     return SAE_OK;
 }

@@ -254,19 +254,15 @@ inline decimal shortest(uint32_t bits)
     uint32_t vb = round_to_odd(g, (4 * c) << h);
     uint32_t lower = round_to_odd(g, (4 * c - 2 + lower_is_closer) << h) + odd;
     uint32_t upper = round_to_odd(g, (4 * c + 2) << h) - odd;
-    uint32_t s = vb / 4;
-
-    if (s >= 10) {
-        uint32_t sp = s / 10;
-        bool down = lower <= 40 * sp, up = 40 * sp + 40 <= upper;
-
-        if (down != up)
-            return {sp + up, k + 1};
-    }
-    bool down = lower <= 4 * s, up = 4 * s + 4 <= upper;
-    if (down != up)
-        return {s + up, k};
-    return {s + (vb > 4 * s + 2 || (vb == 4 * s + 2 && (s & 1))), k};
+    uint32_t s = vb / 4, sp = s / 10;
+    /* One digit less, if one of its two candidates lies inside and the other does not; else the one
+     * that does of two with all digits, else the nearest. Written without branches: which it will
+     * be is as good as random. */
+    bool down = lower <= 40 * sp, up = 40 * sp + 40 <= upper, fewer = (s >= 10) & (down != up);
+    bool down1 = lower <= 4 * s, up1 = 4 * s + 4 <= upper;
+    bool nearest = (vb > 4 * s + 2) | ((vb == 4 * s + 2) & (s & 1));
+    bool up0 = down1 != up1 ? up1 : nearest;
+    return {fewer ? sp + up : s + up0, k + fewer};
 }
 
 /* The same for a reader that rounds twice. 7.038531e-26 is the only shortest decimal of an f32
@@ -281,78 +277,97 @@ inline decimal shortest_rounded_twice(uint32_t bits)
                                 : shortest(bits);
 }
 
-const char pairs[] =
-    "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
-    "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
-    "8081828384858687888990919293949596979899";
-
-inline int count_digits(uint32_t m)
+inline unsigned count_digits(uint32_t m)
 {
-    static const uint32_t limit[] = {10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
-    int n = 9; /* c < 2^24 and 10^-k < 10 * 2^-q: never more than 9 */
+    static const uint32_t limit[] = {1,      10,      100,      1000,      10000,
+                                     100000, 1000000, 10000000, 100000000, 1000000000};
+    unsigned n = (unsigned)(32 - __builtin_clz(m)) * 1233 >> 12; /* log10(2) = 1233 / 4096 */
 
-    while (n > 1 && m < limit[n - 2])
-        n--;
-    return n;
+    return n + (m >= limit[n]);
 }
 
-/* The n digits of m at dst. */
-inline void put_digits(char *dst, uint32_t m, int n)
+/* The eight digits of m < 10^8 as bytes 0 to 9, the first in the lowest byte: halves, then
+ * quarters, then digits, side by side in one word (as itoa by James Edward Anhalt III does). */
+inline uint64_t eight_bytes(uint32_t m)
 {
-    char *p = dst + n;
+    uint64_t v = m / 10000 | (uint64_t)(m % 10000) << 32;
+    uint64_t high = v * 10486 >> 20 & 0x0000007f0000007fu; /* by 100 */
 
-    for (; m >= 100; m /= 100)
-        memcpy(p -= 2, pairs + m % 100 * 2, 2);
-    if (m >= 10)
-        memcpy(p - 2, pairs + m * 2, 2);
-    else
-        p[-1] = (char)('0' + m);
+    v = high | (v - 100 * high) << 16;
+    high = v * 103 >> 10 & 0x000f000f000f000fu; /* by 10 */
+    return high | (v - 10 * high) << 8;
 }
 
-/* d.ddde-XX of n digits; x is the exponent of the first. */
-char *put_scientific(char *p, uint32_t m, int n, int x)
+inline void put_eight(char *p, uint64_t text)
 {
-    put_digits(p + 1, m, n);
-    p[0] = p[1];
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    text = __builtin_bswap64(text);
+#endif
+    memcpy(p, &text, 8);
+}
+
+/* Digits to be laid out: n significant ones, of which the first is `first` and the others are the
+ * lowest bytes of `rest`, filled up with '0'; x is the exponent of the first. */
+struct digits {
+    char first;
+    uint64_t rest;
+    int n, x;
+};
+
+inline digits spell(decimal v)
+{
+    static const uint32_t scale[] = {0,     100000000, 10000000, 1000000, 100000,
+                                     10000, 1000,      100,      10,      1};
+    unsigned n = count_digits(v.digits);
+    uint32_t m = v.digits * scale[n]; /* nine digits */
+    uint64_t rest = eight_bytes(m % 100000000);
+
+    return {(char)('0' + m / 100000000), rest | 0x3030303030303030u,
+            rest ? 9 - __builtin_clzll(rest) / 8 : 1, v.exp10 + (int)n - 1};
+}
+
+/* d.ddde-XX */
+char *put_scientific(char *p, const digits &d)
+{
+    int x = d.x < 0 ? -d.x : d.x;
+
+    p[0] = d.first;
     p[1] = '.';
-    p += n > 1 ? n + 1 : 1;
+    put_eight(p + 2, d.rest);
+    p += d.n > 1 ? d.n + 1 : 1;
     *p++ = 'e';
-    *p++ = x < 0 ? '-' : '+';
-    memcpy(p, pairs + (x < 0 ? -x : x) * 2, 2);
-    return p + 2;
+    *p++ = d.x < 0 ? '-' : '+';
+    *p++ = (char)('0' + x / 10);
+    *p++ = (char)('0' + x % 10);
+    return p;
 }
 
-/* Plain or scientific, whichever is shorter (plain when equal), as std::to_chars does. */
+/* Plain or scientific, whichever is shorter (plain when equal), as std::to_chars does. May write
+ * more than it returns, but not beyond 15 bytes. */
 inline char *put_decimal(char *p, decimal v)
 {
-    while (v.digits % 10 == 0) {
-        v.digits /= 10;
-        v.exp10++;
-    }
-    int n = count_digits(v.digits), x = v.exp10 + n - 1;
-    int scientific = n + (n > 1) + 4, plain;
+    digits d = spell(v);
+    int scientific = d.n + (d.n > 1) + 4, plain;
 
-    if (x < 0) {
-        plain = n + 1 - x;
+    if (d.x < 0) {
+        plain = d.n + 1 - d.x;
         if (plain > scientific)
-            return put_scientific(p, v.digits, n, x);
-        memcpy(p, "0.00000", 7); /* at most "0.0000ddddddddd" */
-        put_digits(p + plain - n, v.digits, n);
+            return put_scientific(p, d);
+        memcpy(p, "0.0000", 6); /* then, at most: 0.000ddddddddd */
+        p[1 - d.x] = d.first;
+        put_eight(p + 2 - d.x, d.rest);
         return p + plain;
     }
-    plain = x + 1 >= n ? x + 1 : n + 1;
+    plain = d.x + 1 >= d.n ? d.x + 1 : d.n + 1;
     if (plain > scientific)
-        return put_scientific(p, v.digits, n, x);
-    if (x + 1 >= n) {
-        put_digits(p, v.digits, n);
-        for (int i = n; i <= x; i++)
-            p[i] = '0';
-        return p + plain;
+        return put_scientific(p, d);
+    p[0] = d.first;
+    put_eight(p + 1, d.rest);
+    memcpy(p + 9, "00000", 5); /* plain integers have 14 digits at most */
+    if (d.x + 1 < d.n) {
+        p[d.x + 1] = '.';
+        put_eight(p + d.x + 2, d.rest >> 8 * d.x);
     }
-    put_digits(p + 1, v.digits, n);
-    for (int i = 0; i <= x; i++)
-        p[i] = p[i + 1];
-    p[x + 1] = '.';
     return p + plain;
 }
 
@@ -403,7 +418,7 @@ extern "C" size_t sae_num_print(char *dst, float v)
         return put_text(dst, "\"-Infinity\"");
     if (bits == 0x80000000)
         return put_text(dst, "-0.0");
-    if (bits >> 31)
-        *p++ = '-';
+    *p = '-';
+    p += bits >> 31;
     return (size_t)(put_decimal(p, shortest_rounded_twice(bits & 0x7fffffff)) - dst);
 }

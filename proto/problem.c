@@ -103,9 +103,3 @@ enum sae_status sae_problem_print(struct sae_buf *out, const struct sae_err *err
     }
     return st == SAE_OK ? sae_buf_add(out, "}", 1) : st;
 }
-
-void sae_body_fini(struct sae_body *b)
-{
-    sae_free(b->data);
-    *b = (struct sae_body){0};
-}
