@@ -28,6 +28,8 @@
 #include "lib/base.h"
 #include "lib/saed.h"
 
+#include <sys/queue.h>
+
 #define SAED_TURN_ROWS 32
 
 enum saed_job_state { SAED_JOB_IDLE, SAED_JOB_QUEUED, SAED_JOB_RUNNING, SAED_JOB_DONE };
@@ -49,11 +51,14 @@ struct saed_job {
     uint64_t compute_ns;      /* wall time of the batches it rode in, summed */
     size_t largest_batch;     /* rows of the largest batch it rode in */
 
-    /* Private to sched.c. */
+    /* Private to sched*.c. */
     enum saed_job_state state;
-    struct saed_job *next, *prev;
     struct saed_queue *queue;
+    TAILQ_ENTRY(saed_job) turn; /* its queue by turns while rows wait; then the list of the done */
+    TAILQ_ENTRY(saed_job) age;  /* its queue by submission, while rows wait */
+    TAILQ_ENTRY(saed_job) due;  /* all queues by deadline, while no row is placed */
     size_t next_row, rows_out, turn_left; /* rows_out: rows in batches not yet complete */
+    size_t slice;             /* index in the batch that is being formed */
     bool stop;                /* cancelled or failed: take no more rows */
 };
 
@@ -71,14 +76,15 @@ struct saed_compute {
     void (*run_tile)(void *arg, void *batch, size_t tile, void *scratch);
 };
 
-/* Told what happened, for metrics; called outside the lock, on workers. May be NULL. */
+/* Told what happened, for metrics; called outside the lock and before the done callbacks concerned, on
+ * workers (`queued` also on the thread that cancels or fails a job). Each may be NULL. */
 struct saed_sched_observer {
     void *arg;
     /* once a batch and GEMM (a forward batch reports its decode part apart, with its rows) */
     void (*batch)(void *arg, size_t dict_index, enum sae_side gemm, size_t rows, uint64_t ns);
     /* once a job, when its first rows are placed or it fails before that */
     void (*queued)(void *arg, size_t dict_index, uint64_t ns);
-    /* rows of a job that were computed, by operation */
+    /* rows that a batch computed, once a batch and operation (rows of a task that failed not counted) */
     void (*rows)(void *arg, size_t dict_index, enum sae_op op, size_t rows);
 };
 
@@ -128,8 +134,9 @@ size_t saed_sched_queue_rows(struct saed_sched *s, size_t dict_index);
 uint64_t saed_sched_inflight_bytes(struct saed_sched *s);
 bool saed_sched_idle(struct saed_sched *s); /* nothing queued, nothing in a batch */
 
-/* Tests and workers: do one unit of work (form a batch, run a tile, complete) as worker `w`, without
- * blocking. False when there is nothing to do now. */
+/* Tests: do one unit of work as worker `w` (fail what is late, or form a batch up to its first phase,
+ * or run a tile and what follows from its being the last), without blocking. False when there is
+ * nothing to do now. This is what the threads do in a loop; not to be called once they run. */
 bool saed_sched_step(struct saed_sched *s, size_t w);
 
 #endif

@@ -24,7 +24,7 @@ rule 'lib/engine/*.[ch]' "$low|lib/saed\.h|lib/dict/(dict|arch|ref)\.h|lib/engin
 rule 'lib/engine/kern/*.[ch]' 'lib/engine/kern/[a-z_0-9]+\.(h|inc)'
 rule 'lib/saed.h' "$low"
 rule 'proto/*.[ch] proto/*.cc' "$low|proto/[a-z_]+\.(h|def)"
-rule 'server/sched.[ch]' 'lib/(base|types|saed)\.h|server/sched\.h'
+rule 'server/sched.[ch] server/sched_*.[ch]' 'lib/(base|types|saed)\.h|server/sched(_impl)?\.h'
 rule 'server/http.[ch]' "$low|proto/[a-z_]+\.(h|def)|server/(http|log|metrics)\.h"
 rule 'server/opts.[ch] server/log.[ch] server/metrics.[ch] server/registry.[ch] server/probe.[ch] server/routes.[ch] server/main.c' \
     "$low|lib/saed\.h|proto/[a-z_]+\.(h|def)|server/[a-z_]+\.(h|def)"
