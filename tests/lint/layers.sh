@@ -26,7 +26,7 @@ rule 'lib/saed.h' "$low"
 rule 'proto/*.[ch] proto/*.cc' "$low|proto/[a-z_]+\.(h|def)"
 rule 'server/sched.[ch] server/sched_*.[ch]' 'lib/(base|types|saed)\.h|server/sched(_impl)?\.h'
 rule 'server/http.[ch]' "$low|proto/[a-z_]+\.(h|def)|server/(http|log|metrics)\.h"
-rule 'server/opts.[ch] server/log.[ch] server/metrics.[ch] server/registry.[ch] server/probe.[ch] server/routes.[ch] server/main.c' \
+rule 'server/opts.[ch] server/opts_*.[ch] server/cpus.[ch] server/process.[ch] server/log.[ch] server/metrics.[ch] server/registry.[ch] server/probe.[ch] server/routes.[ch] server/main.c' \
     "$low|lib/saed\.h|proto/[a-z_]+\.(h|def)|server/[a-z_]+\.(h|def)"
 # home HEADER FILES: a third-party header has one home.
 home() {
@@ -39,7 +39,7 @@ home() {
     done
 }
 home 'microhttpd.h' 'server/http.c'
-home 'jansson.h' 'proto/json.c proto/safetensors.c lib/load/safetensors.c lib/load/folder.c server/opts.c'
+home 'jansson.h' 'proto/json.c proto/safetensors.c lib/load/safetensors.c lib/load/folder.c server/opts_config.c'
 home 'cblas.h' 'lib/engine/blas.c'
 home 'zip.h' 'lib/load/zip.c'
 home 'zlib.h' 'lib/load/zip.c'
