@@ -1,9 +1,10 @@
 /* opts_impl.h - what the files behind opts.h share: the table's rows, one parse in progress.
  *
- * opts.c          orchestrates: command line, environment, defaults, cross-checks, --help
+ * opts.c          orchestrates: command line, environment, defaults, cross-checks
  * opts_value.c    text -> value of a row; HOST:PORT; the nearest name
  * opts_config.c   the JSON file
- * Private to these three. A parse is owned by main's thread. */
+ * opts_help.c     --help
+ * Private to these four. A parse is owned by main's thread. */
 #ifndef SAED_OPTS_IMPL_H
 #define SAED_OPTS_IMPL_H
 
@@ -77,6 +78,8 @@ void saed_parse_config(struct saed_parse *p);
 bool saed_value_set(struct saed_opts *o, const struct saed_opt_row *row, const char *text);
 /* What row takes, to follow "want": "a whole number from 1 to 1024". */
 void saed_value_want(const struct saed_opt_row *row, char *out, size_t cap);
+/* "max_batch_rows" as "--max-batch-rows". */
+void saed_flag_name(const char *key, char out[64]);
 /* True for 127.0.0.0/8, ::1 and localhost: hosts that only this machine can reach. */
 bool saed_host_is_loopback(const char *host);
 

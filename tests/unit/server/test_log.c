@@ -1,5 +1,6 @@
-/* test_log.c - the shape of a line, escaping, levels, and that a reader who does not read costs lines,
- * never time. Each check runs with its own stderr (a pipe, socket or file) and puts the old one back. */
+/* test_log.c - the shape of a line, escaping, levels, and that a reader who does not read costs
+ * lines, never time. Each check runs with its own stderr (a pipe, socket or file) and puts the old
+ * one back. */
 #include "server/log.h"
 
 #include <check.h>
@@ -65,11 +66,12 @@ static const char *untimed(const char *line)
 {
     int y, mo, d, h, mi, s, ms, n = 0;
 
-    ck_assert_msg(sscanf(line, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ %n", &y, &mo, &d, &h, &mi, &s, &ms, &n) ==
-                          7 &&
-                      n == 25,
-                  "no RFC 3339 time: %s", line);
-    ck_assert(y >= 2020 && mo >= 1 && mo <= 12 && d >= 1 && d <= 31 && h < 24 && mi < 60 && s <= 60);
+    ck_assert_msg(
+        sscanf(line, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ %n", &y, &mo, &d, &h, &mi, &s, &ms, &n) == 7 &&
+            n == 25,
+        "no RFC 3339 time: %s", line);
+    ck_assert(y >= 2020 && mo >= 1 && mo <= 12 && d >= 1 && d <= 31 && h < 24 && mi < 60 &&
+              s <= 60);
     return line + n;
 }
 
@@ -145,8 +147,8 @@ START_TEST(long_values_and_lines_are_cut)
     ck_assert_uint_lt(strlen(line), 400);
     ck_assert_ptr_nonnull(strstr(line, "\\n...\" z=1\n"));
     memset(big, 'x', 99999);
-    saed_log(SAED_INFO, "e", "a", "%s", big, "b", "%s", big, "c", "%s", big, "d", "%s", big, "z", "%d",
-             1, NULL);
+    saed_log(SAED_INFO, "e", "a", "%s", big, "b", "%s", big, "c", "%s", big, "d", "%s", big, "z",
+             "%d", 1, NULL);
     line = read_all();
     ck_assert_uint_le(strlen(line), 1024);
     ck_assert_ptr_eq(strchr(line, '\n'), line + strlen(line) - 1);
@@ -167,8 +169,8 @@ START_TEST(a_format_that_is_not_allowed_is_told)
 }
 END_TEST
 
-/* Log until `in_fd` is surely full, then read, then log once more: every line that arrived is whole,
- * and those that did not are counted. */
+/* Log until `in_fd` is surely full, then read, then log once more: every line that arrived is
+ * whole, and those that did not are counted. */
 static void fill_and_count(size_t lines)
 {
     size_t arrived = 0;

@@ -110,7 +110,8 @@ START_TEST(the_status_decides)
                       answers[_i].answer, err.text);
         ck_assert_msg(strstr(err.text, answers[_i].part), "%s", err.text);
         stop(&s);
-        ck_assert_ptr_eq(strstr(s.request, "GET /readyz?full=1 HTTP/1.1\r\nHost: 127.0.0.1:"), s.request);
+        ck_assert_ptr_eq(strstr(s.request, "GET /readyz?full=1 HTTP/1.1\r\nHost: 127.0.0.1:"),
+                         s.request);
         ck_assert_ptr_nonnull(strstr(s.request, "\r\nConnection: close\r\n"));
     }
 }
