@@ -1,0 +1,55 @@
+/* head.h - the head of a request: what libmicrohttpd 0.9.75 lets through and saed does not.
+ *
+ * MHD hands over pointers into its read buffer, in which it has put NULs over the colon of each
+ * field and over the line ends (two for CRLF, one for a bare LF). The fields are therefore checked
+ * to be one gapless chain from the method to the empty line: whatever MHD dropped, glued or cut (NUL
+ * bytes, folded lines, bare LF, blanks before a colon) breaks the chain and the request is refused.
+ * On top of it the rules of RFC 9112 that decide where a body ends. Pure functions of memory, called
+ * by http.c on the connection's thread. */
+#ifndef SAED_HEAD_H
+#define SAED_HEAD_H
+
+#include "lib/base.h"
+
+enum saed_method { SAED_METHOD_GET, SAED_METHOD_HEAD, SAED_METHOD_POST, SAED_METHOD_OTHER };
+
+/* A value, borrowed from the read buffer; p is NULL when the field was not sent. */
+struct saed_value {
+    const char *p;
+    size_t n; /* trailing blanks are not in it */
+};
+
+/* A request's head. Owned by one connection's thread. */
+struct saed_head {
+    enum saed_method method;
+    bool is_http_1_0;
+    bool chunked;
+    bool has_length;
+    uint64_t length; /* Content-Length, when has_length */
+    struct saed_value content_type, shape, request_id;
+    struct saed_value accept[4]; /* Accept may be sent in several fields; more are refused */
+    unsigned n_accept;
+
+    /* private */
+    const char *next; /* where the chain must go on; NULL once it is broken */
+    unsigned n_host, n_length, n_transfer;
+    const char *fault; /* the first thing that is wrong; static text */
+};
+
+/* Begin with the request line. `uri` is where MHD found the target, `target` a copy of its text made
+ * before MHD changed it. */
+void saed_head_begin(struct saed_head *h, const char *method, const char *uri, const char *target,
+                     const char *version);
+/* Each field in the order it was received. */
+void saed_head_field(struct saed_head *h, const char *name, size_t name_len, const char *value,
+                     size_t value_len);
+/* `end` is the byte after the empty line. SAE_E_BAD_REQUEST says what is wrong. */
+enum sae_status saed_head_end(struct saed_head *h, const char *end,
+                              struct sae_err *err) SAE_MUST_USE;
+
+/* Decode %XX of the path (the target up to '?') into dst, which has room for as many bytes as the
+ * path and a NUL; a '/' that was written %2F becomes '\x01', which no route contains.
+ * False: not %XX. */
+bool saed_path_decode(char *dst, const char *path, size_t n);
+
+#endif

@@ -1,0 +1,115 @@
+/* registry.c - see registry.h. */
+#include "server/registry.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define MAX_THREADS 16
+
+/* The loading in progress: threads take the next source until none is left. */
+struct loading {
+    struct saed_registry *r;
+    struct sae_err *errs; /* [n], zero where it went well */
+    _Atomic size_t next;
+};
+
+static void *load_some(void *arg)
+{
+    struct loading *l = arg;
+    size_t i;
+
+    while ((i = atomic_fetch_add(&l->next, 1)) < l->r->n) {
+        struct saed_entry *e = &l->r->entries[i];
+
+        if (sae_dict_open(&e->dict, e->source, &l->errs[i]) == SAE_OK)
+            e->info = sae_dict_info(e->dict);
+        else if (l->errs[i].status == SAE_OK)
+            sae_err_set(&l->errs[i], SAE_E_INTERNAL, e->name, "cannot open dictionary: no reason given");
+    }
+    return NULL;
+}
+
+static void load_all(struct loading *l, size_t threads)
+{
+    pthread_t ids[MAX_THREADS];
+    size_t n = 0;
+
+    while (n + 1 < threads && n + 1 < l->r->n && n < MAX_THREADS &&
+           pthread_create(&ids[n], NULL, load_some, l) == 0)
+        n++;
+    load_some(l); /* this thread too, also when no other could be made */
+    for (size_t i = 0; i < n; i++)
+        pthread_join(ids[i], NULL);
+}
+
+enum sae_status saed_registry_load(struct saed_registry **out, const struct saed_source *sources,
+                                   size_t n, size_t threads, saed_report_fn *report, void *arg)
+{
+    enum sae_status st = SAE_OK;
+    struct loading l = {0};
+    struct sae_err nomem = {0};
+
+    l.r = sae_calloc(1, sizeof *l.r);
+    l.errs = sae_calloc(n, sizeof *l.errs);
+    if (l.r)
+        l.r->entries = sae_calloc(n, sizeof *l.r->entries);
+    if (!l.r || !l.errs || !l.r->entries) {
+        st = sae_err_set(&nomem, SAE_E_NOMEM, "", "cannot allocate %zu dictionaries", n);
+        report(arg, &nomem);
+        goto out;
+    }
+    l.r->n = n;
+    for (size_t i = 0; i < n; i++) {
+        l.r->entries[i].name = sources[i].name;
+        l.r->entries[i].source = sources[i].source;
+    }
+    load_all(&l, threads);
+    for (size_t i = 0; i < n; i++) {
+        struct sae_err full = {0};
+
+        if (l.errs[i].status == SAE_OK)
+            continue;
+        sae_err_set(&full, l.errs[i].status, l.errs[i].where, "%s=%s: %s", sources[i].name,
+                    sources[i].source, l.errs[i].text);
+        report(arg, &full);
+        if (st == SAE_OK)
+            st = full.status;
+    }
+    if (st == SAE_OK) {
+        *out = l.r;
+        l.r = NULL;
+    }
+out:
+    sae_free(l.errs);
+    saed_registry_free(l.r);
+    return st;
+}
+
+void saed_registry_free(struct saed_registry *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->n; i++)
+        sae_dict_free(r->entries[i].dict);
+    sae_free(r->entries);
+    sae_free(r);
+}
+
+size_t saed_registry_find(const struct saed_registry *r, const char *name)
+{
+    size_t i = 0;
+
+    while (i < r->n && strcmp(r->entries[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+struct sae_dict **saed_registry_dicts(const struct saed_registry *r)
+{
+    struct sae_dict **dicts = sae_calloc(r->n, sizeof(struct sae_dict *));
+
+    for (size_t i = 0; dicts && i < r->n; i++)
+        dicts[i] = r->entries[i].dict;
+    return dicts;
+}
