@@ -399,9 +399,11 @@ static enum MHD_Result on_head(struct exchange *e, const char *method, const cha
         st = prepare_body(e, &err);
     if (st != SAE_OK && e->status == 0)
         saed_http_error(&e->x, &err);
-    if (e->status && e->x.has_body)
+    /* A body that nobody wants: a small one is read for the connection's sake, unless the reply is an
+     * error, which does not wait. */
+    if (e->status && e->x.has_body && (st != SAE_OK || e->x.content_length > e->x.max_body_bytes))
         return send_reply(e);
-    e->stage = e->status ? STAGE_REPLY : STAGE_BODY;
+    e->stage = e->x.has_body || !e->status ? STAGE_BODY : STAGE_REPLY;
     if (e->conn)
         saed_conn_phase(e->conn, SAED_PHASE_BODY);
     return MHD_YES;
@@ -458,6 +460,8 @@ static enum MHD_Result on_body(struct exchange *e, const char *piece, size_t n)
     e->body_seen += n;
     if (x->chunked && e->body_seen / 2 > x->max_body_bytes)
         return MHD_NO; /* it may go on for ever */
+    if (e->status) /* replied to already */
+        return MHD_YES;
     if (!e->refused.status && n > e->body_cap - x->n_body) {
         if (!x->chunked)
             return MHD_NO; /* more than its Content-Length: MHD does not do that */
@@ -482,6 +486,8 @@ static enum MHD_Result on_whole(struct exchange *e)
         saed_http_error(&e->x, &e->refused);
         return send_reply(e);
     }
+    if (e->status)
+        return send_reply(e);
     hd->request(hd->arg, &e->x);
     /* The stage is this thread's alone, and only this thread frees *e: both hold when suspended. */
     return e->stage == STAGE_SUSPENDED ? MHD_YES : send_reply(e);
