@@ -1,10 +1,89 @@
-/* main.c - the daemon's process: options, open, start, wait, drain, exit code. */
-#include "lib/saed.h"
+/* main.c - the daemon's process: options, then one of its actions; exit status (spec section 2). */
+#include "server/daemon.h"
+#include "server/log.h"
+#include "server/opts.h"
+#include "server/probe.h"
+#include "server/service.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
-int main(void)
+/* One line on stderr for each cause. Also called by the loading thread, when main only waits. */
+static void report(void *arg, const struct sae_err *err)
 {
-    printf("saed %s\n", SAED_VERSION);
-    return 0;
+    (void)arg;
+    fprintf(stderr, "saed: %s\n", err->text);
+}
+
+static int exit_status(enum sae_status st)
+{
+    return st == SAE_OK ? 0 : st == SAE_E_USAGE ? 2 : 1;
+}
+
+static int print_help(void)
+{
+    struct sae_buf b;
+    enum sae_status st;
+
+    sae_buf_init(&b, 1u << 20);
+    st = saed_opts_help(&b);
+    if (st == SAE_OK)
+        fwrite(b.data, 1, b.len, stdout);
+    sae_buf_fini(&b);
+    return fflush(stdout) == 0 && st == SAE_OK ? 0 : 1;
+}
+
+/* Load everything, say what it is, open no socket. */
+static int check(const struct saed_opts *o)
+{
+    struct saed_service s;
+    enum sae_status st = saed_service_load(&s, o, report, NULL);
+
+    for (size_t i = 0; st == SAE_OK && i < s.registry->n; i++) {
+        const struct saed_entry *e = &s.registry->entries[i];
+
+        printf("%s class=%s activation_dim=%" PRIu64 " dict_size=%" PRIu64 " dtype=%s bytes=%" PRIu64
+               " engine=%s kernel=%s\n",
+               e->name, e->info->class_name, e->info->activation_dim, e->info->dict_size,
+               e->info->dtype, e->info->bytes, sae_engine_name(s.engine), sae_engine_kernel(s.engine));
+    }
+    saed_service_close(&s);
+    return fflush(stdout) == 0 ? exit_status(st) : 1;
+}
+
+int main(int argc, char **argv)
+{
+    extern char **environ;
+    struct saed_opts o = {0};
+    enum sae_status st = saed_opts_parse(&o, argc, argv, environ, report, NULL);
+    bool abandoned = false;
+    int rc = 0;
+
+    if (st != SAE_OK) {
+        saed_opts_fini(&o);
+        return exit_status(st);
+    }
+    switch (o.action) {
+    case SAED_VERSION_ACTION:
+        rc = printf("saed %s\n", SAED_VERSION) > 0 && fflush(stdout) == 0 ? 0 : 1;
+        break;
+    case SAED_HELP:
+        rc = print_help();
+        break;
+    case SAED_PROBE:
+        rc = saed_probe(o.probe_url);
+        break;
+    case SAED_CHECK:
+        rc = check(&o);
+        break;
+    case SAED_RUN:
+        saed_log_init(SAED_INFO);
+        rc = saed_daemon_run(&o, report, NULL, &abandoned);
+        break;
+    }
+    if (abandoned) /* loading threads still read the options */
+        _exit(rc);
+    saed_opts_fini(&o);
+    return rc;
 }

@@ -1,0 +1,210 @@
+/* daemon.c - see daemon.h. */
+#include "server/daemon.h"
+
+#include "server/http.h"
+#include "server/log.h"
+#include "server/routes.h"
+#include "server/service.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define POLL_MS 5
+#define REPLY_NS 1000000000ull /* for the last answers to go out once the drain has timed out */
+
+/* Owned by the main thread, but for `service` and `status` while loading. */
+struct daemon {
+    const struct saed_opts *opts;
+    saed_report_fn *report;
+    void *report_arg;
+    struct saed_metrics *metrics;
+    struct saed_routes *routes;
+    struct saed_http *http;
+    struct saed_service service;
+    enum sae_status status; /* of loading */
+    pthread_t loader;
+    int signal_fd, loaded_fd;
+    unsigned n_signals;
+};
+
+static void *load(void *arg)
+{
+    struct daemon *d = arg;
+
+    d->status = saed_service_open(&d->service, d->opts, d->metrics, d->report, d->report_arg);
+    (void)!write(d->loaded_fd, &(uint64_t){1}, sizeof(uint64_t));
+    return NULL;
+}
+
+/* Wait for a signal (counted), or the end of loading, at most `ms` (-1: for ever). */
+static bool wait_ms(struct daemon *d, int ms)
+{
+    struct pollfd fds[2] = {{.fd = d->signal_fd, .events = POLLIN}, {.fd = d->loaded_fd, .events = POLLIN}};
+    struct signalfd_siginfo info;
+    uint64_t count;
+    bool loaded = false;
+
+    if (poll(fds, 2, ms) <= 0)
+        return false;
+    if (fds[0].revents & POLLIN)
+        while (read(d->signal_fd, &info, sizeof info) == sizeof info) {
+            d->n_signals++;
+            saed_log(SAED_INFO, "signal", "number", "%d", (int)info.ssi_signo, NULL);
+        }
+    if (fds[1].revents & POLLIN)
+        loaded = read(d->loaded_fd, &count, sizeof count) == sizeof count;
+    return loaded;
+}
+
+static enum sae_status open_signals(struct daemon *d, struct sae_err *err)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* before there are threads: they inherit it */
+    d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    d->loaded_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (d->signal_fd < 0 || d->loaded_fd < 0)
+        return sae_err_set(err, SAE_E_IO, "", "cannot wait for signals: %s", strerror(errno));
+    return SAE_OK;
+}
+
+static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *err)
+{
+    const struct saed_opts *o = d->opts;
+    enum sae_status st = open_signals(d, err);
+    int rc;
+
+    if (st == SAE_OK)
+        st = saed_metrics_create(&d->metrics, err);
+    if (st == SAE_OK)
+        st = saed_routes_create(&d->routes, o, d->metrics, err);
+    if (st != SAE_OK)
+        return st;
+    struct saed_http_config cfg = {
+        .host = o->host,
+        .port = o->port,
+        .n_threads = (size_t)o->http_threads,
+        .max_connections = (size_t)o->max_connections,
+        .request_timeout_ns = o->request_timeout_ms * 1000000,
+        .handler = saed_routes_handler(d->routes),
+        .metrics = d->metrics,
+    };
+    st = saed_http_create(&d->http, &cfg, port, err);
+    if (st != SAE_OK)
+        return st;
+    rc = pthread_create(&d->loader, NULL, load, d);
+    if (rc != 0)
+        return sae_err_set(err, SAE_E_IO, "", "cannot start the loading thread: %s", strerror(rc));
+    return SAE_OK;
+}
+
+static void announce(const struct daemon *d, uint16_t port)
+{
+    const char *host = d->opts->host;
+    bool v6 = strchr(host, ':') != NULL;
+
+    printf("listening on http://%s%s%s:%u\n", v6 ? "[" : "", host, v6 ? "]" : "", port);
+    fflush(stdout);
+    saed_log(SAED_INFO, "ready", "version", "%s", SAED_VERSION, "dictionaries", "%zu",
+             d->service.registry->n, "engine", "%s", sae_engine_name(d->service.engine), "kernel", "%s",
+             sae_engine_kernel(d->service.engine), "threads", "%llu",
+             (unsigned long long)d->opts->threads, "http_threads", "%llu",
+             (unsigned long long)d->opts->http_threads, NULL);
+}
+
+/* Answer what has been read, then end idle connections. False when time or patience is over. */
+static bool drain_in_peace(struct daemon *d)
+{
+    uint64_t end = saed_now_ns() + d->opts->drain_timeout_ms * 1000000;
+
+    while (saed_http_busy(d->http) > 0 || saed_http_close_idle(d->http) > 0) {
+        if (saed_now_ns() >= end || d->n_signals >= 3)
+            return false;
+        wait_ms(d, POLL_MS);
+    }
+    return true;
+}
+
+static void drain_by_force(struct daemon *d)
+{
+    uint64_t end = saed_now_ns() + REPLY_NS;
+
+    saed_log(SAED_WARN, "drain_timeout", "requests", "%zu", saed_http_busy(d->http), NULL);
+    saed_routes_refuse(d->routes);
+    saed_sched_abort(d->service.sched);
+    while (saed_http_busy(d->http) > 0 && saed_now_ns() < end)
+        wait_ms(d, POLL_MS);
+    /* MHD cannot be stopped before these are back: what runs is a batch, or a codec's body. */
+    while (saed_http_suspended(d->http) > 0)
+        wait_ms(d, POLL_MS);
+}
+
+static void drain(struct daemon *d)
+{
+    uint64_t grace_end = saed_now_ns() + d->opts->drain_grace_ms * 1000000, now;
+
+    saed_routes_drain(d->routes);
+    saed_log(SAED_INFO, "draining", "requests", "%zu", saed_http_busy(d->http), NULL);
+    while ((now = saed_now_ns()) < grace_end && d->n_signals < 2)
+        wait_ms(d, (int)((grace_end - now) / 1000000 + 1));
+    saed_http_drain(d->http);
+    if (!drain_in_peace(d))
+        drain_by_force(d);
+}
+
+static void finish(struct daemon *d)
+{
+    saed_http_free(d->http);
+    saed_routes_free(d->routes);
+    saed_service_close(&d->service);
+    saed_metrics_free(d->metrics);
+    if (d->signal_fd >= 0)
+        close(d->signal_fd);
+    if (d->loaded_fd >= 0)
+        close(d->loaded_fd);
+}
+
+int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *arg, bool *abandoned)
+{
+    struct daemon d = {.opts = opts, .report = report, .report_arg = arg, .signal_fd = -1, .loaded_fd = -1};
+    struct sae_err err = {0};
+    uint16_t port = 0;
+    int exit_status = 1;
+    bool loaded = false;
+
+    *abandoned = false;
+    if (start(&d, &port, &err) != SAE_OK) {
+        report(arg, &err);
+        goto out;
+    }
+    while (!loaded && d.n_signals == 0)
+        loaded = wait_ms(&d, -1);
+    if (!loaded) { /* nothing is in flight but answers of a few bytes */
+        *abandoned = true;
+        return 0;
+    }
+    pthread_join(d.loader, NULL);
+    if (d.status != SAE_OK)
+        goto out;
+    saed_routes_ready(d.routes, d.service.registry, d.service.engine, d.service.sched);
+    announce(&d, port);
+    while (d.n_signals == 0)
+        wait_ms(&d, -1);
+    drain(&d);
+    saed_log(SAED_INFO, "stopped", "signals", "%d", (int)d.n_signals, NULL);
+    exit_status = 0;
+out:
+    finish(&d);
+    return exit_status;
+}
