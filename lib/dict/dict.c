@@ -44,6 +44,9 @@ float *sae_dict_array(struct sae_dict *d, enum sae_role role)
     return p ? *p : NULL;
 }
 
+_Static_assert((unsigned long long)SAE_DICT_MAX_DIM *SAE_DICT_MAX_DIM <= SIZE_MAX / sizeof(float),
+               "the floats of a matrix can be counted in bytes");
+
 /* Values of one tensor; create has checked that the product fits. */
 static size_t key_values(const struct sae_arch_key *key, size_t d, size_t F)
 {
@@ -60,16 +63,32 @@ static float *vector_alloc(size_t n)
     return v;
 }
 
+/* Either the matrices or the vectors. Matrices come first: a size that memory cannot hold is
+ * refused by their mmap before a vector is touched. */
+static bool alloc_arrays(struct sae_dict *d, bool matrices)
+{
+    for (unsigned i = 0; i < d->arch->n_keys; i++) {
+        const struct sae_arch_key *key = &d->arch->keys[i];
+        size_t n = key_values(key, d->d, d->F);
+        float **p = slot(d, key->role);
+
+        if (sae_arch_is_matrix(key) != matrices)
+            continue;
+        *p = matrices ? sae_huge_alloc(n, sizeof **p) : vector_alloc(n);
+        if (!*p)
+            return false;
+        d->info.bytes += n * sizeof **p;
+    }
+    return true;
+}
+
 enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *arch, uint64_t d,
                                 uint64_t F, struct sae_err *err)
 {
     struct sae_dict *dict = NULL;
-    uint64_t values, bytes;
-    bool ok = true;
+    bool ok;
 
-    if (d < 1 || F < 1 || d > SAE_DICT_MAX_DIM || F > SAE_DICT_MAX_DIM ||
-        sae_mul_u64(d, F, &values) || sae_mul_u64(values, sizeof(float), &bytes) ||
-        bytes > SIZE_MAX / 4)
+    if (d < 1 || F < 1 || d > SAE_DICT_MAX_DIM || F > SAE_DICT_MAX_DIM)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate %s: %llu x %llu values",
                            arch->name, (unsigned long long)F, (unsigned long long)d);
     dict = sae_calloc(1, sizeof *dict);
@@ -78,15 +97,7 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *ar
     dict->arch = arch;
     dict->d = (size_t)d;
     dict->F = (size_t)F;
-    for (unsigned i = 0; ok && i < arch->n_keys; i++) {
-        const struct sae_arch_key *key = &arch->keys[i];
-        size_t n = key_values(key, dict->d, dict->F);
-        float **p = slot(dict, key->role);
-
-        *p = sae_arch_is_matrix(key) ? sae_huge_alloc(n, sizeof **p) : vector_alloc(n);
-        ok = *p != NULL;
-        dict->info.bytes += n * sizeof **p;
-    }
+    ok = alloc_arrays(dict, true) && alloc_arrays(dict, false);
     if (ok && dict->dec)
         ok = (dict->dec_norm = vector_alloc(dict->F)) != NULL;
     if (!ok)
@@ -98,8 +109,8 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *ar
 nomem:
     sae_dict_free(dict);
     return sae_err_set(err, SAE_E_NOMEM, "",
-                       "cannot allocate %s: %llu x %llu values, %llu bytes a matrix", arch->name,
-                       (unsigned long long)F, (unsigned long long)d, (unsigned long long)bytes);
+                       "cannot allocate %s: %llu x %llu values, out of memory", arch->name,
+                       (unsigned long long)F, (unsigned long long)d);
 }
 
 void sae_dict_free(struct sae_dict *d)

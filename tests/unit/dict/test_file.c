@@ -222,7 +222,7 @@ static const struct {
      "\"jump\" has shape [2], wanted [F] = [3] (JumpAutoEncoder, by encoder.weight)"},
     {"bias:f32:2147483647 encoder.weight:f32:2147483647,2147483647 encoder.bias:f32:2147483647 "
      "decoder.weight:f32:2147483647,2147483647",
-     SAE_E_NOMEM, "", "cannot allocate AutoEncoder: 2147483647 x 2147483647 values"},
+     SAE_E_NOMEM, "", "cannot allocate AutoEncoder: 2147483647 x 2147483647 values, out of memory"},
 };
 
 START_TEST(refuses)

@@ -138,6 +138,8 @@ START_TEST(opens_identity)
     ck_assert_ptr_null(info->aux_name);
     ck_assert(!info->scales_forward_f);
     sae_dict_free(d);
+    ck_assert_int_eq(sae_dict_open(&d, "identity:2147483647", &err), SAE_OK); /* has no matrix */
+    sae_dict_free(d);
 }
 END_TEST
 
