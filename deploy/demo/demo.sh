@@ -39,7 +39,7 @@ echo "Ten images of 8x8 pixels (deploy/demo/sample.json), their three strongest 
 show "curl -s --json @deploy/demo/sample.json '$url/v1/dictionaries/digits/encode?top_k=3'"
 echo
 echo "The reconstruction of the first one, beside the image:"
-python3 - "$url" <<'PY'
+/usr/bin/python3 - "$url" <<'PY'
 import json, sys, urllib.request
 x = json.load(open("deploy/demo/sample.json"))["x"][0]
 req = urllib.request.Request(sys.argv[1] + "/v1/dictionaries/digits/forward",
