@@ -12,12 +12,18 @@ static atomic_long fault_after = -1;
 static atomic_bool fault_persistent;
 static atomic_ulong n_allocs;
 
+/* Names from files stand in messages: one that has a newline must not make a second log line. */
+static void hide_controls(char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            *s = '?';
+}
+
 static void SAE_PRINTF(3, 0) set_text(char *dst, size_t cap, const char *fmt, va_list ap)
 {
     vsnprintf(dst, cap, fmt, ap);
-    for (char *p = dst; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = '?';
+    hide_controls(dst);
 }
 
 enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char *where,
@@ -28,6 +34,7 @@ enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char 
 
         err->status = st;
         snprintf(err->where, sizeof err->where, "%s", where ? where : "");
+        hide_controls(err->where);
         va_start(ap, fmt);
         set_text(err->text, sizeof err->text, fmt, ap);
         va_end(ap);

@@ -1,7 +1,8 @@
 /* pickle.c - the pickle machine. See pickle.h.
  *
- * Opcodes are one table (name, function), so that a message names each, also those that are
- * refused. Formats of the opcodes: Python's Lib/pickletools.py. */
+ * Opcodes are one table (name, operand, function), so that a message names each, also those that
+ * are refused. Formats of the opcodes: Python's Lib/pickletools.py. Longer than most files: the
+ * machine, its table and its 25 short opcode functions are read together. */
 #include "lib/load/pickle.h"
 #include "lib/num.h"
 

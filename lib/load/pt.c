@@ -7,7 +7,6 @@
 #include "lib/load/pt.h"
 #include "lib/load/pickle.h"
 #include "lib/load/pt_tensor.h"
-#include "lib/load/view.h"
 #include "lib/load/zip.h"
 
 #include <inttypes.h>

@@ -261,7 +261,8 @@ static enum sae_status read_run(struct job *j, bool by_rows, bool transpose)
     uint64_t a = by_rows ? v->rows : v->cols, b = by_rows ? v->cols : v->rows;
     bool flip = by_rows == transpose && a > 1 && b > 1;
     size_t strip = flip ? strip_of(b).rows * strip_of(b).width : 0;
-    size_t raw = strip > buffer_floats ? strip : buffer_floats;
+    size_t most = strip > buffer_floats ? strip : buffer_floats;
+    size_t raw = v->numel < most ? (size_t)v->numel : most;
     enum sae_status st = allocate(j, raw * j->item, strip);
 
     if (st == SAE_OK)

@@ -4,7 +4,7 @@
  * numpy write: the records tile the file from byte 0 to the central directory, which is followed
  * by the end records and nothing else. Local headers may leave crc and sizes to a descriptor
  * behind the data (torch does), so the central directory is the authority and every other copy of
- * a value must agree with it. */
+ * a value must agree with it. Longer than most files: one format, checked in one pass over it. */
 #include "lib/load/zip.h"
 #include "lib/num.h"
 
@@ -320,9 +320,10 @@ static bool local_values_agree(const unsigned char *b, const unsigned char *extr
 /* Compare e's local header with the central one, set e->data, and give the offset where the
  * entry ends, descriptor included. */
 static enum sae_status check_local(const struct sae_zip *z, struct sae_zip_entry *e,
-                                   unsigned char *scratch, uint64_t *end, struct sae_err *err)
+                                   struct sae_buf *scratch, uint64_t *end, struct sae_err *err)
 {
     unsigned char b[LOCAL_BYTES];
+    const unsigned char *extra;
     size_t n_name, n_extra, n_descriptor = 0;
     enum sae_status st;
 
@@ -341,13 +342,17 @@ static enum sae_status check_local(const struct sae_zip *z, struct sae_zip_entry
         e->packed_bytes > z->directory - e->header - LOCAL_BYTES - n_name - n_extra)
         return BAD_ENTRY(err, e->name, "its %llu bytes reach past the central directory",
                          (unsigned long long)e->packed_bytes);
-    st = read_at(z, scratch, n_name + n_extra, e->header + LOCAL_BYTES, err);
+    if (sae_buf_reserve(scratch, n_name + n_extra) != SAE_OK)
+        return sae_err_set(err, SAE_E_NOMEM, e->name, "cannot allocate zip header: %zu bytes",
+                           n_name + n_extra);
+    st = read_at(z, scratch->data, n_name + n_extra, e->header + LOCAL_BYTES, err);
     if (st != SAE_OK)
         return st;
-    if (n_name != strlen(e->name) || memcmp(scratch, e->name, n_name) != 0)
+    if (n_name != strlen(e->name) || memcmp(scratch->data, e->name, n_name) != 0)
         return BAD_ENTRY(err, e->name, "its local header has another name");
+    extra = (const unsigned char *)scratch->data + n_name;
     if (sae_le16(b + 6) != e->flags || sae_le16(b + 8) != e->method ||
-        !local_values_agree(b, scratch + n_name, n_extra, e))
+        !local_values_agree(b, extra, n_extra, e))
         return BAD_ENTRY(err, e->name, "its local header differs from the central directory");
     e->data = e->header + LOCAL_BYTES + n_name + n_extra;
     if (e->flags & FLAG_DESCRIPTOR) {
@@ -371,10 +376,11 @@ static enum sae_status check_layout(struct sae_zip *z, struct sae_err *err)
 {
     enum sae_status st = SAE_OK;
     struct sae_zip_entry **order = sae_calloc(z->n, sizeof(struct sae_zip_entry *));
-    unsigned char *scratch = sae_alloc(2 * 65535, 1);
+    struct sae_buf scratch;
     uint64_t end = 0;
 
-    if (!order || !scratch) {
+    sae_buf_init(&scratch, (size_t)2 * 65535); /* the longest name and extra fields */
+    if (!order) {
         st = sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate zip layout: %zu entries", z->n);
         goto out;
     }
@@ -390,7 +396,7 @@ static enum sae_status check_layout(struct sae_zip *z, struct sae_err *err)
             st = BAD_ENTRY(err, order[i]->name, "%llu bytes that belong to no entry before it",
                            (unsigned long long)(order[i]->header - end));
         else
-            st = check_local(z, order[i], scratch, &end, err);
+            st = check_local(z, order[i], &scratch, &end, err);
         if (st != SAE_OK)
             goto out;
     }
@@ -398,7 +404,7 @@ static enum sae_status check_layout(struct sae_zip *z, struct sae_err *err)
         st = BAD(err, "its entries end at offset %llu and its directory starts at %llu",
                  (unsigned long long)end, (unsigned long long)z->directory);
 out:
-    sae_free(scratch);
+    sae_buf_fini(&scratch);
     sae_free(order);
     return st;
 }
