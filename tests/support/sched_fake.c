@@ -22,9 +22,11 @@ struct fake_scratch {
     _Atomic int busy;
 };
 
+uint64_t fake_seed;
+
 _Noreturn void fake_die(const char *file, int line, const char *what)
 {
-    fprintf(stderr, "%s:%d: broken: %s\n", file, line, what);
+    fprintf(stderr, "%s:%d: broken: %s (seed %llu)\n", file, line, what, (unsigned long long)fake_seed);
     abort();
 }
 

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #define FAKE_CHECK(cond) ((cond) ? (void)0 : fake_die(__FILE__, __LINE__, #cond))
+extern uint64_t fake_seed; /* named when something is broken */
 _Noreturn void fake_die(const char *file, int line, const char *what);
 
 /* A job with a count for each of its rows. */
