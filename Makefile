@@ -171,6 +171,7 @@ lint:
 golden:
 	@sh tests/support/deps.sh $(DEPS_GOLDEN)
 	$(PYTHON) tests/golden/make_golden.py
+	$(PYTHON) tests/golden/make_pt.py
 
 ## clean: remove the build folder
 clean:
