@@ -1,0 +1,37 @@
+/* dense.h - dense f32 projections in canonical order, one kernel per instruction set.
+ *
+ * p[r][j] = dot(x row r, w row j) for r < n, j < n_features. Canonical order (lib/dict/ref.h): 16
+ * chains of fma over k = i, i + 16, ..., from +0, folded by (i, i+8), (i, i+4), (i, i+2), (i, i+1);
+ * natural on row-major weights: one zmm, two ymm or 16 scalars hold a dot product's chains. All
+ * kernels give the same bits; which rows share a call never matters.
+ *
+ * Pure functions on the caller's memory, any thread. */
+#ifndef SAE_KERN_DENSE_H
+#define SAE_KERN_DENSE_H
+
+#include <stddef.h>
+
+/* Features a register tile covers at most, and k steps of a block: acc scratch is sized by them. */
+#define SAE_DENSE_TILE 6
+#define SAE_DENSE_KBLOCK 768
+
+/* Floats of scratch that a call for n rows of width d needs (64-byte aligned): rows packed for the
+ * tile, and the open chains of one tile of features when d is cut into k blocks. */
+static inline size_t sae_dense_scratch_floats(size_t n, size_t d)
+{
+    size_t ld = (d + 15) & ~(size_t)15;
+
+    return n * ld + n * SAE_DENSE_TILE * 16;
+}
+
+/* x: [n][ldx], ldx a multiple of 16, zero from d up to the next multiple of 16.
+ * w: [n_features][d], rows unpadded; nothing behind the last row is read.
+ * p: [n][ldp]. scratch: sae_dense_scratch_floats(n, d). */
+typedef void sae_dense_fn(const float *x, size_t n, size_t ldx, const float *w, size_t n_features,
+                          size_t d, float *p, size_t ldp, float *scratch);
+
+sae_dense_fn sae_dense_f32_1x1__scalar;
+sae_dense_fn sae_dense_f32_2x3__avx2;
+sae_dense_fn sae_dense_f32_4x6__avx512;
+
+#endif

@@ -1,0 +1,46 @@
+/* dense_avx2.c - the dense projection with AVX2 and FMA: two ymm a dot product, tiles of 2 x 3
+ * (12 accumulators, 3 weights and 1 row operand: all 16 registers). */
+#include "lib/engine/kern/dense.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+#define VEC __m256
+#define VEC_FLOATS 8
+#define VECS 2
+#define TILE_R 2
+#define TILE_C 3
+#define DENSE_NAME sae_dense_f32_2x3__avx2
+
+static inline __m256 vec_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+static inline __m256 vec_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+static inline __m256 vec_load_tail(const float *p, int n)
+{
+    float t[8] = {0};
+
+    for (int i = 0; i < n && i < 8; i++)
+        t[i] = p[i];
+    return _mm256_loadu_ps(t);
+}
+static inline void vec_store(float *p, __m256 v)
+{
+    _mm256_storeu_ps(p, v);
+}
+static inline __m256 vec_fma(__m256 a, __m256 b, __m256 c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+static inline __m256 half(const __m256 *v)
+{
+    return _mm256_add_ps(v[0], v[1]);
+}
+/* Keep a loaded operand in its register: gcc 12 would load it again for each use. */
+#define vec_pin(v) __asm__("" : "+x"(v))
+
+#include "lib/engine/kern/dense.inc"

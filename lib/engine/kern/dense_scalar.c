@@ -1,0 +1,27 @@
+/* dense_scalar.c - the dense projection in plain C: the fallback, and the yardstick of the others. */
+#include "lib/engine/kern/dense.h"
+
+#include <math.h>
+
+void sae_dense_f32_1x1__scalar(const float *x, size_t n, size_t ldx, const float *w,
+                               size_t n_features, size_t d, float *p, size_t ldp, float *scratch)
+{
+    (void)scratch;
+    for (size_t r = 0; r < n; r++)
+        for (size_t j = 0; j < n_features; j++) {
+            const float *a = x + r * ldx, *b = w + j * d;
+            float c[16] = {0};
+            size_t k = 0;
+
+            for (; k + 16 <= d; k += 16)
+                for (size_t i = 0; i < 16; i++)
+                    c[i] = fmaf(a[k + i], b[k + i], c[i]);
+            if (k < d) /* the padded step: +0 times +0 is added to the chains past the end */
+                for (size_t i = 0; i < 16; i++)
+                    c[i] = k + i < d ? fmaf(a[k + i], b[k + i], c[i]) : c[i] + 0.0f;
+            for (size_t h = 8; h; h >>= 1)
+                for (size_t i = 0; i < h; i++)
+                    c[i] += c[i + h];
+            p[r * ldp + j] = c[0];
+        }
+}
