@@ -1,0 +1,68 @@
+/* screen.h - the quantised plane of an encoder and of a batch's rows: which features may be active?
+ *
+ * A feature is off when its projection p (the canonical dot product, lib/dict/ref.h) is at or below
+ * a threshold. The plane answers "proved off" or "candidate" from int8 products alone; candidates
+ * are computed exactly from the f32 weights, so answers have the same bits as a dense encode.
+ *
+ * THE BOUND. Let Q be an orthogonal matrix (signs, then Hadamard blocks). Split the row's few
+ * outlier dimensions off, x = x_O + x_R, and quantise  Q x_R = s_x q_x + e_x,  Q w_j = s_j q_j + e_j.
+ * Then  w.x = w.x_O + s_x s_j q_x.q_j + (Q w).e_x + e_j.(s_x q_x),  and by Cauchy-Schwarz, in units
+ * of s_x s_j,
+ *
+ *     w.x <= q_x.q_j + sum_o (x_o/s_x)(w_jo/s_j) + (|w|/s_j)(|e_x|/s_x) + (|e_j|/s_j) |q_x|.
+ *
+ * The canonical f32 dot differs from w.x by at most g |w||x|, g = n u/(1 - n u), u = 2^-24,
+ * n = d/16 + 5 (16 chains and the fold), and evaluating the right side in f32 costs at most 16 u of
+ * each term (conversion of the integer, quotients, at most 8 split dims and 4 fma). All of it is
+ * folded into the stored numbers, rounded outward:
+ *
+ *     A   >= (|e_x| + (g + 16u)|x_O|)/s_x      B   >= |q_x|       C = fl(1/s_x)
+ *     a_j >= (1 + g + 16u)|w_j|/s_j            b_j >= (1 + 16u)|e_j|/s_j + g|w_j|/s_j + 16u|q_j|
+ *     t_j <= tau - 16u|tau|,                   tau = theta_j / s_j
+ *     off <=> fl(fma(-C, t_j, v)) <= -2^-30,   v = fma(A, a_j, fma(B, b_j, float(I))) + split dims
+ *
+ * where p <= theta_j means off. 2^-30 covers underflow as long as s_x min_j s_j >= 2^-100; rows
+ * beyond that, rows that are not finite, and those with |x| max|w| >= 1e37 are not screened.
+ *
+ * A plane is immutable after create but for the cache of outlier columns, which is filled under
+ * its own lock and read without one. */
+#ifndef SAE_SCREEN_H
+#define SAE_SCREEN_H
+
+#include "lib/base.h"
+#include "lib/engine/kern/screen.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* Columns of outlier dimensions kept a dictionary; a row that needs one more is not screened. */
+#define SAE_PLANE_COLUMNS 32
+
+struct sae_plane {
+    size_t d, F;
+    size_t dq, Fp; /* d rounded up to 4; F rounded up to a panel of 16 */
+    int xmax;      /* rows are quantised to -xmax..xmax */
+    uint8_t *q;    /* [Fp / 16][dq / 4][16][4], q + 128 */
+    float *a, *b, *t, *s; /* [Fp]; padding features are never candidates */
+    double max_norm;      /* max |w_j| */
+    float min_s;
+    const float *w;       /* borrowed: the encoder, [F][d] */
+    pthread_mutex_t lock; /* guards making of columns */
+    _Atomic(float *) *columns; /* [d]: w_jo / s_j for all j, or NULL */
+    size_t n_columns;     /* guarded by lock */
+};
+
+/* Quantise an encoder. theta[j]: p <= theta[j] proves feature j off (may be infinite).
+ * SAE_E_NOMEM. NULL in *out with SAE_OK: this encoder cannot be screened (width, value range). */
+enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
+                                 const double *theta, int xmax, struct sae_err *err) SAE_MUST_USE;
+void sae_plane_free(struct sae_plane *p);
+
+/* Doubles of scratch that sae_plane_row needs. */
+size_t sae_plane_row_scratch(const struct sae_plane *p);
+/* Quantise a row (centred, [d]) into q [dq] and *row (whose q is then `q`).
+ * False: this row cannot be screened; compute it densely. */
+bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_screen_row *row,
+                   double *scratch);
+
+#endif
