@@ -37,70 +37,6 @@ static double gamma_n(size_t d)
     return n * U / (1 - n * U);
 }
 
-/* A fixed sign for each dimension (splitmix64's finaliser). */
-static double sign_of(size_t k)
-{
-    uint64_t z = (uint64_t)k + 0x9e3779b97f4a7c15u;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (z ^ z >> 31) & 1 ? -1.0 : 1.0;
-}
-
-/* Q v in place: signs, then Hadamard blocks of 1024, 256, 64, 16 and 4 (powers of 4, so that the
- * scale 1/sqrt(n) is exact). v has n values, n a multiple of 4. */
-static void rotate(double *v, size_t n)
-{
-    for (size_t k = 0; k < n; k++)
-        v[k] *= sign_of(k);
-    for (size_t block = 1024, scale = 32; n; block /= 4, scale /= 2)
-        for (; n >= block; n -= block, v += block) {
-            for (size_t h = 1; h < block; h *= 2)
-                for (size_t i = 0; i < block; i += 2 * h)
-                    for (size_t j = i; j < i + h; j++) {
-                        double a = v[j], b = v[j + h];
-
-                        v[j] = a + b;
-                        v[j + h] = a - b;
-                    }
-            for (size_t k = 0; k < block; k++)
-                v[k] /= (double)scale;
-        }
-}
-
-static double max_abs(const double *v, size_t n)
-{
-    double m = 0;
-
-    for (size_t k = 0; k < n; k++)
-        m = fabs(v[k]) > m ? fabs(v[k]) : m;
-    return m;
-}
-
-/* q = round(v / s) within +-qmax; *err2 = |v - s q|^2, *q2 = |q|^2. */
-static void quantise(const double *v, size_t n, float s, int qmax, int8_t *q, double *err2, int64_t *q2,
-                     int64_t *sum)
-{
-    double inv = 1 / (double)s, e2[4] = {0};
-    int64_t n2 = 0, total = 0;
-
-    for (size_t k = 0; k < n; k++) {
-        double r = v[k] * inv;
-        int i;
-
-        r = r > qmax ? qmax : r < -qmax ? -qmax : r;
-        i = (int)lrint(r);
-        q[k] = (int8_t)i;
-        r = v[k] - (double)s * i;
-        e2[k % 4] += r * r;
-        n2 += i * i;
-        total += i;
-    }
-    *err2 = e2[0] + e2[1] + e2[2] + e2[3];
-    *q2 = n2;
-    *sum = total;
-}
-
 /* Feature j of the plane. v: scratch of dq doubles, q of dq bytes. Scales below s_floor are raised to
  * it: nearly zero rows then quantise to zero and live on their norm alone. */
 static void plane_feature(struct sae_plane *p, size_t j, double theta, double s_floor, double *v,
@@ -109,18 +45,14 @@ static void plane_feature(struct sae_plane *p, size_t j, double theta, double s_
     const float *w = p->w + j * p->d;
     const double g = gamma_n(p->d);
     uint8_t *to = p->q + j / SAE_SCREEN_PANEL * p->dq * SAE_SCREEN_PANEL + j % SAE_SCREEN_PANEL * 4;
-    double n2 = 0, err2, norm, e, tau, m;
+    double n2, err2, norm, e, tau, m;
     int64_t q2, sum;
     float s;
 
-    for (size_t k = 0; k < p->dq; k++) {
-        v[k] = k < p->d ? (double)w[k] : 0;
-        n2 += v[k] * v[k];
-    }
-    rotate(v, p->dq);
-    m = max_abs(v, p->dq) / 127;
+    p->quant->widen(w, p->d, v, &n2);
+    m = p->quant->rotate(v, p->dq) / 127;
     s = (float)(m > s_floor ? m : s_floor);
-    quantise(v, p->dq, s, 127, q, &err2, &q2, &sum);
+    p->quant->round(v, p->dq, (double)s, 127, q, &err2, &q2, &sum);
     for (size_t k = 0; k < p->dq; k++)
         to[k / 4 * 4 * SAE_SCREEN_PANEL + k % 4] = (uint8_t)(q[k] + 128);
     norm = sqrt(n2) * NORM_SLACK;
@@ -138,13 +70,14 @@ static void plane_feature(struct sae_plane *p, size_t j, double theta, double s_
 }
 
 enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
-                                 const double *theta, int xmax, struct sae_err *err)
+                                 const double *theta, int xmax,
+                                 const struct sae_quant *quant, struct sae_err *err)
 {
     enum sae_status st = SAE_OK;
     struct sae_plane *p = NULL;
     double *v = NULL, largest = 0;
     int8_t *q = NULL;
-    size_t dq = (d + 3) & ~(size_t)3, Fp = (F + SAE_SCREEN_PANEL - 1) / SAE_SCREEN_PANEL * SAE_SCREEN_PANEL;
+    size_t dq = (d + 15) & ~(size_t)15, Fp = (F + SAE_SCREEN_PANEL - 1) / SAE_SCREEN_PANEL * SAE_SCREEN_PANEL;
 
     *out = NULL;
     if (dq > MAX_WIDTH)
@@ -157,7 +90,7 @@ enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t 
     v = sae_alloc(dq, sizeof *v);
     q = sae_alloc(dq, 1);
     if (p) {
-        *p = (struct sae_plane){.d = d, .F = F, .dq = dq, .Fp = Fp, .xmax = xmax, .w = w,
+        *p = (struct sae_plane){.d = d, .F = F, .dq = dq, .Fp = Fp, .xmax = xmax, .quant = quant, .w = w,
                                 .min_s = INFINITY};
         pthread_mutex_init(&p->lock, NULL);
         p->q = sae_huge_alloc(Fp, dq);
@@ -227,21 +160,17 @@ size_t sae_plane_row_scratch(const struct sae_plane *p)
     return p->dq;
 }
 
-/* Split outliers of v off into row (x_o not yet scaled). *left2 and *out2: squared norms of the rest
- * and of what was split. False: a column could not be had. */
-static bool split_outliers(struct sae_plane *p, double *v, struct sae_screen_row *row, double *left2,
-                           double *out2)
+/* Split outliers of v off into row (x_o not yet scaled). *n2, *m: squared norm and largest magnitude
+ * of v, then of the rest; *out2: squared norm of what was split. False: a column could not be had. */
+static bool split_outliers(struct sae_plane *p, double *v, struct sae_screen_row *row, double *n2,
+                           double m, double *out2)
 {
-    double n2 = 0;
-
-    for (size_t k = 0; k < p->d; k++)
-        n2 += v[k] * v[k];
     *out2 = 0;
-    while (row->n_split < SAE_SCREEN_SPLIT && p->d > 1) {
-        double m = max_abs(v, p->d), rest = n2 - m * m;
+    while (row->n_split < SAE_SCREEN_SPLIT && p->d > 1 && m > 0) {
+        double rest = *n2 - m * m;
         size_t k = 0;
 
-        if (m * m * (double)(p->d - 1) <= OUTLIER_RMS * OUTLIER_RMS * (rest > 0 ? rest : 0) || m == 0)
+        if (m * m * (double)(p->d - 1) <= OUTLIER_RMS * OUTLIER_RMS * (rest > 0 ? rest : 0))
             break;
         while (fabs(v[k]) != m)
             k++;
@@ -251,11 +180,12 @@ static bool split_outliers(struct sae_plane *p, double *v, struct sae_screen_row
         row->xo[row->n_split++] = (float)v[k];
         *out2 += v[k] * v[k];
         v[k] = 0;
-        n2 = 0; /* summed anew: subtraction would cancel */
-        for (size_t i = 0; i < p->d; i++)
-            n2 += v[i] * v[i];
+        *n2 = m = 0; /* summed anew: subtraction would cancel */
+        for (size_t i = 0; i < p->d; i++) {
+            *n2 += v[i] * v[i];
+            m = fabs(v[i]) > m ? fabs(v[i]) : m;
+        }
     }
-    *left2 = n2;
     return true;
 }
 
@@ -263,28 +193,21 @@ bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_sc
                    double *v)
 {
     const double g = gamma_n(p->d);
-    double left2, out2, err2, e;
+    double left2, out2, err2, e, m;
     int64_t q2, sum;
     float s;
 
     row->q = q;
     row->n_split = 0;
-    for (size_t k = 0; k < p->dq; k++) {
-        v[k] = k < p->d ? (double)x[k] : 0;
-        if (!(fabs(v[k]) < 1e30)) /* not finite, or beyond the guard below for any encoder */
-            return false;
-    }
-    if (!split_outliers(p, v, row, &left2, &out2))
+    m = p->quant->widen(x, p->d, v, &left2);
+    if (!(m < 1e30) || !split_outliers(p, v, row, &left2, m, &out2) ||
+        !(sqrt(left2 + out2) * p->max_norm < 1e37))
         return false;
-    if (!(sqrt(left2 + out2) * p->max_norm < 1e37))
-        return false;
-    rotate(v, p->dq);
-    s = (float)(max_abs(v, p->dq) / p->xmax);
-    if (s == 0)
-        s = 1;
+    m = p->quant->rotate(v, p->dq) / p->xmax;
+    s = m > 0 ? (float)m : 1.0f;
     if (!(s >= 0x1p-100f && (double)s * (double)p->min_s >= 0x1p-100))
         return false;
-    quantise(v, p->dq, s, p->xmax, q, &err2, &q2, &sum);
+    p->quant->round(v, p->dq, (double)s, p->xmax, q, &err2, &q2, &sum);
     e = sqrt(err2) * NORM_SLACK + ROTATE_SLACK * sqrt(left2);
     row->A = round_up(NORM_SLACK * (e + (g + 16 * U) * sqrt(out2)) / (double)s);
     row->B = round_up(NORM_SLACK * sqrt((double)q2));

@@ -30,6 +30,7 @@
 #define SAE_SCREEN_H
 
 #include "lib/base.h"
+#include "lib/engine/kern/quant.h"
 #include "lib/engine/kern/screen.h"
 
 #include <pthread.h>
@@ -40,7 +41,8 @@
 
 struct sae_plane {
     size_t d, F;
-    size_t dq, Fp; /* d rounded up to 4; F rounded up to a panel of 16 */
+    size_t dq, Fp; /* d rounded up to 16; F rounded up to a panel of 16 */
+    const struct sae_quant *quant;
     int xmax;      /* rows are quantised to -xmax..xmax */
     uint8_t *q;    /* [Fp / 16][dq / 4][16][4], q + 128 */
     float *a, *b, *t, *s; /* [Fp]; padding features are never candidates */
@@ -55,7 +57,9 @@ struct sae_plane {
 /* Quantise an encoder. theta[j]: p <= theta[j] proves feature j off (may be infinite).
  * SAE_E_NOMEM. NULL in *out with SAE_OK: this encoder cannot be screened (width, value range). */
 enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
-                                 const double *theta, int xmax, struct sae_err *err) SAE_MUST_USE;
+                                 const double *theta, int xmax,
+                                 const struct sae_quant *quant,
+                                 struct sae_err *err) SAE_MUST_USE;
 void sae_plane_free(struct sae_plane *p);
 
 /* Doubles of scratch that sae_plane_row needs. */

@@ -11,6 +11,7 @@
 #define TILE_R 2
 #define TILE_C 3
 #define DENSE_NAME sae_dense_f32_2x3__avx2
+#define PAIRS_NAME sae_pairs_f32__avx2
 
 static inline __m256 vec_zero(void)
 {

@@ -10,6 +10,7 @@
 #define TILE_R 4
 #define TILE_C 6
 #define DENSE_NAME sae_dense_f32_4x6__avx512
+#define PAIRS_NAME sae_pairs_f32__avx512
 
 static inline __m512 vec_zero(void)
 {

@@ -3,25 +3,34 @@
 
 #include <math.h>
 
+static float dot(const float *x, const float *w, size_t d)
+{
+    float c[16] = {0};
+    size_t k = 0;
+
+    for (; k + 16 <= d; k += 16)
+        for (size_t i = 0; i < 16; i++)
+            c[i] = fmaf(x[k + i], w[k + i], c[i]);
+    if (k < d) /* the padded step: +0 times +0 is added to the chains past the end */
+        for (size_t i = 0; i < 16; i++)
+            c[i] = k + i < d ? fmaf(x[k + i], w[k + i], c[i]) : c[i] + 0.0f;
+    for (size_t h = 8; h; h >>= 1)
+        for (size_t i = 0; i < h; i++)
+            c[i] += c[i + h];
+    return c[0];
+}
+
 void sae_dense_f32_1x1__scalar(const float *x, size_t n, size_t ldx, const float *w,
                                size_t n_features, size_t d, float *p, size_t ldp, float *scratch)
 {
     (void)scratch;
     for (size_t r = 0; r < n; r++)
-        for (size_t j = 0; j < n_features; j++) {
-            const float *a = x + r * ldx, *b = w + j * d;
-            float c[16] = {0};
-            size_t k = 0;
+        for (size_t j = 0; j < n_features; j++)
+            p[r * ldp + j] = dot(x + r * ldx, w + j * d, d);
+}
 
-            for (; k + 16 <= d; k += 16)
-                for (size_t i = 0; i < 16; i++)
-                    c[i] = fmaf(a[k + i], b[k + i], c[i]);
-            if (k < d) /* the padded step: +0 times +0 is added to the chains past the end */
-                for (size_t i = 0; i < 16; i++)
-                    c[i] = k + i < d ? fmaf(a[k + i], b[k + i], c[i]) : c[i] + 0.0f;
-            for (size_t h = 8; h; h >>= 1)
-                for (size_t i = 0; i < h; i++)
-                    c[i] += c[i + h];
-            p[r * ldp + j] = c[0];
-        }
+void sae_pairs_f32__scalar(const float *const *x, const float *const *w, size_t n, size_t d, float *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = dot(x[i], w[i], d);
 }

@@ -1,0 +1,103 @@
+/* test_dense.c - dense and pair kernels against lib/dict/ref.c, bit for bit, on every instruction
+ * set that this CPU has. */
+#include "lib/cpu.h"
+#include "lib/dict/ref.h"
+#include "lib/engine/kern/dense.h"
+#include "lib/num.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct {
+    enum sae_isa isa;
+    sae_dense_fn *dense;
+    sae_pairs_fn *pairs;
+} kernels[] = {
+    {SAE_ISA_SCALAR, sae_dense_f32_1x1__scalar, sae_pairs_f32__scalar},
+    {SAE_ISA_AVX2, sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2},
+    {SAE_ISA_AVX512, sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512},
+};
+static const size_t widths[] = {1, 7, 15, 16, 17, 33, 767, 768, 769, 1536, 1551, 4097};
+static const size_t counts[] = {1, 2, 3, 4, 5, 9, 70};
+
+static uint64_t seed;
+
+/* Normal-ish numbers, now and then one that is not: zeros of both signs, denormals, huge ones. */
+static float number(bool odd)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    uint32_t u = (uint32_t)(seed >> 33);
+    static const float odds[] = {0.0f, -0.0f, 1e-42f, -3e-39f, 1e30f, INFINITY, -INFINITY, NAN};
+
+    if (odd && u % 97 == 0)
+        return odds[u / 97 % 8];
+    return ((float)(u % 20001) - 10000.0f) * 0x1p-11f;
+}
+
+static bool same(float a, float b)
+{
+    return (isnan(a) && isnan(b)) || sae_f32_bits(a) == sae_f32_bits(b);
+}
+
+START_TEST(equals_the_reference)
+{
+    size_t k = (size_t)_i % SAE_COUNTOF(kernels), d = widths[(size_t)_i / SAE_COUNTOF(kernels)];
+    size_t ld = (d + 15) & ~(size_t)15, F = 20;
+
+    if (!sae_cpu_has(kernels[k].isa)) {
+        printf("SKIP: this CPU has no %s\n", sae_isa_name(kernels[k].isa));
+        return;
+    }
+    for (size_t c = 0; c < SAE_COUNTOF(counts); c++)
+        for (int odd = 0; odd < 2; odd++) {
+            size_t n = counts[c];
+            float *x = sae_alloc(n * ld, sizeof *x), *w = malloc(F * d * sizeof *w);
+            float *p = malloc(n * (F + 3) * sizeof *p);
+            float *s = sae_alloc(sae_dense_scratch_floats(n, d), sizeof *s);
+            const float *xs[64], *ws[64];
+            float out[64];
+
+            seed = d * 1000 + n;
+            for (size_t i = 0; i < n * ld; i++)
+                x[i] = i % ld < d ? number(odd) : 0.0f;
+            for (size_t i = 0; i < F * d; i++)
+                w[i] = number(false);
+            kernels[k].dense(x, n, ld, w, F, d, p, F + 3, s);
+            for (size_t r = 0; r < n; r++)
+                for (size_t j = 0; j < F; j++) {
+                    float want = sae_ref_dot(x + r * ld, w + j * d, d);
+
+                    ck_assert_msg(same(p[r * (F + 3) + j], want), "d %zu n %zu row %zu feature %zu: %a, %a",
+                                  d, n, r, j, (double)p[r * (F + 3) + j], (double)want);
+                }
+            for (size_t i = 0; i < 7; i++) {
+                xs[i] = x + i * 5 % n * ld;
+                ws[i] = w + i * 3 % F * d;
+            }
+            kernels[k].pairs(xs, ws, 7, d, out);
+            for (size_t i = 0; i < 7; i++)
+                ck_assert(same(out[i], sae_ref_dot(xs[i], ws[i], d)));
+            sae_free(s);
+            free(p);
+            free(w);
+            sae_free(x);
+        }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("dense");
+    TCase *t = tcase_create("dense");
+    SRunner *r = srunner_create(s);
+
+    tcase_add_loop_test(t, equals_the_reference, 0,
+                        (int)(SAE_COUNTOF(kernels) * SAE_COUNTOF(widths)));
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
