@@ -299,7 +299,7 @@ END_TEST
  * only the rounding terms are left. Without them the bound misses features: the test can fail. */
 START_TEST(integers_leave_only_the_rounding_terms)
 {
-    enum { D = 1024, N = 24, F = 24 * 16 };
+    enum { D = 256, N = 24, F = 24 * 16 };
     float *x = sae_alloc(N * D, sizeof *x), *w = sae_alloc(F * D + 16, sizeof *w);
     double *y = sae_alloc(D, sizeof *y), *back = sae_alloc(D, sizeof *back), theta[F];
     int k = _i;
