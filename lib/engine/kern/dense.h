@@ -24,10 +24,10 @@ static inline size_t sae_dense_scratch_floats(size_t n, size_t d)
     return n * ld + n * SAE_DENSE_TILE * 16;
 }
 
-/* x: [n][ldx], ldx a multiple of 16, zero from d up to the next multiple of 16.
+/* x[r]: row r, zero from d up to the next multiple of 16.
  * w: [n_features][d], rows unpadded; nothing behind the last row is read.
  * p: [n][ldp]. scratch: sae_dense_scratch_floats(n, d). */
-typedef void sae_dense_fn(const float *x, size_t n, size_t ldx, const float *w, size_t n_features,
+typedef void sae_dense_fn(const float *const *x, size_t n, const float *w, size_t n_features,
                           size_t d, float *p, size_t ldp, float *scratch);
 
 sae_dense_fn sae_dense_f32_1x1__scalar;

@@ -20,13 +20,13 @@ static float dot(const float *x, const float *w, size_t d)
     return c[0];
 }
 
-void sae_dense_f32_1x1__scalar(const float *x, size_t n, size_t ldx, const float *w,
+void sae_dense_f32_1x1__scalar(const float *const *x, size_t n, const float *w,
                                size_t n_features, size_t d, float *p, size_t ldp, float *scratch)
 {
     (void)scratch;
     for (size_t r = 0; r < n; r++)
         for (size_t j = 0; j < n_features; j++)
-            p[r * ldp + j] = dot(x + r * ldx, w + j * d, d);
+            p[r * ldp + j] = dot(x[r], w + j * d, d);
 }
 
 void sae_pairs_f32__scalar(const float *const *x, const float *const *w, size_t n, size_t d, float *out)

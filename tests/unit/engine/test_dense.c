@@ -56,7 +56,7 @@ START_TEST(equals_the_reference)
             float *x = sae_alloc(n * ld, sizeof *x), *w = malloc(F * d * sizeof *w);
             float *p = malloc(n * (F + 3) * sizeof *p);
             float *s = sae_alloc(sae_dense_scratch_floats(n, d), sizeof *s);
-            const float *xs[64], *ws[64];
+            const float *xs[64], *ws[64], *rows[70];
             float out[64];
 
             seed = d * 1000 + n;
@@ -64,7 +64,9 @@ START_TEST(equals_the_reference)
                 x[i] = i % ld < d ? number(odd) : 0.0f;
             for (size_t i = 0; i < F * d; i++)
                 w[i] = number(false);
-            kernels[k].dense(x, n, ld, w, F, d, p, F + 3, s);
+            for (size_t r = 0; r < n; r++)
+                rows[r] = x + r * ld;
+            kernels[k].dense(rows, n, w, F, d, p, F + 3, s);
             for (size_t r = 0; r < n; r++)
                 for (size_t j = 0; j < F; j++) {
                     float want = sae_ref_dot(x + r * ld, w + j * d, d);
