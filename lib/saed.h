@@ -65,6 +65,17 @@ sae_engine_kernel(const struct sae_engine *e); /* the kernel in use, e.g. "Haswe
 /* True when a row's answer has the same bits whatever batch it rode in. */
 bool sae_engine_bitwise(const struct sae_engine *e);
 
+/* Make what the engine needs of a dictionary beside its tensors (native: a quantised plane of an
+ * eighth of their bytes). Once for each dictionary, before batches of it; kept until it is freed. */
+enum sae_status sae_engine_prepare(const struct sae_engine *e, struct sae_dict *d,
+                                   struct sae_err *err) SAE_MUST_USE;
+/* Counters of the native engine's screening, since prepare; zero for other engines. */
+struct sae_screen_stats {
+    uint64_t candidates; /* features that had to be computed exactly in screened rows */
+    uint64_t dense_rows; /* rows that were computed densely as a whole */
+};
+struct sae_screen_stats sae_engine_stats(const struct sae_engine *e, const struct sae_dict *d);
+
 /* ---- tasks -------------------------------------------------------------------------------- */
 
 /* What is asked of the rows of one request. Borrowed arrays live as long as the task. */

@@ -117,6 +117,8 @@ void sae_dict_free(struct sae_dict *d)
 {
     if (!d)
         return;
+    if (d->engine_data)
+        d->engine_data_free(d->engine_data);
     if (d->dec_bias != d->centre)
         sae_free(d->dec_bias);
     sae_free(d->centre);

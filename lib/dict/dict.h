@@ -24,6 +24,9 @@ struct sae_dict {
     float *jump;      /* [F] or NULL */
     float *dec_norm;  /* [F]: L2 norms of dec's rows, computed in double, rounded once; NULL: identity */
     struct sae_dict_info info;
+    /* What an engine keeps beside the tensors (sae_engine_prepare); freed with the dictionary. */
+    void *engine_data;
+    void (*engine_data_free)(void *data);
 };
 
 /* The largest d and F: feature ids travel as I32, and BLAS counts in 32 bits. */

@@ -68,7 +68,8 @@ enum sae_status sae_batch_create(struct sae_batch **out, const struct sae_engine
             max_ld = round_up(dicts[i]->d, PAD);
         has_ghost |= dicts[i]->enc && dicts[i]->arch->options & SAE_OPT_GHOST_MASK;
     }
-    if (!batch_alloc(b, max_ld, has_ghost)) {
+    if (!batch_alloc(b, max_ld, has_ghost) ||
+        (e->ops->batch_init && !e->ops->batch_init(b, dicts, n_dicts))) {
         sae_batch_free(b);
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate a batch of %zu rows", max_rows);
     }
@@ -80,6 +81,8 @@ void sae_batch_free(struct sae_batch *b)
 {
     if (!b)
         return;
+    if (b->e->ops->batch_fini)
+        b->e->ops->batch_fini(b);
     sae_pool_fini(&b->pool);
     sae_free(b->parts);
     sae_free(b->rows);
@@ -160,7 +163,7 @@ static void add_part(struct sae_batch *b, const struct sae_slice *slice)
     b->n_parts++;
 }
 
-static void gather(struct sae_batch *b, size_t r0, size_t r1)
+static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s)
 {
     const struct sae_dict *d = b->dict;
 
@@ -175,7 +178,7 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1)
         memset(out + d->d, 0, (b->ld - d->d) * sizeof *out);
     }
     if (b->e->ops->gather)
-        b->e->ops->gather(b, r0, r1);
+        b->e->ops->gather(b, r0, r1, s);
 }
 
 void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_side side,
@@ -199,8 +202,10 @@ void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_
             add_part(b, &slices[i]);
     if (side == SAE_SIDE_DECODE || is_identity(dict))
         return;
+    if (b->e->ops->begin)
+        b->e->ops->begin(b);
     if (b->n_rows * dict->d <= GATHER_IN_BEGIN)
-        gather(b, 0, b->n_rows);
+        gather(b, 0, b->n_rows, NULL);
     else
         b->tile_rows = GATHER_IN_BEGIN / dict->d + 1;
 }
@@ -398,7 +403,7 @@ void sae_batch_run_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s)
     r1 = r1 < b->n_rows ? r1 : b->n_rows;
     switch (b->phase) {
     case SAE_PHASE_GATHER:
-        gather(b, r0, r1);
+        gather(b, r0, r1, s);
         break;
     case SAE_PHASE_ENCODE:
         if (b->side == SAE_SIDE_DECODE)

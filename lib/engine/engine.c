@@ -48,15 +48,18 @@ enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind ki
 
     if (st != SAE_OK)
         return st;
-    if (kind == SAE_ENGINE_NATIVE)
-        return sae_err_set(err, SAE_E_USAGE, "",
-                           "cannot use engine native: this build has openblas only");
     e = sae_calloc(1, sizeof *e);
     if (!e)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot open the engine: out of memory");
-    e->ops = &sae_engine_openblas;
+    e->isa = chosen;
     e->kern = kern_of[chosen];
-    sae_blas_open(e->kernel, sizeof e->kernel);
+    if (kind == SAE_ENGINE_AUTO)
+        kind = sae_cpu_has(SAE_ISA_AVX2) ? SAE_ENGINE_NATIVE : SAE_ENGINE_OPENBLAS;
+    e->ops = kind == SAE_ENGINE_NATIVE ? &sae_engine_native : &sae_engine_openblas;
+    if (kind == SAE_ENGINE_NATIVE)
+        snprintf(e->kernel, sizeof e->kernel, "%s", sae_isa_name(chosen));
+    else
+        sae_blas_open(e->kernel, sizeof e->kernel);
     *out = e;
     return SAE_OK;
 }
@@ -79,6 +82,21 @@ const char *sae_engine_kernel(const struct sae_engine *e)
 bool sae_engine_bitwise(const struct sae_engine *e)
 {
     return e->ops->is_bitwise;
+}
+
+enum sae_status sae_engine_prepare(const struct sae_engine *e, struct sae_dict *d,
+                                   struct sae_err *err)
+{
+    return e->ops->prepare ? e->ops->prepare(e, d, err) : SAE_OK;
+}
+
+struct sae_screen_stats sae_engine_stats(const struct sae_engine *e, const struct sae_dict *d)
+{
+    struct sae_screen_stats stats = {0};
+
+    if (e->ops->stats)
+        e->ops->stats(d, &stats);
+    return stats;
 }
 
 /* ---- scratch ----------------------------------------------------------------------------------
@@ -127,7 +145,8 @@ enum sae_status sae_scratch_create(struct sae_scratch **out, const struct sae_en
         if (dicts[i]->enc && (!s->widest || dicts[i]->d > s->widest->d))
             s->widest = dicts[i];
     }
-    if (!scratch_alloc(s, max_F))
+    if (!scratch_alloc(s, max_F) ||
+        (e->ops->scratch_init && !e->ops->scratch_init(s, dicts, n_dicts)))
         goto nomem;
     *out = s;
     return SAE_OK;
@@ -142,6 +161,8 @@ void sae_scratch_free(struct sae_scratch *s)
 {
     if (!s)
         return;
+    if (s->e && s->e->ops->scratch_fini)
+        s->e->ops->scratch_fini(s);
     sae_free(s->p);
     sae_free(s->c);
     sae_free(s->f);

@@ -25,6 +25,7 @@
 #ifndef SAE_ENGINE_H
 #define SAE_ENGINE_H
 
+#include "lib/cpu.h"
 #include "lib/dict/dict.h"
 #include "lib/engine/kern/kern.h"
 #include "lib/saed.h"
@@ -43,8 +44,19 @@ struct sae_cols;
 struct sae_engine_ops {
     const char *name;
     bool is_bitwise; /* sae_engine_bitwise */
-    /* Rows r0 .. r1 - 1 of X stand: derive what encode needs of them. NULL: nothing. */
-    void (*gather)(struct sae_batch *b, size_t r0, size_t r1);
+    /* Any of the following six may be NULL: nothing to do. What an engine keeps of its own hangs on
+     * sae_dict.engine_data (prepare), sae_batch.engine_data and sae_scratch.engine_data (init; false:
+     * out of memory; fini must cope with what a failed init left). */
+    enum sae_status (*prepare)(const struct sae_engine *e, struct sae_dict *d, struct sae_err *err);
+    bool (*batch_init)(struct sae_batch *b, struct sae_dict *const *dicts, size_t n_dicts);
+    void (*batch_fini)(struct sae_batch *b);
+    bool (*scratch_init)(struct sae_scratch *s, struct sae_dict *const *dicts, size_t n_dicts);
+    void (*scratch_fini)(struct sae_scratch *s);
+    void (*stats)(const struct sae_dict *d, struct sae_screen_stats *out);
+    /* An encode-side batch of a dictionary with an encoder begins; its rows are set, X is not. */
+    void (*begin)(struct sae_batch *b);
+    /* Rows r0 .. r1 - 1 of X stand: derive what encode needs of them. s is NULL in begin. */
+    void (*gather)(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
     /* Features block * SAE_BLOCK ... of rows 0 .. n_gemm - 1; see above. */
     void (*encode)(struct sae_batch *b, size_t block, struct sae_scratch *s);
     /* x_hat of the items b->dense, columns k0 .. k1 - 1 (at most SAE_DECODE_COLS), by a dense
@@ -56,11 +68,12 @@ struct sae_engine_ops {
 
 struct sae_engine {
     const struct sae_engine_ops *ops;
+    enum sae_isa isa;
     const struct sae_kern *kern; /* the shared loops */
     char kernel[48];             /* sae_engine_kernel */
 };
 
-extern const struct sae_engine_ops sae_engine_openblas;
+extern const struct sae_engine_ops sae_engine_openblas, sae_engine_native;
 /* Blas.c: OpenBLAS's own threads off; the name of its kernels into `kernel`. */
 void sae_blas_open(char *kernel, size_t cap);
 
@@ -159,6 +172,7 @@ enum sae_batch_phase {
 struct sae_batch {
     const struct sae_engine *e;
     size_t max_rows, max_blocks;
+    void *engine_data;
     struct sae_pool pool;
 
     /* The batch: set by begin. Rows 0 .. n_gemm - 1 want all features; then come the parts with
@@ -185,6 +199,7 @@ struct sae_batch {
 
 struct sae_scratch {
     const struct sae_engine *e;
+    void *engine_data;
     const struct sae_dict *widest; /* borrowed; for warm; NULL: no dictionary has an encoder */
     size_t max_rows;
     float *p;                    /* [max_rows + 3][SAE_BLOCK] projections, or a dense block of f */
@@ -237,6 +252,8 @@ struct sae_cols {
     size_t n;
     size_t first;        /* ids NULL: column i is feature first + i */
     const uint32_t *ids; /* else ids[i] */
+    bool is_sparse;      /* the block's features that are not in ids are off (p <= threshold) */
+    size_t block_n;      /* is_sparse: features of the block */
     size_t out;          /* dense: column of the task's output where column 0 goes */
     const float *enc_bias, *r, *gate_bias, *mag_bias, *jump, *norm;
 };
@@ -245,6 +262,9 @@ struct sae_cols {
 struct sae_cols sae_cols_block(const struct sae_dict *d, size_t block);
 struct sae_cols sae_cols_ids(const struct sae_dict *d, const uint32_t *ids, size_t n, size_t out,
                              struct sae_scratch *s);
+/* The features of a block that may be on, ids ascending; every other one is known to be off. */
+struct sae_cols sae_cols_sparse(const struct sae_dict *d, size_t block, const uint32_t *ids,
+                                size_t n, struct sae_scratch *s);
 /* One row's projections p[c->n] into its sinks. `block` numbers the runs. */
 void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
                   const float *p, struct sae_scratch *s);

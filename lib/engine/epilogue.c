@@ -57,6 +57,19 @@ struct sae_cols sae_cols_ids(const struct sae_dict *d, const uint32_t *ids, size
     };
 }
 
+struct sae_cols sae_cols_sparse(const struct sae_dict *d, size_t block, const uint32_t *ids,
+                                size_t n, struct sae_scratch *s)
+{
+    size_t j = block * SAE_BLOCK;
+    struct sae_cols c = sae_cols_ids(d, ids, n, j, s);
+    float *place = s->param + 4 * SAE_BLOCK; /* no class has more than four vectors besides */
+
+    c.is_sparse = true;
+    c.block_n = d->F - j < SAE_BLOCK ? d->F - j : SAE_BLOCK;
+    c.norm = pick(d->dec_norm, ids, n, &place);
+    return c;
+}
+
 static void apply_unit(const struct sae_kern *k, enum sae_unit unit, const struct sae_cols *c,
                        const float *p, float *f, float *aux)
 {
@@ -177,6 +190,32 @@ static void put_ghost(struct sae_batch *b, size_t row, size_t block, const struc
     sae_list_put(b, 1, row, block, s, n, s->ids, s->list_f, NULL);
 }
 
+/* Dense stores of a block of which only c's ids may be on. */
+static void scatter(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
+                    const float *p, struct sae_scratch *s)
+{
+    const struct sae_row *r = &b->rows[row];
+    struct sae_task *t = r->task;
+    float *f = t->f + r->i * t->width, *aux = t->aux ? t->aux + r->i * t->width : NULL;
+    const float *stored = s->f;
+
+    apply_unit(b->e->kern, b->dict->arch->unit, c, p, s->f, s->aux);
+    if (r->sinks & SAE_SINK_F_SCALED) {
+        b->e->kern->mul(s->f, c->norm, s->scaled, c->n);
+        stored = s->scaled;
+    }
+    memset(f + c->out, 0, c->block_n * sizeof *f);
+    for (size_t i = 0; i < c->n; i++)
+        f[c->ids[i]] = stored[i];
+    if (r->sinks & SAE_SINK_AUX) {
+        memset(aux + c->out, 0, c->block_n * sizeof *aux);
+        for (size_t i = 0; i < c->n; i++)
+            aux[c->ids[i]] = s->aux[i];
+    }
+    if (r->sinks & SAE_SINK_LIST)
+        put_list(b, row, block, c, s->f, NULL, s);
+}
+
 void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
                   const float *p, struct sae_scratch *s)
 {
@@ -184,6 +223,11 @@ void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sa
     const struct sae_row *r = &b->rows[row];
     struct sae_task *t = r->task;
     unsigned sinks = r->sinks;
+
+    if (c->is_sparse && sinks & (SAE_SINK_F | SAE_SINK_F_SCALED)) {
+        scatter(b, row, block, c, p, s);
+        return;
+    }
     size_t place = r->i * t->width + c->out;
     /* Values that are stored as they are go to their place at once. */
     float *f = sinks & SAE_SINK_F && !(sinks & SAE_SINK_F_SCALED) ? t->f + place : s->f;

@@ -464,3 +464,50 @@ void batches_check(const struct sae_task *t, bool exact, bool exact_x_hat, const
     ck_assert_uint_eq(t->nnz, nnz);
     ck_assert_uint_eq(t->aux_nnz, aux_nnz);
 }
+
+static void poison(float *x, size_t n, size_t d, uint64_t *random)
+{
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+
+    for (size_t r = 0; r < n; r++)
+        if (dicts_random(random) % 6 == 0)
+            x[r * d + dicts_random(random) % d] = bad[dicts_random(random) % 3];
+}
+
+void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact,
+                          bool exact_x_hat, uint64_t seed)
+{
+    enum { N_TASKS = 9 };
+    struct sae_task tasks[N_TASKS];
+    struct batches_store stores[N_TASKS];
+    size_t max_rows = 1 + seed % 70;
+    uint64_t random = seed;
+    struct sae_batch *b;
+    struct sae_scratch *s;
+    char label[96];
+
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, max_rows, NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, max_rows, NULL), SAE_OK);
+    for (size_t i = 0; i < N_TASKS; i++) {
+        size_t n = 1 + dicts_random(&random) % 6;
+        float *x = exact ? batches_exact_rows(n, dict->d, seed + i)
+                         : dicts_rows(n, dict->d, seed + i);
+
+        poison(x, n, dict->d, &random);
+        tasks[i] = (struct sae_task){.dict = dict, .n_rows = n, .x = x};
+        tasks[i].query = batches_query(dict, n, &random, &stores[i]);
+        ck_assert_int_eq(sae_task_prepare(&tasks[i], NULL), SAE_OK);
+    }
+    batches_run_all(b, s, dict, SAE_SIDE_ENCODE, tasks, N_TASKS, max_rows, seed);
+    snprintf(label, sizeof label, "%s %zux%zu seed %llu:", dict->arch->name, dict->d, dict->F,
+             (unsigned long long)seed);
+    for (size_t i = 0; i < N_TASKS; i++) {
+        batches_check(&tasks[i], exact, exact_x_hat, label);
+        sae_task_fini(&tasks[i]);
+        batches_store_fini(&stores[i]);
+        sae_free((float *)tasks[i].x);
+    }
+    sae_batch_free(b);
+    sae_scratch_free(s);
+}

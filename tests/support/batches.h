@@ -36,4 +36,9 @@ void batches_store_fini(struct batches_store *store);
  * A difference fails the Check test, named by `label`. */
 void batches_check(const struct sae_task *t, bool exact, bool exact_x_hat, const char *label);
 
+/* Nine tasks of random queries and rows (some with NaN and infinities), mixed into batches and
+ * checked. Prepares the dictionary for the engine. */
+void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact, bool exact_x_hat,
+                   uint64_t seed);
+
 #endif

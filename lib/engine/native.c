@@ -1,0 +1,473 @@
+/* native.c - the native engine: the same bits as ref.c, and most of a dense encode left out.
+ *
+ * gather quantises rows (screen.h). encode takes a block of features in three steps: int8 products
+ * and the bound prove most features off; what is left is computed exactly, in canonical order, from
+ * the f32 weights, sorted by feature so that a weight row is read once; the shared epilogue does the
+ * rest. Rows that cannot be screened, or whose block has too many candidates, are computed densely.
+ * A dictionary whose rows keep failing is not screened for a while (sae_native_dict.tried/failed).
+ *
+ * THREADS  as engine.h says: gather writes rows r0..r1 - 1 of the batch's data, encode only its
+ *          scratch and the row's sinks; the counters of a dictionary are relaxed atomics. */
+#include "lib/engine/engine.h"
+
+#include "lib/cpu.h"
+#include "lib/engine/kern/dense.h"
+#include "lib/engine/screen.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Candidates of a row in a block beyond which a dense product is cheaper: about 6 % (measured at
+ * d 768, AVX-512 VNNI; break-even lies higher at larger d). */
+#define MAX_CANDIDATES (SAE_BLOCK / 16)
+#define GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_PANELS)
+/* A row's candidates stop being collected at the end of the group that passes the limit. */
+#define ROW_CAP (MAX_CANDIDATES + GROUP)
+/* Screening rests while more than half of the last some thousand row blocks had to be computed
+ * densely; one batch in PROBE tries again. */
+#define WINDOW 4096
+#define PROBE 64
+
+struct sae_native_kernels {
+    sae_dense_fn *dense;
+    sae_pairs_fn *pairs;
+    sae_screen_fn *screen;
+    const struct sae_quant *quant;
+    int xmax;
+};
+
+static const struct sae_native_kernels kernels_of[SAE_N_ISAS] = {
+    [SAE_ISA_SCALAR] = {sae_dense_f32_1x1__scalar, sae_pairs_f32__scalar, sae_screen_i8__scalar,
+                        &sae_quant_scalar, 127},
+    [SAE_ISA_AVX2] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_screen_i8_4x1__avx2,
+                      &sae_quant_avx2, 63},
+    [SAE_ISA_AVXVNNI] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_screen_i8_6x1__avxvnni,
+                         &sae_quant_avx2, 127},
+    [SAE_ISA_AVX512] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_screen_i8_8x2__avx512,
+                        &sae_quant_avx512, 63},
+    [SAE_ISA_VNNI] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_screen_i8_8x3__vnni,
+                      &sae_quant_avx512, 127},
+};
+
+/* What the engine keeps of a dictionary (sae_dict.engine_data). */
+struct sae_native_dict {
+    struct sae_plane *plane; /* NULL: never screened */
+    bool norms_finite;       /* f = 0 stays 0 when it is scaled */
+    _Atomic uint32_t tried, failed; /* row blocks screened, and of those computed densely */
+    _Atomic uint32_t batches;
+    _Atomic uint64_t candidates, dense_rows;
+};
+
+/* ... of a batch (sae_batch.engine_data). */
+struct native_batch {
+    int8_t *q;                   /* [max_rows][max dq] */
+    struct sae_screen_row *rows; /* [max_rows] */
+    bool *is_screened;           /* [max_rows] */
+    double *v;                   /* [max dq] for the part of gather that begin does */
+    bool screens;                /* this batch; set in begin */
+};
+
+/* ... and of a compute thread (sae_scratch.engine_data). Pairs are (row, feature) candidates. */
+struct native_scratch {
+    double *v;                               /* [max dq] */
+    uint16_t (*masks)[SAE_SCREEN_PANELS];    /* [max_rows] */
+    struct sae_screen_row *rows;             /* [max_rows] the block's screened rows, side by side */
+    uint32_t *row_of, *count, *start;        /* [max_rows] */
+    const float **x;                         /* [max_rows] rows of a dense product */
+    uint32_t *dense_row;                     /* [max_rows] */
+    uint32_t *pair_row, *pair_col;           /* [max_rows * ROW_CAP] */
+    uint32_t *ids;                           /* [max_rows * ROW_CAP] by row */
+    float *p;                                /* [max_rows * ROW_CAP] by row */
+    float *pair_p;                           /* [max_rows * ROW_CAP] */
+    float *dense;                            /* the dense kernel's scratch */
+};
+
+/* The engine's own fields behind sae_engine.ops; kernels are chosen at open. */
+static const struct sae_native_kernels *kernels(const struct sae_engine *e)
+{
+    return &kernels_of[e->isa];
+}
+
+/* ---- dictionaries ------------------------------------------------------------------------------ */
+
+/* p <= theta proves the feature off. Gated: either network switches it off, and fl(fl(r p) + mag) <= 0
+ * follows from r p <= -mag because rounding is monotone; the quotient is moved down past its own
+ * rounding. r = 0 leaves mag alone to decide. */
+static double theta_of(const struct sae_dict *d, size_t j)
+{
+    double gate, mag;
+
+    if (!d->gate_bias)
+        return -(double)d->enc_bias[j];
+    gate = -(double)d->gate_bias[j];
+    if (d->r[j] == 0)
+        mag = d->mag_bias[j] > 0 ? -(double)INFINITY : (double)INFINITY;
+    else {
+        mag = -(double)d->mag_bias[j] / (double)d->r[j];
+        mag -= fabs(mag) * 1e-15;
+    }
+    return gate > mag ? gate : mag;
+}
+
+static void dict_free(void *data)
+{
+    struct sae_native_dict *nd = data;
+
+    sae_plane_free(nd->plane);
+    sae_free(nd);
+}
+
+static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d, struct sae_err *err)
+{
+    enum sae_status st = SAE_OK;
+    struct sae_native_dict *nd = NULL;
+    double *theta = NULL;
+
+    if (!d->enc || d->engine_data)
+        return SAE_OK;
+    nd = sae_calloc(1, sizeof *nd);
+    theta = sae_alloc(d->F, sizeof *theta);
+    if (!nd || !theta) {
+        st = sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
+        goto out;
+    }
+    for (size_t j = 0; j < d->F; j++)
+        theta[j] = theta_of(d, j);
+    st = sae_plane_create(&nd->plane, d->enc, d->F, d->d, theta, kernels(e)->xmax, kernels(e)->quant,
+                          err);
+    if (st != SAE_OK)
+        goto out;
+    nd->norms_finite = isfinite(d->info.norm_max);
+    d->engine_data = nd;
+    d->engine_data_free = dict_free;
+    nd = NULL;
+out:
+    sae_free(theta);
+    sae_free(nd);
+    return st;
+}
+
+static void stats(const struct sae_dict *d, struct sae_screen_stats *out)
+{
+    struct sae_native_dict *nd = d->engine_data;
+
+    if (!nd)
+        return;
+    out->candidates = atomic_load_explicit(&nd->candidates, memory_order_relaxed);
+    out->dense_rows = atomic_load_explicit(&nd->dense_rows, memory_order_relaxed);
+}
+
+/* ---- batches and scratch ----------------------------------------------------------------------- */
+
+static size_t max_dq(struct sae_dict *const *dicts, size_t n)
+{
+    size_t dq = 16;
+
+    for (size_t i = 0; i < n; i++)
+        if (dicts[i]->enc && dicts[i]->d + 15 > dq)
+            dq = (dicts[i]->d + 15) & ~(size_t)15;
+    return dq;
+}
+
+static void batch_fini(struct sae_batch *b)
+{
+    struct native_batch *nb = b->engine_data;
+
+    if (!nb)
+        return;
+    sae_free(nb->q);
+    sae_free(nb->rows);
+    sae_free(nb->is_screened);
+    sae_free(nb->v);
+    sae_free(nb);
+    b->engine_data = NULL;
+}
+
+static bool batch_init(struct sae_batch *b, struct sae_dict *const *dicts, size_t n_dicts)
+{
+    struct native_batch *nb = sae_calloc(1, sizeof *nb);
+    size_t dq = max_dq(dicts, n_dicts);
+
+    b->engine_data = nb;
+    if (!nb)
+        return false;
+    nb->q = sae_alloc(b->max_rows, dq);
+    nb->rows = sae_alloc(b->max_rows, sizeof *nb->rows);
+    nb->is_screened = sae_calloc(b->max_rows, sizeof *nb->is_screened);
+    nb->v = sae_alloc(dq, sizeof *nb->v);
+    return nb->q && nb->rows && nb->is_screened && nb->v;
+}
+
+static void scratch_fini(struct sae_scratch *s)
+{
+    struct native_scratch *n = s->engine_data;
+
+    if (!n)
+        return;
+    sae_free(n->v);
+    sae_free(n->masks);
+    sae_free(n->rows);
+    sae_free(n->row_of);
+    sae_free(n->count);
+    sae_free(n->start);
+    sae_free(n->x);
+    sae_free(n->dense_row);
+    sae_free(n->pair_row);
+    sae_free(n->pair_col);
+    sae_free(n->ids);
+    sae_free(n->p);
+    sae_free(n->pair_p);
+    sae_free(n->dense);
+    sae_free(n);
+    s->engine_data = NULL;
+}
+
+static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, size_t n_dicts)
+{
+    struct native_scratch *n = sae_calloc(1, sizeof *n);
+    size_t dq = max_dq(dicts, n_dicts), rows = s->max_rows;
+
+    s->engine_data = n;
+    if (!n)
+        return false;
+    n->v = sae_alloc(dq, sizeof *n->v);
+    n->masks = sae_alloc(rows, sizeof *n->masks);
+    n->rows = sae_alloc(rows, sizeof *n->rows);
+    n->row_of = sae_alloc(rows, sizeof *n->row_of);
+    n->count = sae_alloc(rows, sizeof *n->count);
+    n->start = sae_alloc(rows + 1, sizeof *n->start);
+    n->x = sae_alloc(rows, sizeof *n->x);
+    n->dense_row = sae_alloc(rows, sizeof *n->dense_row);
+    n->pair_row = sae_alloc(rows * ROW_CAP, sizeof *n->pair_row);
+    n->pair_col = sae_alloc(rows * ROW_CAP, sizeof *n->pair_col);
+    n->ids = sae_alloc(rows * ROW_CAP, sizeof *n->ids);
+    n->p = sae_alloc(rows * ROW_CAP, sizeof *n->p);
+    n->pair_p = sae_alloc(rows * ROW_CAP, sizeof *n->pair_p);
+    n->dense = sae_alloc(sae_dense_scratch_floats(rows, dq), sizeof *n->dense);
+    return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->x && n->dense_row &&
+           n->pair_row && n->pair_col && n->ids && n->p && n->pair_p && n->dense;
+}
+
+/* ---- gather: rows quantised -------------------------------------------------------------------- */
+
+/* What of a row's answer does not follow from the features that are on. */
+static bool needs_dense(const struct sae_native_dict *nd, const struct sae_dict *d, unsigned sinks)
+{
+    if (sinks & SAE_SINK_GHOST)
+        return true;
+    if (sinks & (SAE_SINK_F_SCALED | SAE_SINK_LIST_SCALED) && !nd->norms_finite)
+        return true;
+    /* pre_jump is on where f is; a gate can be on alone */
+    return sinks & (SAE_SINK_AUX | SAE_SINK_LIST_AUX) && d->arch->unit != SAE_UNIT_JUMP;
+}
+
+/* Does screening pay for this dictionary at present? */
+static bool screening(struct sae_native_dict *nd)
+{
+    uint32_t tried = atomic_load_explicit(&nd->tried, memory_order_relaxed);
+    uint32_t failed = atomic_load_explicit(&nd->failed, memory_order_relaxed);
+
+    if (failed <= tried / 2)
+        return true;
+    return atomic_fetch_add_explicit(&nd->batches, 1, memory_order_relaxed) % PROBE == 0;
+}
+
+static void begin(struct sae_batch *b)
+{
+    struct native_batch *nb = b->engine_data;
+    struct sae_native_dict *nd = b->dict->engine_data;
+
+    nb->screens = nd && nd->plane && screening(nd);
+}
+
+static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s)
+{
+    struct native_batch *nb = b->engine_data;
+    struct sae_native_dict *nd = b->dict->engine_data;
+    double *v = s ? ((struct native_scratch *)s->engine_data)->v : nb->v;
+    uint64_t dense = 0;
+
+    for (size_t r = r0; r < r1 && r < b->n_gemm; r++) {
+        const struct sae_row *row = &b->rows[r];
+
+        nb->is_screened[r] = nb->screens && !needs_dense(nd, b->dict, row->sinks) &&
+                             sae_plane_row(nd->plane, b->x + r * b->ld, nb->q + r * nd->plane->dq,
+                                           &nb->rows[r], v);
+        dense += !nb->is_screened[r];
+    }
+    if (nd) /* a dictionary that was not prepared is computed densely */
+        atomic_fetch_add_explicit(&nd->dense_rows, dense, memory_order_relaxed);
+}
+
+/* ---- encode ------------------------------------------------------------------------------------ */
+
+/* Candidates of one group, by feature and then row, behind the pairs found so far. */
+static size_t collect(struct native_scratch *n, size_t n_rows, size_t n_panels, size_t col0, size_t cap,
+                      size_t n_pairs)
+{
+    for (size_t p = 0; p < n_panels; p++) {
+        unsigned any = 0;
+
+        for (size_t i = 0; i < n_rows; i++) {
+            if (n->count[i] > MAX_CANDIDATES)
+                n->masks[i][p] = 0;
+            any |= n->masks[i][p];
+        }
+        for (; any; any &= any - 1) {
+            unsigned bit = (unsigned)__builtin_ctz(any);
+            size_t col = col0 + p * SAE_SCREEN_PANEL + bit;
+
+            for (size_t i = 0; i < n_rows; i++)
+                if (n->masks[i][p] >> bit & 1 && n_pairs < cap) {
+                    n->pair_row[n_pairs] = (uint32_t)i;
+                    n->pair_col[n_pairs++] = (uint32_t)col;
+                    n->count[i]++;
+                }
+        }
+    }
+    return n_pairs;
+}
+
+/* Screen the block's features for the n_rows rows in n->rows. */
+static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t block, size_t n_rows,
+                     struct native_scratch *n)
+{
+    const struct sae_native_kernels *k = kernels(b->e);
+    size_t f = block * SAE_BLOCK, end = f + SAE_BLOCK < pl->Fp ? f + SAE_BLOCK : pl->Fp, n_pairs = 0;
+
+    memset(n->count, 0, n_rows * sizeof *n->count);
+    for (; f < end; f += GROUP) {
+        size_t left = (end - f) / SAE_SCREEN_PANEL;
+        size_t n_panels = left < SAE_SCREEN_PANELS ? left : SAE_SCREEN_PANELS;
+        struct sae_screen_group g = {
+            .plane = pl->q + f * pl->dq,
+            .dq = pl->dq,
+            .a = pl->a,
+            .b = pl->b,
+            .t = pl->t,
+            .f0 = f,
+            .n_panels = n_panels,
+            .ahead = left >= 2 * SAE_SCREEN_PANELS ? (const char *)pl->q + (f + GROUP) * pl->dq : NULL,
+        };
+
+        k->screen(n->rows, n_rows, &g, n->masks);
+        n_pairs = collect(n, n_rows, n_panels, f, n_rows * ROW_CAP, n_pairs);
+    }
+    return n_pairs;
+}
+
+/* Exact projections of the pairs whose rows stay screened, sorted by row into n->ids, n->p. */
+static void compute_pairs(struct sae_batch *b, size_t n_pairs, size_t n_rows, struct native_scratch *n)
+{
+    const struct sae_dict *d = b->dict;
+    const float *x[64], *w[64];
+    size_t kept = 0, at = 0;
+
+    for (size_t i = 0; i < n_pairs; i++) /* rows that went dense drop out */
+        if (n->count[n->pair_row[i]] <= MAX_CANDIDATES) {
+            n->pair_row[kept] = n->pair_row[i];
+            n->pair_col[kept++] = n->pair_col[i];
+        }
+    while (at < kept) {
+        size_t m = kept - at < SAE_COUNTOF(x) ? kept - at : SAE_COUNTOF(x);
+
+        for (size_t i = 0; i < m; i++) {
+            x[i] = b->x + n->row_of[n->pair_row[at + i]] * b->ld;
+            w[i] = d->enc + (size_t)n->pair_col[at + i] * d->d;
+        }
+        kernels(b->e)->pairs(x, w, m, d->d, n->pair_p + at);
+        at += m;
+    }
+    n->start[0] = 0;
+    for (size_t i = 0; i < n_rows; i++)
+        n->start[i + 1] = n->start[i] + (n->count[i] <= MAX_CANDIDATES ? n->count[i] : 0);
+    for (size_t i = 0; i < kept; i++) {
+        uint32_t to = n->start[n->pair_row[i]]++;
+
+        n->ids[to] = n->pair_col[i];
+        n->p[to] = n->pair_p[i];
+    }
+    for (size_t i = n_rows; i > 0; i--)
+        n->start[i] = n->start[i - 1];
+    n->start[0] = 0;
+}
+
+static void encode_dense(struct sae_batch *b, size_t block, size_t n_rows, struct sae_scratch *s)
+{
+    struct native_scratch *n = s->engine_data;
+    struct sae_cols cols = sae_cols_block(b->dict, block);
+
+    if (n_rows == 0)
+        return;
+    for (size_t i = 0; i < n_rows; i++)
+        n->x[i] = b->x + n->dense_row[i] * b->ld;
+    kernels(b->e)->dense(n->x, n_rows, b->dict->enc + cols.first * b->dict->d, cols.n, b->dict->d, s->p,
+                         SAE_BLOCK, n->dense);
+    for (size_t i = 0; i < n_rows; i++)
+        sae_epilogue(b, n->dense_row[i], block, &cols, s->p + i * SAE_BLOCK, s);
+}
+
+static void count_screened(struct sae_native_dict *nd, size_t n_rows, size_t n_failed, size_t n_pairs)
+{
+    uint32_t tried = atomic_fetch_add_explicit(&nd->tried, (uint32_t)n_rows, memory_order_relaxed);
+
+    atomic_fetch_add_explicit(&nd->failed, (uint32_t)n_failed, memory_order_relaxed);
+    atomic_fetch_add_explicit(&nd->candidates, n_pairs, memory_order_relaxed);
+    if (tried + n_rows > WINDOW) { /* forget the past by halves; a lost update here is harmless */
+        atomic_store_explicit(&nd->tried, (uint32_t)(tried + n_rows) / 2, memory_order_relaxed);
+        atomic_store_explicit(&nd->failed,
+                              atomic_load_explicit(&nd->failed, memory_order_relaxed) / 2,
+                              memory_order_relaxed);
+    }
+}
+
+static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
+{
+    struct native_batch *nb = b->engine_data;
+    struct sae_native_dict *nd = b->dict->engine_data;
+    struct native_scratch *n = s->engine_data;
+    size_t n_rows = 0, n_dense = 0, n_failed = 0, n_pairs;
+
+    for (size_t r = 0; r < b->n_gemm; r++) {
+        if (!b->rows[r].sinks)
+            continue;
+        if (nb->is_screened[r]) {
+            n->rows[n_rows] = nb->rows[r];
+            n->row_of[n_rows++] = (uint32_t)r;
+        } else {
+            n->dense_row[n_dense++] = (uint32_t)r;
+        }
+    }
+    if (n_rows) {
+        n_pairs = screen(b, nd->plane, block, n_rows, n);
+        compute_pairs(b, n_pairs, n_rows, n);
+        for (size_t i = 0; i < n_rows; i++) {
+            size_t m = n->start[i + 1] - n->start[i];
+
+            if (n->count[i] > MAX_CANDIDATES) {
+                n->dense_row[n_dense++] = n->row_of[i];
+                n_failed++;
+                continue;
+            }
+            struct sae_cols cols = sae_cols_sparse(b->dict, block, n->ids + n->start[i], m, s);
+
+            sae_epilogue(b, n->row_of[i], block, &cols, n->p + n->start[i], s);
+        }
+        count_screened(nd, n_rows, n_failed, n_pairs);
+    }
+    encode_dense(b, block, n_dense, s);
+}
+
+const struct sae_engine_ops sae_engine_native = {
+    .name = "native",
+    .is_bitwise = true,
+    .prepare = prepare,
+    .stats = stats,
+    .batch_init = batch_init,
+    .batch_fini = batch_fini,
+    .scratch_init = scratch_init,
+    .scratch_fini = scratch_fini,
+    .begin = begin,
+    .gather = gather,
+    .encode = encode,
+};

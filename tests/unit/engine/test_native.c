@@ -1,0 +1,126 @@
+/* test_native.c - the native engine equals ref.c bit for bit: every class, form, option and shape, in
+ * mixed company, on every instruction set that this CPU has, forced one after the other. */
+#include "lib/cpu.h"
+#include "lib/dict/ref.h"
+#include "lib/engine/engine.h"
+#include "tests/support/batches.h"
+#include "tests/support/dicts.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const classes[] = {"AutoEncoder", "IdentityDict", "GatedAutoEncoder",
+                                      "JumpAutoEncoder", "AutoEncoderNew"};
+static const struct {
+    size_t d, F;
+} shapes[] = {{1, 1},   {7, 5},   {16, 1023}, {33, 1025}, {16, 3000},
+              {767, 5}, {768, 40}, {1, 3000},  {48, 2048}, {257, 1500}};
+
+static struct sae_engine *open_isa(int isa)
+{
+    struct sae_engine *e;
+
+    if (!sae_cpu_has((enum sae_isa)isa)) {
+        printf("SKIP: this CPU has no %s\n", sae_isa_name((enum sae_isa)isa));
+        return NULL;
+    }
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, sae_isa_name((enum sae_isa)isa), NULL),
+                     SAE_OK);
+    ck_assert_str_eq(sae_engine_name(e), "native");
+    ck_assert(sae_engine_bitwise(e));
+    return e;
+}
+
+/* Lower the thresholds so that a few per cent of the features are on, as in trained dictionaries:
+ * then rows are screened. */
+static void make_sparse(struct sae_dict *d)
+{
+    float *bias = d->gate_bias ? d->gate_bias : d->enc_bias;
+
+    for (size_t j = 0; bias && j < d->F; j++) {
+        double n2 = 0;
+
+        for (size_t k = 0; k < d->d; k++)
+            n2 += (double)d->enc[j * d->d + k] * (double)d->enc[j * d->d + k];
+        bias[j] = (float)(-2.3 * sqrt(n2)) * (j % 7 == 0 ? 0.5f : 1.0f);
+    }
+}
+
+static void mixed(int i, struct sae_dict *(*make)(const char *, size_t, size_t, uint64_t), bool sparse)
+{
+    int isa = i % SAE_N_ISAS, c = i / SAE_N_ISAS % (int)SAE_COUNTOF(classes);
+    int sh = i / SAE_N_ISAS / (int)SAE_COUNTOF(classes);
+    bool identity = strcmp(classes[c], "IdentityDict") == 0;
+    struct sae_engine *e = open_isa(isa);
+    struct sae_dict *dict;
+
+    if (!e)
+        return;
+    dict = make(classes[c], identity ? shapes[sh].F : shapes[sh].d, shapes[sh].F, (uint64_t)i);
+    if (sparse)
+        make_sparse(dict);
+    batches_mixed(e, dict, true, true, 100 + (uint64_t)i);
+    batches_mixed(e, dict, true, true, 333 + (uint64_t)i);
+    sae_dict_free(dict);
+    sae_engine_free(e);
+}
+
+START_TEST(integer_dictionaries)
+{
+    mixed(_i, batches_exact_dict, false);
+}
+END_TEST
+
+START_TEST(gaussian_dictionaries)
+{
+    mixed(_i, dicts_make, false);
+}
+END_TEST
+
+START_TEST(sparse_dictionaries)
+{
+    mixed(_i, dicts_make, true);
+}
+END_TEST
+
+/* Screening really happens on rows like trained ones, and its counters tell. */
+START_TEST(screening_is_used)
+{
+    struct sae_engine *e = open_isa(_i);
+    struct sae_dict *dict;
+    struct sae_screen_stats stats;
+
+    if (!e)
+        return;
+    dict = dicts_make("AutoEncoder", 256, 4096, 1);
+    make_sparse(dict);
+    for (uint64_t seed = 0; seed < 3; seed++)
+        batches_mixed(e, dict, true, true, seed);
+    stats = sae_engine_stats(e, dict);
+    ck_assert_msg(stats.candidates > 100, "only %llu candidates", (unsigned long long)stats.candidates);
+    ck_assert_msg(stats.dense_rows < 81, "%llu dense rows", (unsigned long long)stats.dense_rows);
+    sae_dict_free(dict);
+    sae_engine_free(e);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("native");
+    TCase *t = tcase_create("native");
+    SRunner *r = srunner_create(s);
+    int n = SAE_N_ISAS * (int)(SAE_COUNTOF(classes) * SAE_COUNTOF(shapes));
+
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, integer_dictionaries, 0, n);
+    tcase_add_loop_test(t, gaussian_dictionaries, 0, n);
+    tcase_add_loop_test(t, sparse_dictionaries, 0, n);
+    tcase_add_loop_test(t, screening_is_used, 0, SAE_N_ISAS);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
