@@ -372,6 +372,24 @@ static void print_requests(struct printer *p)
     PRINT(p, "saed_inflight_bytes %" PRIu64 "\n", p->g->inflight_bytes);
 }
 
+static void print_screening(struct printer *p)
+{
+    if (p->g->screen_candidates) {
+        family(p, "saed_screen_candidates_total", "counter",
+               "Features that the native engine's screening left to be computed exactly.");
+        for (size_t i = 0; i < p->set->n; i++)
+            PRINT(p, "saed_screen_candidates_total{dictionary=\"%s\"} %" PRIu64 "\n",
+                  p->set->d[i].label, p->g->screen_candidates[i]);
+    }
+    if (p->g->dense_rows) {
+        family(p, "saed_dense_rows_total", "counter",
+               "Rows that the native engine computed densely as a whole.");
+        for (size_t i = 0; i < p->set->n; i++)
+            PRINT(p, "saed_dense_rows_total{dictionary=\"%s\"} %" PRIu64 "\n",
+                  p->set->d[i].label, p->g->dense_rows[i]);
+    }
+}
+
 static void print_rows(struct printer *p)
 {
     family(p, "saed_rows_total", "counter", "Rows computed.");
@@ -482,6 +500,7 @@ enum sae_status saed_metrics_print(struct saed_metrics *m, const struct saed_met
         p.set = &no_dicts;
     print_requests(&p);
     print_rows(&p);
+    print_screening(&p);
     print_batches(&p);
     print_build(&p);
     print_process(&p);

@@ -42,6 +42,8 @@ void saed_metrics_queue(struct saed_metrics *m, size_t dict_index, uint64_t ns);
 struct saed_metrics_gauges {
     uint64_t inflight_bytes;
     const uint64_t *queue_rows; /* [n dicts], NULL before they are loaded */
+    /* [n dicts] counters of the native engine's screening; NULL with another engine */
+    const uint64_t *screen_candidates, *dense_rows;
 };
 /* The whole exposition, text/plain; version=0.0.4, process metrics included. */
 enum sae_status saed_metrics_print(struct saed_metrics *m, const struct saed_metrics_gauges *g,

@@ -174,18 +174,29 @@ void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x, size_t in
 {
     struct saed_metrics_gauges g = {0};
     struct doc d = {.st = SAE_OK};
-    uint64_t *queue_rows = NULL;
+    uint64_t *values = NULL; /* queue rows, candidates, dense rows: [n] each */
 
     (void)index;
     sae_buf_init(&d.b, MAX_DOCUMENT);
     if (atomic_load(&r->loaded)) {
-        queue_rows = sae_calloc(r->registry->n, sizeof *queue_rows);
-        for (size_t i = 0; queue_rows && i < r->registry->n; i++)
-            queue_rows[i] = saed_sched_queue_rows(r->sched, i);
-        g.queue_rows = queue_rows;
+        size_t n = r->registry->n;
+
+        values = sae_calloc(3 * n, sizeof *values);
+        for (size_t i = 0; values && i < n; i++) {
+            struct sae_screen_stats screen = sae_engine_stats(r->engine, r->registry->entries[i].dict);
+
+            values[i] = saed_sched_queue_rows(r->sched, i);
+            values[n + i] = screen.candidates;
+            values[2 * n + i] = screen.dense_rows;
+        }
+        g.queue_rows = values;
+        if (values && strcmp(sae_engine_name(r->engine), "native") == 0) {
+            g.screen_candidates = values + n;
+            g.dense_rows = values + 2 * n;
+        }
         g.inflight_bytes = saed_sched_inflight_bytes(r->sched);
     }
     d.st = saed_metrics_print(r->metrics, &g, &d.b);
-    sae_free(queue_rows);
+    sae_free(values);
     send(x, &d, "text/plain; version=0.0.4; charset=utf-8");
 }

@@ -97,6 +97,8 @@ enum sae_status saed_service_load(struct saed_service *s, const struct saed_opts
     loaded = saed_registry_load(&s->registry, opts->sources, opts->n_sources, (size_t)opts->threads,
                                 report, arg);
     st = sae_engine_open(&s->engine, opts->engine, opts->isa, &err);
+    for (size_t i = 0; st == SAE_OK && loaded == SAE_OK && i < s->registry->n; i++)
+        st = sae_engine_prepare(s->engine, s->registry->entries[i].dict, &err);
     if (st != SAE_OK)
         report(arg, &err);
     return st != SAE_OK ? st : loaded;

@@ -20,12 +20,12 @@ low='lib/(base|num|cpu|types)\.h'
 rule 'lib/base.[ch] lib/num.[ch] lib/cpu.[ch] lib/types.h' "$low"
 rule 'lib/load/*.[ch]' "$low|lib/load/[a-z_]+\.h"
 rule 'lib/dict/*.[ch]' "$low|lib/saed\.h|lib/load/load\.h|lib/dict/[a-z_]+\.h"
-rule 'lib/engine/*.[ch]' "$low|lib/saed\.h|lib/dict/(dict|arch|ref)\.h|lib/engine/[a-z_]+\.h|lib/engine/kern/kern\.h"
+rule 'lib/engine/*.[ch]' "$low|lib/saed\.h|lib/dict/(dict|arch|ref)\.h|lib/engine/[a-z_]+\.h|lib/engine/kern/[a-z]+\.h"
 rule 'lib/engine/kern/*.[ch]' 'lib/engine/kern/[a-z_0-9]+\.(h|inc)'
 rule 'lib/saed.h' "$low"
 rule 'proto/*.[ch] proto/*.cc' "$low|proto/[a-z_]+\.(h|def)"
 rule 'server/sched.[ch] server/sched_*.[ch]' 'lib/(base|types|saed)\.h|server/sched(_impl)?\.h'
-rule 'server/http.[ch]' "$low|proto/[a-z_]+\.(h|def)|server/(http|log|metrics)\.h"
+rule 'server/http.[ch] server/conns.[ch] server/head.[ch]' "$low|proto/[a-z_]+\.(h|def)|server/(http|conns|head|log|metrics)\.h"
 rule 'server/opts.[ch] server/opts_*.[ch] server/cpus.[ch] server/process.[ch] server/log.[ch] server/metrics.[ch] server/registry.[ch] server/probe.[ch] server/routes.[ch] server/main.c' \
     "$low|lib/saed\.h|proto/[a-z_]+\.(h|def)|server/[a-z_]+\.(h|def)"
 # home HEADER FILES: a third-party header has one home.

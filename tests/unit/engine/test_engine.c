@@ -8,30 +8,24 @@
 #include <stdio.h>
 #include <string.h>
 
-START_TEST(auto_and_openblas_open)
+START_TEST(auto_takes_native_where_it_is_fast)
 {
     struct sae_engine *e = NULL;
 
-    for (int kind = 0; kind < 2; kind++) {
-        ck_assert_int_eq(
-            sae_engine_open(&e, kind ? SAE_ENGINE_OPENBLAS : SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
-        ck_assert_str_eq(sae_engine_name(e), "openblas");
-        ck_assert_uint_gt(strlen(sae_engine_kernel(e)), 0);
-        ck_assert(!sae_engine_bitwise(e));
-        sae_engine_free(e);
-    }
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
+    ck_assert_str_eq(sae_engine_name(e), sae_cpu_has(SAE_ISA_AVX2) ? "native" : "openblas");
+    sae_engine_free(e);
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
+    ck_assert_str_eq(sae_engine_name(e), "openblas");
+    ck_assert_uint_gt(strlen(sae_engine_kernel(e)), 0);
+    ck_assert(!sae_engine_bitwise(e));
+    sae_engine_free(e);
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
+    ck_assert_str_eq(sae_engine_name(e), "native");
+    ck_assert_str_eq(sae_engine_kernel(e), sae_isa_name(sae_cpu_best()));
+    ck_assert(sae_engine_bitwise(e));
+    sae_engine_free(e);
     sae_engine_free(NULL);
-}
-END_TEST
-
-START_TEST(native_is_refused_by_name)
-{
-    struct sae_engine *e = NULL;
-    struct sae_err err = {0};
-
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, NULL, &err), SAE_E_USAGE);
-    ck_assert_ptr_null(e);
-    ck_assert_int_eq(strncmp(err.text, "cannot use engine native: ", 26), 0);
 }
 END_TEST
 
@@ -106,8 +100,7 @@ int main(void)
     TCase *t = tcase_create("engine");
     SRunner *r = srunner_create(s);
 
-    tcase_add_test(t, auto_and_openblas_open);
-    tcase_add_test(t, native_is_refused_by_name);
+    tcase_add_test(t, auto_takes_native_where_it_is_fast);
     tcase_add_test(t, instruction_sets_by_name);
     tcase_add_test(t, every_isa_decodes_alike);
     suite_add_tcase(s, t);

@@ -15,8 +15,7 @@ static const char *const classes[] = {"AutoEncoder", "IdentityDict", "GatedAutoE
                                       "JumpAutoEncoder", "AutoEncoderNew"};
 static const struct {
     size_t d, F;
-} shapes[] = {{1, 1},   {7, 5},   {16, 1023}, {33, 1025}, {16, 3000},
-              {767, 5}, {768, 40}, {1, 3000},  {48, 2048}, {257, 1500}};
+} shapes[] = {{1, 1}, {7, 5}, {33, 1025}, {16, 3000}, {767, 40}, {257, 1100}};
 
 static struct sae_engine *open_isa(int isa)
 {
@@ -62,7 +61,6 @@ static void mixed(int i, struct sae_dict *(*make)(const char *, size_t, size_t, 
     if (sparse)
         make_sparse(dict);
     batches_mixed(e, dict, true, true, 100 + (uint64_t)i);
-    batches_mixed(e, dict, true, true, 333 + (uint64_t)i);
     sae_dict_free(dict);
     sae_engine_free(e);
 }
