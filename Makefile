@@ -54,7 +54,7 @@ SERVER_SRC = $(sort $(filter-out server/main.c,$(wildcard server/*.c)))
 UNIT_SRC = $(sort $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c tests/unit/*/*/test_*.c tests/golden/test_*.c tests/invalid/test_*.c))
 HTTP_SRC = $(sort $(wildcard tests/http/test_*.c))
 BENCH_SRC = $(sort $(wildcard tests/bench/bench_*.c))
-SUPPORT_SRC = $(sort $(wildcard tests/support/*.c))
+SUPPORT_SRC = $(sort $(wildcard tests/support/*.c tests/http/support*.c))
 
 obj = $(patsubst %,$(BUILD)/obj/%.o,$(basename $(1)))
 LIB_OBJ = $(call obj,$(LIB_SRC))

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #define POLL_MS 5
@@ -30,9 +29,23 @@ struct daemon {
     struct saed_service service;
     enum sae_status status; /* of loading */
     pthread_t loader;
-    int signal_fd, loaded_fd;
-    unsigned n_signals;
+    int loaded_fd;
+    uint64_t n_signals;
 };
+
+/* Counts signals for the main thread. A handler and not signalfd: libraries start threads before main
+ * (OpenBLAS does) that do not block what main blocks, and a signal may be delivered to them.
+ * Global because a handler has no argument; set before the handler is. */
+static int signal_fd = -1;
+
+static void on_signal(int sig)
+{
+    int saved = errno;
+
+    (void)sig;
+    (void)!write(signal_fd, &(uint64_t){1}, sizeof(uint64_t));
+    errno = saved;
+}
 
 static void *load(void *arg)
 {
@@ -46,35 +59,26 @@ static void *load(void *arg)
 /* Wait for a signal (counted), or the end of loading, at most `ms` (-1: for ever). */
 static bool wait_ms(struct daemon *d, int ms)
 {
-    struct pollfd fds[2] = {{.fd = d->signal_fd, .events = POLLIN}, {.fd = d->loaded_fd, .events = POLLIN}};
-    struct signalfd_siginfo info;
+    struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN}, {.fd = d->loaded_fd, .events = POLLIN}};
     uint64_t count;
-    bool loaded = false;
 
     if (poll(fds, 2, ms) <= 0)
         return false;
-    if (fds[0].revents & POLLIN)
-        while (read(d->signal_fd, &info, sizeof info) == sizeof info) {
-            d->n_signals++;
-            saed_log(SAED_INFO, "signal", "number", "%d", (int)info.ssi_signo, NULL);
-        }
-    if (fds[1].revents & POLLIN)
-        loaded = read(d->loaded_fd, &count, sizeof count) == sizeof count;
-    return loaded;
+    if ((fds[0].revents & POLLIN) && read(signal_fd, &count, sizeof count) == sizeof count)
+        d->n_signals += count;
+    return (fds[1].revents & POLLIN) && read(d->loaded_fd, &count, sizeof count) == sizeof count;
 }
 
+/* The eventfd of signals stays open to the end: one may come at any time. */
 static enum sae_status open_signals(struct daemon *d, struct sae_err *err)
 {
-    sigset_t set;
+    struct sigaction handle = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
 
-    signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, NULL); /* before there are threads: they inherit it */
-    d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     d->loaded_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (d->signal_fd < 0 || d->loaded_fd < 0)
+    if (signal_fd < 0 || d->loaded_fd < 0 || sigaction(SIGPIPE, &ignore, NULL) != 0 ||
+        sigaction(SIGTERM, &handle, NULL) != 0 || sigaction(SIGINT, &handle, NULL) != 0)
         return sae_err_set(err, SAE_E_IO, "", "cannot wait for signals: %s", strerror(errno));
     return SAE_OK;
 }
@@ -169,15 +173,13 @@ static void finish(struct daemon *d)
     saed_routes_free(d->routes);
     saed_service_close(&d->service);
     saed_metrics_free(d->metrics);
-    if (d->signal_fd >= 0)
-        close(d->signal_fd);
     if (d->loaded_fd >= 0)
         close(d->loaded_fd);
 }
 
 int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *arg, bool *abandoned)
 {
-    struct daemon d = {.opts = opts, .report = report, .report_arg = arg, .signal_fd = -1, .loaded_fd = -1};
+    struct daemon d = {.opts = opts, .report = report, .report_arg = arg, .loaded_fd = -1};
     struct sae_err err = {0};
     uint16_t port = 0;
     int exit_status = 1;
@@ -191,6 +193,12 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
     while (!loaded && d.n_signals == 0)
         loaded = wait_ms(&d, -1);
     if (!loaded) { /* nothing is in flight but answers of a few bytes */
+        uint64_t end = saed_now_ns() + REPLY_NS;
+
+        saed_routes_drain(d.routes);
+        saed_http_drain(d.http);
+        while (saed_http_busy(d.http) > 0 && saed_now_ns() < end)
+            wait_ms(&d, POLL_MS);
         *abandoned = true;
         return 0;
     }
@@ -202,7 +210,7 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
     while (d.n_signals == 0)
         wait_ms(&d, -1);
     drain(&d);
-    saed_log(SAED_INFO, "stopped", "signals", "%d", (int)d.n_signals, NULL);
+    saed_log(SAED_INFO, "stopped", "signals", "%llu", (unsigned long long)d.n_signals, NULL);
     exit_status = 0;
 out:
     finish(&d);
