@@ -1,8 +1,9 @@
 /* conns.c - see conns.h.
  *
- * What has arrived on a connection is read from TCP_INFO (tcpi_bytes_received, Linux 4.1), since MHD
- * takes bytes out of the socket at once and does not say so before a request line is whole. A kernel
- * without it (all counts 0) leaves the deadlines that count from accept and from the request line. */
+ * What has arrived on a connection is read from TCP_INFO (tcpi_bytes_received, Linux 4.1), since
+ * MHD takes bytes out of the socket at once and does not say so before a request line is whole. A
+ * kernel without it (all counts 0) leaves the deadlines that count from accept and from the request
+ * line. */
 #include "server/conns.h"
 
 #include "server/log.h"
@@ -39,15 +40,16 @@ struct saed_conn {
     int fd;
     uint32_t index, generation;
     void *exchange;
-    uint64_t acked, acked_first, acked_ns; /* SEND: progress seen by the sweep; acked_ns 0: none yet */
+    uint64_t acked, acked_first,
+        acked_ns; /* SEND: progress seen by the sweep; acked_ns 0: none yet */
 
     uintptr_t base; /* its MHD thread's: where requests are read to; 0: not known yet */
     _Atomic int phase;
-    _Atomic uint64_t since_ns;    /* phase entered */
-    _Atomic uint64_t first_ns;    /* first byte of a head seen by the sweep; 0: none */
-    _Atomic uint64_t consumed;    /* bytes of finished requests */
-    _Atomic bool no_more;         /* its reading side was shut down by us */
-    struct saed_conn *next_free;  /* guarded by the table's lock */
+    _Atomic uint64_t since_ns;   /* phase entered */
+    _Atomic uint64_t first_ns;   /* first byte of a head seen by the sweep; 0: none */
+    _Atomic uint64_t consumed;   /* bytes of finished requests */
+    _Atomic bool no_more;        /* its reading side was shut down by us */
+    struct saed_conn *next_free; /* guarded by the table's lock */
 };
 
 struct saed_conns {
@@ -61,16 +63,16 @@ struct saed_conns {
 
     pthread_mutex_t accept_lock; /* guards listen_fd */
     int listen_fd;
-    uint64_t retry_ns;    /* out of descriptors: do not accept before */
-    _Atomic bool paused;  /* the listener is out of the epoll set; written under accept_lock */
+    uint64_t retry_ns;   /* out of descriptors: do not accept before */
+    _Atomic bool paused; /* the listener is out of the epoll set; written under accept_lock */
 
     pthread_mutex_t lock; /* guards free_list, n_used */
     struct saed_conn *free_list;
     size_t n_used; /* slots that were ever in use: the sweep's end */
 
     _Atomic size_t n_open;
-    /* Sockets handed over and those that MHD has opened, ever. The difference is on its way, unless MHD
-     * failed to open it and closed it without a word: the sweep writes such a rest off. */
+    /* Sockets handed over and those that MHD has opened, ever. The difference is on its way, unless
+     * MHD failed to open it and closed it without a word: the sweep writes such a rest off. */
     _Atomic size_t n_added, n_opened;
     size_t rest_seen, added_seen; /* the sweep's */
     _Atomic bool stop;
@@ -423,7 +425,8 @@ static bool accept_some(struct saed_conns *c)
     for (size_t i = 0; i < ACCEPT_BURST && !is_full(c); i++) {
         struct sockaddr_storage addr;
         socklen_t len = sizeof addr;
-        int fd = accept4(c->listen_fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd =
+            accept4(c->listen_fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
             atomic_fetch_add(&c->n_added, 1);
@@ -604,8 +607,8 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
     }
     c->sweep_ms = SWEEP_MS;
     if (cfg->request_timeout_ns / 8000000 < SWEEP_MS)
-        c->sweep_ms = cfg->request_timeout_ns / 8000000 < 10 ? 10
-                                                             : (int)(cfg->request_timeout_ns / 8000000);
+        c->sweep_ms =
+            cfg->request_timeout_ns / 8000000 < 10 ? 10 : (int)(cfg->request_timeout_ns / 8000000);
     st = open_listener(c, host, port, err);
     if (st == SAE_OK)
         st = open_epoll(c, err);
@@ -623,7 +626,8 @@ enum sae_status saed_conns_start(struct saed_conns *c, struct sae_err *err)
     int rc = pthread_create(&c->thread, NULL, run, c);
 
     if (rc != 0)
-        return sae_err_set(err, SAE_E_IO, "", "cannot start the connection thread: %s", strerror(rc));
+        return sae_err_set(err, SAE_E_IO, "", "cannot start the connection thread: %s",
+                           strerror(rc));
     c->started = true;
     return SAE_OK;
 }

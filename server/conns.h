@@ -3,8 +3,8 @@
  * libmicrohttpd 0.9.75 has timeouts of inactivity only (a byte a second holds a connection for
  * ever), does not look at a suspended connection, and its own listener cannot be closed without a
  * race that aborts the process. So one thread of ours accepts and hands sockets over, sweeps all
- * connections for deadlines, and waits for the end of file of those whose request is being computed.
- * It never closes a socket: it shuts it down, and MHD, which owns it, notices and closes.
+ * connections for deadlines, and waits for the end of file of those whose request is being
+ * computed. It never closes a socket: it shuts it down, and MHD, which owns it, notices and closes.
  *
  * PHASES of a connection, moved by its MHD thread:
  *
@@ -27,7 +27,13 @@
 
 #include <sys/socket.h>
 
-enum saed_phase { SAED_PHASE_IDLE, SAED_PHASE_HEAD, SAED_PHASE_BODY, SAED_PHASE_WORK, SAED_PHASE_SEND };
+enum saed_phase {
+    SAED_PHASE_IDLE,
+    SAED_PHASE_HEAD,
+    SAED_PHASE_BODY,
+    SAED_PHASE_WORK,
+    SAED_PHASE_SEND
+};
 
 struct saed_conns;
 struct saed_conn; /* a slot of a table; its memory lives as long as the saed_conns */
@@ -51,7 +57,8 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
 enum sae_status saed_conns_start(struct saed_conns *c, struct sae_err *err) SAE_MUST_USE;
 /* Accept what has been connected by now, then close the listener. Any thread; idempotent. */
 void saed_conns_close_listener(struct saed_conns *c);
-/* Let connections without a request end (their MHD thread closes them); once the listener is closed. */
+/* Let connections without a request end (their MHD thread closes them); once the listener is
+ * closed. */
 void saed_conns_close_idle(struct saed_conns *c);
 /* End all connections whatever they do. */
 void saed_conns_close_all(struct saed_conns *c);
@@ -67,8 +74,8 @@ struct saed_conn *saed_conn_open(struct saed_conns *c, int fd);
 void saed_conn_close(struct saed_conns *c, struct saed_conn *n);
 /* A request line was read: HEAD. Returns when the request's first byte came. */
 uint64_t saed_conn_begin(struct saed_conn *n);
-/* Bytes that stood before the request line (blank lines): it begins at `line` in MHD's buffer, and a
- * connection's requests are all read from one address. */
+/* Bytes that stood before the request line (blank lines): it begins at `line` in MHD's buffer, and
+ * a connection's requests are all read from one address. */
 size_t saed_conn_leading(struct saed_conn *n, const char *line);
 void saed_conn_phase(struct saed_conn *n, enum saed_phase phase);
 /* The answer has been sent, the connection stays: IDLE. `bytes` is what the request took on the

@@ -33,8 +33,8 @@ struct daemon {
     uint64_t n_signals;
 };
 
-/* Counts signals for the main thread. A handler and not signalfd: libraries start threads before main
- * (OpenBLAS does) that do not block what main blocks, and a signal may be delivered to them.
+/* Counts signals for the main thread. A handler and not signalfd: libraries start threads before
+ * main (OpenBLAS does) that do not block what main blocks, and a signal may be delivered to them.
  * Global because a handler has no argument; set before the handler is. */
 static int signal_fd = -1;
 
@@ -59,7 +59,8 @@ static void *load(void *arg)
 /* Wait for a signal (counted), or the end of loading, at most `ms` (-1: for ever). */
 static bool wait_ms(struct daemon *d, int ms)
 {
-    struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN}, {.fd = d->loaded_fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN},
+                            {.fd = d->loaded_fd, .events = POLLIN}};
     uint64_t count;
 
     if (poll(fds, 2, ms) <= 0)
@@ -121,8 +122,8 @@ static void announce(const struct daemon *d, uint16_t port)
     printf("listening on http://%s%s%s:%u\n", v6 ? "[" : "", host, v6 ? "]" : "", port);
     fflush(stdout);
     saed_log(SAED_INFO, "ready", "version", "%s", SAED_VERSION, "dictionaries", "%zu",
-             d->service.registry->n, "engine", "%s", sae_engine_name(d->service.engine), "kernel", "%s",
-             sae_engine_kernel(d->service.engine), "threads", "%llu",
+             d->service.registry->n, "engine", "%s", sae_engine_name(d->service.engine), "kernel",
+             "%s", sae_engine_kernel(d->service.engine), "threads", "%llu",
              (unsigned long long)d->opts->threads, "http_threads", "%llu",
              (unsigned long long)d->opts->http_threads, NULL);
 }
@@ -177,7 +178,8 @@ static void finish(struct daemon *d)
         close(d->loaded_fd);
 }
 
-int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *arg, bool *abandoned)
+int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *arg,
+                    bool *abandoned)
 {
     struct daemon d = {.opts = opts, .report = report, .report_arg = arg, .loaded_fd = -1};
     struct sae_err err = {0};

@@ -150,7 +150,8 @@ static bool named(const char *name, size_t n, const char *want)
     return strlen(want) == n && strncasecmp(name, want, n) == 0;
 }
 
-/* True when name and value stand where the chain says, with nothing between but colon and blanks. */
+/* True when name and value stand where the chain says, with nothing between but colon and blanks.
+ */
 static bool chain_holds(struct saed_head *h, const char *name, size_t name_len, const char *value,
                         size_t value_len)
 {

@@ -2,10 +2,10 @@
  *
  * MHD hands over pointers into its read buffer, in which it has put NULs over the colon of each
  * field and over the line ends (two for CRLF, one for a bare LF). The fields are therefore checked
- * to be one gapless chain from the method to the empty line: whatever MHD dropped, glued or cut (NUL
- * bytes, folded lines, bare LF, blanks before a colon) breaks the chain and the request is refused.
- * On top of it the rules of RFC 9112 that decide where a body ends. Pure functions of memory, called
- * by http.c on the connection's thread. */
+ * to be one gapless chain from the method to the empty line: whatever MHD dropped, glued or cut
+ * (NUL bytes, folded lines, bare LF, blanks before a colon) breaks the chain and the request is
+ * refused. On top of it the rules of RFC 9112 that decide where a body ends. Pure functions of
+ * memory, called by http.c on the connection's thread. */
 #ifndef SAED_HEAD_H
 #define SAED_HEAD_H
 
@@ -36,8 +36,8 @@ struct saed_head {
     const char *fault; /* the first thing that is wrong; static text */
 };
 
-/* Begin with the request line. `uri` is where MHD found the target, `target` a copy of its text made
- * before MHD changed it. */
+/* Begin with the request line. `uri` is where MHD found the target, `target` a copy of its text
+ * made before MHD changed it. */
 void saed_head_begin(struct saed_head *h, const char *method, const char *uri, const char *target,
                      const char *version);
 /* Each field in the order it was received. */

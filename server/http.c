@@ -1,10 +1,10 @@
 /* http.c - see http.h: libmicrohttpd 0.9.75 (Debian bookworm) behind the handler interface.
  *
- * What of MHD shapes this file: a reply queued in the first call of the access handler always closes
- * the connection, so one to a request without a body waits for the second call; a reply cannot be
- * queued while a body arrives, only at its end; a suspended connection leaves MHD's epoll set.
- * MHD_quiesce_daemon panics when it races with a worker, and MHD's accept loop cannot be told to
- * stop otherwise: sockets come from conns.c through MHD_add_connection. */
+ * What of MHD shapes this file: a reply queued in the first call of the access handler always
+ * closes the connection, so one to a request without a body waits for the second call; a reply
+ * cannot be queued while a body arrives, only at its end; a suspended connection leaves MHD's epoll
+ * set. MHD_quiesce_daemon panics when it races with a worker, and MHD's accept loop cannot be told
+ * to stop otherwise: sockets come from conns.c through MHD_add_connection. */
 #include "server/http.h"
 
 #include "proto/wire.h"
@@ -31,9 +31,9 @@ struct exchange {
     struct MHD_Connection *connection;
     struct saed_conn *conn;
     enum stage stage;
-    bool headed;  /* handler.head has run: `end` is due */
+    bool headed; /* handler.head has run: `end` is due */
     bool dropped;
-    const char *uri; /* where MHD found the target */
+    const char *uri;     /* where MHD found the target */
     uint64_t wire_bytes; /* of the whole request; UINT64_MAX: chunked */
     size_t body_cap;
     uint64_t body_seen;     /* bytes of body read, kept or not */
@@ -87,8 +87,8 @@ void saed_http_header(struct saed_exchange *x, const char *name, const char *fmt
     e->n_headers++;
 }
 
-void saed_http_reply(struct saed_exchange *x, int status, const char *content_type, const void *data,
-                     size_t n, void (*free_data)(void *), void *free_arg)
+void saed_http_reply(struct saed_exchange *x, int status, const char *content_type,
+                     const void *data, size_t n, void (*free_data)(void *), void *free_arg)
 {
     struct exchange *e = of(x);
 
@@ -137,8 +137,8 @@ static struct MHD_Response *make_response(struct exchange *e)
     struct MHD_Response *r;
 
     if (e->free_data)
-        r = MHD_create_response_from_buffer_with_free_callback_cls(e->n_data, (void *)(uintptr_t)e->data,
-                                                                   e->free_data, e->free_arg);
+        r = MHD_create_response_from_buffer_with_free_callback_cls(
+            e->n_data, (void *)(uintptr_t)e->data, e->free_data, e->free_arg);
     else
         r = MHD_create_response_from_buffer(e->n_data, (void *)(uintptr_t)e->data,
                                             MHD_RESPMEM_PERSISTENT);
@@ -265,8 +265,8 @@ static void *on_line(void *cls, const char *uri, struct MHD_Connection *connecti
     return e;
 }
 
-static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len,
-                                const char *value, size_t value_len)
+static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *name,
+                                size_t name_len, const char *value, size_t value_len)
 {
     (void)kind;
     saed_head_field(cls, name, name_len, value, value_len);
@@ -344,14 +344,15 @@ static enum sae_status read_head(struct exchange *e, const char *method, const c
         return st;
     e->wire_bytes = UINT64_MAX;
     if (!head.chunked && head.length < UINT64_MAX / 2)
-        e->wire_bytes = info->header_size + head.length +
-                        (e->conn ? saed_conn_leading(e->conn, method) : 0);
+        e->wire_bytes =
+            info->header_size + head.length + (e->conn ? saed_conn_leading(e->conn, method) : 0);
     if (head.request_id.p) {
         memcpy(x->request_id, head.request_id.p, head.request_id.n);
         x->request_id[head.request_id.n] = '\0';
     }
     if (!take_strings(e, &head))
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot keep the request's head: memory has run out");
+        return sae_err_set(err, SAE_E_NOMEM, "",
+                           "cannot keep the request's head: memory has run out");
     if (!take_target(e))
         return sae_err_set(err, SAE_E_BAD_REQUEST, "", "cannot decode the path: a '%%' is no %%XX");
     return SAE_OK;
@@ -377,7 +378,8 @@ static enum sae_status prepare_body(struct exchange *e, struct sae_err *err)
         return st;
     x->body = sae_alloc(x->content_length, 1);
     if (!x->body)
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot hold a body of %llu bytes: memory has run out",
+        return sae_err_set(err, SAE_E_NOMEM, "",
+                           "cannot hold a body of %llu bytes: memory has run out",
                            (unsigned long long)x->content_length);
     e->body_cap = x->content_length;
     return SAE_OK;
@@ -399,8 +401,8 @@ static enum MHD_Result on_head(struct exchange *e, const char *method, const cha
         st = prepare_body(e, &err);
     if (st != SAE_OK && e->status == 0)
         saed_http_error(&e->x, &err);
-    /* A body that nobody wants: a small one is read for the connection's sake, unless the reply is an
-     * error, which does not wait. */
+    /* A body that nobody wants: a small one is read for the connection's sake, unless the reply is
+     * an error, which does not wait. */
     if (e->status && e->x.has_body && (st != SAE_OK || e->x.content_length > e->x.max_body_bytes))
         return send_reply(e);
     e->stage = e->x.has_body || !e->status ? STAGE_BODY : STAGE_REPLY;
@@ -428,8 +430,8 @@ static void grow_body(struct exchange *e, size_t need)
     char *grown;
 
     if (need > x->max_body_bytes) {
-        sae_err_limit(&e->refused, SAE_E_BODY_TOO_LARGE, x->max_body_option, x->max_body_bytes, need,
-                      "cannot take a body of more than %llu bytes (%s)",
+        sae_err_limit(&e->refused, SAE_E_BODY_TOO_LARGE, x->max_body_option, x->max_body_bytes,
+                      need, "cannot take a body of more than %llu bytes (%s)",
                       (unsigned long long)x->max_body_bytes, x->max_body_option);
         return;
     }
@@ -442,8 +444,8 @@ static void grow_body(struct exchange *e, size_t need)
     }
     grown = sae_alloc(cap, 1);
     if (!grown) {
-        sae_err_set(&e->refused, SAE_E_NOMEM, "", "cannot hold a body of %zu bytes: memory has run out",
-                    cap);
+        sae_err_set(&e->refused, SAE_E_NOMEM, "",
+                    "cannot hold a body of %zu bytes: memory has run out", cap);
         return;
     }
     if (x->n_body)
@@ -460,7 +462,7 @@ static enum MHD_Result on_body(struct exchange *e, const char *piece, size_t n)
     e->body_seen += n;
     if (x->chunked && e->body_seen / 2 > x->max_body_bytes)
         return MHD_NO; /* it may go on for ever */
-    if (e->status) /* replied to already */
+    if (e->status)     /* replied to already */
         return MHD_YES;
     if (!e->refused.status && n > e->body_cap - x->n_body) {
         if (!x->chunked)
@@ -534,8 +536,8 @@ static void count_foreign_reply(struct exchange *e)
         MHD_get_connection_info(e->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
 
     if (info && info->http_status)
-        saed_metrics_request(e->h->cfg.metrics, SAED_NO_DICT, SAED_MOP_OTHER, (int)info->http_status,
-                             saed_now_ns() - e->x.arrival_ns);
+        saed_metrics_request(e->h->cfg.metrics, SAED_NO_DICT, SAED_MOP_OTHER,
+                             (int)info->http_status, saed_now_ns() - e->x.arrival_ns);
 }
 
 static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,

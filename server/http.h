@@ -8,12 +8,12 @@
  *                                                                       |                     |
  *       end <-- SENDING <-- handler.resumed <-- resume <-- SUSPENDED <--+-- suspend          end
  *
- * handler.head, request and resumed run on the connection's thread, which serves many connections: they
- * take less than a millisecond. In request the handler either replies, or suspends and sees to it that
- * saed_http_resume is called exactly once, from any thread; then resumed must reply or drop. Everything
- * of an exchange belongs to the connection's thread but between suspend and resume, when it belongs
- * to the handler. `end` runs once for each exchange whose `head` has run, when its answer has been
- * sent or its connection has gone.
+ * handler.head, request and resumed run on the connection's thread, which serves many connections:
+ * they take less than a millisecond. In request the handler either replies, or suspends and sees to
+ * it that saed_http_resume is called exactly once, from any thread; then resumed must reply or
+ * drop. Everything of an exchange belongs to the connection's thread but between suspend and
+ * resume, when it belongs to the handler. `end` runs once for each exchange whose `head` has run,
+ * when its answer has been sent or its connection has gone.
  *
  * THREADS  http_threads of MHD, and one of conns.h (accepting, deadlines, clients gone). */
 #ifndef SAED_HTTP_H
@@ -35,7 +35,8 @@ struct saed_exchange {
     uint64_t content_length; /* unless chunked */
     uint64_t arrival_ns;     /* first byte */
     char request_id[SAED_REQUEST_ID_MAX + 1];
-    char *body; /* from handler.request on; owned by the exchange, NULL when empty; 64-byte aligned */
+    char *
+        body; /* from handler.request on; owned by the exchange, NULL when empty; 64-byte aligned */
     size_t n_body;
 
     /* Set by handler.head. */
@@ -92,8 +93,8 @@ void saed_http_header(struct saed_exchange *x, const char *name, const char *fmt
     SAE_PRINTF(3, 4);
 /* Reply with `data`, which is taken: free_data(free_arg) is called when it has been sent (free_data
  * NULL: data is static). content_type is static. */
-void saed_http_reply(struct saed_exchange *x, int status, const char *content_type, const void *data,
-                     size_t n, void (*free_data)(void *), void *free_arg);
+void saed_http_reply(struct saed_exchange *x, int status, const char *content_type,
+                     const void *data, size_t n, void (*free_data)(void *), void *free_arg);
 /* Reply with problem+json. */
 void saed_http_error(struct saed_exchange *x, const struct sae_err *err);
 /* Nobody waits for a reply: close the connection. */

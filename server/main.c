@@ -43,10 +43,11 @@ static int check(const struct saed_opts *o)
     for (size_t i = 0; st == SAE_OK && i < s.registry->n; i++) {
         const struct saed_entry *e = &s.registry->entries[i];
 
-        printf("%s class=%s activation_dim=%" PRIu64 " dict_size=%" PRIu64 " dtype=%s bytes=%" PRIu64
-               " engine=%s kernel=%s\n",
+        printf("%s class=%s activation_dim=%" PRIu64 " dict_size=%" PRIu64
+               " dtype=%s bytes=%" PRIu64 " engine=%s kernel=%s\n",
                e->name, e->info->class_name, e->info->activation_dim, e->info->dict_size,
-               e->info->dtype, e->info->bytes, sae_engine_name(s.engine), sae_engine_kernel(s.engine));
+               e->info->dtype, e->info->bytes, sae_engine_name(s.engine),
+               sae_engine_kernel(s.engine));
     }
     saed_service_close(&s);
     return fflush(stdout) == 0 ? exit_status(st) : 1;

@@ -25,7 +25,8 @@ static void *load_some(void *arg)
         if (sae_dict_open(&e->dict, e->source, &l->errs[i]) == SAE_OK)
             e->info = sae_dict_info(e->dict);
         else if (l->errs[i].status == SAE_OK)
-            sae_err_set(&l->errs[i], SAE_E_INTERNAL, e->name, "cannot open dictionary: no reason given");
+            sae_err_set(&l->errs[i], SAE_E_INTERNAL, e->name,
+                        "cannot open dictionary: no reason given");
     }
     return NULL;
 }

@@ -1,4 +1,5 @@
-/* registry.h - name -> dictionary. Loaded once before ready, immutable after: any thread may read. */
+/* registry.h - name -> dictionary. Loaded once before ready, immutable after: any thread may read.
+ */
 #ifndef SAED_REGISTRY_H
 #define SAED_REGISTRY_H
 
@@ -6,9 +7,9 @@
 #include "server/opts.h"
 
 struct saed_entry {
-    const char *name;   /* borrowed from the options */
-    const char *source; /* as given */
-    struct sae_dict *dict; /* owned by the registry */
+    const char *name;                 /* borrowed from the options */
+    const char *source;               /* as given */
+    struct sae_dict *dict;            /* owned by the registry */
     const struct sae_dict_info *info; /* of the dict */
 };
 

@@ -1,8 +1,8 @@
 /* routes.c - which route a request is for: one table. See routes.h.
  *
- * The order of what is refused is the contract's (spec 3.3): 404, 405, then loading and draining, and
- * in routes_op.c 415, 413 by length, and the rest. Paths match byte by byte: a trailing or doubled
- * slash or another case is another path. */
+ * The order of what is refused is the contract's (spec 3.3): 404, 405, then loading and draining,
+ * and in routes_op.c 415, 413 by length, and the rest. Paths match byte by byte: a trailing or
+ * doubled slash or another case is another path. */
 #include "server/routes_impl.h"
 
 #include <stdio.h>
@@ -134,7 +134,8 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
         return st;
     if (!route->always && !loaded) {
         x->op = SAED_MOP_OTHER; /* no dictionary, no series of one */
-        return sae_err_set(err, SAE_E_LOADING, "", "cannot serve yet: dictionaries are being loaded");
+        return sae_err_set(err, SAE_E_LOADING, "",
+                           "cannot serve yet: dictionaries are being loaded");
     }
     if (!route->always && atomic_load(&r->state) == SAED_ROUTES_REFUSING)
         return sae_err_set(err, SAE_E_DRAINING, "", "cannot take requests: the server is stopping");

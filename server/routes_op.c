@@ -19,7 +19,8 @@
 /* What a client that goes away meets. */
 enum phase { PHASE_BEFORE, PHASE_SUBMITTED, PHASE_GONE };
 
-/* One request. Owned as its exchange: by the connection's thread, or by whoever has it suspended. */
+/* One request. Owned as its exchange: by the connection's thread, or by whoever has it suspended.
+ */
 struct op {
     struct saed_routes *r;
     struct saed_exchange *x;
@@ -78,7 +79,8 @@ static void name_takers(void *arg, uint64_t width, char *text, size_t cap)
 
     for (size_t i = 0; i < reg->n; i++) {
         const struct saed_entry *e = &reg->entries[i];
-        uint64_t takes = op->target.op == SAE_OP_DECODE ? e->info->dict_size : e->info->activation_dim;
+        uint64_t takes =
+            op->target.op == SAE_OP_DECODE ? e->info->dict_size : e->info->activation_dim;
 
         if (takes != width)
             continue;
@@ -86,8 +88,8 @@ static void name_takers(void *arg, uint64_t width, char *text, size_t cap)
             snprintf(text + len, cap - len, ", ...");
             return;
         }
-        len += (size_t)snprintf(text + len, cap - len, "%s\"%s\"", n++ ? ", " : "; that width is taken by ",
-                                e->name);
+        len += (size_t)snprintf(text + len, cap - len, "%s\"%s\"",
+                                n++ ? ", " : "; that width is taken by ", e->name);
     }
     if (n == 0)
         snprintf(text, cap, "; no dictionary takes that width");
@@ -169,7 +171,8 @@ static void plan_query(struct op *op)
     q->op = op->target.op;
     q->want_aux = o->asked & (SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP);
     q->want_f = q->op == SAE_OP_ENCODE ||
-                (q->op == SAE_OP_FORWARD && (o->asked & (SAE_OPT_OUTPUT_FEATURES | SAE_OPT_OUTPUT_PRE_JUMP)));
+                (q->op == SAE_OP_FORWARD &&
+                 (o->asked & (SAE_OPT_OUTPUT_FEATURES | SAE_OPT_OUTPUT_PRE_JUMP)));
     q->form = o->asked & SAE_OPT_TOP_K    ? SAE_FORM_TOP
               : o->asked & SAE_OPT_SPARSE ? SAE_FORM_SPARSE
                                           : SAE_FORM_DENSE;
@@ -197,8 +200,8 @@ static enum sae_status plan_rows(struct op *op)
         return SAE_OK;
     op->f_in = sae_calloc(req->n_rows, sizeof *op->f_in);
     if (!op->f_in)
-        return sae_err_set(&op->err, SAE_E_NOMEM, "", "cannot hold %zu sparse rows: memory has run out",
-                           req->n_rows);
+        return sae_err_set(&op->err, SAE_E_NOMEM, "",
+                           "cannot hold %zu sparse rows: memory has run out", req->n_rows);
     for (size_t i = 0; i < req->n_rows; i++) {
         size_t at = (size_t)req->csr.indptr[i];
 
@@ -286,7 +289,8 @@ static enum sae_status check_bound(struct op *op, uint64_t *bound)
 static uint64_t request_bytes(const struct op *op)
 {
     const struct sae_request *r = &op->req;
-    uint64_t width = op->target.op == SAE_OP_DECODE ? op->target.dict_size : op->target.activation_dim;
+    uint64_t width =
+        op->target.op == SAE_OP_DECODE ? op->target.dict_size : op->target.activation_dim;
     uint64_t n = (uint64_t)r->opt.n_features * 4 + (uint64_t)r->opt.n_ghost_mask * 4;
 
     if (r->values)
@@ -384,11 +388,11 @@ static void on_done(struct saed_job *job, void *arg)
     if (job->status != SAE_OK) {
         switch (job->status) {
         case SAE_E_DEADLINE_EXCEEDED:
-            sae_err_limit(&op->err, job->status, "--request-timeout-ms",
-                          op->r->opts->request_timeout_ms,
-                          (saed_now_ns() - op->x->arrival_ns) / 1000000,
-                          "cannot compute: still not in a batch after %llu ms (--request-timeout-ms)",
-                          (unsigned long long)op->r->opts->request_timeout_ms);
+            sae_err_limit(
+                &op->err, job->status, "--request-timeout-ms", op->r->opts->request_timeout_ms,
+                (saed_now_ns() - op->x->arrival_ns) / 1000000,
+                "cannot compute: still not in a batch after %llu ms (--request-timeout-ms)",
+                (unsigned long long)op->r->opts->request_timeout_ms);
             break;
         case SAE_E_DRAINING:
             sae_err_set(&op->err, job->status, "", "cannot compute: the server is stopping");
@@ -427,8 +431,9 @@ static void submit(struct op *op)
     job->deadline_ns = job->arrival_ns + op->r->opts->request_timeout_ms * 1000000;
     job->done = on_done;
     job->done_arg = op;
-    /* A client that goes from here on cancels; one that has gone is not queued. Between the two lines
-     * a cancel may meet a job that is not queued yet and be lost: its rows are computed for nobody. */
+    /* A client that goes from here on cancels; one that has gone is not queued. Between the two
+     * lines a cancel may meet a job that is not queued yet and be lost: its rows are computed for
+     * nobody. */
     if (!atomic_compare_exchange_strong(&op->phase, &before, PHASE_SUBMITTED)) {
         sae_err_set(&op->err, SAE_E_CANCELLED, "", "cannot compute: the client has gone");
         saed_http_resume(op->x);
@@ -464,7 +469,8 @@ static void reply(struct op *op)
     saed_http_header(x, "Vary", "Accept");
     if (op->body.shape[0])
         saed_http_header(x, "Saed-Shape", "%s", op->body.shape);
-    saed_http_reply(x, 200, sae_media_name(op->out), op->body.data, op->body.n, sae_free, op->body.data);
+    saed_http_reply(x, 200, sae_media_name(op->out), op->body.data, op->body.n, sae_free,
+                    op->body.data);
     op->body.data = NULL; /* the reply's now */
 }
 

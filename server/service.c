@@ -153,8 +153,9 @@ static void log_dictionaries(const struct saed_service *s)
 
         saed_log(SAED_INFO, "dictionary", "name", "%s", e->name, "class", "%s", e->info->class_name,
                  "activation_dim", "%llu", (unsigned long long)e->info->activation_dim, "dict_size",
-                 "%llu", (unsigned long long)e->info->dict_size, "dtype", "%s", e->info->dtype, "bytes",
-                 "%llu", (unsigned long long)e->info->bytes, "source", "%s", e->source, NULL);
+                 "%llu", (unsigned long long)e->info->dict_size, "dtype", "%s", e->info->dtype,
+                 "bytes", "%llu", (unsigned long long)e->info->bytes, "source", "%s", e->source,
+                 NULL);
     }
 }
 

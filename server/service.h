@@ -1,7 +1,7 @@
 /* service.h - what stands behind the routes: dictionaries, engine, scheduler, opened in this order.
  *
- * Here lib's batches become the scheduler's compute, and its observer feeds the metrics. Opened by one
- * thread while HTTP answers 503 loading; immutable after. */
+ * Here lib's batches become the scheduler's compute, and its observer feeds the metrics. Opened by
+ * one thread while HTTP answers 503 loading; immutable after. */
 #ifndef SAED_SERVICE_H
 #define SAED_SERVICE_H
 

@@ -1,7 +1,8 @@
 /* support.h - black-box tests: spawn the binary, talk to it through libcurl or a bare socket.
  *
- * The binary is $SAED_BIN (else build/saed), spawned on 127.0.0.1 port 0; it dies with its test. All
- * waits have a limit, after which the test fails (ck_abort). Each test program is single-threaded. */
+ * The binary is $SAED_BIN (else build/saed), spawned on 127.0.0.1 port 0; it dies with its test.
+ * All waits have a limit, after which the test fails (ck_abort). Each test program is
+ * single-threaded. */
 #ifndef SAED_TESTS_HTTP_SUPPORT_H
 #define SAED_TESTS_HTTP_SUPPORT_H
 
@@ -27,7 +28,8 @@ void server_signal(const struct server *s, int sig);
 int server_wait(struct server *s, int ms);
 /* SIGTERM and wait: the exit status. */
 int server_stop(struct server *s);
-/* What is on stdout by now, up to its end if it has exited; what is on stderr. Owned by the caller. */
+/* What is on stdout by now, up to its end if it has exited; what is on stderr. Owned by the caller.
+ */
 char *server_stdout(const struct server *s);
 char *server_stderr(const struct server *s);
 
@@ -42,8 +44,8 @@ void reply_free(struct reply *r);
 /* A header's value (the first of its name), copied to a static buffer; NULL: not there. */
 const char *reply_header(const struct reply *r, const char *name);
 
-/* One request over a connection of its own. `headers` are lines, NULL ends them, may be NULL; body NULL:
- * none. */
+/* One request over a connection of its own. `headers` are lines, NULL ends them, may be NULL; body
+ * NULL: none. */
 struct reply request(const struct server *s, const char *method, const char *path,
                      const char *const *headers, const void *body, size_t n);
 struct reply get(const struct server *s, const char *path);

@@ -1,6 +1,7 @@
 /* test_smoke.c - the daemon as a client sees it: routes, forms, refusals, connections, the end.
  *
- * One line of each kind; what belongs to a codec, a formula or the scheduler is tested at its place. */
+ * One line of each kind; what belongs to a codec, a formula or the scheduler is tested at its
+ * place. */
 #include "tests/http/support.h"
 
 #include <check.h>
@@ -15,8 +16,12 @@
 #define MS 10000
 
 static const char *const dictionaries[] = {
-    "a=init:AutoEncoder:4:8", "g=init:GatedAutoEncoder:4:8", "j=init:JumpAutoEncoder:4:8",
-    "n=init:AutoEncoderNew:4:8", "i=identity:4", NULL,
+    "a=init:AutoEncoder:4:8",
+    "g=init:GatedAutoEncoder:4:8",
+    "j=init:JumpAutoEncoder:4:8",
+    "n=init:AutoEncoderNew:4:8",
+    "i=identity:4",
+    NULL,
 };
 
 static struct server s;
@@ -126,14 +131,14 @@ START_TEST(operations_answer_in_json)
     expect(post_json(&s, "/v1/dictionaries/i/decode",
                      "{\"f\":{\"shape\":[4],\"indices\":[[3,1]],\"values\":[[2,5]]}}"),
            200, "{\"x_hat\":[0,5,0,2]}");
-    expect(post_json(&s, "/v1/dictionaries/i/forward", "{\"x\":" X4 ",\"output_features\":true}"), 200,
-           "{\"x_hat\":[1,-2,3,0.5],\"f\":[1,-2,3,0.5],\"f_units\":\"encode\"}");
-    expect(post_json(&s, "/v1/dictionaries/n/forward", "{\"x\":" X4 ",\"output_features\":true}"), 200,
-           "\"f_units\":\"decoder_norm\"");
+    expect(post_json(&s, "/v1/dictionaries/i/forward", "{\"x\":" X4 ",\"output_features\":true}"),
+           200, "{\"x_hat\":[1,-2,3,0.5],\"f\":[1,-2,3,0.5],\"f_units\":\"encode\"}");
+    expect(post_json(&s, "/v1/dictionaries/n/forward", "{\"x\":" X4 ",\"output_features\":true}"),
+           200, "\"f_units\":\"decoder_norm\"");
     expect(post_json(&s, "/v1/dictionaries/g/encode", "{\"x\":" X4 ",\"return_gate\":true}"), 200,
            "\"gate\":[");
-    expect(post_json(&s, "/v1/dictionaries/j/forward", "{\"x\":" X4 ",\"output_pre_jump\":true}"), 200,
-           "\"pre_jump\":[");
+    expect(post_json(&s, "/v1/dictionaries/j/forward", "{\"x\":" X4 ",\"output_pre_jump\":true}"),
+           200, "\"pre_jump\":[");
     expect(post_json(&s, "/v1/dictionaries/a/forward",
                      "{\"x\":" X4 ",\"ghost_mask\":[1,1,1,1,0,0,0,0]}"),
            200, "\"x_ghost\":[");
@@ -154,8 +159,8 @@ END_TEST
 
 START_TEST(raw_bytes_in_and_out)
 {
-    static const char *const headers[] = {"Content-Type: application/octet-stream", "Saed-Shape: 2,1,4",
-                                          NULL};
+    static const char *const headers[] = {"Content-Type: application/octet-stream",
+                                          "Saed-Shape: 2,1,4", NULL};
     float x[8] = {1, 2, 3, 4, -5, -6, -7, -8};
     struct reply r = request(&s, "POST", "/v1/dictionaries/i/encode", headers, x, sizeof x);
 
@@ -172,7 +177,8 @@ END_TEST
 START_TEST(safetensors_out)
 {
     static const char *const headers[] = {"Accept: application/x-safetensors", NULL};
-    struct reply r = request(&s, "POST", "/v1/dictionaries/i/encode", headers, "{\"x\":" X4 "}", 18);
+    struct reply r =
+        request(&s, "POST", "/v1/dictionaries/i/encode", headers, "{\"x\":" X4 "}", 18);
 
     ck_assert_str_eq(reply_header(&r, "Content-Type"), "application/x-safetensors");
     ck_assert_ptr_null(reply_header(&r, "Saed-Shape"));
@@ -194,7 +200,8 @@ static const struct {
     {"a/encode", "application/json", NULL, "{\"x\":" X4 ",\"y\":1}", 400, "bad_option"},
     {"a/encode?top_k=2&top_k=3", "application/json", NULL, "{\"x\":" X4 "}", 400, "bad_option"},
     {"a/encode?top_k=2", "application/json", NULL, "{\"x\":" X4 ",\"top_k\":2}", 400, "bad_option"},
-    {"a/encode", "application/json", NULL, "{\"x\":" X4 ",\"return_gate\":true}", 400, "bad_option"},
+    {"a/encode", "application/json", NULL, "{\"x\":" X4 ",\"return_gate\":true}", 400,
+     "bad_option"},
     {"a/encode", "application/octet-stream", NULL, "123", 400, "bad_shape"},
     {"a/encode", "application/x-safetensors", NULL, "12345678", 400, "malformed_body"},
     {"a/encode?sparse=true", "application/json", "application/octet-stream", "{\"x\":" X4 "}", 406,
@@ -211,7 +218,8 @@ START_TEST(bodies_are_refused)
     snprintf(type, sizeof type, "Content-Type: %s", refused_bodies[_i].type);
     snprintf(accept, sizeof accept, "Accept: %s",
              refused_bodies[_i].accept ? refused_bodies[_i].accept : "*/*");
-    expect(request(&s, "POST", path, headers, refused_bodies[_i].body, strlen(refused_bodies[_i].body)),
+    expect(request(&s, "POST", path, headers, refused_bodies[_i].body,
+                   strlen(refused_bodies[_i].body)),
            refused_bodies[_i].status, refused_bodies[_i].code);
 }
 END_TEST
@@ -220,28 +228,31 @@ END_TEST
 
 #define GET_LINE "GET /v1 HTTP/1.1\r\n"
 static const char *const bad_heads[] = {
-    GET_LINE "\r\n",                                           /* no Host */
-    GET_LINE "Host: a\r\nHost: a\r\n\r\n",                     /* two */
-    GET_LINE "Host: a b\r\n\r\n",                              /* no host */
-    GET_LINE "Host: a\r\nX Y: 1\r\n\r\n",                      /* blank in a name */
-    GET_LINE "Host: a\r\nX : 1\r\n\r\n",                       /* blank before the colon */
-    GET_LINE "Host: a\r\nX: \x01\r\n\r\n",                     /* control byte */
-    GET_LINE "Host: a\r\nX: 1\r\n 2\r\n\r\n",                  /* folded */
-    GET_LINE "Host: a\nX: 1\r\n\r\n",                          /* bare LF */
-    GET_LINE "Host: a\r\nX: 1\n\n",                            /* bare LF at the end */
-    GET_LINE "Host: a\r\nX: 1\rY: 2\r\n\r\n",                  /* bare CR */
+    GET_LINE "\r\n",                          /* no Host */
+    GET_LINE "Host: a\r\nHost: a\r\n\r\n",    /* two */
+    GET_LINE "Host: a b\r\n\r\n",             /* no host */
+    GET_LINE "Host: a\r\nX Y: 1\r\n\r\n",     /* blank in a name */
+    GET_LINE "Host: a\r\nX : 1\r\n\r\n",      /* blank before the colon */
+    GET_LINE "Host: a\r\nX: \x01\r\n\r\n",    /* control byte */
+    GET_LINE "Host: a\r\nX: 1\r\n 2\r\n\r\n", /* folded */
+    GET_LINE "Host: a\nX: 1\r\n\r\n",         /* bare LF */
+    GET_LINE "Host: a\r\nX: 1\n\n",           /* bare LF at the end */
+    GET_LINE "Host: a\r\nX: 1\rY: 2\r\n\r\n", /* bare CR */
     GET_LINE "Host: a\r\nSaed-Request-Id: a b\r\n\r\n",
     GET_LINE "Host: a\r\nSaed-Request-Id: \r\n\r\n",
-    "GET  /v1 HTTP/1.1\r\nHost: a\r\n\r\n",                    /* two blanks */
+    "GET  /v1 HTTP/1.1\r\nHost: a\r\n\r\n", /* two blanks */
     "GET /v1  HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /v1%00 HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /v%1 HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET http://a/v1 HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
     "G(T /v1 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "POST /v1/dictionaries/a/encode HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n1",
-    "POST /v1/dictionaries/a/encode HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "POST /v1/dictionaries/a/encode HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    "POST /v1/dictionaries/a/encode HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: "
+    "1\r\n\r\n1",
+    "POST /v1/dictionaries/a/encode HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: "
+    "chunked\r\n\r\n",
+    "POST /v1/dictionaries/a/encode HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, "
+    "chunked\r\n\r\n",
     "POST /v1/dictionaries/a/encode HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
     "POST /v1/dictionaries/a/encode HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
 };
@@ -267,7 +278,8 @@ END_TEST
 
 START_TEST(a_nul_in_the_head_is_refused)
 {
-    static const char in_value[] = "GET /v1 HTTP/1.1\r\nHost: a\r\nX: 1\0" "2\r\n\r\n";
+    static const char in_value[] = "GET /v1 HTTP/1.1\r\nHost: a\r\nX: 1\0"
+                                   "2\r\n\r\n";
     static const char in_target[] = "GET /v1\0x HTTP/1.1\r\nHost: a\r\n\r\n";
     const char *heads[] = {in_value, in_target};
     size_t sizes[] = {sizeof in_value - 1, sizeof in_target - 1};
@@ -305,9 +317,8 @@ START_TEST(a_connection_carries_many_requests)
     struct reply r;
 
     /* Pipelined: GET, an error with its body read, an operation, one with blank lines before it. */
-    raw_send(fd, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
-                 POST_A "Content-Length: 1\r\n\r\n{"
-                 POST_A "Content-Length: 17\r\n\r\n{\"x\":[1,2,3,4]}  "
+    raw_send(fd, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" POST_A
+                 "Content-Length: 1\r\n\r\n{" POST_A "Content-Length: 17\r\n\r\n{\"x\":[1,2,3,4]}  "
                  "\r\n\r\nGET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
     r = raw_reply(fd, true, MS);
     ck_assert_int_eq(r.status, 200);
@@ -323,7 +334,8 @@ START_TEST(a_connection_carries_many_requests)
     r = raw_reply(fd, true, MS);
     ck_assert_int_eq(r.status, 404);
     reply_free(&r);
-    raw_send(fd, POST_A "Transfer-Encoding: chunked\r\n\r\n8\r\n{\"x\":[1,\r\n8;x=y\r\n2,3,4]} \r\n0\r\n\r\n");
+    raw_send(fd, POST_A
+             "Transfer-Encoding: chunked\r\n\r\n8\r\n{\"x\":[1,\r\n8;x=y\r\n2,3,4]} \r\n0\r\n\r\n");
     r = raw_reply(fd, true, MS);
     ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}");
     reply_free(&r);
@@ -424,7 +436,8 @@ END_TEST
 
 START_TEST(a_client_that_goes_costs_no_compute)
 {
-    struct server t = server_start((const char *const[]){"--max-delay-us", "1000000", "i=identity:4", NULL});
+    struct server t =
+        server_start((const char *const[]){"--max-delay-us", "1000000", "i=identity:4", NULL});
     int fd = raw_connect(&t);
 
     raw_send(fd, POST_A "Content-Length: 17\r\n\r\n{\"x\":[1,2,3,4]}  ");
@@ -444,8 +457,10 @@ END_TEST
 
 START_TEST(sigterm_answers_what_was_begun)
 {
-    struct server t = server_start((const char *const[]){"--max-delay-us", "700000", "i=identity:4", NULL});
-    int queued = raw_connect(&t), half = raw_connect(&t), idle = raw_connect(&t), piped = raw_connect(&t);
+    struct server t =
+        server_start((const char *const[]){"--max-delay-us", "700000", "i=identity:4", NULL});
+    int queued = raw_connect(&t), half = raw_connect(&t), idle = raw_connect(&t),
+        piped = raw_connect(&t);
     struct reply r;
 
     raw_send(idle, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -453,7 +468,9 @@ START_TEST(sigterm_answers_what_was_begun)
     reply_free(&r);
     raw_send(half, POST_A "Content-Length: 17\r\n\r\n{\"x\":[1,2");
     raw_send(queued, POST_A "Content-Length: 17\r\n\r\n{\"x\":[1,2,3,4]}  ");
-    raw_send(piped, POST_A "Content-Length: 17\r\n\r\n{\"x\":[1,2,3,4]}  GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    raw_send(
+        piped, POST_A
+        "Content-Length: 17\r\n\r\n{\"x\":[1,2,3,4]}  GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
     while (metric(&t, "saed_requests_in_flight") != 4)
         usleep(1000);
     server_signal(&t, SIGTERM);
@@ -482,8 +499,9 @@ END_TEST
 
 START_TEST(the_drain_has_an_end)
 {
-    struct server t = server_start((const char *const[]){"--max-delay-us", "9000000", "--drain-timeout-ms",
-                                                         "300", "--drain-grace-ms", "100", "i=identity:4", NULL});
+    struct server t =
+        server_start((const char *const[]){"--max-delay-us", "9000000", "--drain-timeout-ms", "300",
+                                           "--drain-grace-ms", "100", "i=identity:4", NULL});
     int queued = raw_connect(&t), half = raw_connect(&t);
     struct reply r;
 
@@ -504,7 +522,8 @@ END_TEST
 
 START_TEST(grace_serves_on_but_is_not_ready)
 {
-    struct server t = server_start((const char *const[]){"--drain-grace-ms", "60000", "i=identity:4", NULL});
+    struct server t =
+        server_start((const char *const[]){"--drain-grace-ms", "60000", "i=identity:4", NULL});
     struct reply r = get(&t, "/readyz");
     char *out;
 
@@ -545,15 +564,18 @@ END_TEST
 
 START_TEST(check_prints_dictionaries)
 {
-    struct server t = server_spawn((const char *const[]){"--check", "a=init:AutoEncoder:4:8", "i=identity:3", NULL});
+    struct server t = server_spawn(
+        (const char *const[]){"--check", "a=init:AutoEncoder:4:8", "i=identity:3", NULL});
     char *text;
 
     ck_assert_int_eq(server_wait(&t, MS), 0);
     text = server_stdout(&t);
-    ck_assert_ptr_nonnull(strstr(text, "a class=AutoEncoder activation_dim=4 dict_size=8 dtype=float32 bytes=304"));
+    ck_assert_ptr_nonnull(
+        strstr(text, "a class=AutoEncoder activation_dim=4 dict_size=8 dtype=float32 bytes=304"));
     ck_assert_ptr_nonnull(strstr(text, "\ni class=IdentityDict activation_dim=3"));
     free(text);
-    t = server_spawn((const char *const[]){"--check", "a=/nothing/a.pt", "i=identity:3", "b=/nothing/b.pt", NULL});
+    t = server_spawn((const char *const[]){"--check", "a=/nothing/a.pt", "i=identity:3",
+                                           "b=/nothing/b.pt", NULL});
     ck_assert_int_eq(server_wait(&t, MS), 1);
     text = server_stderr(&t);
     ck_assert_ptr_nonnull(strstr(text, "a=/nothing/a.pt"));
@@ -573,13 +595,15 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, get_routes_answer);
     tcase_add_test(t, head_has_the_headers_of_get);
-    tcase_add_loop_test(t, other_routes_are_refused, 0, sizeof refused_routes / sizeof refused_routes[0]);
+    tcase_add_loop_test(t, other_routes_are_refused, 0,
+                        sizeof refused_routes / sizeof refused_routes[0]);
     tcase_add_test(t, operations_answer_in_json);
     tcase_add_test(t, no_rows_make_no_batch);
     tcase_add_test(t, raw_bytes_in_and_out);
     tcase_add_test(t, safetensors_out);
     tcase_add_loop_test(t, bodies_are_refused, 0, sizeof refused_bodies / sizeof refused_bodies[0]);
-    tcase_add_loop_test(t, heads_that_are_not_http_are_refused, 0, sizeof bad_heads / sizeof bad_heads[0]);
+    tcase_add_loop_test(t, heads_that_are_not_http_are_refused, 0,
+                        sizeof bad_heads / sizeof bad_heads[0]);
     tcase_add_test(t, a_nul_in_the_head_is_refused);
     tcase_add_test(t, the_request_id_is_echoed);
     tcase_add_test(t, a_connection_carries_many_requests);
