@@ -26,7 +26,8 @@ uint64_t fake_seed;
 
 _Noreturn void fake_die(const char *file, int line, const char *what)
 {
-    fprintf(stderr, "%s:%d: broken: %s (seed %llu)\n", file, line, what, (unsigned long long)fake_seed);
+    fprintf(stderr, "%s:%d: broken: %s (seed %llu)\n", file, line, what,
+            (unsigned long long)fake_seed);
     abort();
 }
 

@@ -1,9 +1,9 @@
 /* sched_fake.h - a compute for tests of the scheduler that computes nothing and checks everything.
  *
- * It aborts when the scheduler breaks the rules of struct saed_compute: a batch begun twice, a phase
- * planned before every tile is done, a tile run twice, a scratch used by two threads, too many rows,
- * rows of a task that were there before or leave a gap. How many phases and tiles a batch has is drawn
- * from a seed. Any number of threads, as the scheduler brings them. */
+ * It aborts when the scheduler breaks the rules of struct saed_compute: a batch begun twice, a
+ * phase planned before every tile is done, a tile run twice, a scratch used by two threads, too
+ * many rows, rows of a task that were there before or leave a gap. How many phases and tiles a
+ * batch has is drawn from a seed. Any number of threads, as the scheduler brings them. */
 #ifndef SAED_TESTS_SCHED_FAKE_H
 #define SAED_TESTS_SCHED_FAKE_H
 

@@ -1,7 +1,7 @@
 /* test_sched.c - the scheduler driven step by step: order, turns, limits, deadlines, cancel, drain.
  *
- * A world is a scheduler over the fake compute with a clock that stands still until it is moved. Every
- * batch is written down as "dict side: job row0+n ..." and the tests compare that text. */
+ * A world is a scheduler over the fake compute with a clock that stands still until it is moved.
+ * Every batch is written down as "dict side: job row0+n ..." and the tests compare that text. */
 #include "tests/support/sched_fake.h"
 
 #include <check.h>
@@ -54,8 +54,8 @@ static void on_begin(void *arg, const struct sae_dict *dict, enum sae_side side,
     add(w->log, sizeof w->log, "%d%c:", (int)((const char *)dict - dict_mem),
         side == SAE_SIDE_ENCODE ? 'e' : 'd');
     for (size_t i = 0; i < n_slices; i++)
-        add(w->log, sizeof w->log, " %c%zu+%zu", ((struct fake_job *)slices[i].task)->id, slices[i].row0,
-            slices[i].n_rows);
+        add(w->log, sizeof w->log, " %c%zu+%zu", ((struct fake_job *)slices[i].task)->id,
+            slices[i].row0, slices[i].n_rows);
     add(w->log, sizeof w->log, ";");
 }
 
@@ -182,10 +182,10 @@ static void run(struct world *w)
         ;
 }
 
-#define ck_log(w, text)                                                                                  \
-    do {                                                                                                 \
-        ck_assert_str_eq((w)->log, text);                                                                \
-        (w)->log[0] = '\0';                                                                              \
+#define ck_log(w, text)                   \
+    do {                                  \
+        ck_assert_str_eq((w)->log, text); \
+        (w)->log[0] = '\0';               \
     } while (0)
 
 START_TEST(what_is_queued_is_one_batch_in_order_of_arrival)

@@ -1,9 +1,9 @@
 /* test_sched_random.c - thousands of seeded schedules against a naive model.
  *
- * A schedule is a random interleaving of submit, cancel, step of some worker, moves of the clock and
- * abort, on random limits. The model keeps the queues as plain arrays and says what each batch must
- * hold, who may be late, and what the gauge reads; the fake compute says that no row comes twice. Jobs
- * are freed in their done callback, so that a later touch is seen by AddressSanitizer.
+ * A schedule is a random interleaving of submit, cancel, step of some worker, moves of the clock
+ * and abort, on random limits. The model keeps the queues as plain arrays and says what each batch
+ * must hold, who may be late, and what the gauge reads; the fake compute says that no row comes
+ * twice. Jobs are freed in their done callback, so that a later touch is seen by AddressSanitizer.
  * SCHED_SEED=n in the environment runs that schedule alone. */
 #include "tests/support/sched_fake.h"
 
@@ -25,8 +25,8 @@ struct model_job {
     enum model_state state;
     size_t next, turn_left;
     uint64_t submit_ns;
-    bool dropped;         /* takes no more rows ... */
-    enum sae_status why;  /* ... for this reason */
+    bool dropped;        /* takes no more rows ... */
+    enum sae_status why; /* ... for this reason */
 };
 
 struct model_queue {
@@ -124,7 +124,8 @@ static bool ripe(const struct world *w, const struct model_queue *q)
 }
 
 /* What must be in the batch: rows by job. */
-static size_t model_form(struct world *w, size_t qi, struct model_job **who, size_t *row0, size_t *n_rows)
+static size_t model_form(struct world *w, size_t qi, struct model_job **who, size_t *row0,
+                         size_t *n_rows)
 {
     struct model_queue *q = &w->q[qi];
     size_t room = w->cfg.max_batch_rows, n = 0;
@@ -279,7 +280,8 @@ static void on_done(struct saed_job *job, void *arg)
     saed_sched_cancel(w->s, job);
     fake_job_free(fj);
     free(m);
-    /* A callback may call the scheduler. Not during abort: the model has dropped its jobs already. */
+    /* A callback may call the scheduler. Not during abort: the model has dropped its jobs already.
+     */
     if (w->depth == 0 && !w->aborted && !w->closing && rnd(w, 4) == 0) {
         w->depth++;
         submit(w);
@@ -396,13 +398,14 @@ static void world_init(struct world *w, uint64_t seed)
     *w = (struct world){.seed = seed, .rng = seed, .now = 1 + seed % 3};
     for (int i = 0; i < N_DICTS; i++)
         dicts[i] = (struct sae_dict *)(void *)&dict_mem[i];
-    w->cfg = (struct saed_sched_config){.n_threads = 1 + rnd(w, 4),
-                                        .max_batch_rows = batch[rnd(w, 7)],
-                                        .max_delay_ns = delay[rnd(w, 4)],
-                                        .max_queue_rows = 60 + rnd(w, 600),
-                                        .now_ns = now_ns,
- .now_arg = w,
-                                        .observer = {.arg = w, .queued = see_queued, .rows = see_rows}};
+    w->cfg =
+        (struct saed_sched_config){.n_threads = 1 + rnd(w, 4),
+                                   .max_batch_rows = batch[rnd(w, 7)],
+                                   .max_delay_ns = delay[rnd(w, 4)],
+                                   .max_queue_rows = 60 + rnd(w, 600),
+                                   .now_ns = now_ns,
+                                   .now_arg = w,
+                                   .observer = {.arg = w, .queued = see_queued, .rows = see_rows}};
     w->fake = (struct fake){.seed = seed,
                             .max_phases = 1 + (unsigned)rnd(w, 4),
                             .max_tiles = 1 + (unsigned)rnd(w, 6),
