@@ -1,0 +1,225 @@
+/* test_openapi.c - proto/openapi.json against the tables that the code is made from. */
+#include "tests/unit/proto/wire_fixture.h"
+
+#include <jansson.h>
+
+#define EXAMPLES "proto/examples"
+
+static json_t *doc;
+
+static void load(void)
+{
+    json_error_t e;
+
+    doc = json_load_file("proto/openapi.json", JSON_REJECT_DUPLICATES, &e);
+    ck_assert_msg(doc != NULL, "line %d: %s", e.line, e.text);
+}
+
+static void unload(void)
+{
+    json_decref(doc);
+}
+
+/* The value at a path of keys with '|' between them (keys hold slashes); fails when there is none.
+ */
+static json_t *at(json_t *v, const char *path)
+{
+    char key[128];
+
+    for (const char *p = path; *p;) {
+        size_t n = strcspn(p, "|");
+
+        snprintf(key, sizeof key, "%.*s", (int)n, p);
+        v = json_object_get(v, key);
+        ck_assert_msg(v != NULL, "%s: no %s", path, key);
+        p += n + (p[n] == '|');
+    }
+    return v;
+}
+
+static bool has_string(const json_t *list, const char *s)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (strcmp(json_string_value(json_array_get(list, i)), s) == 0)
+            return true;
+    return false;
+}
+
+START_TEST(every_error_code_is_there)
+{
+    static const struct {
+        int http;
+        const char *code;
+    } errors[] = {
+#define SAE_ERROR(status, http, code, title) {http, code},
+#include "proto/errors.def"
+#undef SAE_ERROR
+    };
+    const json_t *all = at(doc, "components|schemas|Problem|properties|code|enum");
+
+    for (size_t i = 0; i < SAE_COUNTOF(errors); i++) {
+        char path[64];
+        json_t *parts;
+
+        ck_assert_msg(has_string(all, errors[i].code), "%s", errors[i].code);
+        snprintf(path, sizeof path, "components|responses|Error%d|content", errors[i].http);
+        parts = at(at(doc, path), "application/problem+json|schema|allOf");
+        ck_assert_msg(
+            has_string(at(json_array_get(parts, 1), "properties|code|enum"), errors[i].code),
+            "%s is not among the codes of %d", errors[i].code, errors[i].http);
+    }
+}
+END_TEST
+
+static bool has_parameter(const json_t *list, const char *name)
+{
+    char ref[80];
+
+    snprintf(ref, sizeof ref, "#/components/parameters/query_%s", name);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *s = json_string_value(json_object_get(json_array_get(list, i), "$ref"));
+
+        if (s && strcmp(s, ref) == 0)
+            return true;
+    }
+    return false;
+}
+
+START_TEST(every_option_and_form_is_there)
+{
+    static const struct {
+        enum sae_op op;
+        const char *path, *body;
+    } ops[] = {
+        {SAE_OP_ENCODE, "paths|/v1/dictionaries/{name}/encode|post", "EncodeRequest"},
+        {SAE_OP_DECODE, "paths|/v1/dictionaries/{name}/decode|post", "DecodeRequest"},
+        {SAE_OP_FORWARD, "paths|/v1/dictionaries/{name}/forward|post", "ForwardRequest"},
+    };
+
+    for (size_t i = 0; i < SAE_COUNTOF(ops); i++) {
+        json_t *op = at(doc, ops[i].path);
+        char body[80];
+        unsigned takes = 0;
+
+        for (int c = 0; c < N_CLASSES; c++) {
+            struct sae_target t = target_of(c, ops[i].op, 4, 8);
+
+            takes |= sae_options_of(&t);
+        }
+        snprintf(body, sizeof body, "components|schemas|%s|properties", ops[i].body);
+        for (unsigned bit = 1; bit <= SAE_OPT_GHOST_MASK; bit <<= 1) {
+            const char *name = sae_option_name(bit);
+
+            at(at(doc, body), name); /* in the body also where it may only be false or null */
+            ck_assert_msg(has_parameter(at(op, "parameters"), name) ==
+                              ((takes & bit) && bit != SAE_OPT_GHOST_MASK),
+                          "%s: query parameter %s", ops[i].path, name);
+        }
+        for (int m = 0; m < SAE_N_MEDIA; m++) {
+            at(at(op, "requestBody|content"), sae_media_name((enum sae_media)m));
+            at(at(op, "responses|200|content"), sae_media_name((enum sae_media)m));
+        }
+    }
+}
+END_TEST
+
+START_TEST(every_route_is_there)
+{
+    static const char *const gets[] = {"/v1",      "/v1/dictionaries", "/v1/dictionaries/{name}",
+                                       "/healthz", "/readyz",          "/metrics"};
+
+    for (size_t i = 0; i < SAE_COUNTOF(gets); i++) {
+        at(at(at(doc, "paths"), gets[i]), "get");
+        at(at(at(doc, "paths"), gets[i]), "head");
+    }
+    ck_assert_uint_eq(json_object_size(at(doc, "paths")), SAE_COUNTOF(gets) + 3);
+}
+END_TEST
+
+/* References are "#/components/KIND/NAME". Depth is that of the file, a few dozen at most. */
+static void check_refs(json_t *v, int depth)
+{
+    const char *key, *ref;
+    json_t *w;
+    size_t i;
+
+    ck_assert_int_lt(depth, 64);
+    json_array_foreach(v, i, w) check_refs(w, depth + 1);
+    json_object_foreach(v, key, w)
+    {
+        char path[128];
+
+        check_refs(w, depth + 1);
+        if (strcmp(key, "$ref") != 0)
+            continue;
+        ref = json_string_value(w);
+        ck_assert(ref && strncmp(ref, "#/", 2) == 0);
+        snprintf(path, sizeof path, "%s", ref + 2);
+        for (char *p = path; *p; p++)
+            if (*p == '/')
+                *p = '|';
+        at(doc, path);
+    }
+}
+
+START_TEST(every_reference_leads_somewhere)
+{
+    check_refs(doc, 0);
+}
+END_TEST
+
+static size_t compare_examples(json_t *examples, const char *file)
+{
+    const char *name;
+    json_t *example, *value;
+    size_t n = 0;
+
+    json_object_foreach(examples, name, example)
+    {
+        char path[256];
+
+        snprintf(path, sizeof path, EXAMPLES "/%s/%s.json", name, file);
+        value = json_load_file(path, 0, NULL);
+        ck_assert_msg(value && json_equal(value, at(example, "value")), "%s", path);
+        json_decref(value);
+        n++;
+    }
+    return n;
+}
+
+START_TEST(examples_are_those_of_the_folder)
+{
+    static const char *const ops[] = {"encode", "decode", "forward"};
+    size_t n = 0;
+
+    for (size_t i = 0; i < SAE_COUNTOF(ops); i++) {
+        char path[80];
+        json_t *op;
+
+        snprintf(path, sizeof path, "paths|/v1/dictionaries/{name}/%s|post", ops[i]);
+        op = at(doc, path);
+        n += compare_examples(at(op, "requestBody|content|application/json|examples"), "request");
+        n +=
+            compare_examples(at(op, "responses|200|content|application/json|examples"), "response");
+    }
+    n += compare_examples(
+        at(doc, "components|responses|Error400|content|application/problem+json|examples"),
+        "response");
+    ck_assert_uint_ge(n, 20);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("openapi");
+    TCase *t = tcase_create("openapi");
+
+    tcase_add_checked_fixture(t, load, unload);
+    tcase_add_test(t, every_error_code_is_there);
+    tcase_add_test(t, every_option_and_form_is_there);
+    tcase_add_test(t, every_route_is_there);
+    tcase_add_test(t, every_reference_leads_somewhere);
+    tcase_add_test(t, examples_are_those_of_the_folder);
+    suite_add_tcase(s, t);
+    return run_suite(s);
+}
