@@ -106,8 +106,8 @@ static bool scratch_alloc(struct sae_scratch *s, size_t max_F)
 {
     const size_t slack = SAE_KERN_SLACK;
 
-    s->p = sae_alloc((s->max_rows + 3) * SAE_BLOCK, sizeof *s->p);
-    s->c = sae_alloc(s->max_rows * SAE_DECODE_COLS, sizeof *s->c);
+    s->p = sae_alloc(s->max_rows + 3, SAE_BLOCK * sizeof *s->p);
+    s->c = sae_alloc(s->max_rows, SAE_DECODE_COLS * sizeof *s->c);
     s->f = sae_alloc(SAE_BLOCK, sizeof *s->f);
     s->aux = sae_alloc(SAE_BLOCK, sizeof *s->aux);
     s->scaled = sae_alloc(SAE_BLOCK, sizeof *s->scaled);

@@ -35,8 +35,9 @@
 
 #define SAE_BLOCK 1024 /* features of a block; runs and encode tiles count in blocks */
 
-/* Work of a tile in multiply-adds: below it a phase is a single tile, so that small batches of
- * different dictionaries run side by side; about 20 to 100 microseconds (tests/bench/LOG.md). */
+/* Work of a tile in multiply-adds, 100 to 300 microseconds of the slow kinds (one row, lists).
+ * Below it a phase is a single tile, so that small batches of different dictionaries run side by
+ * side. */
 #define SAE_TILE_WORK ((size_t)2 << 20)
 
 struct sae_cols;

@@ -45,7 +45,7 @@ struct sae_dict *batches_exact_dict(const char *class_name, size_t d, size_t F, 
     const struct sae_arch *arch = sae_arch_by_name(class_name);
     uint64_t random = seed * 77 + d * 131 + F;
     int spread = 1 + (int)sqrt(4.0 * (double)d);
-    struct sae_dict *dict;
+    struct sae_dict *dict = NULL;
     float *r;
 
     must(arch && sae_dict_create(&dict, arch, d, F, NULL) == SAE_OK, "cannot make a dictionary");

@@ -242,6 +242,37 @@ START_TEST(scaled_zeros_follow_ieee_products)
 }
 END_TEST
 
+/* Everything on, and a ghost mask of ones: both lists of all rows go through decode_dense. */
+START_TEST(long_lists_take_the_dense_way)
+{
+    enum { N = 24, D = 300, F = 2100 };
+    struct sae_engine *e;
+    struct sae_dict *dict = dicts_make("AutoEncoder", D, F, 1);
+    float *x = dicts_rows(N, D, 5);
+    static const float one = 1.0f;
+    struct sae_task t = {.dict = dict, .n_rows = N, .x = x};
+    struct sae_batch *b;
+    struct sae_scratch *s;
+
+    for (size_t j = 0; j < F; j++)
+        dict->enc_bias[j] += 5.0f;
+    t.query = (struct sae_query){.op = SAE_OP_FORWARD, .want_f = true, .ghost_mask = &one};
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, N, NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, N, NULL), SAE_OK);
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+    batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = N}, 1);
+    ck_assert_uint_eq(b->n_dense, 2 * N);
+    batches_check(&t, false, false, "all on");
+    sae_task_fini(&t);
+    sae_batch_free(b);
+    sae_scratch_free(s);
+    sae_engine_free(e);
+    sae_dict_free(dict);
+    sae_free(x);
+}
+END_TEST
+
 /* -0 in an IdentityDict's row: kept dense and by column, never listed. */
 START_TEST(identity_keeps_negative_zero)
 {
@@ -287,6 +318,7 @@ int main(void)
     tcase_add_loop_test(t, gaussian_dictionaries_within_tolerance, 0, n);
     tcase_add_loop_test(t, decode_of_any_density, 0, n);
     tcase_add_test(t, scaled_zeros_follow_ieee_products);
+    tcase_add_test(t, long_lists_take_the_dense_way);
     tcase_add_test(t, identity_keeps_negative_zero);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
