@@ -182,29 +182,35 @@ END_TEST
 /* Chunks of a dense batch are given back once small batches follow. */
 START_TEST(the_pool_shrinks_again)
 {
-    struct rig g = rig_open("AutoEncoder");
+    enum { WIDE = 40000, MANY = 24 };
+    struct sae_dict *dict = batches_exact_dict("AutoEncoder", 4, WIDE, 1);
+    float *x = batches_exact_rows(MANY, 4, 3);
+    struct sae_task t = {.dict = dict, .n_rows = MANY, .x = x, .query.op = SAE_OP_FORWARD};
+    struct sae_engine *e;
+    struct sae_batch *b;
+    struct sae_scratch *s;
     size_t most;
 
-    for (size_t j = 0; j < F; j++)
-        g.dict->enc_bias[j] = 1000.0f; /* everything on */
-    for (int i = 0; i < 2; i++) {
-        size_t n = i == 0 ? 4 * ROWS : 1;
-        float *x = batches_exact_rows(n, D, 3);
-        struct sae_task t = {.dict = g.dict, .n_rows = n, .x = x};
-
-        t.query = (struct sae_query){.op = SAE_OP_FORWARD};
-        ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
-        for (int round = 0; round < 40; round++)
-            batches_run(g.b, g.s, g.dict, SAE_SIDE_ENCODE,
-                        &(struct sae_slice){.task = &t, .row0 = 0, .n_rows = n}, 1);
-        if (i == 0)
-            most = g.b->pool.n_chunks;
-        sae_task_fini(&t);
-        sae_free(x);
-    }
-    ck_assert_uint_ge(g.b->pool.n_chunks, 1);
-    ck_assert_uint_le(g.b->pool.n_chunks, most);
-    rig_close(&g);
+    for (size_t j = 0; j < WIDE; j++)
+        dict->enc_bias[j] = 1000.0f; /* everything on */
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, MANY, NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, MANY, NULL), SAE_OK);
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+    batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = MANY}, 1);
+    most = b->pool.n_chunks;
+    ck_assert_uint_ge(most, 29); /* 24 x 40000 entries of 8 bytes, in chunks of 256 KB */
+    batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = MANY}, 1);
+    ck_assert_uint_eq(b->pool.n_chunks, most);
+    for (int round = 0; round < 40; round++)
+        batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = 1}, 1);
+    ck_assert_uint_le(b->pool.n_chunks, 12);
+    sae_task_fini(&t);
+    sae_batch_free(b);
+    sae_scratch_free(s);
+    sae_engine_free(e);
+    sae_dict_free(dict);
+    sae_free(x);
 }
 END_TEST
 
