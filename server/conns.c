@@ -6,16 +6,14 @@
  * line. */
 #include "server/conns.h"
 
+#include "server/listen.h"
 #include "server/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/tcp.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -195,12 +193,12 @@ void saed_conn_finish(struct saed_conn *n, uint64_t bytes)
     saed_conn_phase(n, SAED_PHASE_IDLE);
 }
 
-bool saed_conn_has_more(struct saed_conn *n, uint64_t bytes)
+bool saed_conn_has(struct saed_conn *n, uint64_t bytes)
 {
     uint64_t received, acked;
 
     return bytes != UINT64_MAX && tcp_counts(n->fd, &received, &acked) &&
-           received > atomic_load(&n->consumed) + bytes;
+           received >= atomic_load(&n->consumed) + bytes;
 }
 
 void saed_conn_watch(struct saed_conns *c, struct saed_conn *n, void *exchange)
@@ -524,50 +522,6 @@ static void *run(void *arg)
 
 /* ---- making and ending --------------------------------------------------------------------- */
 
-static int listen_on(const struct addrinfo *a)
-{
-    int one = 1, saved;
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
-
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
-        return fd;
-    saved = errno;
-    close(fd);
-    errno = saved;
-    return -1;
-}
-
-static enum sae_status open_listener(struct saed_conns *c, const char *host, uint16_t *port,
-                                     struct sae_err *err)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *list = NULL;
-    struct sockaddr_storage addr;
-    socklen_t len = sizeof addr;
-    char service[8];
-    int rc;
-
-    snprintf(service, sizeof service, "%u", *port);
-    rc = getaddrinfo(host, service, &hints, &list);
-    if (rc != 0)
-        return sae_err_set(err, SAE_E_IO, host, "cannot listen on %s:%s: %s", host, service,
-                           gai_strerror(rc));
-    for (const struct addrinfo *a = list; a && c->listen_fd < 0; a = a->ai_next)
-        c->listen_fd = listen_on(a);
-    if (c->listen_fd < 0)
-        rc = errno;
-    freeaddrinfo(list);
-    if (c->listen_fd < 0 || getsockname(c->listen_fd, (struct sockaddr *)&addr, &len) != 0)
-        return sae_err_set(err, SAE_E_IO, host, "cannot listen on %s:%s: %s", host, service,
-                           strerror(rc ? rc : errno));
-    *port = ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port
-                                             : ((struct sockaddr_in *)&addr)->sin_port);
-    return SAE_OK;
-}
-
 static enum sae_status open_epoll(struct saed_conns *c, struct sae_err *err)
 {
     struct epoll_event wake = {.events = EPOLLIN, .data.u64 = TAG_WAKE};
@@ -609,7 +563,7 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
     if (cfg->request_timeout_ns / 8000000 < SWEEP_MS)
         c->sweep_ms =
             cfg->request_timeout_ns / 8000000 < 10 ? 10 : (int)(cfg->request_timeout_ns / 8000000);
-    st = open_listener(c, host, port, err);
+    st = saed_listen(&c->listen_fd, host, port, err);
     if (st == SAE_OK)
         st = open_epoll(c, err);
     if (st != SAE_OK)

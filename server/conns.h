@@ -81,8 +81,8 @@ void saed_conn_phase(struct saed_conn *n, enum saed_phase phase);
 /* The answer has been sent, the connection stays: IDLE. `bytes` is what the request took on the
  * wire, or UINT64_MAX if that is not known. */
 void saed_conn_finish(struct saed_conn *n, uint64_t bytes);
-/* Bytes behind the current request, which takes `bytes`, have been received. */
-bool saed_conn_has_more(struct saed_conn *n, uint64_t bytes);
+/* `bytes` of the current request and what follows it have been received; UINT64_MAX: not known. */
+bool saed_conn_has(struct saed_conn *n, uint64_t bytes);
 /* Between watch and unwatch `gone` may be called for `exchange`. Watch before anyone may unwatch.
  * Unwatch false: gone is running; `unwatched` will be called when it has returned. */
 void saed_conn_watch(struct saed_conns *c, struct saed_conn *n, void *exchange);

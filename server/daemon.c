@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define POLL_MS 5
+#define QUIET_NS 50000000ull
 #define REPLY_NS 1000000000ull /* for the last answers to go out once the drain has timed out */
 
 /* Owned by the main thread, but for `service` and `status` while loading. */
@@ -88,6 +89,8 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
 {
     const struct saed_opts *o = d->opts;
     enum sae_status st = open_signals(d, err);
+    const char *key;
+    uint64_t value;
     int rc;
 
     if (st == SAE_OK)
@@ -111,6 +114,13 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
     rc = pthread_create(&d->loader, NULL, load, d);
     if (rc != 0)
         return sae_err_set(err, SAE_E_IO, "", "cannot start the loading thread: %s", strerror(rc));
+    saed_log(SAED_INFO, "start", "version", "%s", SAED_VERSION, "host", "%s", o->host, "port", "%d",
+             (int)*port, "dictionaries", "%zu", o->n_sources, "threads", "%llu",
+             (unsigned long long)o->threads, "http_threads", "%llu",
+             (unsigned long long)o->http_threads, NULL);
+    for (size_t n = 0; saed_opts_limit(o, n, &key, &value); n++)
+        saed_log(SAED_INFO, "option", "name", "%s", key, "value", "%llu", (unsigned long long)value,
+                 NULL);
     return SAE_OK;
 }
 
@@ -128,17 +138,23 @@ static void announce(const struct daemon *d, uint16_t port)
              (unsigned long long)d->opts->http_threads, NULL);
 }
 
-/* Answer what has been read, then end idle connections. False when time or patience is over. */
+/* Answer what has been read; once nothing is in flight for a moment, in which clients between two
+ * requests learn by their next answer that the connection ends, end the idle connections.
+ * False when time or patience is over. */
 static bool drain_in_peace(struct daemon *d)
 {
-    uint64_t end = saed_now_ns() + d->opts->drain_timeout_ms * 1000000;
+    uint64_t now = saed_now_ns(), end = now + d->opts->drain_timeout_ms * 1000000,
+             quiet_since = now;
 
-    while (saed_http_busy(d->http) > 0 || saed_http_close_idle(d->http) > 0) {
-        if (saed_now_ns() >= end || d->n_signals >= 3)
+    for (;; wait_ms(d, POLL_MS)) {
+        now = saed_now_ns();
+        if (saed_http_busy(d->http) > 0)
+            quiet_since = now;
+        else if (now - quiet_since >= QUIET_NS && saed_http_close_idle(d->http) == 0)
+            return true;
+        if (now >= end || d->n_signals >= 3)
             return false;
-        wait_ms(d, POLL_MS);
     }
-    return true;
 }
 
 static void drain_by_force(struct daemon *d)

@@ -11,6 +11,7 @@
 #include "server/conns.h"
 
 #include <microhttpd.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 
 #define CONNECTION_MEMORY (64u << 10)
 #define FIRST_CHUNKED_BYTES (64u << 10)
+#define IGNORED_BODY_BYTES (64u << 10)
 #define MAX_HEADERS 10
 #define PROBLEM_JSON "application/problem+json"
 
@@ -153,7 +155,7 @@ static struct MHD_Response *make_response(struct exchange *e)
         ok = MHD_add_response_header(r, e->headers[i].name, e->headers[i].value) == MHD_YES;
     /* While draining a connection ends with the last request that has arrived on it. */
     if (ok && atomic_load(&e->h->draining) &&
-        (!e->conn || !saed_conn_has_more(e->conn, e->wire_bytes)))
+        !(e->conn && e->wire_bytes != UINT64_MAX && saed_conn_has(e->conn, e->wire_bytes + 1)))
         ok = MHD_add_response_header(r, "Connection", "close") == MHD_YES;
     if (ok)
         return r;
@@ -385,6 +387,20 @@ static enum sae_status prepare_body(struct exchange *e, struct sae_err *err)
     return SAE_OK;
 }
 
+/* A body that nobody wants, the reply being made: read it for the connection's sake? A reply that
+ * is no error may wait for a small one; an error only if it is here already, and one about size
+ * never. */
+static bool may_ignore_body(struct exchange *e, enum sae_status st)
+{
+    struct saed_exchange *x = &e->x;
+
+    if (st == SAE_OK)
+        return x->content_length <= x->max_body_bytes;
+    x->max_body_bytes = IGNORED_BODY_BYTES;
+    return st != SAE_E_BODY_TOO_LARGE && !x->chunked && x->content_length <= IGNORED_BODY_BYTES &&
+           e->conn && saed_conn_has(e->conn, e->wire_bytes);
+}
+
 static enum MHD_Result on_head(struct exchange *e, const char *method, const char *version)
 {
     struct saed_http_handler *hd = &e->h->cfg.handler;
@@ -401,9 +417,7 @@ static enum MHD_Result on_head(struct exchange *e, const char *method, const cha
         st = prepare_body(e, &err);
     if (st != SAE_OK && e->status == 0)
         saed_http_error(&e->x, &err);
-    /* A body that nobody wants: a small one is read for the connection's sake, unless the reply is
-     * an error, which does not wait. */
-    if (e->status && e->x.has_body && (st != SAE_OK || e->x.content_length > e->x.max_body_bytes))
+    if (e->status && e->x.has_body && !may_ignore_body(e, st))
         return send_reply(e);
     e->stage = e->x.has_body || !e->status ? STAGE_BODY : STAGE_REPLY;
     if (e->conn)
@@ -710,6 +724,9 @@ void saed_http_free(struct saed_http *h)
 {
     if (!h)
         return;
+    /* Whoever resumed an exchange last may not have come out of MHD yet, though it is answered. */
+    while (atomic_load(&h->n_suspended) > 0)
+        sched_yield();
     if (h->conns)
         saed_conns_stop(h->conns); /* nobody may hand over a socket to a daemon that stops */
     if (h->daemon)
