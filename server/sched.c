@@ -291,7 +291,7 @@ void saed_sched_cancel(struct saed_sched *s, struct saed_job *job)
     uint64_t now = saed_sched_now(s);
 
     pthread_mutex_lock(&s->lock);
-    if ((job->state == SAED_JOB_QUEUED || job->state == SAED_JOB_RUNNING) && !job->stop)
+    if (job->state == SAED_JOB_QUEUED || job->state == SAED_JOB_RUNNING)
         saed_job_fail(s, job, SAE_E_CANCELLED, now, &over);
     pthread_mutex_unlock(&s->lock);
     saed_sched_finish(s, &over);

@@ -132,7 +132,8 @@ void saed_sched_abort(struct saed_sched *s);
 /* Gauges, read under the lock. */
 size_t saed_sched_queue_rows(struct saed_sched *s, size_t dict_index);
 uint64_t saed_sched_inflight_bytes(struct saed_sched *s);
-bool saed_sched_idle(struct saed_sched *s); /* nothing queued, nothing in a batch */
+/* Nothing queued, nothing in a batch; the last done callbacks may still be running. */
+bool saed_sched_idle(struct saed_sched *s);
 
 /* Tests: do one unit of work as worker `w` (fail what is late, or form a batch up to its first phase,
  * or run a tile and what follows from its being the last), without blocking. False when there is

@@ -36,7 +36,7 @@ static uint64_t world_now(void *arg)
     return ((struct world *)arg)->now;
 }
 
-static void add(char *to, size_t cap, const char *fmt, ...)
+static void SAE_PRINTF(3, 4) add(char *to, size_t cap, const char *fmt, ...)
 {
     size_t n = strlen(to);
     va_list ap;

@@ -7,10 +7,19 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
 
 #define PATIENCE_S 30
 #define N_DICTS 2
@@ -102,16 +111,12 @@ static void see_rows(void *arg, size_t d, enum sae_op op, size_t rows)
     atomic_fetch_add(&((struct world *)arg)->rows_seen, rows);
 }
 
-static void world_open(struct world *w, size_t n_threads, size_t max_batch, uint64_t delay_ns,
+static void world_init(struct world *w, size_t n_threads, size_t max_batch, uint64_t delay_ns,
                        unsigned max_phases, unsigned max_tiles)
 {
-    struct sae_dict *dicts[N_DICTS];
-
     *w = (struct world){
         .fake = {
             .seed = 11, .max_phases = max_phases, .max_tiles = max_tiles, .max_rows = max_batch}};
-    for (int i = 0; i < N_DICTS; i++)
-        dicts[i] = (struct sae_dict *)(void *)&dict_mem[i];
     w->cfg = (struct saed_sched_config){
         .n_threads = n_threads,
         .max_batch_rows = max_batch,
@@ -120,9 +125,24 @@ static void world_open(struct world *w, size_t n_threads, size_t max_batch, uint
         .max_inflight_bytes = 1 << 20,
         .compute = fake_compute(&w->fake),
         .observer = {.arg = w, .batch = see_batch, .queued = see_queued, .rows = see_rows}};
+}
+
+static void world_start(struct world *w)
+{
+    struct sae_dict *dicts[N_DICTS];
+
+    for (int i = 0; i < N_DICTS; i++)
+        dicts[i] = (struct sae_dict *)(void *)&dict_mem[i];
     FAKE_CHECK(saed_sched_create(&w->s, &w->cfg, dicts, N_DICTS, NULL) == SAE_OK);
     FAKE_CHECK(saed_sched_start(w->s, NULL) == SAE_OK);
-    FAKE_CHECK(atomic_load(&w->fake.warmed) == (int)n_threads);
+    FAKE_CHECK(atomic_load(&w->fake.warmed) == (int)w->cfg.n_threads);
+}
+
+static void world_open(struct world *w, size_t n_threads, size_t max_batch, uint64_t delay_ns,
+                       unsigned max_phases, unsigned max_tiles)
+{
+    world_init(w, n_threads, max_batch, delay_ns, max_phases, max_tiles);
+    world_start(w);
 }
 
 static void world_close(struct world *w)
@@ -207,6 +227,57 @@ START_TEST(deadlines_are_noticed_while_all_sleep)
 }
 END_TEST
 
+/* A clock that counts who looks: a worker reads it as it wakes and again, under the lock, as it
+ * sets its timer, so that the next submit finds it asleep. */
+struct counted_clock {
+    _Atomic unsigned n_reads;
+};
+
+static uint64_t counted_now(void *arg)
+{
+    atomic_fetch_add(&((struct counted_clock *)arg)->n_reads, 1);
+    return clock_ns();
+}
+
+static void wait_reads(struct counted_clock *c, unsigned n)
+{
+    uint64_t end = clock_ns() + PATIENCE_S * 1000 * MS;
+
+    while (atomic_load(&c->n_reads) < n) {
+        FAKE_CHECK(clock_ns() < end);
+        sched_yield();
+    }
+}
+
+START_TEST(an_earlier_deadline_moves_the_timer_of_who_sleeps)
+{
+    struct counted_clock clock = {0};
+    struct world w;
+    struct waiter wt;
+    struct fake_job *fj[3];
+
+    waiter_init(&wt);
+    world_init(&w, 1 + (size_t)_i, 16, HOUR_NS, 1, 1);
+    w.cfg.now_ns = counted_now;
+    w.cfg.now_arg = &clock;
+    world_start(&w);
+    for (unsigned i = 0; i < 3; i++) {
+        fj[i] = job_make(&wt, 0, SAE_OP_ENCODE, 1);
+        if (i > 0)
+            fj[i]->job.deadline_ns = clock_ns() + (i == 1 ? HOUR_NS / 2 : MS);
+        FAKE_CHECK(saed_sched_submit(w.s, 0, &fj[i]->job, NULL) == SAE_OK);
+        if (i < 2)
+            wait_reads(&clock, 3 * (i + 1)); /* submit, look, set the timer */
+    }
+    wait_done(&wt, 1);
+    ck_assert_int_eq(fj[2]->job.status, SAE_E_DEADLINE_EXCEEDED);
+    world_close(&w);
+    for (unsigned i = 0; i < 3; i++)
+        fake_job_free(fj[i]);
+    waiter_fini(&wt);
+}
+END_TEST
+
 /* ---- workers side by side -------------------------------------------------------------------- */
 
 /* Every tile waits until all workers are in a tile: passes only if all are woken for it. */
@@ -231,14 +302,15 @@ static void meet(void *arg)
     pthread_mutex_unlock(&m->lock);
 }
 
-/* _i = 0: one batch of many tiles; 1: single-tile batches of different queues. */
+/* One batch of many tiles; single-tile batches of four queues, each a wake-up of its own; one job
+ * that fills four batches, where each worker has to wake the next. */
 START_TEST(all_workers_come_when_there_is_work_for_all)
 {
     struct world w;
     struct waiter wt;
     struct meeting m = {.want = 4};
     struct fake_job *fj[4];
-    size_t n = _i == 0 ? 1 : 4;
+    size_t n = _i == 1 ? 4 : 1;
 
     waiter_init(&wt);
     pthread_mutex_init(&m.lock, NULL);
@@ -249,7 +321,7 @@ START_TEST(all_workers_come_when_there_is_work_for_all)
     w.fake.on_tile = meet;
     w.fake.arg = &m;
     for (size_t i = 0; i < n; i++)
-        fj[i] = job_make(&wt, i % 2, i / 2 ? SAE_OP_DECODE : SAE_OP_ENCODE, 16);
+        fj[i] = job_make(&wt, i % 2, i / 2 ? SAE_OP_DECODE : SAE_OP_ENCODE, _i == 2 ? 64 : 16);
     for (size_t i = 0; i < n; i++)
         FAKE_CHECK(saed_sched_submit(w.s, i % 2, &fj[i]->job, NULL) == SAE_OK);
     wait_done(&wt, n);
@@ -433,7 +505,7 @@ END_TEST
 
 START_TEST(start_fails_with_none_left_running)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SANITIZED
     printf("SKIP: a sanitizer needs the address space that this test takes away\n");
 #else
     enum { THREADS = 64 };
@@ -479,7 +551,8 @@ int main(void)
     tcase_add_loop_test(t, each_job_is_answered_when_it_comes_alone, 0,
                         (int)SAE_COUNTOF(one_cases));
     tcase_add_loop_test(t, deadlines_are_noticed_while_all_sleep, 0, 3);
-    tcase_add_loop_test(t, all_workers_come_when_there_is_work_for_all, 0, 2);
+    tcase_add_loop_test(t, an_earlier_deadline_moves_the_timer_of_who_sleeps, 0, 3);
+    tcase_add_loop_test(t, all_workers_come_when_there_is_work_for_all, 0, 3);
     tcase_add_loop_test(t, every_job_of_a_storm_is_done_once, 0, (int)SAE_COUNTOF(storm_cases));
     tcase_add_test(t, free_leaves_no_job_behind);
     tcase_add_test(t, start_fails_with_none_left_running);
