@@ -156,6 +156,7 @@ static void add_part(struct sae_batch *b, const struct sae_slice *slice)
         r->sinks = sinks;
         r->part = (uint32_t)b->n_parts;
         r->out = r->cap = r->n_nonzero = 0;
+        r->is_bounds = false;
         atomic_store_explicit(&r->floor, 0, memory_order_relaxed);
     }
     if (q->op != SAE_OP_ENCODE)

@@ -46,8 +46,8 @@ struct sae_engine_ops {
     const char *name;
     bool is_bitwise; /* sae_engine_bitwise */
     /* Any of the following six may be NULL: nothing to do. What an engine keeps of its own hangs on
-     * sae_dict.engine_data (prepare), sae_batch.engine_data and sae_scratch.engine_data (init; false:
-     * out of memory; fini must cope with what a failed init left). */
+     * sae_dict.engine_data (prepare), sae_batch.engine_data and sae_scratch.engine_data (init;
+     * false: out of memory; fini must cope with what a failed init left). */
     enum sae_status (*prepare)(const struct sae_engine *e, struct sae_dict *d, struct sae_err *err);
     bool (*batch_init)(struct sae_batch *b, struct sae_dict *const *dicts, size_t n_dicts);
     void (*batch_fini)(struct sae_batch *b);
@@ -60,6 +60,10 @@ struct sae_engine_ops {
     void (*gather)(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
     /* Features block * SAE_BLOCK ... of rows 0 .. n_gemm - 1; see above. */
     void (*encode)(struct sae_batch *b, size_t block, struct sae_scratch *s);
+    /* select: a row whose list of n entries (in s, ids ascending) holds bounds. Leave its exact
+     * entries there (f, and aux where asked), those that can be among the k best at least; returns
+     * how many. NULL: no row is_bounds. */
+    size_t (*resolve)(struct sae_batch *b, size_t row, size_t n, struct sae_scratch *s);
     /* x_hat of the items b->dense, columns k0 .. k1 - 1 (at most SAE_DECODE_COLS), by a dense
      * product where the order of the sum is the engine's. NULL: lists in canonical order, always.
      */
@@ -135,6 +139,7 @@ struct sae_row {
     uint32_t part;          /* index into sae_batch.parts */
     _Atomic uint32_t floor; /* SAE_SINK_TOP: kern->order keys below it are not among the k best */
     size_t out, cap;        /* select: place and room of its entries in the part's block */
+    bool is_bounds;         /* the list holds bounds (f: low, aux: up), to be resolved in select */
     size_t n_nonzero;       /* decode side, dense f: how many of its values are not zero */
 };
 
@@ -266,6 +271,9 @@ struct sae_cols sae_cols_ids(const struct sae_dict *d, const uint32_t *ids, size
 /* The features of a block that may be on, ids ascending; every other one is known to be off. */
 struct sae_cols sae_cols_sparse(const struct sae_dict *d, size_t block, const uint32_t *ids,
                                 size_t n, struct sae_scratch *s);
+/* The class's formula on projections p[c->n]; aux may be NULL, and is not written without one. */
+void sae_unit(const struct sae_batch *b, const struct sae_cols *c, const float *p, float *f,
+              float *aux);
 /* One row's projections p[c->n] into its sinks. `block` numbers the runs. */
 void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
                   const float *p, struct sae_scratch *s);

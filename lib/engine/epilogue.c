@@ -70,10 +70,12 @@ struct sae_cols sae_cols_sparse(const struct sae_dict *d, size_t block, const ui
     return c;
 }
 
-static void apply_unit(const struct sae_kern *k, enum sae_unit unit, const struct sae_cols *c,
-                       const float *p, float *f, float *aux)
+void sae_unit(const struct sae_batch *b, const struct sae_cols *c, const float *p, float *f,
+              float *aux)
 {
-    switch (unit) {
+    const struct sae_kern *k = b->e->kern;
+
+    switch (b->dict->arch->unit) {
     case SAE_UNIT_IDENTITY:
         memcpy(f, p, c->n * sizeof *f);
         break;
@@ -199,7 +201,7 @@ static void scatter(struct sae_batch *b, size_t row, size_t block, const struct 
     float *f = t->f + r->i * t->width, *aux = t->aux ? t->aux + r->i * t->width : NULL;
     const float *stored = s->f;
 
-    apply_unit(b->e->kern, b->dict->arch->unit, c, p, s->f, s->aux);
+    sae_unit(b, c, p, s->f, s->aux);
     if (r->sinks & SAE_SINK_F_SCALED) {
         b->e->kern->mul(s->f, c->norm, s->scaled, c->n);
         stored = s->scaled;
@@ -233,7 +235,7 @@ void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sa
     float *f = sinks & SAE_SINK_F && !(sinks & SAE_SINK_F_SCALED) ? t->f + place : s->f;
     float *aux = sinks & SAE_SINK_AUX ? t->aux + place : sinks & SAE_SINK_LIST_AUX ? s->aux : NULL;
 
-    apply_unit(k, b->dict->arch->unit, c, p, f, aux);
+    sae_unit(b, c, p, f, aux);
     if (sinks & SAE_SINK_F_SCALED)
         k->mul(f, c->norm, t->f + place, c->n);
     if (sinks & SAE_SINK_LIST)

@@ -2,17 +2,14 @@
  *
  * gather quantises rows (screen.h). encode takes a block of features in three steps: int8 products
  * and the bound prove most features off; what is left is computed exactly, in canonical order, from
- * the f32 weights, sorted by feature so that a weight row is read once; the shared epilogue does the
- * rest. Rows that cannot be screened, or whose block has too many candidates, are computed densely.
- * A dictionary whose rows keep failing is not screened for a while (sae_native_dict.tried/failed).
+ * the f32 weights, sorted by feature so that a weight row is read once; the shared epilogue does
+ * the rest. Rows that cannot be screened, or whose block has too many candidates, are computed
+ * densely. A dictionary whose rows keep failing is not screened for a while
+ * (sae_native_dict.tried/failed); its top-k rows then go by intervals instead (native_top.c).
  *
  * THREADS  as engine.h says: gather writes rows r0..r1 - 1 of the batch's data, encode only its
  *          scratch and the row's sinks; the counters of a dictionary are relaxed atomics. */
-#include "lib/engine/engine.h"
-
-#include "lib/cpu.h"
-#include "lib/engine/kern/dense.h"
-#include "lib/engine/screen.h"
+#include "lib/engine/native.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,79 +17,32 @@
 /* Candidates of a row in a block beyond which a dense product is cheaper: about 6 % (measured at
  * d 768, AVX-512 VNNI; break-even lies higher at larger d). */
 #define MAX_CANDIDATES (SAE_BLOCK / 16)
-#define GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_PANELS)
 /* A row's candidates stop being collected at the end of the group that passes the limit. */
-#define ROW_CAP (MAX_CANDIDATES + GROUP)
+#define ROW_CAP (MAX_CANDIDATES + NATIVE_GROUP)
 /* Screening rests while more than half of the last some thousand row blocks had to be computed
  * densely; one batch in PROBE tries again. */
 #define WINDOW 4096
-#define PROBE 64
+#define PROBE 256
 
-struct sae_native_kernels {
-    sae_dense_fn *dense;
-    sae_pairs_fn *pairs;
-    sae_screen_fn *screen;
-    const struct sae_quant *quant;
-    int xmax;
-};
-
-static const struct sae_native_kernels kernels_of[SAE_N_ISAS] = {
+const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS] = {
     [SAE_ISA_SCALAR] = {sae_dense_f32_1x1__scalar, sae_pairs_f32__scalar, sae_screen_i8__scalar,
-                        &sae_quant_scalar, 127},
+                        sae_interval_i8__scalar, &sae_quant_scalar, 127},
     [SAE_ISA_AVX2] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_screen_i8_4x1__avx2,
-                      &sae_quant_avx2, 63},
+                      sae_interval_i8__avx2, &sae_quant_avx2, 63},
     [SAE_ISA_AVXVNNI] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_screen_i8_6x1__avxvnni,
-                         &sae_quant_avx2, 127},
+                         sae_interval_i8__avxvnni, &sae_quant_avx2, 127},
     [SAE_ISA_AVX512] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_screen_i8_8x2__avx512,
-                        &sae_quant_avx512, 63},
+                        sae_interval_i8__avx512, &sae_quant_avx512, 63},
     [SAE_ISA_VNNI] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_screen_i8_8x3__vnni,
-                      &sae_quant_avx512, 127},
+                      sae_interval_i8__vnni, &sae_quant_avx512, 127},
 };
 
-/* What the engine keeps of a dictionary (sae_dict.engine_data). */
-struct sae_native_dict {
-    struct sae_plane *plane; /* NULL: never screened */
-    bool norms_finite;       /* f = 0 stays 0 when it is scaled */
-    _Atomic uint32_t tried, failed; /* row blocks screened, and of those computed densely */
-    _Atomic uint32_t batches;
-    _Atomic uint64_t candidates, dense_rows;
-};
+/* ---- dictionaries ------------------------------------------------------------------------------
+ */
 
-/* ... of a batch (sae_batch.engine_data). */
-struct native_batch {
-    int8_t *q;                   /* [max_rows][max dq] */
-    struct sae_screen_row *rows; /* [max_rows] */
-    bool *is_screened;           /* [max_rows] */
-    double *v;                   /* [max dq] for the part of gather that begin does */
-    bool screens;                /* this batch; set in begin */
-};
-
-/* ... and of a compute thread (sae_scratch.engine_data). Pairs are (row, feature) candidates. */
-struct native_scratch {
-    double *v;                               /* [max dq] */
-    uint16_t (*masks)[SAE_SCREEN_PANELS];    /* [max_rows] */
-    struct sae_screen_row *rows;             /* [max_rows] the block's screened rows, side by side */
-    uint32_t *row_of, *count, *start;        /* [max_rows] */
-    const float **x;                         /* [max_rows] rows of a dense product */
-    uint32_t *dense_row;                     /* [max_rows] */
-    uint32_t *pair_row, *pair_col;           /* [max_rows * ROW_CAP] */
-    uint32_t *ids;                           /* [max_rows * ROW_CAP] by row */
-    float *p;                                /* [max_rows * ROW_CAP] by row */
-    float *pair_p;                           /* [max_rows * ROW_CAP] */
-    float *dense;                            /* the dense kernel's scratch */
-};
-
-/* The engine's own fields behind sae_engine.ops; kernels are chosen at open. */
-static const struct sae_native_kernels *kernels(const struct sae_engine *e)
-{
-    return &kernels_of[e->isa];
-}
-
-/* ---- dictionaries ------------------------------------------------------------------------------ */
-
-/* p <= theta proves the feature off. Gated: either network switches it off, and fl(fl(r p) + mag) <= 0
- * follows from r p <= -mag because rounding is monotone; the quotient is moved down past its own
- * rounding. r = 0 leaves mag alone to decide. */
+/* p <= theta proves the feature off. Gated: either network switches it off, and fl(fl(r p) + mag)
+ * <= 0 follows from r p <= -mag because rounding is monotone; the quotient is moved down past its
+ * own rounding. r = 0 leaves mag alone to decide. */
 static double theta_of(const struct sae_dict *d, size_t j)
 {
     double gate, mag;
@@ -114,6 +64,8 @@ static void dict_free(void *data)
     struct sae_native_dict *nd = data;
 
     sae_plane_free(nd->plane);
+    sae_free(nd->c1);
+    sae_free(nd->c0);
     sae_free(nd);
 }
 
@@ -133,17 +85,28 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d, s
     }
     for (size_t j = 0; j < d->F; j++)
         theta[j] = theta_of(d, j);
-    st = sae_plane_create(&nd->plane, d->enc, d->F, d->d, theta, kernels(e)->xmax, kernels(e)->quant,
-                          err);
+    st = sae_plane_create(&nd->plane, d->enc, d->F, d->d, theta, sae_native_kernels(e)->xmax,
+                          sae_native_kernels(e)->quant, err);
     if (st != SAE_OK)
         goto out;
     nd->norms_finite = isfinite(d->info.norm_max);
+    if (nd->plane) {
+        nd->c1 = sae_calloc(nd->plane->Fp, sizeof *nd->c1);
+        nd->c0 = sae_calloc(nd->plane->Fp, sizeof *nd->c0);
+        if (!nd->c1 || !nd->c0) {
+            st = sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
+            goto out;
+        }
+        for (size_t j = 0; j < d->F; j++)
+            sae_native_line(d, j, &nd->c1[j], &nd->c0[j]);
+    }
     d->engine_data = nd;
     d->engine_data_free = dict_free;
     nd = NULL;
 out:
     sae_free(theta);
-    sae_free(nd);
+    if (nd)
+        dict_free(nd);
     return st;
 }
 
@@ -157,7 +120,8 @@ static void stats(const struct sae_dict *d, struct sae_screen_stats *out)
     out->dense_rows = atomic_load_explicit(&nd->dense_rows, memory_order_relaxed);
 }
 
-/* ---- batches and scratch ----------------------------------------------------------------------- */
+/* ---- batches and scratch -----------------------------------------------------------------------
+ */
 
 static size_t max_dq(struct sae_dict *const *dicts, size_t n)
 {
@@ -178,6 +142,9 @@ static void batch_fini(struct sae_batch *b)
     sae_free(nb->q);
     sae_free(nb->rows);
     sae_free(nb->is_screened);
+    for (size_t i = 0; nb->top && i < b->max_rows; i++)
+        pthread_mutex_destroy(&nb->top[i].lock);
+    sae_free(nb->top);
     sae_free(nb->v);
     sae_free(nb);
     b->engine_data = NULL;
@@ -195,7 +162,10 @@ static bool batch_init(struct sae_batch *b, struct sae_dict *const *dicts, size_
     nb->rows = sae_alloc(b->max_rows, sizeof *nb->rows);
     nb->is_screened = sae_calloc(b->max_rows, sizeof *nb->is_screened);
     nb->v = sae_alloc(dq, sizeof *nb->v);
-    return nb->q && nb->rows && nb->is_screened && nb->v;
+    nb->top = sae_calloc(b->max_rows, sizeof *nb->top);
+    for (size_t i = 0; nb->top && i < b->max_rows; i++)
+        pthread_mutex_init(&nb->top[i].lock, NULL);
+    return nb->q && nb->rows && nb->is_screened && nb->v && nb->top;
 }
 
 static void scratch_fini(struct sae_scratch *s)
@@ -217,6 +187,17 @@ static void scratch_fini(struct sae_scratch *s)
     sae_free(n->ids);
     sae_free(n->p);
     sae_free(n->pair_p);
+    sae_free(n->pair_up);
+    sae_free(n->up);
+    sae_free(n->low_of);
+    sae_free(n->up_of);
+    sae_free(n->floor);
+    sae_free(n->best);
+    sae_free(n->n_best);
+    sae_free(n->key_low);
+    sae_free(n->key_up);
+    sae_free(n->key_tmp);
+    sae_free(n->chosen);
     sae_free(n->dense);
     sae_free(n);
     s->engine_data = NULL;
@@ -225,8 +206,10 @@ static void scratch_fini(struct sae_scratch *s)
 static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, size_t n_dicts)
 {
     struct native_scratch *n = sae_calloc(1, sizeof *n);
-    size_t dq = max_dq(dicts, n_dicts), rows = s->max_rows;
+    size_t dq = max_dq(dicts, n_dicts), rows = s->max_rows, F = SAE_BLOCK;
 
+    for (size_t i = 0; i < n_dicts; i++)
+        F = dicts[i]->F > F ? dicts[i]->F : F;
     s->engine_data = n;
     if (!n)
         return false;
@@ -238,17 +221,31 @@ static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, s
     n->start = sae_alloc(rows + 1, sizeof *n->start);
     n->x = sae_alloc(rows, sizeof *n->x);
     n->dense_row = sae_alloc(rows, sizeof *n->dense_row);
-    n->pair_row = sae_alloc(rows * ROW_CAP, sizeof *n->pair_row);
-    n->pair_col = sae_alloc(rows * ROW_CAP, sizeof *n->pair_col);
-    n->ids = sae_alloc(rows * ROW_CAP, sizeof *n->ids);
-    n->p = sae_alloc(rows * ROW_CAP, sizeof *n->p);
-    n->pair_p = sae_alloc(rows * ROW_CAP, sizeof *n->pair_p);
+    n->pair_row = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_row);
+    n->pair_col = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_col);
+    n->pair_p = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_p);
+    n->pair_up = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_up);
+    n->ids = sae_alloc(rows * SAE_BLOCK, sizeof *n->ids);
+    n->p = sae_alloc(rows * SAE_BLOCK, sizeof *n->p);
+    n->up = sae_alloc(rows * SAE_BLOCK, sizeof *n->up);
+    n->low_of = sae_alloc(rows, sizeof *n->low_of);
+    n->up_of = sae_alloc(rows, sizeof *n->up_of);
+    n->floor = sae_alloc(rows, sizeof *n->floor);
+    n->best = sae_alloc(rows * 2 * NATIVE_TOP_MAX, sizeof *n->best);
+    n->n_best = sae_alloc(rows, sizeof *n->n_best);
+    n->key_low = sae_alloc(F, sizeof *n->key_low);
+    n->key_up = sae_alloc(F, sizeof *n->key_up);
+    n->key_tmp = sae_alloc(F, sizeof *n->key_tmp);
+    n->chosen = sae_alloc(F, sizeof *n->chosen);
     n->dense = sae_alloc(sae_dense_scratch_floats(rows, dq), sizeof *n->dense);
-    return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->x && n->dense_row &&
-           n->pair_row && n->pair_col && n->ids && n->p && n->pair_p && n->dense;
+    return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->x &&
+           n->dense_row && n->pair_row && n->pair_col && n->pair_p && n->pair_up && n->ids &&
+           n->p && n->up && n->low_of && n->up_of && n->floor && n->best && n->n_best &&
+           n->key_low && n->key_up && n->key_tmp && n->chosen && n->dense;
 }
 
-/* ---- gather: rows quantised -------------------------------------------------------------------- */
+/* ---- gather: rows quantised --------------------------------------------------------------------
+ */
 
 /* What of a row's answer does not follow from the features that are on. */
 static bool needs_dense(const struct sae_native_dict *nd, const struct sae_dict *d, unsigned sinks)
@@ -288,22 +285,32 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
     uint64_t dense = 0;
 
     for (size_t r = r0; r < r1 && r < b->n_gemm; r++) {
-        const struct sae_row *row = &b->rows[r];
+        struct sae_row *row = &b->rows[r];
+        bool by_interval = nd && nd->plane && !nb->screens && row->sinks & SAE_SINK_TOP &&
+                           row->task->query.top_k <= NATIVE_TOP_MAX;
 
-        nb->is_screened[r] = nb->screens && !needs_dense(nd, b->dict, row->sinks) &&
-                             sae_plane_row(nd->plane, b->x + r * b->ld, nb->q + r * nd->plane->dq,
-                                           &nb->rows[r], v);
-        dense += !nb->is_screened[r];
+        nb->is_screened[r] = row->is_bounds = false;
+        if (by_interval || (nb->screens && !needs_dense(nd, b->dict, row->sinks))) {
+            bool fits = sae_plane_row(nd->plane, b->x + r * b->ld, nb->q + r * nd->plane->dq,
+                                      &nb->rows[r], v);
+
+            nb->is_screened[r] = fits && !by_interval;
+            row->is_bounds = fits && by_interval;
+        }
+        if (row->is_bounds)
+            sae_native_top_reset(&nb->top[r]);
+        dense += !nb->is_screened[r] && !row->is_bounds;
     }
     if (nd) /* a dictionary that was not prepared is computed densely */
         atomic_fetch_add_explicit(&nd->dense_rows, dense, memory_order_relaxed);
 }
 
-/* ---- encode ------------------------------------------------------------------------------------ */
+/* ---- encode ------------------------------------------------------------------------------------
+ */
 
 /* Candidates of one group, by feature and then row, behind the pairs found so far. */
-static size_t collect(struct native_scratch *n, size_t n_rows, size_t n_panels, size_t col0, size_t cap,
-                      size_t n_pairs)
+static size_t collect(struct native_scratch *n, size_t n_rows, size_t n_panels, size_t col0,
+                      size_t cap, size_t n_pairs)
 {
     for (size_t p = 0; p < n_panels; p++) {
         unsigned any = 0;
@@ -332,11 +339,12 @@ static size_t collect(struct native_scratch *n, size_t n_rows, size_t n_panels, 
 static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t block, size_t n_rows,
                      struct native_scratch *n)
 {
-    const struct sae_native_kernels *k = kernels(b->e);
-    size_t f = block * SAE_BLOCK, end = f + SAE_BLOCK < pl->Fp ? f + SAE_BLOCK : pl->Fp, n_pairs = 0;
+    const struct sae_native_kernels *k = sae_native_kernels(b->e);
+    size_t f = block * SAE_BLOCK, end = f + SAE_BLOCK < pl->Fp ? f + SAE_BLOCK : pl->Fp,
+           n_pairs = 0;
 
     memset(n->count, 0, n_rows * sizeof *n->count);
-    for (; f < end; f += GROUP) {
+    for (; f < end; f += NATIVE_GROUP) {
         size_t left = (end - f) / SAE_SCREEN_PANEL;
         size_t n_panels = left < SAE_SCREEN_PANELS ? left : SAE_SCREEN_PANELS;
         struct sae_screen_group g = {
@@ -347,7 +355,9 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
             .t = pl->t,
             .f0 = f,
             .n_panels = n_panels,
-            .ahead = left >= 2 * SAE_SCREEN_PANELS ? (const char *)pl->q + (f + GROUP) * pl->dq : NULL,
+            .ahead = left >= 2 * SAE_SCREEN_PANELS
+                         ? (const char *)pl->q + (f + NATIVE_GROUP) * pl->dq
+                         : NULL,
         };
 
         k->screen(n->rows, n_rows, &g, n->masks);
@@ -357,7 +367,8 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
 }
 
 /* Exact projections of the pairs whose rows stay screened, sorted by row into n->ids, n->p. */
-static void compute_pairs(struct sae_batch *b, size_t n_pairs, size_t n_rows, struct native_scratch *n)
+static void compute_pairs(struct sae_batch *b, size_t n_pairs, size_t n_rows,
+                          struct native_scratch *n)
 {
     const struct sae_dict *d = b->dict;
     const float *x[64], *w[64];
@@ -375,7 +386,7 @@ static void compute_pairs(struct sae_batch *b, size_t n_pairs, size_t n_rows, st
             x[i] = b->x + n->row_of[n->pair_row[at + i]] * b->ld;
             w[i] = d->enc + (size_t)n->pair_col[at + i] * d->d;
         }
-        kernels(b->e)->pairs(x, w, m, d->d, n->pair_p + at);
+        sae_native_kernels(b->e)->pairs(x, w, m, d->d, n->pair_p + at);
         at += m;
     }
     n->start[0] = 0;
@@ -401,13 +412,14 @@ static void encode_dense(struct sae_batch *b, size_t block, size_t n_rows, struc
         return;
     for (size_t i = 0; i < n_rows; i++)
         n->x[i] = b->x + n->dense_row[i] * b->ld;
-    kernels(b->e)->dense(n->x, n_rows, b->dict->enc + cols.first * b->dict->d, cols.n, b->dict->d, s->p,
-                         SAE_BLOCK, n->dense);
+    sae_native_kernels(b->e)->dense(n->x, n_rows, b->dict->enc + cols.first * b->dict->d, cols.n,
+                                    b->dict->d, s->p, SAE_BLOCK, n->dense);
     for (size_t i = 0; i < n_rows; i++)
         sae_epilogue(b, n->dense_row[i], block, &cols, s->p + i * SAE_BLOCK, s);
 }
 
-static void count_screened(struct sae_native_dict *nd, size_t n_rows, size_t n_failed, size_t n_pairs)
+static void count_screened(struct sae_native_dict *nd, size_t n_rows, size_t n_failed,
+                           size_t n_pairs)
 {
     uint32_t tried = atomic_fetch_add_explicit(&nd->tried, (uint32_t)n_rows, memory_order_relaxed);
 
@@ -421,6 +433,20 @@ static void count_screened(struct sae_native_dict *nd, size_t n_rows, size_t n_f
     }
 }
 
+/* Rows that go by intervals, side by side in n->rows; returns how many. */
+static size_t pick_bounds(const struct sae_batch *b, struct native_scratch *n)
+{
+    const struct native_batch *nb = b->engine_data;
+    size_t n_rows = 0;
+
+    for (size_t r = 0; r < b->n_gemm; r++)
+        if (b->rows[r].is_bounds) {
+            n->rows[n_rows] = nb->rows[r];
+            n->row_of[n_rows++] = (uint32_t)r;
+        }
+    return n_rows;
+}
+
 static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
 {
     struct native_batch *nb = b->engine_data;
@@ -429,7 +455,7 @@ static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
     size_t n_rows = 0, n_dense = 0, n_failed = 0, n_pairs;
 
     for (size_t r = 0; r < b->n_gemm; r++) {
-        if (!b->rows[r].sinks)
+        if (!b->rows[r].sinks || b->rows[r].is_bounds)
             continue;
         if (nb->is_screened[r]) {
             n->rows[n_rows] = nb->rows[r];
@@ -456,6 +482,9 @@ static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
         count_screened(nd, n_rows, n_failed, n_pairs);
     }
     encode_dense(b, block, n_dense, s);
+    n_rows = pick_bounds(b, n);
+    if (n_rows)
+        sae_native_top_encode(b, block, n_rows, s);
 }
 
 const struct sae_engine_ops sae_engine_native = {
@@ -470,4 +499,5 @@ const struct sae_engine_ops sae_engine_native = {
     .begin = begin,
     .gather = gather,
     .encode = encode,
+    .resolve = sae_native_top_resolve,
 };

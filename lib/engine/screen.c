@@ -37,8 +37,8 @@ static double gamma_n(size_t d)
     return n * U / (1 - n * U);
 }
 
-/* Feature j of the plane. v: scratch of dq doubles, q of dq bytes. Scales below s_floor are raised to
- * it: nearly zero rows then quantise to zero and live on their norm alone. */
+/* Feature j of the plane. v: scratch of dq doubles, q of dq bytes. Scales below s_floor are raised
+ * to it: nearly zero rows then quantise to zero and live on their norm alone. */
 static void plane_feature(struct sae_plane *p, size_t j, double theta, double s_floor, double *v,
                           int8_t *q)
 {
@@ -60,8 +60,8 @@ static void plane_feature(struct sae_plane *p, size_t j, double theta, double s_
     tau = theta / (double)s;
     p->s[j] = s;
     p->a[j] = round_up((1 + g + 16 * U) * NORM_SLACK * norm / (double)s);
-    p->b[j] = round_up(NORM_SLACK * ((1 + 16 * U) * e + g * norm / (double)s +
-                                     16 * U * sqrt((double)q2)));
+    p->b[j] = round_up(NORM_SLACK *
+                       ((1 + 16 * U) * e + g * norm / (double)s + 16 * U * sqrt((double)q2)));
     p->t[j] = round_down(tau - 16 * U * fabs(tau));
     if (norm > p->max_norm)
         p->max_norm = norm;
@@ -70,14 +70,15 @@ static void plane_feature(struct sae_plane *p, size_t j, double theta, double s_
 }
 
 enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
-                                 const double *theta, int xmax,
-                                 const struct sae_quant *quant, struct sae_err *err)
+                                 const double *theta, int xmax, const struct sae_quant *quant,
+                                 struct sae_err *err)
 {
     enum sae_status st = SAE_OK;
     struct sae_plane *p = NULL;
     double *v = NULL, largest = 0;
     int8_t *q = NULL;
-    size_t dq = (d + 15) & ~(size_t)15, Fp = (F + SAE_SCREEN_PANEL - 1) / SAE_SCREEN_PANEL * SAE_SCREEN_PANEL;
+    size_t dq = (d + 15) & ~(size_t)15,
+           Fp = (F + SAE_SCREEN_PANEL - 1) / SAE_SCREEN_PANEL * SAE_SCREEN_PANEL;
 
     *out = NULL;
     if (dq > MAX_WIDTH)
@@ -90,7 +91,13 @@ enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t 
     v = sae_alloc(dq, sizeof *v);
     q = sae_alloc(dq, 1);
     if (p) {
-        *p = (struct sae_plane){.d = d, .F = F, .dq = dq, .Fp = Fp, .xmax = xmax, .quant = quant, .w = w,
+        *p = (struct sae_plane){.d = d,
+                                .F = F,
+                                .dq = dq,
+                                .Fp = Fp,
+                                .xmax = xmax,
+                                .quant = quant,
+                                .w = w,
                                 .min_s = INFINITY};
         pthread_mutex_init(&p->lock, NULL);
         p->q = sae_huge_alloc(Fp, dq);
@@ -136,7 +143,8 @@ void sae_plane_free(struct sae_plane *p)
     sae_free(p);
 }
 
-/* The encoder's column k in units of s_j, made on first use and kept. NULL: no room for one more. */
+/* The encoder's column k in units of s_j, made on first use and kept. NULL: no room for one more.
+ */
 static const float *column(struct sae_plane *p, size_t k)
 {
     float *c = atomic_load_explicit(&p->columns[k], memory_order_acquire);
@@ -160,8 +168,9 @@ size_t sae_plane_row_scratch(const struct sae_plane *p)
     return p->dq;
 }
 
-/* Split outliers of v off into row (x_o not yet scaled). *n2, *m: squared norm and largest magnitude
- * of v, then of the rest; *out2: squared norm of what was split. False: a column could not be had. */
+/* Split outliers of v off into row (x_o not yet scaled). *n2, *m: squared norm and largest
+ * magnitude of v, then of the rest; *out2: squared norm of what was split. False: a column could
+ * not be had. */
 static bool split_outliers(struct sae_plane *p, double *v, struct sae_screen_row *row, double *n2,
                            double m, double *out2)
 {
@@ -212,6 +221,7 @@ bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_sc
     row->A = round_up(NORM_SLACK * (e + (g + 16 * U) * sqrt(out2)) / (double)s);
     row->B = round_up(NORM_SLACK * sqrt((double)q2));
     row->C = 1 / s;
+    row->s = s;
     row->init = (int32_t)(-128 * sum);
     for (int o = 0; o < row->n_split; o++)
         row->xo[o] /= s;

@@ -5,9 +5,9 @@
  * are computed exactly from the f32 weights, so answers have the same bits as a dense encode.
  *
  * THE BOUND. Let Q be an orthogonal matrix (signs, then Hadamard blocks). Split the row's few
- * outlier dimensions off, x = x_O + x_R, and quantise  Q x_R = s_x q_x + e_x,  Q w_j = s_j q_j + e_j.
- * Then  w.x = w.x_O + s_x s_j q_x.q_j + (Q w).e_x + e_j.(s_x q_x),  and by Cauchy-Schwarz, in units
- * of s_x s_j,
+ * outlier dimensions off, x = x_O + x_R, and quantise  Q x_R = s_x q_x + e_x,  Q w_j = s_j q_j +
+ * e_j. Then  w.x = w.x_O + s_x s_j q_x.q_j + (Q w).e_x + e_j.(s_x q_x),  and by Cauchy-Schwarz, in
+ * units of s_x s_j,
  *
  *     w.x <= q_x.q_j + sum_o (x_o/s_x)(w_jo/s_j) + (|w|/s_j)(|e_x|/s_x) + (|e_j|/s_j) |q_x|.
  *
@@ -43,22 +43,21 @@ struct sae_plane {
     size_t d, F;
     size_t dq, Fp; /* d rounded up to 16; F rounded up to a panel of 16 */
     const struct sae_quant *quant;
-    int xmax;      /* rows are quantised to -xmax..xmax */
-    uint8_t *q;    /* [Fp / 16][dq / 4][16][4], q + 128 */
+    int xmax;             /* rows are quantised to -xmax..xmax */
+    uint8_t *q;           /* [Fp / 16][dq / 4][16][4], q + 128 */
     float *a, *b, *t, *s; /* [Fp]; padding features are never candidates */
     double max_norm;      /* max |w_j| */
     float min_s;
-    const float *w;       /* borrowed: the encoder, [F][d] */
-    pthread_mutex_t lock; /* guards making of columns */
+    const float *w;            /* borrowed: the encoder, [F][d] */
+    pthread_mutex_t lock;      /* guards making of columns */
     _Atomic(float *) *columns; /* [d]: w_jo / s_j for all j, or NULL */
-    size_t n_columns;     /* guarded by lock */
+    size_t n_columns;          /* guarded by lock */
 };
 
 /* Quantise an encoder. theta[j]: p <= theta[j] proves feature j off (may be infinite).
  * SAE_E_NOMEM. NULL in *out with SAE_OK: this encoder cannot be screened (width, value range). */
 enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
-                                 const double *theta, int xmax,
-                                 const struct sae_quant *quant,
+                                 const double *theta, int xmax, const struct sae_quant *quant,
                                  struct sae_err *err) SAE_MUST_USE;
 void sae_plane_free(struct sae_plane *p);
 

@@ -315,7 +315,7 @@ static void put_columns(const struct sae_row *r, const float *norm, size_t n,
     }
 }
 
-static void select_row(const struct sae_batch *b, size_t row, struct sae_scratch *s, size_t *nnz,
+static void select_row(struct sae_batch *b, size_t row, struct sae_scratch *s, size_t *nnz,
                        size_t *aux_nnz)
 {
     const struct sae_row *r = &b->rows[row];
@@ -329,6 +329,8 @@ static void select_row(const struct sae_batch *b, size_t row, struct sae_scratch
     if (q->form != SAE_FORM_DENSE && r->cap == 0)
         return; /* no entries: the row stays as prepare left it */
     n = join_runs(b, row, s);
+    if (r->is_bounds)
+        n = b->e->ops->resolve(b, row, n, s);
     if (q->form == SAE_FORM_DENSE) {
         put_columns(r, norm, n, s);
         return;

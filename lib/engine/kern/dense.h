@@ -34,9 +34,11 @@ sae_dense_fn sae_dense_f32_1x1__scalar;
 sae_dense_fn sae_dense_f32_2x3__avx2;
 sae_dense_fn sae_dense_f32_4x6__avx512;
 
-/* Scattered pairs: out[i] = dot(x[i], w[i]), i < n, in canonical order. x[i] has the padding of a row
- * above; w[i] is a weight row. Meant for pairs sorted by w, so that a weight row is read once. */
-typedef void sae_pairs_fn(const float *const *x, const float *const *w, size_t n, size_t d, float *out);
+/* Scattered pairs: out[i] = dot(x[i], w[i]), i < n, in canonical order. x[i] has the padding of a
+ * row above; w[i] is a weight row. Meant for pairs sorted by w, so that a weight row is read once.
+ */
+typedef void sae_pairs_fn(const float *const *x, const float *const *w, size_t n, size_t d,
+                          float *out);
 
 sae_pairs_fn sae_pairs_f32__scalar;
 sae_pairs_fn sae_pairs_f32__avx2;

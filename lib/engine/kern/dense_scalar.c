@@ -1,4 +1,5 @@
-/* dense_scalar.c - the dense projection in plain C: the fallback, and the yardstick of the others. */
+/* dense_scalar.c - the dense projection in plain C: the fallback, and the yardstick of the others.
+ */
 #include "lib/engine/kern/dense.h"
 
 #include <math.h>
@@ -20,8 +21,8 @@ static float dot(const float *x, const float *w, size_t d)
     return c[0];
 }
 
-void sae_dense_f32_1x1__scalar(const float *const *x, size_t n, const float *w,
-                               size_t n_features, size_t d, float *p, size_t ldp, float *scratch)
+void sae_dense_f32_1x1__scalar(const float *const *x, size_t n, const float *w, size_t n_features,
+                               size_t d, float *p, size_t ldp, float *scratch)
 {
     (void)scratch;
     for (size_t r = 0; r < n; r++)
@@ -29,7 +30,8 @@ void sae_dense_f32_1x1__scalar(const float *const *x, size_t n, const float *w,
             p[r * ldp + j] = dot(x[r], w + j * d, d);
 }
 
-void sae_pairs_f32__scalar(const float *const *x, const float *const *w, size_t n, size_t d, float *out)
+void sae_pairs_f32__scalar(const float *const *x, const float *const *w, size_t n, size_t d,
+                           float *out)
 {
     for (size_t i = 0; i < n; i++)
         out[i] = dot(x[i], w[i], d);

@@ -7,9 +7,10 @@
  *     v = fma(A, a_j, fma(B, b_j, float(I))), then for each split dim o: v = fma(x_o, col_o[j], v)
  *     bit = NOT( fma(-C, t_j, v) <= -2^-30 )        NaN gives a 1
  *
- * A 0 proves that the feature is off (the bound is in lib/engine/screen.c). `sums`, for top_k, asks
- * for the numbers instead of the proof: est = float(I) + split dims, and the half-width A a_j + B b_j.
- * Kernels with maddubs need |q_x| <= 63; the others take 127 (sae_screen_xmax).
+ * A 0 proves that the feature is off (the bound is in lib/engine/screen.h). For top_k the interval
+ * is wanted instead of the proof: low <= p <= up for the projection p itself, and a 1 where the
+ * value c1_j up + c0_j may reach the row's floor. Kernels with maddubs need |q_x| <= 63; the others
+ * take 127 (sae_screen_xmax).
  *
  * Pure functions, any thread. The plane is 64-byte aligned. */
 #ifndef SAE_KERN_SCREEN_H
@@ -18,15 +19,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SAE_SCREEN_PANEL 16    /* features of a panel */
-#define SAE_SCREEN_PANELS 3    /* panels of a group, at most */
-#define SAE_SCREEN_SPLIT 8     /* split dims of a row, at most */
+#define SAE_SCREEN_PANEL 16 /* features of a panel */
+#define SAE_SCREEN_PANELS 3 /* panels of a group, at most */
+#define SAE_SCREEN_SPLIT 8  /* split dims of a row, at most */
 
 /* One quantised row. `init` is -128 * sum(q): it turns u8 plane products into q_x . q_j. */
 struct sae_screen_row {
     const int8_t *q;
     int32_t init;
     float A, B, C;
+    float s; /* s_x */
     int n_split;
     float xo[SAE_SCREEN_SPLIT];
     const float *col[SAE_SCREEN_SPLIT]; /* [Fp]: w_jo / s_j */
@@ -37,26 +39,28 @@ struct sae_screen_group {
     const uint8_t *plane; /* at panel f0 / 16 */
     size_t dq;            /* multiple of 4 */
     const float *a, *b, *t;
+    const float *s, *c1, *c0; /* intervals only: scales s_j, and the value's line in p */
     size_t f0;
-    size_t n_panels;      /* 1..SAE_SCREEN_PANELS */
-    const char *ahead;    /* n_panels * dq * 16 bytes to prefetch meanwhile, or NULL */
+    size_t n_panels;   /* 1..SAE_SCREEN_PANELS */
+    const char *ahead; /* n_panels * dq * 16 bytes to prefetch meanwhile, or NULL */
 };
 
 /* masks[r][panel]: candidate bits of the panel's 16 features. */
 typedef void sae_screen_fn(const struct sae_screen_row *rows, size_t n,
-                           const struct sae_screen_group *g,
-                           uint16_t (*masks)[SAE_SCREEN_PANELS]);
+                           const struct sae_screen_group *g, uint16_t (*masks)[SAE_SCREEN_PANELS]);
 
 sae_screen_fn sae_screen_i8__scalar, sae_screen_i8_4x1__avx2, sae_screen_i8_6x1__avxvnni,
     sae_screen_i8_8x2__avx512, sae_screen_i8_8x3__vnni;
 
-/* The numbers instead: est[r][16 * panel + i], half[r][...], both [n][16 * SAE_SCREEN_PANELS]. */
-typedef void sae_estimate_fn(const struct sae_screen_row *rows, size_t n,
-                             const struct sae_screen_group *g,
-                             float (*est)[SAE_SCREEN_PANEL * SAE_SCREEN_PANELS],
-                             float (*half)[SAE_SCREEN_PANEL * SAE_SCREEN_PANELS]);
+/* Intervals: low[r][16 * panel + i], up[r][...]; masks as above. floor: [n], -infinity: none yet.
+ */
+typedef float sae_group_floats[SAE_SCREEN_PANEL * SAE_SCREEN_PANELS];
+typedef void sae_interval_fn(const struct sae_screen_row *rows, size_t n,
+                             const struct sae_screen_group *g, const float *floor,
+                             uint16_t (*masks)[SAE_SCREEN_PANELS], sae_group_floats *low,
+                             sae_group_floats *up);
 
-sae_estimate_fn sae_estimate_i8__scalar, sae_estimate_i8__avx2, sae_estimate_i8__avxvnni,
-    sae_estimate_i8__avx512, sae_estimate_i8__vnni;
+sae_interval_fn sae_interval_i8__scalar, sae_interval_i8__avx2, sae_interval_i8__avxvnni,
+    sae_interval_i8__avx512, sae_interval_i8__vnni;
 
 #endif

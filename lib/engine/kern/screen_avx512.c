@@ -1,4 +1,5 @@
-/* screen_avx512.c - int8 screening with AVX-512BW (maddubs: |q_x| <= 63 keeps its int16 sums from saturating). */
+/* screen_avx512.c - int8 screening with AVX-512BW (maddubs: |q_x| <= 63 keeps its int16 sums from
+ * saturating). */
 #include "lib/engine/kern/screen.h"
 
 #include <immintrin.h>
@@ -7,7 +8,7 @@
 #define TILE_R 8
 #define TILE_C 2
 #define SCREEN_NAME sae_screen_i8_8x2__avx512
-#define ESTIMATE_NAME sae_estimate_i8__avx512
+#define INTERVAL_NAME sae_interval_i8__avx512
 #define IVEC __m512i
 #define FVEC __m512
 #define LANES 16
@@ -21,12 +22,17 @@
 #define fv_fma _mm512_fmadd_ps
 #define fv_fnma _mm512_fnmadd_ps
 #define fv_mul _mm512_mul_ps
+#define fv_add _mm512_add_ps
+#define fv_sub _mm512_sub_ps
+#define fv_abs _mm512_abs_ps
+#define fv_not_lt(v, w) (unsigned)_mm512_cmp_ps_mask(v, w, _CMP_NLT_UQ)
 #define fv_from _mm512_cvtepi32_ps
 #define fv_not_le(v, w) (unsigned)_mm512_cmp_ps_mask(v, w, _CMP_NLE_UQ)
 
 static inline __m512i iv_dot(__m512i acc, __m512i w, __m512i x)
 {
-    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
+    return _mm512_add_epi32(acc,
+                            _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
 }
 
 #include "lib/engine/kern/screen.inc"

@@ -5,8 +5,8 @@
 
 static int32_t dot(const struct sae_screen_row *row, const struct sae_screen_group *g, size_t in)
 {
-    const uint8_t *w = g->plane + in / SAE_SCREEN_PANEL * g->dq * SAE_SCREEN_PANEL +
-                       in % SAE_SCREEN_PANEL * 4;
+    const uint8_t *w =
+        g->plane + in / SAE_SCREEN_PANEL * g->dq * SAE_SCREEN_PANEL + in % SAE_SCREEN_PANEL * 4;
     int32_t sum = row->init;
 
     for (size_t k = 0; k < g->dq; k++)
@@ -30,8 +30,8 @@ void sae_screen_i8__scalar(const struct sae_screen_row *rows, size_t n,
 
             for (size_t i = 0; i < SAE_SCREEN_PANEL; i++) {
                 size_t in = p * SAE_SCREEN_PANEL + i, f = g->f0 + in;
-                float v = fmaf(rows[r].A, g->a[f],
-                               fmaf(rows[r].B, g->b[f], (float)dot(&rows[r], g, in)));
+                float v =
+                    fmaf(rows[r].A, g->a[f], fmaf(rows[r].B, g->b[f], (float)dot(&rows[r], g, in)));
 
                 v = fmaf(-rows[r].C, g->t[f], with_split(v, &rows[r], f));
                 bits |= (unsigned)!(v <= -0x1p-30f) << i;
@@ -40,16 +40,28 @@ void sae_screen_i8__scalar(const struct sae_screen_row *rows, size_t n,
         }
 }
 
-void sae_estimate_i8__scalar(const struct sae_screen_row *rows, size_t n,
-                             const struct sae_screen_group *g,
-                             float (*est)[SAE_SCREEN_PANEL * SAE_SCREEN_PANELS],
-                             float (*half)[SAE_SCREEN_PANEL * SAE_SCREEN_PANELS])
+void sae_interval_i8__scalar(const struct sae_screen_row *rows, size_t n,
+                             const struct sae_screen_group *g, const float *floor,
+                             uint16_t (*masks)[SAE_SCREEN_PANELS], sae_group_floats *low,
+                             sae_group_floats *up)
 {
     for (size_t r = 0; r < n; r++)
-        for (size_t in = 0; in < g->n_panels * SAE_SCREEN_PANEL; in++) {
-            size_t f = g->f0 + in;
+        for (size_t p = 0; p < g->n_panels; p++) {
+            unsigned bits = 0;
 
-            est[r][in] = with_split((float)dot(&rows[r], g, in), &rows[r], f);
-            half[r][in] = fmaf(rows[r].A, g->a[f], rows[r].B * g->b[f]);
+            for (size_t i = 0; i < SAE_SCREEN_PANEL; i++) {
+                size_t in = p * SAE_SCREEN_PANEL + i, f = g->f0 + in;
+                float e = with_split((float)dot(&rows[r], g, in), &rows[r], f);
+                float w = fmaf(rows[r].A, g->a[f], rows[r].B * g->b[f]);
+                float ss = rows[r].s * g->s[f];
+                float slack = fmaf((fabsf(e) + w) * ss, 0x1p-21f, 1e-37f), v;
+
+                up[r][in] = (e + w) * ss + slack;
+                low[r][in] = (e - w) * ss - slack;
+                v = fmaf(fmaf(fabsf(up[r][in]), g->c1[f], fabsf(g->c0[f])), 0x1p-21f,
+                         fmaf(up[r][in], g->c1[f], g->c0[f]));
+                bits |= (unsigned)!(v < floor[r]) << i;
+            }
+            masks[r][p] = (uint16_t)bits;
         }
 }

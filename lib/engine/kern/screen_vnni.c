@@ -7,7 +7,7 @@
 #define TILE_R 8
 #define TILE_C 3
 #define SCREEN_NAME sae_screen_i8_8x3__vnni
-#define ESTIMATE_NAME sae_estimate_i8__vnni
+#define INTERVAL_NAME sae_interval_i8__vnni
 #define IVEC __m512i
 #define FVEC __m512
 #define LANES 16
@@ -21,6 +21,10 @@
 #define fv_fma _mm512_fmadd_ps
 #define fv_fnma _mm512_fnmadd_ps
 #define fv_mul _mm512_mul_ps
+#define fv_add _mm512_add_ps
+#define fv_sub _mm512_sub_ps
+#define fv_abs _mm512_abs_ps
+#define fv_not_lt(v, w) (unsigned)_mm512_cmp_ps_mask(v, w, _CMP_NLT_UQ)
 #define fv_from _mm512_cvtepi32_ps
 #define fv_not_le(v, w) (unsigned)_mm512_cmp_ps_mask(v, w, _CMP_NLE_UQ)
 

@@ -18,8 +18,8 @@ static const char *const classes[] = {"AutoEncoder", "IdentityDict", "GatedAutoE
                                       "JumpAutoEncoder", "AutoEncoderNew"};
 static const struct {
     size_t d, F;
-} shapes[] = {{1, 1},    {7, 5},     {16, 1023}, {33, 1025}, {16, 3000},
-              {767, 5},  {767, 40},  {1, 3000},  {48, 2048}, {257, 1500}};
+} shapes[] = {{1, 1},   {7, 5},    {16, 1023}, {33, 1025}, {16, 3000},
+              {767, 5}, {767, 40}, {1, 3000},  {48, 2048}, {257, 1500}};
 
 static struct sae_engine *open_engine(void)
 {

@@ -71,8 +71,9 @@ START_TEST(equals_the_reference)
                 for (size_t j = 0; j < F; j++) {
                     float want = sae_ref_dot(x + r * ld, w + j * d, d);
 
-                    ck_assert_msg(same(p[r * (F + 3) + j], want), "d %zu n %zu row %zu feature %zu: %a, %a",
-                                  d, n, r, j, (double)p[r * (F + 3) + j], (double)want);
+                    ck_assert_msg(same(p[r * (F + 3) + j], want),
+                                  "d %zu n %zu row %zu feature %zu: %a, %a", d, n, r, j,
+                                  (double)p[r * (F + 3) + j], (double)want);
                 }
             for (size_t i = 0; i < 7; i++) {
                 xs[i] = x + i * 5 % n * ld;

@@ -1,8 +1,8 @@
-/* test_native.c - the native engine equals ref.c bit for bit: every class, form, option and shape, in
- * mixed company, on every instruction set that this CPU has, forced one after the other. */
+/* test_native.c - the native engine equals ref.c bit for bit: every class, form, option and shape,
+ * in mixed company, on every instruction set that this CPU has, forced one after the other. */
 #include "lib/cpu.h"
 #include "lib/dict/ref.h"
-#include "lib/engine/engine.h"
+#include "lib/engine/native.h"
 #include "tests/support/batches.h"
 #include "tests/support/dicts.h"
 
@@ -47,7 +47,8 @@ static void make_sparse(struct sae_dict *d)
     }
 }
 
-static void mixed(int i, struct sae_dict *(*make)(const char *, size_t, size_t, uint64_t), bool sparse)
+static void mixed(int i, struct sae_dict *(*make)(const char *, size_t, size_t, uint64_t),
+                  bool sparse)
 {
     int isa = i % SAE_N_ISAS, c = i / SAE_N_ISAS % (int)SAE_COUNTOF(classes);
     int sh = i / SAE_N_ISAS / (int)SAE_COUNTOF(classes);
@@ -83,6 +84,70 @@ START_TEST(sparse_dictionaries)
 }
 END_TEST
 
+/* top_k where no threshold helps: intervals, in two steps. Some features are equal, so that ties at
+ * the k-th place occur; blocks, rows and tasks are mixed. */
+START_TEST(top_k_by_intervals)
+{
+    static const uint64_t ks[] = {1, 5, 32, 128, 500};
+    enum { D = 48, F = 3000, N = 21, N_K = SAE_COUNTOF(ks) };
+    int isa = _i % SAE_N_ISAS, c = _i / SAE_N_ISAS;
+    struct sae_engine *e = open_isa(isa);
+    struct sae_task tasks[N_K];
+    struct sae_native_dict *nd;
+    struct sae_dict *dict;
+    struct sae_batch *b;
+    struct sae_scratch *s;
+    char label[64];
+    float *x;
+
+    if (!e || !strcmp(classes[c], "IdentityDict"))
+        goto out;
+    dict = dicts_make(classes[c], D, F, (uint64_t)_i);
+    for (size_t j = 1; j < F; j++) /* every third feature equals the one before it */
+        if (j % 3 == 0) {
+            float *v[] = {dict->enc_bias, dict->r, dict->gate_bias, dict->mag_bias, dict->jump};
+
+            memcpy(dict->enc + j * D, dict->enc + (j - 1) * D, D * sizeof *dict->enc);
+            for (size_t k = 0; k < SAE_COUNTOF(v); k++)
+                if (v[k])
+                    v[k][j] = v[k][j - 1];
+        }
+    x = dicts_rows(N, D, 7);
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    nd = dict->engine_data;
+    atomic_store(&nd->tried,
+                 100); /* as after some thousand rows on which thresholds proved nothing */
+    atomic_store(&nd->failed, 100);
+    atomic_store(&nd->batches, 1);
+    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 40, NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 40, NULL), SAE_OK);
+    for (size_t i = 0; i < N_K; i++) {
+        tasks[i] = (struct sae_task){.dict = dict, .n_rows = N, .x = x};
+        tasks[i].query = (struct sae_query){.op = SAE_OP_ENCODE,
+                                            .want_f = true,
+                                            .want_aux = dict->arch->aux_name && i % 2,
+                                            .form = SAE_FORM_TOP,
+                                            .top_k = ks[i]};
+        ck_assert_int_eq(sae_task_prepare(&tasks[i], NULL), SAE_OK);
+    }
+    batches_run_all(b, s, dict, SAE_SIDE_ENCODE, tasks, N_K, 40, 3);
+    snprintf(label, sizeof label, "%s %s:", classes[c], sae_isa_name((enum sae_isa)isa));
+    for (size_t i = 0; i < N_K; i++) {
+        batches_check(&tasks[i], true, true, label);
+        sae_task_fini(&tasks[i]);
+    }
+    /* only the task of k = 500 was computed densely */
+    ck_assert_uint_eq(sae_engine_stats(e, dict).dense_rows, N);
+    ck_assert_uint_lt(sae_engine_stats(e, dict).candidates, (N_K - 1) * N * F / 2);
+    sae_free(x);
+    sae_batch_free(b);
+    sae_scratch_free(s);
+    sae_dict_free(dict);
+out:
+    sae_engine_free(e);
+}
+END_TEST
+
 /* Screening really happens on rows like trained ones, and its counters tell. */
 START_TEST(screening_is_used)
 {
@@ -97,7 +162,8 @@ START_TEST(screening_is_used)
     for (uint64_t seed = 0; seed < 3; seed++)
         batches_mixed(e, dict, true, true, seed);
     stats = sae_engine_stats(e, dict);
-    ck_assert_msg(stats.candidates > 100, "only %llu candidates", (unsigned long long)stats.candidates);
+    ck_assert_msg(stats.candidates > 100, "only %llu candidates",
+                  (unsigned long long)stats.candidates);
     ck_assert_msg(stats.dense_rows < 81, "%llu dense rows", (unsigned long long)stats.dense_rows);
     sae_dict_free(dict);
     sae_engine_free(e);
@@ -115,6 +181,7 @@ int main(void)
     tcase_add_loop_test(t, integer_dictionaries, 0, n);
     tcase_add_loop_test(t, gaussian_dictionaries, 0, n);
     tcase_add_loop_test(t, sparse_dictionaries, 0, n);
+    tcase_add_loop_test(t, top_k_by_intervals, 0, SAE_N_ISAS * (int)SAE_COUNTOF(classes));
     tcase_add_loop_test(t, screening_is_used, 0, SAE_N_ISAS);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

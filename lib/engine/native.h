@@ -1,0 +1,90 @@
+/* native.h - what the files of the native engine share: its data of dictionaries, batches and
+ * scratch, and its kernels. Private to native.c and native_top.c. Threads: as engine.h says. */
+#ifndef SAE_NATIVE_H
+#define SAE_NATIVE_H
+
+#include "lib/engine/engine.h"
+#include "lib/engine/kern/dense.h"
+#include "lib/engine/screen.h"
+
+#define NATIVE_GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_PANELS)
+/* Rows of a larger top_k are computed densely: the lists kept for them would be. */
+#define NATIVE_TOP_MAX 128
+
+struct sae_native_kernels {
+    sae_dense_fn *dense;
+    sae_pairs_fn *pairs;
+    sae_screen_fn *screen;
+    sae_interval_fn *interval;
+    const struct sae_quant *quant;
+    int xmax;
+};
+
+extern const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS];
+
+static inline const struct sae_native_kernels *sae_native_kernels(const struct sae_engine *e)
+{
+    return &sae_native_kernels_of[e->isa];
+}
+
+/* What the engine keeps of a dictionary (sae_dict.engine_data). */
+struct sae_native_dict {
+    struct sae_plane *plane;        /* NULL: never screened */
+    float *c1, *c0;                 /* [plane->Fp]: the value's line in p, for intervals */
+    bool norms_finite;              /* f = 0 stays 0 when it is scaled */
+    _Atomic uint32_t tried, failed; /* row blocks screened, and of those computed densely */
+    _Atomic uint32_t batches;
+    _Atomic uint64_t candidates, dense_rows;
+};
+
+/* ... of a batch (sae_batch.engine_data). */
+struct native_batch {
+    int8_t *q;                   /* [max_rows][max dq] */
+    struct sae_screen_row *rows; /* [max_rows] */
+    bool *is_screened;           /* [max_rows] by the threshold */
+    struct native_top *top;      /* [max_rows]: of rows that go by intervals */
+    double *v;                   /* [max dq] for the part of gather that begin does */
+    bool screens;                /* this batch; set in begin */
+};
+
+/* ... and of a compute thread (sae_scratch.engine_data). Pairs are (row, feature) candidates. */
+struct native_scratch {
+    double *v;                            /* [max dq] */
+    uint16_t (*masks)[SAE_SCREEN_PANELS]; /* [max_rows] */
+    struct sae_screen_row *rows;          /* [max_rows] the block's screened rows, side by side */
+    uint32_t *row_of, *count, *start;     /* [max_rows] */
+    const float **x;                      /* [max_rows] rows of a dense product */
+    uint32_t *dense_row;                  /* [max_rows] */
+    uint32_t *pair_row, *pair_col;        /* [max_rows * SAE_BLOCK] */
+    float *pair_p, *pair_up;              /* [max_rows * SAE_BLOCK]; intervals: low and up */
+    uint32_t *ids;                        /* [max_rows * SAE_BLOCK] sorted by row, as are ... */
+    float *p, *up;                        /* [max_rows * SAE_BLOCK] */
+    /* intervals */
+    sae_group_floats *low_of, *up_of;              /* [max_rows] of one group */
+    float *floor;                                  /* [max_rows] */
+    uint32_t *best, *n_best;                       /* [max_rows][2 * NATIVE_TOP_MAX], [max_rows] */
+    uint32_t *key_low, *key_up, *key_tmp, *chosen; /* [max F] resolve */
+    float *dense;                                  /* the dense kernel's scratch */
+};
+
+/* ---- native_top.c ------------------------------------------------------------------------------
+ */
+
+/* A top-k row's k best lower bounds so far, over all its blocks. */
+struct native_top {
+    pthread_mutex_t lock;   /* guards n and best; held for a few hundred nanoseconds */
+    _Atomic uint32_t floor; /* order key: what lies below cannot be among the k best; 0: none */
+    uint32_t n;
+    uint32_t best[2 * NATIVE_TOP_MAX]; /* order keys */
+};
+
+void sae_native_top_reset(struct native_top *t);
+/* The value as a line c1 p + c0 of the projection, for every feature that is on. */
+void sae_native_line(const struct sae_dict *d, size_t j, float *c1, float *c0);
+/* The block's features of the n_rows rows in n->rows (batch rows n->row_of) whose interval may
+ * reach the row's k best: into the rows' lists, as bounds. */
+void sae_native_top_encode(struct sae_batch *b, size_t block, size_t n_rows, struct sae_scratch *s);
+/* sae_engine_ops.resolve */
+size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n, struct sae_scratch *s);
+
+#endif
