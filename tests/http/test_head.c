@@ -1,0 +1,594 @@
+/* test_head.c - what arrives on a bare socket: heads that lie about their body, pipelines, chunks,
+ * Expect, slow senders. After anything that is refused for its head the connection ends, so that
+ * bytes of one request are never taken for another. (Single bad heads: test_smoke.c.) */
+#include "tests/http/support_body.h"
+
+#include <check.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MS 10000
+#define POST "POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n"
+#define BODY "{\"x\":[1,2,3,4]}"
+#define HEALTH "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+#define SMUGGLED "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+static struct server s;
+
+static void start(void)
+{
+    s = server_start((const char *const[]){"--request-timeout-ms", "500", "--max-json-bytes", "1000",
+                                           "i=identity:4", NULL});
+}
+
+static void stop(void)
+{
+    ck_assert_int_eq(server_stop(&s), 0);
+}
+
+/* All that comes until the server closes; fails if it does not within `ms`. */
+static struct text read_to_end(int fd, int ms)
+{
+    long long end = test_now_ms() + ms;
+    struct text t = {0};
+    char piece[65536];
+
+    text_add(&t, "", 0);
+    for (;;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        long long left = end - test_now_ms();
+        ssize_t n;
+
+        if (left <= 0 || poll(&p, 1, (int)left) <= 0)
+            ck_abort_msg("still open after %d ms: %.300s", ms, t.p);
+        n = recv(fd, piece, sizeof piece, 0);
+        if (n <= 0)
+            return t;
+        text_add(&t, piece, (size_t)n);
+    }
+}
+
+static int count(const char *text, const char *what)
+{
+    int n = 0;
+
+    for (; (text = strstr(text, what)); text += strlen(what))
+        n++;
+    return n;
+}
+
+static void still_well(void)
+{
+    struct reply r = post_json(&s, "/v1/dictionaries/i/encode", BODY);
+
+    ck_assert_int_eq(r.status, 200);
+    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}");
+    reply_free(&r);
+}
+
+/* ---- no desynchronisation -------------------------------------------------------------------- */
+
+/* Each is followed by a body that is a request, as smugglers do; what one reader takes for the body
+ * another takes for a request. One refusal and the end; nothing behind it is answered. */
+static const char *const smugglers[] = {
+    POST "Content-Length: 15\r\nContent-Length: 0\r\n\r\n",
+    POST "Content-Length: 0\r\nContent-Length: 15\r\n\r\n",
+    POST "Content-Length: 15, 15\r\n\r\n",
+    POST "Content-Length: 0, 15\r\n\r\n",
+    POST "Content-Length: +0\r\n\r\n",
+    POST "Content-Length: -1\r\n\r\n",
+    POST "Content-Length: 0x0\r\n\r\n",
+    POST "Content-Length: 0 0\r\n\r\n",
+    POST "Content-Length: \r\n\r\n",
+    POST "Content-Length: 18446744073709551615\r\n\r\n",
+    POST "Content-Length: 18446744073709551616\r\n\r\n",
+    POST "Content-Length: 99999999999999999999999\r\n\r\n",
+    POST "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding: gzip\r\n\r\n",
+    POST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding:\x0b" "chunked\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    POST "Content-Length : 0\r\n\r\n",
+    POST " Content-Length: 0\r\n\r\n",
+    POST "X: 1\r\n Content-Length: 0\r\n\r\n",
+    POST "X: 1\r\n\tTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    POST "Content-Length: 0\rX: 1\r\n\r\n",
+    POST ": 1\r\nContent-Length: 0\r\n\r\n",
+    POST "NoColon\r\nContent-Length: 0\r\n\r\n",
+    POST "Host: b\r\nContent-Length: 0\r\n\r\n",
+    "POST /v1/dictionaries/i/encode HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    "POST /v1/dictionaries/i/encode%00 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "POST /v1/dictionaries/i/encode?top_k=%00 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "POST /v1/dictionaries/i/encode\tHTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "POST /v1/dictionaries/i/encode HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "POST /v1/dictionaries/i/encode HTTP/2.0\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "POST /v1/dictionaries/i/encode HTTP/1.1 \r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "POST /v1/dictionaries/i/encode\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+};
+
+START_TEST(nothing_behind_a_bad_head_is_answered)
+{
+    int fd = raw_connect(&s);
+    struct text t;
+
+    raw_send(fd, smugglers[_i]);
+    raw_send(fd, SMUGGLED);
+    t = read_to_end(fd, MS);
+    ck_assert_msg(!strstr(t.p, "not_found") && !strstr(t.p, "200 OK"), "%s: %s", smugglers[_i], t.p);
+    /* libmicrohttpd may have closed without a word; where there is an answer it is a refusal */
+    if (t.n) {
+        ck_assert_msg(strncmp(t.p, "HTTP/1.1 4", 10) == 0 || strncmp(t.p, "HTTP/1.1 5", 10) == 0 ||
+                          strncmp(t.p, "HTTP/1.0 4", 10) == 0,
+                      "%s: %s", smugglers[_i], t.p);
+        ck_assert_msg(strcasestr(t.p, "\r\nConnection: close"), "%s: %s", smugglers[_i], t.p);
+    }
+    text_free(&t);
+    close(fd);
+    still_well();
+}
+END_TEST
+
+/* The ones that reach saed have its form. */
+START_TEST(bad_heads_get_a_problem)
+{
+    static const char *const heads[] = {
+        POST "Content-Length: 15\r\nContent-Length: 15\r\n\r\n" BODY,
+        POST "Content-Length: 15\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "GET /v1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /v1 HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n",
+        "GET /v1%00 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /v1 HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n",
+        "GET /v1 HTTP/1.1\r\nHost: a\r\nX : 1\r\n\r\n",
+    };
+
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+        int fd = raw_connect(&s);
+        struct reply r;
+
+        raw_send(fd, heads[i]);
+        r = raw_reply(fd, true, MS);
+        check_problem(&r, 400, "bad_request", NULL, NULL);
+        ck_assert_str_eq(reply_header(&r, "Connection"), "close");
+        reply_free(&r);
+        ck_assert(raw_is_closed(fd, MS));
+        close(fd);
+    }
+}
+END_TEST
+
+START_TEST(a_long_pipeline_is_answered_in_order)
+{
+    struct text t = {0};
+    int fd = raw_connect(&s);
+
+    for (int i = 0; i < 100; i++) {
+        char body[64];
+        int n = snprintf(body, sizeof body, i % 3 == 2 ? "{\"x\":[%d,2,3]}" : "{\"x\":[%d,2,3,4]}", i);
+
+        if (i % 5 == 4) /* a GET with a body that nobody wants */
+            text_addf(&t, "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", n, body);
+        else if (i % 2)
+            text_addf(&t, POST "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", (unsigned)n, body);
+        else
+            text_addf(&t, POST "Content-Length: %d\r\n\r\n%s", n, body);
+    }
+    raw_send_bytes(fd, t.p, t.n);
+    for (int i = 0; i < 100; i++) {
+        struct reply r = raw_reply(fd, true, MS);
+        char want[64];
+
+        snprintf(want, sizeof want, "{\"f\":[%d,2,3,4]}", i);
+        if (i % 5 == 4)
+            ck_assert_str_eq(r.body, "ok\n");
+        else if (i % 3 == 2)
+            check_problem(&r, 400, "bad_shape", NULL, NULL);
+        else
+            ck_assert_str_eq(r.body, want);
+        ck_assert_ptr_null(reply_header(&r, "Connection"));
+        reply_free(&r);
+    }
+    close(fd);
+    text_free(&t);
+}
+END_TEST
+
+START_TEST(requests_in_single_bytes)
+{
+    static const char text[] = POST "Content-Length: 15\r\n\r\n" BODY POST
+                                    "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"x\":\r\n1\r\n[\r\n9;a=\"b\"\r\n1,2,3,4]}\r\n0\r\nTrailer: x\r\n\r\n" HEALTH;
+    int fd = raw_connect(&s);
+
+    for (size_t i = 0; i < sizeof text - 1; i++)
+        raw_send_bytes(fd, text + i, 1);
+    for (int i = 0; i < 3; i++) {
+        struct reply r = raw_reply(fd, true, MS);
+
+        ck_assert_str_eq(r.body, i < 2 ? "{\"f\":[1,2,3,4]}" : "ok\n");
+        reply_free(&r);
+    }
+    close(fd);
+}
+END_TEST
+
+START_TEST(connection_close_and_http_1_0)
+{
+    int fd = raw_connect(&s);
+    struct text t;
+
+    raw_send(fd, "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" SMUGGLED);
+    t = read_to_end(fd, MS);
+    ck_assert_int_eq(count(t.p, "HTTP/1.1 "), 1);
+    ck_assert_ptr_nonnull(strstr(t.p, "200 OK"));
+    text_free(&t);
+    close(fd);
+    fd = raw_connect(&s);
+    raw_send(fd, "GET /healthz HTTP/1.0\r\n\r\n");
+    t = read_to_end(fd, MS);
+    ck_assert_ptr_nonnull(strstr(t.p, " 200 OK"));
+    text_free(&t);
+    close(fd);
+}
+END_TEST
+
+/* ---- errors and the connection --------------------------------------------------------------- */
+
+static const struct {
+    const char *request;
+    int status;
+    bool stays;
+} errors[] = {
+    /* read whole: stays */
+    {"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, true},
+    {"DELETE /v1 HTTP/1.1\r\nHost: a\r\n\r\n", 405, true},
+    {"GET /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n\r\n", 405, true},
+    {"POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n\r\n", 400, true}, /* no body: no JSON */
+    {POST "Content-Length: 0\r\n\r\n", 400, true},
+    {POST "Content-Length: 1\r\n\r\n{", 400, true},
+    {POST "Accept: text/html\r\nContent-Length: 15\r\n\r\n" BODY, 406, true},
+    {"POST /v1/dictionaries/i/encode?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n" BODY, 400, true},
+    /* refused before the body: closes */
+    {"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n" BODY, 404, false},
+    {"PUT /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 405, false},
+    {POST "Content-Type: text/plain\r\nContent-Length: 15\r\n\r\n" BODY, 415, false},
+    {POST "Content-Length: 1001\r\n\r\n", 413, false},
+};
+
+START_TEST(an_error_keeps_or_closes_the_connection)
+{
+    int fd = raw_connect(&s);
+    struct reply r;
+
+    raw_send(fd, errors[_i].request);
+    raw_send(fd, HEALTH);
+    r = raw_reply(fd, true, MS);
+    ck_assert_msg(r.status == errors[_i].status, "%s: %d", errors[_i].request, r.status);
+    if (errors[_i].stays) {
+        ck_assert_ptr_null(reply_header(&r, "Connection"));
+        reply_free(&r);
+        r = raw_reply(fd, true, MS);
+        ck_assert_int_eq(r.status, 200);
+        ck_assert_str_eq(r.body, "ok\n");
+    } else {
+        ck_assert_str_eq(reply_header(&r, "Connection"), "close");
+        ck_assert(raw_is_closed(fd, MS));
+    }
+    reply_free(&r);
+    close(fd);
+}
+END_TEST
+
+START_TEST(head_of_an_error_has_no_body)
+{
+    int fd = raw_connect(&s);
+    struct reply r;
+
+    raw_send(fd, "HEAD /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n\r\n" HEALTH);
+    r = raw_reply(fd, false, MS);
+    ck_assert_int_eq(r.status, 405);
+    ck_assert_str_eq(reply_header(&r, "Allow"), "POST");
+    reply_free(&r);
+    r = raw_reply(fd, true, MS); /* were there a body, this would read it */
+    ck_assert_int_eq(r.status, 200);
+    reply_free(&r);
+    close(fd);
+}
+END_TEST
+
+/* ---- Expect and chunks ----------------------------------------------------------------------- */
+
+START_TEST(expect_100_continue)
+{
+    int fd = raw_connect(&s);
+    struct reply r;
+
+    raw_send(fd, POST "Expect: 100-continue\r\nContent-Length: 15\r\n\r\n");
+    r = raw_reply(fd, true, MS);
+    ck_assert_int_eq(r.status, 100);
+    reply_free(&r);
+    raw_send(fd, BODY);
+    r = raw_reply(fd, true, MS);
+    ck_assert_int_eq(r.status, 200);
+    reply_free(&r);
+    /* refused by its head: no 100, the final answer at once */
+    raw_send(fd, POST "Expect: 100-continue\r\nContent-Length: 5000\r\n\r\n");
+    r = raw_reply(fd, true, MS);
+    check_problem(&r, 413, "body_too_large", NULL, "--max-json-bytes");
+    reply_free(&r);
+    ck_assert(raw_is_closed(fd, MS));
+    close(fd);
+    fd = raw_connect(&s);
+    raw_send(fd, "POST /v1/dictionaries/x/encode HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 15\r\n\r\n");
+    r = raw_reply(fd, true, MS);
+    ck_assert_int_eq(r.status, 404);
+    reply_free(&r);
+    ck_assert(raw_is_closed(fd, MS));
+    close(fd);
+}
+END_TEST
+
+static void send_chunked(int fd, size_t n, size_t chunk)
+{
+    char *spaces = malloc(chunk);
+
+    memset(spaces, ' ', chunk);
+    raw_send(fd, POST "Transfer-Encoding: chunked\r\n\r\n");
+    for (size_t sent = 0; sent < n; sent += chunk) {
+        char size[32];
+        size_t piece = n - sent < chunk ? n - sent : chunk;
+
+        snprintf(size, sizeof size, "%zx\r\n", piece);
+        raw_send(fd, size);
+        raw_send_bytes(fd, spaces, piece);
+        raw_send(fd, "\r\n");
+    }
+    free(spaces);
+}
+
+START_TEST(chunked_bodies_beyond_the_limit)
+{
+    static const size_t sizes[] = {1001, 1500, 2000};
+    int fd = raw_connect(&s);
+    struct reply r;
+
+    for (int i = 0; i < 3; i++) { /* discarded to their end; the connection goes on */
+        send_chunked(fd, sizes[i], 100);
+        raw_send(fd, "0\r\n\r\n" HEALTH);
+        r = raw_reply(fd, true, MS);
+        check_problem(&r, 413, "body_too_large", "1000", "--max-json-bytes");
+        ck_assert_ptr_null(reply_header(&r, "Connection"));
+        reply_free(&r);
+        r = raw_reply(fd, true, MS);
+        ck_assert_str_eq(r.body, "ok\n");
+        reply_free(&r);
+    }
+    send_chunked(fd, 1000, 100); /* just within: all blanks are no JSON */
+    raw_send(fd, "0\r\n\r\n");
+    r = raw_reply(fd, true, MS);
+    check_problem(&r, 400, "malformed_json", NULL, NULL);
+    reply_free(&r);
+    send_chunked(fd, 4000, 100); /* beyond twice the limit */
+    ck_assert(raw_is_closed(fd, MS));
+    close(fd);
+    still_well();
+}
+END_TEST
+
+static const char *const bad_chunks[] = {
+    "x\r\n", "-1\r\n", "0x5\r\n", "fffffffffffffffff\r\n", "5\r\n123456\r\n0\r\n\r\n", "\r\n\r\n",
+};
+
+START_TEST(chunks_that_are_none_end_the_connection)
+{
+    int fd = raw_connect(&s);
+    struct text t;
+
+    raw_send(fd, POST "Transfer-Encoding: chunked\r\n\r\n");
+    raw_send(fd, bad_chunks[_i]);
+    raw_send(fd, SMUGGLED);
+    t = read_to_end(fd, MS);
+    ck_assert_msg(!strstr(t.p, "not_found") && !strstr(t.p, " 200 "), "%s", t.p);
+    text_free(&t);
+    close(fd);
+    still_well();
+}
+END_TEST
+
+START_TEST(heads_too_large)
+{
+    struct text t = {0}, answer;
+    int fd = raw_connect(&s);
+
+    text_addf(&t, "GET /v1 HTTP/1.1\r\nHost: a\r\nX: ");
+    for (int i = 0; i < 2000; i++)
+        text_addf(&t, "0123456789012345678901234567890123456789012345678901234567890123");
+    text_addf(&t, "\r\n\r\n" SMUGGLED);
+    raw_send_bytes(fd, t.p, t.n);
+    answer = read_to_end(fd, MS);
+    ck_assert_msg(answer.n == 0 || strncmp(answer.p, "HTTP/1.1 4", 10) == 0, "%.200s", answer.p);
+    ck_assert_ptr_null(strstr(answer.p, "not_found"));
+    text_free(&answer);
+    text_free(&t);
+    close(fd);
+    /* a long one that fits */
+    fd = raw_connect(&s);
+    text_addf(&t, "GET /healthz HTTP/1.1\r\nHost: a\r\nX: ");
+    for (int i = 0; i < 200; i++)
+        text_addf(&t, "0123456789012345678901234567890123456789");
+    text_addf(&t, "\r\n\r\n");
+    raw_send_bytes(fd, t.p, t.n);
+    struct reply r = raw_reply(fd, true, MS);
+    ck_assert_int_eq(r.status, 200);
+    reply_free(&r);
+    text_free(&t);
+    close(fd);
+}
+END_TEST
+
+/* ---- damaged requests ------------------------------------------------------------------------ */
+
+/* Two good requests with one byte changed, dropped or doubled: whatever is answered is answered whole
+ * and is no 500; the daemon lives on. */
+START_TEST(damaged_bytes_never_harm)
+{
+    static const char good[] = POST "Content-Length: 15\r\nAccept: */*\r\n\r\n" BODY POST
+                                    "Transfer-Encoding: chunked\r\n\r\nf\r\n" BODY "\r\n0\r\n\r\n";
+    unsigned long long random = 12345;
+
+    for (int round = 0; round < 400; round++) {
+        struct text t = {0};
+        size_t at;
+        int fd = raw_connect(&s);
+        char tail[8], c;
+
+        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        at = (size_t)(random >> 33) % (sizeof good - 1);
+        c = (char)(random >> 25);
+        text_add(&t, good, at);
+        if (round % 3 != 1)
+            text_add(&t, &c, 1);
+        if (round % 3 == 2)
+            text_add(&t, good + at, 1);
+        text_add(&t, good + at + 1, sizeof good - 2 - at);
+        raw_send_bytes(fd, t.p, t.n);
+        shutdown(fd, SHUT_WR);
+        text_free(&t);
+        t = read_to_end(fd, MS);
+        ck_assert_msg(!strstr(t.p, " 500 "), "%zu %02x: %s", at, (unsigned char)c, t.p);
+        ck_assert_int_le(count(t.p, "HTTP/1.1 "), 3);
+        snprintf(tail, sizeof tail, "%.4s", t.p);
+        ck_assert(t.n == 0 || strcmp(tail, "HTTP") == 0);
+        text_free(&t);
+        close(fd);
+    }
+    still_well();
+    wait_metric(&s, "saed_requests_in_flight", 1);
+    wait_metric(&s, "saed_inflight_bytes", 0);
+}
+END_TEST
+
+/* ---- time ---------------------------------------------------------------------------------- */
+
+START_TEST(slow_bodies_are_closed)
+{
+    enum { N = 3 };
+    int fd[N];
+    bool done[N] = {false};
+    long long begin = test_now_ms();
+
+    for (int i = 0; i < N; i++)
+        fd[i] = raw_connect(&s);
+    raw_send(fd[0], POST "Content-Length: 900\r\n\r\n{");
+    raw_send(fd[1], POST "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"x\":\r\n");
+    raw_send(fd[2], POST "Content-Length: 900\r\n\r\n"); /* and a byte now and then */
+    for (int left = N; left > 0;) {
+        ck_assert_msg(test_now_ms() < begin + 5000, "slow bodies are still open");
+        for (int i = 0; i < N; i++)
+            if (!done[i] && raw_is_closed(fd[i], 20)) {
+                done[i] = true;
+                left--;
+                ck_assert_msg(test_now_ms() >= begin + 400, "closed after %lld ms", test_now_ms() - begin);
+                close(fd[i]);
+            }
+        if (!done[2])
+            raw_send(fd[2], " ");
+    }
+    still_well();
+}
+END_TEST
+
+/* Four ways not to finish a head, and their clock: 10 s. All wait at the same time. */
+START_TEST(slow_heads_are_cut_at_ten_seconds)
+{
+    enum { N = 4 };
+    int fd[N];
+    bool done[N] = {false};
+    long long begin;
+    struct reply r;
+
+    for (int i = 0; i < N; i++)
+        fd[i] = raw_connect(&s);
+    raw_send(fd[3], HEALTH);
+    r = raw_reply(fd[3], true, MS);
+    reply_free(&r);
+    begin = test_now_ms();
+    raw_send(fd[1], "GET /v1 HT");
+    raw_send(fd[2], "GET /v1 HTTP/1.1\r\nHost: a\r\nX: ");
+    raw_send(fd[3], "GET /v1 HTTP/1.1\r\nHost: a\r\n"); /* the second of its connection */
+    for (int left = N; left > 0;) {
+        ck_assert_msg(test_now_ms() < begin + 13000, "slow heads are still open");
+        for (int i = 0; i < N; i++)
+            if (!done[i] && raw_is_closed(fd[i], 25)) {
+                done[i] = true;
+                left--;
+                ck_assert_msg(test_now_ms() >= begin + 9000, "%d: closed after %lld ms", i, test_now_ms() - begin);
+                close(fd[i]);
+            }
+        if (!done[2])
+            raw_send(fd[2], "x");
+    }
+    still_well();
+}
+END_TEST
+
+/* Many that hold a connection each keep nobody else out. */
+START_TEST(idle_connections_do_not_keep_others_out)
+{
+    int fd[200];
+
+    for (int i = 0; i < 200; i++) {
+        fd[i] = raw_connect(&s);
+        if (i % 2)
+            raw_send(fd[i], "GET /v1 H");
+    }
+    still_well();
+    for (int i = 0; i < 200; i++)
+        close(fd[i]);
+    still_well();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("head");
+    TCase *t = tcase_create("head");
+    SRunner *r = srunner_create(suite);
+    int failed;
+
+    tcase_add_unchecked_fixture(t, start, stop);
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, nothing_behind_a_bad_head_is_answered, 0, sizeof smugglers / sizeof smugglers[0]);
+    tcase_add_test(t, bad_heads_get_a_problem);
+    tcase_add_test(t, a_long_pipeline_is_answered_in_order);
+    tcase_add_test(t, requests_in_single_bytes);
+    tcase_add_test(t, connection_close_and_http_1_0);
+    tcase_add_loop_test(t, an_error_keeps_or_closes_the_connection, 0, sizeof errors / sizeof errors[0]);
+    tcase_add_test(t, head_of_an_error_has_no_body);
+    tcase_add_test(t, expect_100_continue);
+    tcase_add_test(t, chunked_bodies_beyond_the_limit);
+    tcase_add_loop_test(t, chunks_that_are_none_end_the_connection, 0, sizeof bad_chunks / sizeof bad_chunks[0]);
+    tcase_add_test(t, heads_too_large);
+    tcase_add_test(t, damaged_bytes_never_harm);
+    tcase_add_test(t, slow_bodies_are_closed);
+    tcase_add_test(t, slow_heads_are_cut_at_ten_seconds);
+    tcase_add_test(t, idle_connections_do_not_keep_others_out);
+    suite_add_tcase(suite, t);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
