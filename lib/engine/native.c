@@ -17,8 +17,6 @@
 /* Candidates of a row in a block beyond which a dense product is cheaper: about 6 % (measured at
  * d 768, AVX-512 VNNI; break-even lies higher at larger d). */
 #define MAX_CANDIDATES (SAE_BLOCK / 16)
-/* A row's candidates stop being collected at the end of the group that passes the limit. */
-#define ROW_CAP (MAX_CANDIDATES + NATIVE_GROUP)
 /* Screening rests while more than half of the last some thousand row blocks had to be computed
  * densely; one batch in PROBE tries again. */
 #define WINDOW 4096
@@ -189,6 +187,8 @@ static void scratch_fini(struct sae_scratch *s)
     sae_free(n->pair_p);
     sae_free(n->pair_up);
     sae_free(n->up);
+    sae_free(n->found);
+    sae_free(n->fetch);
     sae_free(n->low_of);
     sae_free(n->up_of);
     sae_free(n->floor);
@@ -228,6 +228,8 @@ static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, s
     n->ids = sae_alloc(rows * SAE_BLOCK, sizeof *n->ids);
     n->p = sae_alloc(rows * SAE_BLOCK, sizeof *n->p);
     n->up = sae_alloc(rows * SAE_BLOCK, sizeof *n->up);
+    n->found = sae_alloc(rows * NATIVE_GROUP, sizeof *n->found);
+    n->fetch = sae_alloc(NATIVE_GROUP, sizeof *n->fetch);
     n->low_of = sae_alloc(rows, sizeof *n->low_of);
     n->up_of = sae_alloc(rows, sizeof *n->up_of);
     n->floor = sae_alloc(rows, sizeof *n->floor);
@@ -240,8 +242,8 @@ static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, s
     n->dense = sae_alloc(sae_dense_scratch_floats(rows, dq), sizeof *n->dense);
     return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->x &&
            n->dense_row && n->pair_row && n->pair_col && n->pair_p && n->pair_up && n->ids &&
-           n->p && n->up && n->low_of && n->up_of && n->floor && n->best && n->n_best &&
-           n->key_low && n->key_up && n->key_tmp && n->chosen && n->dense;
+           n->p && n->up && n->found && n->fetch && n->low_of && n->up_of && n->floor && n->best &&
+           n->n_best && n->key_low && n->key_up && n->key_tmp && n->chosen && n->dense;
 }
 
 /* ---- gather: rows quantised --------------------------------------------------------------------
@@ -308,44 +310,74 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
 /* ---- encode ------------------------------------------------------------------------------------
  */
 
-/* Candidates of one group, by feature and then row, behind the pairs found so far. */
-static size_t collect(struct native_scratch *n, size_t n_rows, size_t n_panels, size_t col0,
-                      size_t cap, size_t n_pairs)
+/* Candidates of one group, by feature and then row, behind the pairs found so far; *fetch has their
+ * distinct weight rows. */
+static size_t collect(const struct sae_dict *d, struct native_scratch *n, size_t n_rows,
+                      size_t n_panels, size_t col0, size_t n_pairs, size_t *n_fetch)
 {
-    for (size_t p = 0; p < n_panels; p++) {
-        unsigned any = 0;
+    uint32_t at[NATIVE_GROUP + 1] = {0}, total = 0;
 
-        for (size_t i = 0; i < n_rows; i++) {
-            if (n->count[i] > MAX_CANDIDATES)
-                n->masks[i][p] = 0;
-            any |= n->masks[i][p];
-        }
-        for (; any; any &= any - 1) {
-            unsigned bit = (unsigned)__builtin_ctz(any);
-            size_t col = col0 + p * SAE_SCREEN_PANEL + bit;
+    for (size_t i = 0; i < n_rows; i++) {
+        const uint16_t *m = n->masks[i];
+        uint64_t bits = m[0] | (n_panels > 1 ? (uint64_t)m[1] << 16 : 0) |
+                        (n_panels > 2 ? (uint64_t)m[2] << 32 : 0);
 
-            for (size_t i = 0; i < n_rows; i++)
-                if (n->masks[i][p] >> bit & 1 && n_pairs < cap) {
-                    n->pair_row[n_pairs] = (uint32_t)i;
-                    n->pair_col[n_pairs++] = (uint32_t)col;
-                    n->count[i]++;
-                }
+        if (!bits || n->count[i] > MAX_CANDIDATES)
+            continue;
+        for (; bits; bits &= bits - 1) {
+            unsigned bit = (unsigned)__builtin_ctzll(bits);
+
+            n->found[total++] = (uint32_t)i << 6 | bit;
+            at[bit + 1]++;
+            n->count[i]++;
         }
     }
-    return n_pairs;
+    *n_fetch = 0;
+    for (size_t bit = 0; bit < NATIVE_GROUP; bit++) {
+        if (at[bit + 1] && col0 + bit < d->F)
+            n->fetch[(*n_fetch)++] = (const char *)(d->enc + (col0 + bit) * d->d);
+        at[bit + 1] += at[bit];
+    }
+    for (uint32_t i = 0; i < total; i++) {
+        uint32_t bit = n->found[i] & 63;
+        size_t to = n_pairs + at[bit]++;
+
+        n->pair_row[to] = n->found[i] >> 6;
+        n->pair_col[to] = (uint32_t)(col0 + bit);
+    }
+    return n_pairs + total;
 }
 
-/* Screen the block's features for the n_rows rows in n->rows. */
+/* Exact projections of pairs from .. to - 1. */
+static void compute_pairs(struct sae_batch *b, size_t from, size_t to, struct native_scratch *n)
+{
+    const struct sae_dict *d = b->dict;
+    const float *x[64], *w[64];
+
+    while (from < to) {
+        size_t m = to - from < SAE_COUNTOF(x) ? to - from : SAE_COUNTOF(x);
+
+        for (size_t i = 0; i < m; i++) {
+            x[i] = b->x + n->row_of[n->pair_row[from + i]] * b->ld;
+            w[i] = d->enc + (size_t)n->pair_col[from + i] * d->d;
+        }
+        sae_native_kernels(b->e)->pairs(x, w, m, d->d, n->pair_p + from);
+        from += m;
+    }
+}
+
+/* Screen the block's features for the n_rows rows in n->rows, and compute the candidates: those of
+ * a group once the next one has been screened, which has brought their weights near. */
 static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t block, size_t n_rows,
                      struct native_scratch *n)
 {
     const struct sae_native_kernels *k = sae_native_kernels(b->e);
-    size_t f = block * SAE_BLOCK, end = f + SAE_BLOCK < pl->Fp ? f + SAE_BLOCK : pl->Fp,
-           n_pairs = 0;
+    size_t f = block * SAE_BLOCK, end = f + SAE_BLOCK < pl->Fp ? f + SAE_BLOCK : pl->Fp;
+    size_t n_pairs = 0, computed = 0, n_fetch = 0;
 
     memset(n->count, 0, n_rows * sizeof *n->count);
     for (; f < end; f += NATIVE_GROUP) {
-        size_t left = (end - f) / SAE_SCREEN_PANEL;
+        size_t left = (end - f) / SAE_SCREEN_PANEL, before = n_pairs;
         size_t n_panels = left < SAE_SCREEN_PANELS ? left : SAE_SCREEN_PANELS;
         struct sae_screen_group g = {
             .plane = pl->q + f * pl->dq,
@@ -358,49 +390,37 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
             .ahead = left >= 2 * SAE_SCREEN_PANELS
                          ? (const char *)pl->q + (f + NATIVE_GROUP) * pl->dq
                          : NULL,
+            .fetch = n->fetch,
+            .n_fetch = n_fetch,
         };
 
         k->screen(n->rows, n_rows, &g, n->masks);
-        n_pairs = collect(n, n_rows, n_panels, f, n_rows * ROW_CAP, n_pairs);
+        n_pairs = collect(b->dict, n, n_rows, n_panels, f, n_pairs, &n_fetch);
+        compute_pairs(b, computed, before, n);
+        computed = before;
     }
+    compute_pairs(b, computed, n_pairs, n);
     return n_pairs;
 }
 
-/* Exact projections of the pairs whose rows stay screened, sorted by row into n->ids, n->p. */
-static void compute_pairs(struct sae_batch *b, size_t n_pairs, size_t n_rows,
-                          struct native_scratch *n)
+/* The pairs whose rows stay screened, sorted by row into n->ids and n->p. */
+static void sort_pairs(size_t n_pairs, size_t n_rows, struct native_scratch *n)
 {
-    const struct sae_dict *d = b->dict;
-    const float *x[64], *w[64];
-    size_t kept = 0, at = 0;
+    uint32_t sum = 0;
 
-    for (size_t i = 0; i < n_pairs; i++) /* rows that went dense drop out */
-        if (n->count[n->pair_row[i]] <= MAX_CANDIDATES) {
-            n->pair_row[kept] = n->pair_row[i];
-            n->pair_col[kept++] = n->pair_col[i];
-        }
-    while (at < kept) {
-        size_t m = kept - at < SAE_COUNTOF(x) ? kept - at : SAE_COUNTOF(x);
-
-        for (size_t i = 0; i < m; i++) {
-            x[i] = b->x + n->row_of[n->pair_row[at + i]] * b->ld;
-            w[i] = d->enc + (size_t)n->pair_col[at + i] * d->d;
-        }
-        sae_native_kernels(b->e)->pairs(x, w, m, d->d, n->pair_p + at);
-        at += m;
+    for (size_t i = 0; i < n_rows; i++) {
+        n->start[i] = sum;
+        sum += n->count[i] <= MAX_CANDIDATES ? n->count[i] : 0;
     }
-    n->start[0] = 0;
-    for (size_t i = 0; i < n_rows; i++)
-        n->start[i + 1] = n->start[i] + (n->count[i] <= MAX_CANDIDATES ? n->count[i] : 0);
-    for (size_t i = 0; i < kept; i++) {
-        uint32_t to = n->start[n->pair_row[i]]++;
+    for (size_t i = 0; i < n_pairs; i++) {
+        uint32_t r = n->pair_row[i], to;
 
+        if (n->count[r] > MAX_CANDIDATES)
+            continue;
+        to = n->start[r]++;
         n->ids[to] = n->pair_col[i];
         n->p[to] = n->pair_p[i];
     }
-    for (size_t i = n_rows; i > 0; i--)
-        n->start[i] = n->start[i - 1];
-    n->start[0] = 0;
 }
 
 static void encode_dense(struct sae_batch *b, size_t block, size_t n_rows, struct sae_scratch *s)
@@ -466,18 +486,18 @@ static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
     }
     if (n_rows) {
         n_pairs = screen(b, nd->plane, block, n_rows, n);
-        compute_pairs(b, n_pairs, n_rows, n);
+        sort_pairs(n_pairs, n_rows, n);
         for (size_t i = 0; i < n_rows; i++) {
-            size_t m = n->start[i + 1] - n->start[i];
+            size_t m = n->count[i], first = n->start[i] - m; /* start is at the row's end now */
 
             if (n->count[i] > MAX_CANDIDATES) {
                 n->dense_row[n_dense++] = n->row_of[i];
                 n_failed++;
                 continue;
             }
-            struct sae_cols cols = sae_cols_sparse(b->dict, block, n->ids + n->start[i], m, s);
+            struct sae_cols cols = sae_cols_sparse(b->dict, block, n->ids + first, m, s);
 
-            sae_epilogue(b, n->row_of[i], block, &cols, n->p + n->start[i], s);
+            sae_epilogue(b, n->row_of[i], block, &cols, n->p + first, s);
         }
         count_screened(nd, n_rows, n_failed, n_pairs);
     }

@@ -59,6 +59,8 @@ struct native_scratch {
     float *pair_p, *pair_up;              /* [max_rows * SAE_BLOCK]; intervals: low and up */
     uint32_t *ids;                        /* [max_rows * SAE_BLOCK] sorted by row, as are ... */
     float *p, *up;                        /* [max_rows * SAE_BLOCK] */
+    uint32_t *found;                      /* [max_rows * NATIVE_GROUP] row << 6 | column */
+    const char **fetch;                   /* [NATIVE_GROUP] weight rows to prefetch */
     /* intervals */
     sae_group_floats *low_of, *up_of;              /* [max_rows] of one group */
     float *floor;                                  /* [max_rows] */

@@ -21,6 +21,7 @@
 
 #define SAE_SCREEN_PANEL 16 /* features of a panel */
 #define SAE_SCREEN_PANELS 3 /* panels of a group, at most */
+#define SAE_SCREEN_FETCH 4  /* weight rows prefetched by a register tile */
 #define SAE_SCREEN_SPLIT 8  /* split dims of a row, at most */
 
 /* One quantised row. `init` is -128 * sum(q): it turns u8 plane products into q_x . q_j. */
@@ -43,6 +44,10 @@ struct sae_screen_group {
     size_t f0;
     size_t n_panels;   /* 1..SAE_SCREEN_PANELS */
     const char *ahead; /* n_panels * dq * 16 bytes to prefetch meanwhile, or NULL */
+    /* Weight rows of 4 * dq bytes to bring near meanwhile: SAE_SCREEN_FETCH of them a register
+     * tile, as far as the tiles reach. They are the candidates of the group before. */
+    const char *const *fetch;
+    size_t n_fetch;
 };
 
 /* masks[r][panel]: candidate bits of the panel's 16 features. */
