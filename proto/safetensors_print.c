@@ -9,9 +9,8 @@
 
 #include "lib/num.h"
 
+#include <assert.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 enum part_kind {
@@ -92,32 +91,63 @@ static bool add_parts(struct plan *p, const struct sae_answer *a, const struct s
     }
 }
 
-static void SAE_PRINTF(2, 3) put(struct plan *p, const char *fmt, ...)
+static void put(struct plan *p, const char *text)
 {
-    va_list ap;
+    size_t n = strlen(text);
 
-    va_start(ap, fmt);
-    p->header_n += (size_t)vsnprintf(p->header + p->header_n, MAX_HEADER - p->header_n, fmt, ap);
-    va_end(ap);
+    assert(p->header_n + n <= MAX_HEADER);
+    memcpy(p->header + p->header_n, text, n);
+    p->header_n += n;
 }
 
-/* Names are ours and need no escapes. */
+/* Not by printf: a plan is made for each bound and once more to print, and formatting its twenty
+ * numbers and names took longer than all else that is done to a single row's answer. */
+static void put_u64(struct plan *p, uint64_t v)
+{
+    char digits[20];
+    size_t n = sizeof digits;
+
+    assert(p->header_n + sizeof digits <= MAX_HEADER);
+    do
+        digits[--n] = (char)('0' + v % 10);
+    while (v /= 10);
+    memcpy(p->header + p->header_n, digits + n, sizeof digits - n);
+    p->header_n += sizeof digits - n;
+}
+
+static void write_entry(struct plan *p, const struct part *part)
+{
+    const struct part_row *row = &part_rows[part->kind];
+
+    put(p, p->header_n > 1 ? ",\"" : "\"");
+    put(p, part->tensor->name);
+    put(p, row->suffix);
+    put(p, "\":{\"dtype\":\"");
+    put(p, row->dtype);
+    put(p, "\",\"shape\":[");
+    for (unsigned k = 0; k < part->shape.n; k++) {
+        if (k > 0)
+            put(p, ",");
+        put_u64(p, part->shape.dim[k]);
+    }
+    put(p, "],\"data_offsets\":[");
+    put_u64(p, part->begin);
+    put(p, ",");
+    put_u64(p, part->begin + part->bytes);
+    put(p, "]}");
+}
+
+/* Names are ours: short, and they need no escapes. */
 static void write_header(struct plan *p, const struct sae_answer *a)
 {
     put(p, "{");
-    if (a->f_units)
-        put(p, "\"__metadata__\":{\"f_units\":\"%s\"}", a->f_units);
-    for (size_t i = 0; i < p->n; i++) {
-        const struct part *part = &p->parts[i];
-        const struct part_row *row = &part_rows[part->kind];
-
-        put(p, "%s\"%s%s\":{\"dtype\":\"%s\",\"shape\":[", p->header_n > 1 ? "," : "",
-            part->tensor->name, row->suffix, row->dtype);
-        for (unsigned k = 0; k < part->shape.n; k++)
-            put(p, "%s%" PRIu64, k ? "," : "", part->shape.dim[k]);
-        put(p, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", part->begin,
-            part->begin + part->bytes);
+    if (a->f_units) {
+        put(p, "\"__metadata__\":{\"f_units\":\"");
+        put(p, a->f_units);
+        put(p, "\"}");
     }
+    for (size_t i = 0; i < p->n; i++)
+        write_entry(p, &p->parts[i]);
     put(p, "}");
     while (p->header_n % 8)
         put(p, " ");

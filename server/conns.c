@@ -35,6 +35,7 @@
 struct saed_conn {
     pthread_mutex_t lock; /* guards the block below */
     bool open, fresh, watched, telling, unwatch_pending;
+    bool ended; /* its end of file has been seen while nobody watched */
     int fd;
     uint32_t index, generation;
     void *exchange;
@@ -99,6 +100,16 @@ static bool tcp_counts(int fd, uint64_t *received, uint64_t *acked)
 
 /* ---- one connection ------------------------------------------------------------------------ */
 
+/* The lock held. The socket stays in the set for its whole life: what tells the end of file once is
+ * an edge, so a connection costs no call a request. The set forgets a socket that MHD closes. */
+static void listen_for_end(struct saed_conns *c, struct saed_conn *n, int op)
+{
+    struct epoll_event e = {.events = EPOLLRDHUP | EPOLLET};
+
+    e.data.u64 = (uint64_t)n->generation << 32 | n->index;
+    (void)epoll_ctl(c->epoll_fd, op, n->fd, &e); /* out of memory: it is answered for nobody */
+}
+
 struct saed_conn *saed_conn_open(struct saed_conns *c, int fd)
 {
     struct saed_conn *n;
@@ -118,7 +129,7 @@ struct saed_conn *saed_conn_open(struct saed_conns *c, int fd)
     }
     pthread_mutex_lock(&n->lock);
     n->open = n->fresh = true;
-    n->watched = n->telling = n->unwatch_pending = false;
+    n->watched = n->telling = n->unwatch_pending = n->ended = false;
     n->fd = fd;
     n->generation++;
     n->acked_ns = 0;
@@ -128,6 +139,7 @@ struct saed_conn *saed_conn_open(struct saed_conns *c, int fd)
     atomic_store(&n->first_ns, 0);
     atomic_store(&n->consumed, 0);
     atomic_store(&n->no_more, false);
+    listen_for_end(c, n, EPOLL_CTL_ADD);
     pthread_mutex_unlock(&n->lock);
     return n;
 }
@@ -203,14 +215,13 @@ bool saed_conn_has(struct saed_conn *n, uint64_t bytes)
 
 void saed_conn_watch(struct saed_conns *c, struct saed_conn *n, void *exchange)
 {
-    struct epoll_event e = {.events = EPOLLRDHUP | EPOLLONESHOT};
-
     if (atomic_load(&n->no_more)) /* we shut it ourselves: end of file says nothing */
         return;
     pthread_mutex_lock(&n->lock);
-    e.data.u64 = (uint64_t)n->generation << 32 | n->index;
     n->exchange = exchange;
-    n->watched = epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, n->fd, &e) == 0;
+    n->watched = true;
+    if (n->ended) /* tell it again */
+        listen_for_end(c, n, EPOLL_CTL_MOD);
     pthread_mutex_unlock(&n->lock);
 }
 
@@ -218,19 +229,18 @@ bool saed_conn_unwatch(struct saed_conns *c, struct saed_conn *n)
 {
     bool free_to_go = true;
 
+    (void)c;
     pthread_mutex_lock(&n->lock);
     if (n->telling) {
         n->unwatch_pending = true;
         free_to_go = false;
-    } else if (n->watched) {
-        n->watched = false;
-        epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, n->fd, NULL);
     }
+    n->watched = false;
     pthread_mutex_unlock(&n->lock);
     return free_to_go;
 }
 
-/* The end of file of a watched connection. The event may be stale: the slot's state decides. */
+/* The end of file of a connection. The event may be stale: the slot's state decides. */
 static void client_gone(struct saed_conns *c, uint64_t tag)
 {
     struct saed_conn *n = &c->slots[tag & UINT32_MAX];
@@ -238,12 +248,13 @@ static void client_gone(struct saed_conns *c, uint64_t tag)
     bool tell;
 
     pthread_mutex_lock(&n->lock);
-    tell = n->open && n->watched && n->generation == (uint32_t)(tag >> 32);
+    tell = n->open && n->generation == (uint32_t)(tag >> 32);
+    n->ended |= tell;
+    tell = tell && n->watched;
     exchange = n->exchange;
     if (tell) {
         n->watched = false;
         n->telling = true;
-        epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, n->fd, NULL);
     }
     pthread_mutex_unlock(&n->lock);
     if (!tell)
