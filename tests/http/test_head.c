@@ -261,10 +261,10 @@ static const struct {
     {POST "Content-Length: 1\r\n\r\n{", 400, true},
     {POST "Accept: text/html\r\nContent-Length: 15\r\n\r\n" BODY, 406, true},
     {"POST /v1/dictionaries/i/encode?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n" BODY, 400, true},
+    {"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n" BODY, 404, true},
+    {POST "Content-Type: text/plain\r\nContent-Length: 15\r\n\r\n" BODY, 415, true},
     /* refused before the body: closes */
-    {"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n" BODY, 404, false},
     {"PUT /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 405, false},
-    {POST "Content-Type: text/plain\r\nContent-Length: 15\r\n\r\n" BODY, 415, false},
     {POST "Content-Length: 1001\r\n\r\n", 413, false},
 };
 
