@@ -315,6 +315,27 @@ static size_t read_more(int fd, char **text, size_t *n, size_t want, long long e
     return (size_t)got;
 }
 
+/* How many of the bytes that wait belong to the head of which `n` bytes are here: reading on is left to
+ * whoever wants the body, or the next answer. */
+static size_t head_bytes(int fd, const char *head, size_t n, long long end)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char piece[4096 + 3];
+    size_t kept = n < 3 ? n : 3;
+    long long left = end - now_ms();
+    const char *last;
+    ssize_t got;
+
+    if (left < 0 || poll(&p, 1, (int)left) <= 0)
+        return 1; /* read_more says so */
+    memcpy(piece, head + n - kept, kept);
+    got = recv(fd, piece + kept, sizeof piece - kept, MSG_PEEK);
+    if (got <= 0)
+        return 1;
+    last = memmem(piece, kept + (size_t)got, "\r\n\r\n", 4);
+    return last ? (size_t)(last + 4 - piece) - kept : (size_t)got;
+}
+
 struct reply raw_reply(int fd, bool body_expected, int ms)
 {
     long long end = now_ms() + ms;
@@ -325,7 +346,7 @@ struct reply raw_reply(int fd, bool body_expected, int ms)
     r.head = append(NULL, &head_n, "", 0);
     r.body = append(NULL, &r.n, "", 0);
     while (!strstr(r.head, "\r\n\r\n"))
-        if (read_more(fd, &r.head, &head_n, 1, end) == 0) {
+        if (read_more(fd, &r.head, &head_n, head_bytes(fd, r.head, head_n, end), end) == 0) {
             r.closed = true;
             return r;
         }
