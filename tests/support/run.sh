@@ -1,27 +1,41 @@
 #!/bin/sh
-# run.sh BUILD PROGRAM... - run Check programs one after the other, print what fails, sum up.
-# The last line is "N passed, N failed[, N skipped]"; exit 1 when any check failed.
+# run.sh BUILD PROGRAM... - run Check programs, as many at a time as there are CPUs; print what fails,
+# sum up. The last line is "N passed, N failed[, N skipped]"; exit 1 when any check failed.
 # A test program prints "SKIP: reason" for each check that this machine cannot run.
 set -u
 build=$1
 shift
 passed=0 failed=0 skipped=0
 mkdir -p "$build/log"
+
+log_of() {
+    echo "$build/log/$(echo "${1#"$build"/tests/}" | tr / _).log"
+}
+
+# The programs that wait for deadlines go first, so that they do not come last alone.
+for t in "$@"; do echo "$t"; done | grep '/tests/http/' >"$build/log/order"
+for t in "$@"; do echo "$t"; done | grep -v '/tests/http/' >>"$build/log/order"
+export build
+# shellcheck disable=SC2016
+xargs -P "$(nproc)" -I{} sh -c '
+    log=$build/log/$(echo "${1#"$build"/tests/}" | tr / _).log
+    SAED_BIN=$build/saed "$1" >"$log" 2>&1
+    echo "exit status $?" >>"$log"' sh {} <"$build/log/order"
+
 for t in "$@"; do
-    name=$(echo "${t#"$build"/tests/}" | tr / _)
-    log=$build/log/$name.log
-    SAED_BIN=$build/saed "$t" >"$log" 2>&1
-    rc=$?
+    log=$(log_of "$t")
+    name=$(basename "$log" .log)
+    rc=$(sed -n 's/^exit status //p' "$log" | tail -n 1)
     line=$(grep -E '^[0-9]+%: Checks: ' "$log" | tail -n 1)
     n=$(echo "$line" | sed -n 's/.*Checks: \([0-9]*\).*/\1/p')
     f=$(echo "$line" | sed -n 's/.*Failures: \([0-9]*\), Errors: \([0-9]*\).*/\1 + \2/p')
     s=$(grep -c '^SKIP: ' "$log")
     n=${n:-0} f=$((${f:-0}))
-    if [ "$rc" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; n=$((n + 1)); fi
+    if [ "${rc:-1}" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; n=$((n + 1)); fi
     passed=$((passed + n - f)) failed=$((failed + f)) skipped=$((skipped + s))
     echo "$name: $n checks, $f failed"
     [ "$f" -eq 0 ] || sed 's/^/    /' "$log" | tail -n 60
-    grep '^SKIP: ' "$log" | sed 's/^/    /'
+    grep '^SKIP: ' "$log" | sort | uniq -c | sed 's/^/    /'
 done
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"
