@@ -449,18 +449,15 @@ START_TEST(odd_sizes_work)
                                           "s=init:JumpAutoEncoder:64:8", "s=init:AutoEncoderNew:16:100000",
                                           "s=identity:1"};
     static const size_t dims[][2] = {{1, 3}, {12288, 64}, {64, 8}, {16, 100000}, {1, 1}};
+    static const size_t most[] = {4096, 256, 4096, 64, 4096}; /* rows: a second each, not ten */
 
     for (size_t i = 0; i < 5; i++) {
         struct server s = server_start((const char *const[]){sources[i], "--max-response-bytes", "2G",
                                                              "--max-inflight-bytes", "4G", NULL});
-        for (size_t rows = 1; rows <= 4096; rows *= 64) {
+        for (size_t rows = 1; rows <= most[i]; rows *= 16) {
             float *x = malloc(rows * dims[i][0] * 4);
             struct reply r;
 
-            if (dims[i][0] * rows > 4u << 20 && SANITIZED) {
-                free(x);
-                continue;
-            }
             for (size_t k = 0; k < rows * dims[i][0]; k++)
                 x[k] = (float)((k * 7919) % 201) / 100 - 1;
             r = request(&s, "POST", "/v1/dictionaries/s/encode?top_k=2",
