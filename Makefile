@@ -14,6 +14,7 @@ PYTHON = /usr/bin/python3
 DEPS_BUILD = pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
 	zlib1g-dev check libcurl4-openssl-dev python3 python3-numpy
 DEPS_GOLDEN = python3-torch python3-sklearn
+DEPS_BENCH = python3-torch python3-fastapi python3-uvicorn python3-uvloop python3-httptools
 DEPS_IMAGE = debootstrap buildah
 DEPS_LINT = clang clang-tidy clang-format libclang-rt-14-dev
 
@@ -53,7 +54,9 @@ PROTO_SRC = $(sort $(wildcard proto/*.c proto/*.cc))
 SERVER_SRC = $(sort $(filter-out server/main.c,$(wildcard server/*.c)))
 UNIT_SRC = $(sort $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c tests/unit/*/*/test_*.c tests/golden/test_*.c tests/invalid/test_*.c))
 HTTP_SRC = $(sort $(wildcard tests/http/test_*.c))
-BENCH_SRC = $(sort $(wildcard tests/bench/bench_*.c))
+# bench_dnnl needs libdnnl-dev, which only `make bench` installs.
+BENCH_SRC = $(sort $(filter-out $(if $(wildcard /usr/include/oneapi/dnnl/dnnl.h),,%/bench_dnnl.c),$(wildcard tests/bench/bench_*.c)))
+BENCH_LIB_SRC = $(sort $(filter-out tests/bench/bench_%.c,$(wildcard tests/bench/*.c)))
 SUPPORT_SRC = $(sort $(wildcard tests/support/*.c tests/http/support*.c))
 
 obj = $(patsubst %,$(BUILD)/obj/%.o,$(basename $(1)))
@@ -61,6 +64,7 @@ LIB_OBJ = $(call obj,$(LIB_SRC))
 PROTO_OBJ = $(call obj,$(PROTO_SRC))
 SERVER_OBJ = $(call obj,$(SERVER_SRC))
 SUPPORT_OBJ = $(call obj,$(SUPPORT_SRC))
+BENCH_LIB_OBJ = $(call obj,$(BENCH_LIB_SRC))
 TEST_BIN = $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(HTTP_SRC))
 BENCH_BIN = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 
@@ -103,8 +107,20 @@ $(BUILD)/libsupport.a: $(SUPPORT_OBJ)
 	@mkdir -p $(@D) && rm -f $@
 	$(call run,AR,$(AR) rcs $@ $^)
 
+$(BUILD)/libbench.a: $(BENCH_LIB_OBJ)
+	@mkdir -p $(@D) && rm -f $@
+	$(call run,AR,$(AR) rcs $@ $^)
+
 $(BUILD)/saed: $(BUILD)/obj/server/main.o $(LIBS)
 	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm)
+
+$(BUILD)/tests/bench/bench_dnnl: $(BUILD)/obj/tests/bench/bench_dnnl.o
+	@mkdir -p $(@D)
+	$(call run,LD,$(CC) $(ALL_LDFLAGS) -o $@ $^ -ldnnl)
+
+$(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libbench.a $(BUILD)/libsupport.a $(LIBS)
+	@mkdir -p $(@D)
+	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) $(PKG_LIBS) -lm)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libsupport.a $(LIBS)
 	@mkdir -p $(@D)
@@ -141,9 +157,14 @@ check-san:
 	$(MAKE) BUILD=$(BUILD)/asan SAN=address,undefined WERROR=1 check
 	$(MAKE) BUILD=$(BUILD)/tsan SAN=thread WERROR=1 check
 
-## bench: engines, codecs and the daemon, each beside its yardstick in the same run
-bench: $(BUILD)/saed $(BENCH_BIN)
-	@for b in $(BENCH_BIN); do echo "== $$b"; SAED_BIN=$(BUILD)/saed $$b || exit 1; done
+## bench: one table of limits, kernels, batches, codecs and the daemon, each beside its yardstick;
+##        BENCH_ARGS="--big --isa avx2 --only encode --seconds 3"; also build/bench.json
+bench:
+	@sh tests/support/deps.sh $(DEPS_BENCH)
+	@sh tests/support/deps.sh libdnnl-dev || echo 'oneDNN cannot be installed: its yardstick is left out'
+	@$(MAKE) --no-print-directory $(BUILD)/saed bench-programs
+	@SAED_BIN=$(BUILD)/saed $(BUILD)/tests/bench/bench_table --json $(BUILD)/bench.json $(BENCH_ARGS)
+bench-programs: $(BENCH_BIN)
 
 ## install: daemon, unit and example files below DESTDIR and PREFIX
 install: $(BUILD)/saed
@@ -181,7 +202,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile
 
-.PHONY: all deps check check-unit check-san bench demo image image-test install dist format lint golden \
+.PHONY: all deps check check-unit check-san bench bench-programs demo image image-test install dist format lint golden \
 	clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -183,6 +184,8 @@ int load_run(const struct load_spec *spec, struct load_result *out)
                     } else if (c->status / 100 != 2) {
                         out->failed++;
                     }
+                    if (c->client->next)
+                        c->client = c->client->next;
                     ok = begin(ep, c);
                 } else if (r < 0) {
                     ok = false;
@@ -236,6 +239,45 @@ char *load_post(const char *path, const char *type, const char *accept, const vo
     return p;
 }
 
+char *load_exchange(int port, const char *request, size_t n, size_t *out_n)
+{
+    int fd = dial(port, false);
+    size_t sent = 0, got = 0, cap = 1 << 16, want = SIZE_MAX;
+    char *p = malloc(cap + 1), *end;
+
+    while (fd >= 0 && sent < n) {
+        ssize_t k = send(fd, request + sent, n - sent, MSG_NOSIGNAL);
+
+        if (k <= 0)
+            break;
+        sent += (size_t)k;
+    }
+    while (fd >= 0 && p && got < want) {
+        ssize_t k = recv(fd, p + got, cap - got, 0);
+
+        if (k <= 0)
+            break;
+        got += (size_t)k;
+        p[got] = '\0';
+        if (want == SIZE_MAX && (end = strstr(p, "\r\n\r\n"))) {
+            end[2] = '\0';
+            want = (size_t)(end + 4 - p) + content_length(p);
+        }
+        if (got == cap)
+            p = realloc(p, (cap *= 2) + 1);
+    }
+    if (fd >= 0)
+        close(fd);
+    if (!p || got < want || strncmp(p, "HTTP/1.1 200", 12) != 0) {
+        free(p);
+        return NULL;
+    }
+    *out_n = content_length(p);
+    memmove(p, p + want - *out_n, *out_n);
+    p[*out_n] = '\0';
+    return p;
+}
+
 char *load_get(int port, const char *path)
 {
     char req[512];
@@ -285,6 +327,7 @@ int load_spawn(struct load_daemon *d, const char *const *argv)
         return -1;
     d->pid = fork();
     if (d->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* never left behind */
         dup2(fds[1], 1);
         close(fds[0]);
         close(fds[1]);

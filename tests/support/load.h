@@ -10,6 +10,7 @@
 struct load_client {
     const char *request; /* the whole request: head and body; borrowed */
     size_t n;
+    const struct load_client *next; /* what the connection sends after it; NULL: the same again */
 };
 
 struct load_spec {
@@ -34,6 +35,9 @@ double load_percentile_us(const struct load_result *r, double p); /* p in 0..1 *
 /* Make a POST request: owned, free with free(). */
 char *load_post(const char *path, const char *type, const char *accept, const void *body, size_t n,
                 size_t *out_n);
+/* Send a request on a connection of its own: the body of the 200 answer, owned, a NUL behind it;
+ * NULL on any other. */
+char *load_exchange(int port, const char *request, size_t n, size_t *out_n);
 /* GET a small page into a NUL-terminated string, owned; NULL on failure. */
 char *load_get(int port, const char *path);
 
