@@ -66,7 +66,8 @@ sae_engine_kernel(const struct sae_engine *e); /* the kernel in use, e.g. "Haswe
 bool sae_engine_bitwise(const struct sae_engine *e);
 
 /* Make what the engine needs of a dictionary beside its tensors (native: a quantised plane of an
- * eighth of their bytes). Once for each dictionary, before batches of it; kept until it is freed. */
+ * eighth of their bytes). Once for each dictionary, before batches of it; kept until it is freed.
+ */
 enum sae_status sae_engine_prepare(const struct sae_engine *e, struct sae_dict *d,
                                    struct sae_err *err) SAE_MUST_USE;
 /* Counters of the native engine's screening, since prepare; zero for other engines. */

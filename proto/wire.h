@@ -38,7 +38,7 @@ struct sae_options {
     uint64_t top_k;
     uint32_t *features; /* owned */
     size_t n_features;
-    float *ghost_mask;  /* owned: n_ghost_mask values; booleans as 0 and 1 */
+    float *ghost_mask; /* owned: n_ghost_mask values; booleans as 0 and 1 */
     size_t n_ghost_mask;
     struct sae_lead ghost_shape; /* all its dimensions, the last included */
     /* set by sae_request_check: entry (row, j) is ghost_mask[row * ghost_row + j * ghost_col] */
@@ -59,7 +59,7 @@ struct sae_request {
     float *values;        /* owned, 64-byte aligned: [n_rows][activation_dim or dict_size];
                              NULL for sparse f or no rows */
     bool is_sparse;
-    struct sae_csr csr;   /* is_sparse: decode's f; its `f.shape` has been checked */
+    struct sae_csr csr; /* is_sparse: decode's f; its `f.shape` has been checked */
     struct sae_options opt;
 };
 
@@ -79,8 +79,7 @@ enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t,
 enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, const char *shape,
                              void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
 enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_target *t,
-                                      const void *body, size_t n,
-                                      struct sae_err *err) SAE_MUST_USE;
+                                      const void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
 
 /* Options of the query string (raw, after '?', still percent-encoded) into *opt.
  * SAE_E_BAD_OPTION: unknown, doubled, wrong value, bad encoding; names the parameter. */
@@ -93,7 +92,8 @@ enum sae_status sae_option_seen(struct sae_options *opt, unsigned bit,
 const char *sae_option_name(unsigned bit);
 /* 0: no option has this name. */
 unsigned sae_option_by_name(const char *name, size_t n);
-/* Options that `t`'s class takes in `t`'s operation (spec's table; "with f asked" not looked at). */
+/* Options that `t`'s class takes in `t`'s operation (spec's table; "with f asked" not looked at).
+ */
 unsigned sae_options_of(const struct sae_target *t);
 /* The width that t's operation takes (activation_dim, or dict_size for decode) against `got`:
  * SAE_E_BAD_SHAPE, naming the dictionaries that take it. */
@@ -108,12 +108,12 @@ enum sae_status sae_request_check(struct sae_request *r, const struct sae_target
 
 /* One tensor of an answer; data is borrowed from the request's task. */
 struct sae_out_tensor {
-    const char *name;   /* "f", "gate", "pre_jump", "x_hat", "x_ghost" */
-    enum sae_form form; /* SAE_FORM_DENSE for x_hat and x_ghost */
-    uint64_t width;     /* last dimension: dict_size also for sparse forms */
-    const float *data;  /* DENSE: [n_rows][width] */
+    const char *name;                  /* "f", "gate", "pre_jump", "x_hat", "x_ghost" */
+    enum sae_form form;                /* SAE_FORM_DENSE for x_hat and x_ghost */
+    uint64_t width;                    /* last dimension: dict_size also for sparse forms */
+    const float *data;                 /* DENSE: [n_rows][width] */
     const struct sae_sparse_row *rows; /* SPARSE, TOP: [n_rows] */
-    uint64_t nnz;       /* SPARSE, TOP: entries of all rows */
+    uint64_t nnz;                      /* SPARSE, TOP: entries of all rows */
     uint64_t top_width; /* TOP: columns of the rectangular form, min(k, F or distinct candidates) */
     const uint32_t *candidates; /* TOP with `features`: distinct ids ascending, fillers come from
                                    here; NULL: from all ids */
@@ -126,7 +126,7 @@ struct sae_answer {
     size_t n_rows;
     unsigned n_tensors;
     struct sae_out_tensor tensors[SAE_MAX_OUT]; /* the main tensor first (f, or x_hat) */
-    const char *f_units; /* "encode", "decoder_norm", or NULL */
+    const char *f_units;                        /* "encode", "decoder_norm", or NULL */
 };
 
 /* A printed body. Owned by the caller (sae_body_fini). */

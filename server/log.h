@@ -11,8 +11,9 @@
 enum saed_log_level { SAED_DEBUG, SAED_INFO, SAED_WARN, SAED_ERROR };
 
 void saed_log_init(enum saed_log_level min); /* main, before threads */
-/* saed_log(SAED_INFO, "ready", "dictionaries", "%zu", n, "engine", "%s", name, NULL): after the event
- * come triples key, format with ONE conversion, value; the formats allowed are %s %zu %d %llu %.3f. */
+/* saed_log(SAED_INFO, "ready", "dictionaries", "%zu", n, "engine", "%s", name, NULL): after the
+ * event come triples key, format with ONE conversion, value; the formats allowed are %s %zu %d %llu
+ * %.3f. */
 void saed_log(enum saed_log_level level, const char *event, ...) __attribute__((sentinel));
 
 #endif

@@ -385,8 +385,8 @@ static void print_screening(struct printer *p)
         family(p, "saed_dense_rows_total", "counter",
                "Rows that the native engine computed densely as a whole.");
         for (size_t i = 0; i < p->set->n; i++)
-            PRINT(p, "saed_dense_rows_total{dictionary=\"%s\"} %" PRIu64 "\n",
-                  p->set->d[i].label, p->g->dense_rows[i]);
+            PRINT(p, "saed_dense_rows_total{dictionary=\"%s\"} %" PRIu64 "\n", p->set->d[i].label,
+                  p->g->dense_rows[i]);
     }
 }
 

@@ -11,16 +11,23 @@
 
 #define SAED_NO_DICT SIZE_MAX
 
-enum saed_metric_op { SAED_MOP_ENCODE, SAED_MOP_DECODE, SAED_MOP_FORWARD, SAED_MOP_OTHER, SAED_N_MOPS };
+enum saed_metric_op {
+    SAED_MOP_ENCODE,
+    SAED_MOP_DECODE,
+    SAED_MOP_FORWARD,
+    SAED_MOP_OTHER,
+    SAED_N_MOPS
+};
 
 struct saed_metrics;
 
 struct saed_metrics_dict {
-    const char *name;   /* copied */
+    const char *name; /* copied */
     uint64_t bytes;
 };
 
-/* Created before loading with no dictionaries; saed_metrics_set_dicts adds them once, before ready. */
+/* Created before loading with no dictionaries; saed_metrics_set_dicts adds them once, before ready.
+ */
 enum sae_status saed_metrics_create(struct saed_metrics **out, struct sae_err *err) SAE_MUST_USE;
 enum sae_status saed_metrics_set_dicts(struct saed_metrics *m, const struct saed_metrics_dict *d,
                                        size_t n, struct sae_err *err) SAE_MUST_USE;
@@ -35,7 +42,8 @@ void saed_metrics_request(struct saed_metrics *m, size_t dict_index, enum saed_m
 void saed_metrics_in_flight(struct saed_metrics *m, int delta);
 void saed_metrics_rows(struct saed_metrics *m, size_t dict_index, enum sae_op op, size_t rows);
 /* gemm: 0 encode, 1 decode (enum sae_side). Counts batches, batch rows, compute seconds. */
-void saed_metrics_batch(struct saed_metrics *m, size_t dict_index, int gemm, size_t rows, uint64_t ns);
+void saed_metrics_batch(struct saed_metrics *m, size_t dict_index, int gemm, size_t rows,
+                        uint64_t ns);
 void saed_metrics_queue(struct saed_metrics *m, size_t dict_index, uint64_t ns);
 
 /* Gauges read at print time. */

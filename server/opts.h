@@ -10,7 +10,7 @@
 enum saed_action { SAED_RUN, SAED_CHECK, SAED_PROBE, SAED_VERSION_ACTION, SAED_HELP };
 
 struct saed_source {
-    char *name;   /* owned by the options */
+    char *name; /* owned by the options */
     char *source;
 };
 
@@ -39,15 +39,15 @@ typedef void saed_report_fn(void *arg, const struct sae_err *err);
  * SAE_E_USAGE for anything wrong in them (flags, values, unknown keys, NAMEs, a source's grammar,
  * no dictionary at all), SAE_E_IO when the config file cannot be read. *o is freed with
  * saed_opts_fini in either case. */
-enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv,
-                                char *const *envp, saed_report_fn *report,
-                                void *arg) SAE_MUST_USE;
+enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv, char *const *envp,
+                                saed_report_fn *report, void *arg) SAE_MUST_USE;
 void saed_opts_fini(struct saed_opts *o);
 
 /* --help's text, made from the table. */
 enum sae_status saed_opts_help(struct sae_buf *out) SAE_MUST_USE;
 
-/* The i-th limit of GET /v1's "limits", by its config key ("max_batch_rows"); false past the end. */
+/* The i-th limit of GET /v1's "limits", by its config key ("max_batch_rows"); false past the end.
+ */
 bool saed_opts_limit(const struct saed_opts *o, size_t i, const char **key, uint64_t *value);
 
 #endif

@@ -183,7 +183,8 @@ void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x, size_t in
 
         values = sae_calloc(3 * n, sizeof *values);
         for (size_t i = 0; values && i < n; i++) {
-            struct sae_screen_stats screen = sae_engine_stats(r->engine, r->registry->entries[i].dict);
+            struct sae_screen_stats screen =
+                sae_engine_stats(r->engine, r->registry->entries[i].dict);
 
             values[i] = saed_sched_queue_rows(r->sched, i);
             values[n + i] = screen.candidates;

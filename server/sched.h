@@ -11,17 +11,17 @@
  *                             |                        |
  *                             +-- cancel, deadline, drain: done, at once if no row is in a batch,
  *                                 else when the rows that are in batches have come back
- *          `done` runs exactly once for every submitted job, outside the lock, on a worker or on the
- *          thread that cancels or fails it. After it the scheduler never touches the job again.
+ *          `done` runs exactly once for every submitted job, outside the lock, on a worker or on
+ * the thread that cancels or fails it. After it the scheduler never touches the job again.
  *
  * BATCH    free --form--> open(phase 0) -> ... -> open(phase k) -> complete -> free
  *          In a phase workers take tiles by an atomic counter; who finishes the last tile opens the
  *          next phase; who finds no next phase completes the batch's jobs.
  *
  * QUEUES   per dictionary two: encode side (encode, forward) and decode side. Queues with work take
- *          turns, one batch each. Inside a queue: order of arrival, at most SAED_TURN_ROWS rows of a
- *          job a turn; who has had its turn goes to the back; a batch that is full in mid-turn
- *          leaves the job at the front with the rest of its turn. */
+ *          turns, one batch each. Inside a queue: order of arrival, at most SAED_TURN_ROWS rows of
+ * a job a turn; who has had its turn goes to the back; a batch that is full in mid-turn leaves the
+ * job at the front with the rest of its turn. */
 #ifndef SAED_SCHED_H
 #define SAED_SCHED_H
 
@@ -34,22 +34,22 @@
 
 enum saed_job_state { SAED_JOB_IDLE, SAED_JOB_QUEUED, SAED_JOB_RUNNING, SAED_JOB_DONE };
 
-/* One request in the scheduler. Zero it, fill the upper part, submit. Owned by its request, borrowed
- * by the scheduler from submit until done; guarded by the scheduler's lock in between, readable by
- * its owner after done. */
+/* One request in the scheduler. Zero it, fill the upper part, submit. Owned by its request,
+ * borrowed by the scheduler from submit until done; guarded by the scheduler's lock in between,
+ * readable by its owner after done. */
 struct saed_job {
-    struct sae_task task;     /* prepared by the caller */
+    struct sae_task task; /* prepared by the caller */
     enum sae_side side;
-    uint64_t arrival_ns;      /* first byte of the request: deadline counts from here */
-    uint64_t deadline_ns;     /* must have its first rows in a batch by then; 0: none */
+    uint64_t arrival_ns;  /* first byte of the request: deadline counts from here */
+    uint64_t deadline_ns; /* must have its first rows in a batch by then; 0: none */
     void (*done)(struct saed_job *job, void *arg);
     void *done_arg;
 
     /* Filled by the scheduler. */
-    enum sae_status status;   /* SAE_OK, or DEADLINE_EXCEEDED, CANCELLED, DRAINING, NOMEM */
+    enum sae_status status; /* SAE_OK, or DEADLINE_EXCEEDED, CANCELLED, DRAINING, NOMEM */
     uint64_t submit_ns, start_ns, done_ns; /* queued; first rows in a batch; complete */
-    uint64_t compute_ns;      /* wall time of the batches it rode in, summed */
-    size_t largest_batch;     /* rows of the largest batch it rode in */
+    uint64_t compute_ns;                   /* wall time of the batches it rode in, summed */
+    size_t largest_batch;                  /* rows of the largest batch it rode in */
 
     /* Private to sched*.c. */
     enum saed_job_state state;
@@ -58,8 +58,8 @@ struct saed_job {
     TAILQ_ENTRY(saed_job) age;  /* its queue by submission, while rows wait */
     TAILQ_ENTRY(saed_job) due;  /* all queues by deadline, while no row is placed */
     size_t next_row, rows_out, turn_left; /* rows_out: rows in batches not yet complete */
-    size_t slice;             /* index in the batch that is being formed */
-    bool stop;                /* cancelled or failed: take no more rows */
+    size_t slice;                         /* index in the batch that is being formed */
+    bool stop;                            /* cancelled or failed: take no more rows */
 };
 
 /* The compute behind the scheduler. Same meaning and threads as the functions of lib/saed.h. */
@@ -76,15 +76,16 @@ struct saed_compute {
     void (*run_tile)(void *arg, void *batch, size_t tile, void *scratch);
 };
 
-/* Told what happened, for metrics; called outside the lock and before the done callbacks concerned, on
- * workers (`queued` also on the thread that cancels or fails a job). Each may be NULL. */
+/* Told what happened, for metrics; called outside the lock and before the done callbacks concerned,
+ * on workers (`queued` also on the thread that cancels or fails a job). Each may be NULL. */
 struct saed_sched_observer {
     void *arg;
     /* once a batch and GEMM (a forward batch reports its decode part apart, with its rows) */
     void (*batch)(void *arg, size_t dict_index, enum sae_side gemm, size_t rows, uint64_t ns);
     /* once a job, when its first rows are placed or it fails before that */
     void (*queued)(void *arg, size_t dict_index, uint64_t ns);
-    /* rows that a batch computed, once a batch and operation (rows of a task that failed not counted) */
+    /* rows that a batch computed, once a batch and operation (rows of a task that failed not
+     * counted) */
     void (*rows)(void *arg, size_t dict_index, enum sae_op op, size_t rows);
 };
 
@@ -92,7 +93,7 @@ struct saed_sched_config {
     size_t n_threads;
     size_t max_batch_rows;
     uint64_t max_delay_ns;
-    size_t max_queue_rows;       /* per dictionary, both sides together */
+    size_t max_queue_rows; /* per dictionary, both sides together */
     uint64_t max_inflight_bytes;
     uint64_t (*now_ns)(void *arg); /* NULL: CLOCK_MONOTONIC */
     void *now_arg;
@@ -135,9 +136,10 @@ uint64_t saed_sched_inflight_bytes(struct saed_sched *s);
 /* Nothing queued, nothing in a batch; the last done callbacks may still be running. */
 bool saed_sched_idle(struct saed_sched *s);
 
-/* Tests: do one unit of work as worker `w` (fail what is late, or form a batch up to its first phase,
- * or run a tile and what follows from its being the last), without blocking. False when there is
- * nothing to do now. This is what the threads do in a loop; not to be called once they run. */
+/* Tests: do one unit of work as worker `w` (fail what is late, or form a batch up to its first
+ * phase, or run a tile and what follows from its being the last), without blocking. False when
+ * there is nothing to do now. This is what the threads do in a loop; not to be called once they
+ * run. */
 bool saed_sched_step(struct saed_sched *s, size_t w);
 
 #endif

@@ -12,8 +12,9 @@
 enum sae_unit {
     SAE_UNIT_IDENTITY, /* f = x */
     SAE_UNIT_RELU,     /* f = relu(p + enc_bias) */
-    SAE_UNIT_GATED,    /* f = (p + gate_bias > 0) * relu(r * p + mag_bias); aux = relu(p + gate_bias) */
-    SAE_UNIT_JUMP      /* aux = relu(p + enc_bias); f = aux + jump * (aux > 0) */
+    SAE_UNIT_GATED, /* f = (p + gate_bias > 0) * relu(r * p + mag_bias); aux = relu(p + gate_bias)
+                     */
+    SAE_UNIT_JUMP   /* aux = relu(p + enc_bias); f = aux + jump * (aux > 0) */
 };
 
 /* Where a tensor of the file goes in struct sae_dict. */
@@ -22,14 +23,18 @@ enum sae_role {
     SAE_ROLE_DECODER,  /* [d, F] in the file, [F][d] in memory */
     SAE_ROLE_CENTRE,   /* [d]: subtracted from x, added to x_hat */
     SAE_ROLE_DEC_BIAS, /* [d]: added to x_hat only */
-    SAE_ROLE_ENC_BIAS, SAE_ROLE_R_MAG, SAE_ROLE_GATE_BIAS, SAE_ROLE_MAG_BIAS, SAE_ROLE_JUMP, /* [F] */
+    SAE_ROLE_ENC_BIAS,
+    SAE_ROLE_R_MAG,
+    SAE_ROLE_GATE_BIAS,
+    SAE_ROLE_MAG_BIAS,
+    SAE_ROLE_JUMP, /* [F] */
     SAE_N_ROLES
 };
 
 struct sae_arch_key {
-    const char *name;      /* key of the state dict */
+    const char *name; /* key of the state dict */
     enum sae_role role;
-    const char *shape;     /* "F,d", "d,F", "F" or "d" */
+    const char *shape; /* "F,d", "d,F", "F" or "d" */
 };
 
 #define SAE_ARCH_MAX_KEYS 6

@@ -22,7 +22,8 @@ struct sae_dict {
     float *gate_bias; /* [F] or NULL */
     float *mag_bias;  /* [F] or NULL */
     float *jump;      /* [F] or NULL */
-    float *dec_norm;  /* [F]: L2 norms of dec's rows, computed in double, rounded once; NULL: identity */
+    float *dec_norm;  /* [F]: L2 norms of dec's rows, computed in double, rounded once; NULL:
+                         identity */
     struct sae_dict_info info;
     /* What an engine keeps beside the tensors (sae_engine_prepare); freed with the dictionary. */
     void *engine_data;
@@ -39,7 +40,8 @@ struct sae_dict {
  * SAE_E_NOMEM; SAE_E_WEIGHTS names the tensor (where) and the value. */
 enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *arch, uint64_t d,
                                 uint64_t F, struct sae_err *err) SAE_MUST_USE;
-enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype,
+                              struct sae_err *err) SAE_MUST_USE;
 
 /* The array that a role fills, NULL when the class has none. */
 float *sae_dict_array(struct sae_dict *d, enum sae_role role);

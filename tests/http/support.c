@@ -315,8 +315,8 @@ static size_t read_more(int fd, char **text, size_t *n, size_t want, long long e
     return (size_t)got;
 }
 
-/* How many of the bytes that wait belong to the head of which `n` bytes are here: reading on is left to
- * whoever wants the body, or the next answer. */
+/* How many of the bytes that wait belong to the head of which `n` bytes are here: reading on is
+ * left to whoever wants the body, or the next answer. */
 static size_t head_bytes(int fd, const char *head, size_t n, long long end)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};

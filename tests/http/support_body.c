@@ -102,8 +102,8 @@ void text_sparse(struct text *t, const float *v, size_t n_rows, size_t width)
     text_addf(t, "}");
 }
 
-void st_add(struct st_body *b, const char *name, const char *dtype, const char *shape, const void *data,
-            size_t n)
+void st_add(struct st_body *b, const char *name, const char *dtype, const char *shape,
+            const void *data, size_t n)
 {
     text_addf(&b->header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
               b->header.n ? "," : "{", name, dtype, shape, b->data.n, b->data.n + n);
@@ -448,7 +448,8 @@ static void st_top(struct got *g, const struct reply *r, const json_t *root, siz
     }
 }
 
-static void got_safetensors(struct got *g, const struct reply *r, const char *name, enum got_order order)
+static void got_safetensors(struct got *g, const struct reply *r, const char *name,
+                            enum got_order order)
 {
     size_t base;
     json_t *root = st_header(r, &base);
@@ -532,8 +533,8 @@ const char *got_string(const struct reply *r, const char *name)
     size_t base;
     bool st = is_type(r, "application/x-safetensors");
     json_t *root = st ? st_header(r, &base) : parse(r);
-    const char *s = json_string_value(
-        json_object_get(st ? json_object_get(root, "__metadata__") : root, name));
+    const char *s =
+        json_string_value(json_object_get(st ? json_object_get(root, "__metadata__") : root, name));
 
     snprintf(value, sizeof value, "%s", s ? s : "");
     json_decref(root);
@@ -558,7 +559,10 @@ const char *json_member(const struct reply *r, const char *name)
     json_t *root = parse(r), *j = json_object_get(root, name);
     char *text = j && !json_is_string(j) ? json_dumps(j, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
 
-    snprintf(value, sizeof value, "%s", json_is_string(j) ? json_string_value(j) : text ? text : "");
+    snprintf(value, sizeof value, "%s",
+             json_is_string(j) ? json_string_value(j)
+             : text            ? text
+                               : "");
     free(text);
     json_decref(root);
     return value;
@@ -569,8 +573,10 @@ void check_problem(const struct reply *r, int status, const char *code, const ch
 {
     char number[16];
 
-    ck_assert_msg(r->status == status, "status %d, want %d %s: %.500s", r->status, status, code, r->body);
-    ck_assert_msg(is_type(r, "application/problem+json"), "type %s", reply_header(r, "Content-Type"));
+    ck_assert_msg(r->status == status, "status %d, want %d %s: %.500s", r->status, status, code,
+                  r->body);
+    ck_assert_msg(is_type(r, "application/problem+json"), "type %s",
+                  reply_header(r, "Content-Type"));
     snprintf(number, sizeof number, "%d", status);
     ck_assert_str_eq(json_member(r, "status"), number);
     ck_assert_str_eq(json_member(r, "code"), code);
@@ -578,8 +584,8 @@ void check_problem(const struct reply *r, int status, const char *code, const ch
     ck_assert_str_ne(json_member(r, "title"), "");
     ck_assert_str_ne(json_member(r, "detail"), "");
     if (in_detail)
-        ck_assert_msg(strstr(json_member(r, "detail"), in_detail) != NULL, "no \"%s\" in %s", in_detail,
-                      r->body);
+        ck_assert_msg(strstr(json_member(r, "detail"), in_detail) != NULL, "no \"%s\" in %s",
+                      in_detail, r->body);
     ck_assert_str_eq(json_member(r, "option"), option ? option : "");
     ck_assert_int_eq(json_member(r, "limit")[0] != '\0', option != NULL);
     ck_assert_int_eq(json_member(r, "got")[0] != '\0', option != NULL);

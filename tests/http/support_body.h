@@ -29,8 +29,8 @@ struct st_body {
     struct text header, data;
 };
 /* shape as JSON: "[2,3]" */
-void st_add(struct st_body *b, const char *name, const char *dtype, const char *shape, const void *data,
-            size_t n);
+void st_add(struct st_body *b, const char *name, const char *dtype, const char *shape,
+            const void *data, size_t n);
 struct text st_end(struct st_body *b); /* owned; frees what b held */
 
 /* One tensor of an answer. */
@@ -41,8 +41,9 @@ struct got {
     size_t lead[8];
     size_t n_rows, width; /* width: dict_size for sparse ones */
     float *v;             /* [n_rows][width], what is not listed is 0 */
-    unsigned char *listed; /* sparse: [n_rows][width], 1 where an entry that is not zero was listed */
-    size_t top_width;      /* columns of the rectangular form */
+    unsigned char
+        *listed;      /* sparse: [n_rows][width], 1 where an entry that is not zero was listed */
+    size_t top_width; /* columns of the rectangular form */
 };
 enum got_order { GOT_ASCENDING, GOT_TOP };
 /* The tensor `name` of a 200 answer, whatever its form; lists must be ordered so. */
@@ -53,11 +54,12 @@ const char *got_string(const struct reply *r, const char *name);
 /* How many tensors (and f_units) the answer has. */
 size_t got_count(const struct reply *r);
 
-/* The answer is this problem+json: every member there and right, `in_detail` in its detail (NULL: any);
- * option NULL: none may be named. Returns nothing; frees nothing. */
+/* The answer is this problem+json: every member there and right, `in_detail` in its detail (NULL:
+ * any); option NULL: none may be named. Returns nothing; frees nothing. */
 void check_problem(const struct reply *r, int status, const char *code, const char *in_detail,
                    const char *option);
-/* One member of a JSON answer as text (numbers too), by name; "" if there is none. Static buffer. */
+/* One member of a JSON answer as text (numbers too), by name; "" if there is none. Static buffer.
+ */
 const char *json_member(const struct reply *r, const char *name);
 
 long long test_now_ms(void); /* CLOCK_MONOTONIC */

@@ -1,7 +1,8 @@
 /* test_batching.c - requests that ride together: who shares a batch with whom, who waits, who is
  * turned away, and that nobody pays for another's fault.
  *
- * A batch is held open by --max-delay-us, so that what stands in it is known; /metrics says when. */
+ * A batch is held open by --max-delay-us, so that what stands in it is known; /metrics says when.
+ */
 #include "tests/http/support_body.h"
 
 #include <check.h>
@@ -32,9 +33,11 @@ static void send_rows(int fd, const char *path, const char *accept, const float 
 {
     struct text t = {0};
 
-    text_addf(&t,
-              "POST /v1/dictionaries/%s HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n"
-              "Accept: %s\r\nContent-Length: %zu\r\n\r\n", path, accept, n * 4);
+    text_addf(
+        &t,
+        "POST /v1/dictionaries/%s HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n"
+        "Accept: %s\r\nContent-Length: %zu\r\n\r\n",
+        path, accept, n * 4);
     text_add(&t, x, n * 4);
     raw_send_bytes(fd, t.p, t.n);
     text_free(&t);
@@ -44,7 +47,8 @@ static void send_rows(int fd, const char *path, const char *accept, const float 
 
 START_TEST(a_full_batch_does_not_wait)
 {
-    struct server s = server_start((const char *const[]){HOLD, "--max-batch-rows", "8", "i=identity:2", NULL});
+    struct server s =
+        server_start((const char *const[]){HOLD, "--max-batch-rows", "8", "i=identity:2", NULL});
     long long begin = test_now_ms();
     int fd[8];
 
@@ -80,7 +84,8 @@ END_TEST
 
 START_TEST(the_oldest_waits_so_long_and_no_longer)
 {
-    struct server s = server_start((const char *const[]){"--max-delay-us", "300000", "i=identity:2", NULL});
+    struct server s =
+        server_start((const char *const[]){"--max-delay-us", "300000", "i=identity:2", NULL});
     long long begin = test_now_ms();
     struct reply r = post_json(&s, "/v1/dictionaries/i/encode", "{\"x\":[1,2]}");
     double queue = 0;
@@ -97,8 +102,8 @@ END_TEST
 /* One GEMM for both sides of a dictionary's encoder; the decode side has a queue of its own. */
 START_TEST(encode_and_forward_share_a_batch)
 {
-    struct server s = server_start((const char *const[]){"--max-delay-us", "500000", "--max-batch-rows", "4",
-                                                         "a=init:AutoEncoder:3:5", NULL});
+    struct server s = server_start((const char *const[]){
+        "--max-delay-us", "500000", "--max-batch-rows", "4", "a=init:AutoEncoder:3:5", NULL});
     int fd[3];
     struct reply r;
 
@@ -114,7 +119,8 @@ START_TEST(encode_and_forward_share_a_batch)
     }
     ck_assert(metric(&s, "saed_batches_total{dictionary=\"a\",gemm=\"encode\"}") == 1);
     ck_assert(metric(&s, "saed_batches_total{dictionary=\"a\",gemm=\"decode\"}") == 1);
-    ck_assert(metric(&s, "saed_batch_rows_sum{dictionary=\"a\",gemm=\"decode\"}") == 2); /* forward rows only */
+    ck_assert(metric(&s, "saed_batch_rows_sum{dictionary=\"a\",gemm=\"decode\"}") ==
+              2); /* forward rows only */
     ck_assert(metric(&s, "saed_rows_total{dictionary=\"a\",op=\"encode\"}") == 2);
     ck_assert(metric(&s, "saed_rows_total{dictionary=\"a\",op=\"forward\"}") == 2);
     send_json(fd[2], "a/decode", "{\"f\":[1,2,3,4,5]}");
@@ -132,7 +138,8 @@ END_TEST
 
 START_TEST(large_requests_ride_in_several_batches)
 {
-    struct server s = server_start((const char *const[]){"--max-batch-rows", "16", "i=identity:4", NULL});
+    struct server s =
+        server_start((const char *const[]){"--max-batch-rows", "16", "i=identity:4", NULL});
     size_t n = 1000;
     float *x = malloc(n * 16);
     int fd = raw_connect(&s);
@@ -160,7 +167,8 @@ END_TEST
 
 START_TEST(gone_clients_cost_no_compute)
 {
-    struct server s = server_start((const char *const[]){HOLD, "--max-batch-rows", "6", "i=identity:2", NULL});
+    struct server s =
+        server_start((const char *const[]){HOLD, "--max-batch-rows", "6", "i=identity:2", NULL});
     int fd[6];
 
     for (int i = 0; i < 4; i++) {
@@ -218,9 +226,10 @@ END_TEST
 
 START_TEST(bad_requests_never_harm_their_neighbours)
 {
-    static const char *const bad[] = {"{\"x\":[1]}", "{\"x\":[1,2],\"top_k\":0}", "{", "{\"x\":[1,1e99]}",
-                                      "{\"x\":[1,2],\"features\":[2]}"};
-    struct server s = server_start((const char *const[]){HOLD, "--max-batch-rows", "6", "i=identity:2", NULL});
+    static const char *const bad[] = {"{\"x\":[1]}", "{\"x\":[1,2],\"top_k\":0}", "{",
+                                      "{\"x\":[1,1e99]}", "{\"x\":[1,2],\"features\":[2]}"};
+    struct server s =
+        server_start((const char *const[]){HOLD, "--max-batch-rows", "6", "i=identity:2", NULL});
     int good[6];
 
     for (int i = 0; i < 6; i++) {
@@ -232,7 +241,8 @@ START_TEST(bad_requests_never_harm_their_neighbours)
             ck_assert_int_eq(r.status, 400);
             reply_free(&r);
         }
-        snprintf(body, sizeof body, i == 2 ? "{\"x\":[\"NaN\",\"Infinity\"]}" : "{\"x\":[%d,7]}", i);
+        snprintf(body, sizeof body, i == 2 ? "{\"x\":[\"NaN\",\"Infinity\"]}" : "{\"x\":[%d,7]}",
+                 i);
         good[i] = raw_connect(&s);
         send_json(good[i], "i/encode", body);
         if (i < 5)
@@ -242,7 +252,8 @@ START_TEST(bad_requests_never_harm_their_neighbours)
         struct reply r = raw_reply(good[i], true, MS);
         char want[64];
 
-        snprintf(want, sizeof want, i == 2 ? "{\"f\":[\"NaN\",\"Infinity\"]}" : "{\"f\":[%d,7]}", i);
+        snprintf(want, sizeof want, i == 2 ? "{\"f\":[\"NaN\",\"Infinity\"]}" : "{\"f\":[%d,7]}",
+                 i);
         ck_assert_str_eq(r.body, want);
         ck_assert_str_eq(reply_header(&r, "Saed-Batch-Rows"), "6");
         reply_free(&r);
@@ -256,8 +267,8 @@ END_TEST
 /* An answer that selection finds too large fails alone. */
 START_TEST(a_failed_answer_fails_alone)
 {
-    struct server s = server_start((const char *const[]){HOLD, "--max-batch-rows", "9", "--max-response-bytes",
-                                                         "500", "i=identity:4", NULL});
+    struct server s = server_start((const char *const[]){
+        HOLD, "--max-batch-rows", "9", "--max-response-bytes", "500", "i=identity:4", NULL});
     float ones[32];
     int fd[2];
     struct reply r;
@@ -287,8 +298,9 @@ END_TEST
 /* Single rows for the same dictionary, and for another, pass a request of thousands. */
 START_TEST(a_large_request_keeps_nobody_waiting)
 {
-    struct server s = server_start((const char *const[]){"--threads", "1", "--max-batch-rows", "64",
-                                                         "a=init:AutoEncoder:256:16384", "i=identity:2", NULL});
+    struct server s =
+        server_start((const char *const[]){"--threads", "1", "--max-batch-rows", "64",
+                                           "a=init:AutoEncoder:256:16384", "i=identity:2", NULL});
     size_t n = 8192;
     float *x = calloc(n * 256, 4), *row = calloc(256, 4);
     int large = raw_connect(&s), small = raw_connect(&s);
@@ -362,7 +374,8 @@ static double mean_batch(const struct server *s, const float *x)
  * fill batches, so it has some tries. */
 START_TEST(sixty_four_connections_share_batches)
 {
-    struct server s = server_start((const char *const[]){"a=init:AutoEncoder:768:24576:l0=50", NULL});
+    struct server s =
+        server_start((const char *const[]){"a=init:AutoEncoder:768:24576:l0=50", NULL});
     double mean = 0;
     float x[768];
 

@@ -48,16 +48,34 @@ static const struct {
     size_t bytes;
     const char *answer; /* Saed-Shape of the answer; NULL: bad_shape */
 } shapes[] = {
-    {NULL, 32, "2,4"},      {NULL, 16, "1,4"},       {NULL, 0, "0,4"},
-    {"4", 16, "4"},         {"2,4", 32, "2,4"},      {"2,1,4", 32, "2,1,4"},
-    {"1,4", 16, "1,4"},     {"0,4", 0, "0,4"},       {"2,0,4", 0, "2,0,4"},
-    {"1,1,1,1,1,1,2,4", 32, "1,1,1,1,1,1,2,4"},      {"1,1,1,1,1,1,1,2,4", 32, NULL},
-    {NULL, 15, NULL},       {NULL, 12, NULL},        {NULL, 17, NULL},
-    {"2,4", 16, NULL},      {"1,4", 32, NULL},       {"4,2", 32, NULL},
-    {"8", 32, NULL},        {"", 16, NULL},          {"a", 16, NULL},
-    {"1,4,", 16, NULL},     {",4", 16, NULL},        {"-1,4", 16, NULL},
-    {"+1,4", 16, NULL},     {"1.0,4", 16, NULL},     {"4294967296,4294967296,4", 16, NULL},
-    {"18446744073709551617,4", 16, NULL},            {"4", 0, NULL},
+    {NULL, 32, "2,4"},
+    {NULL, 16, "1,4"},
+    {NULL, 0, "0,4"},
+    {"4", 16, "4"},
+    {"2,4", 32, "2,4"},
+    {"2,1,4", 32, "2,1,4"},
+    {"1,4", 16, "1,4"},
+    {"0,4", 0, "0,4"},
+    {"2,0,4", 0, "2,0,4"},
+    {"1,1,1,1,1,1,2,4", 32, "1,1,1,1,1,1,2,4"},
+    {"1,1,1,1,1,1,1,2,4", 32, NULL},
+    {NULL, 15, NULL},
+    {NULL, 12, NULL},
+    {NULL, 17, NULL},
+    {"2,4", 16, NULL},
+    {"1,4", 32, NULL},
+    {"4,2", 32, NULL},
+    {"8", 32, NULL},
+    {"", 16, NULL},
+    {"a", 16, NULL},
+    {"1,4,", 16, NULL},
+    {",4", 16, NULL},
+    {"-1,4", 16, NULL},
+    {"+1,4", 16, NULL},
+    {"1.0,4", 16, NULL},
+    {"4294967296,4294967296,4", 16, NULL},
+    {"18446744073709551617,4", 16, NULL},
+    {"4", 0, NULL},
 };
 
 START_TEST(raw_shapes)
@@ -71,7 +89,8 @@ START_TEST(raw_shapes)
 
         snprintf(head, sizeof head,
                  "POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\nSaed-Shape:\r\n"
-                 "Content-Type: " RAW "\r\nContent-Length: %zu\r\n\r\n", n);
+                 "Content-Type: " RAW "\r\nContent-Length: %zu\r\n\r\n",
+                 n);
         raw_send(fd, head);
         raw_send_bytes(fd, rows, n);
         r = raw_reply(fd, true, 10000);
@@ -298,7 +317,8 @@ START_TEST(csr_requests)
 {
     static const int32_t good_ptr[3] = {0, 2, 3}, bad_ptr[3] = {0, 3, 2}, off_ptr[3] = {1, 2, 3},
                          short_ptr[3] = {0, 1, 2};
-    static const int32_t ids[3] = {3, 0, 1}, doubled[3] = {3, 3, 1}, far[3] = {3, 0, 4}, negative[3] = {3, -1, 1};
+    static const int32_t ids[3] = {3, 0, 1}, doubled[3] = {3, 3, 1}, far[3] = {3, 0, 4},
+                         negative[3] = {3, -1, 1};
     static const float values[3] = {7, 8, -9};
     static const int64_t shape[2] = {2, 4}, wide[2] = {2, 5}, tall[2] = {3, 4};
     static const struct {
@@ -306,10 +326,14 @@ START_TEST(csr_requests)
         const int64_t *shape;
         const char *code;
     } cases[] = {
-        {good_ptr, ids, shape, NULL},       {bad_ptr, ids, shape, "bad_shape"},
-        {off_ptr, ids, shape, "bad_shape"}, {short_ptr, ids, shape, "bad_shape"},
-        {good_ptr, doubled, shape, "bad_shape"}, {good_ptr, far, shape, "bad_shape"},
-        {good_ptr, negative, shape, "bad_shape"}, {good_ptr, ids, wide, "bad_shape"},
+        {good_ptr, ids, shape, NULL},
+        {bad_ptr, ids, shape, "bad_shape"},
+        {off_ptr, ids, shape, "bad_shape"},
+        {short_ptr, ids, shape, "bad_shape"},
+        {good_ptr, doubled, shape, "bad_shape"},
+        {good_ptr, far, shape, "bad_shape"},
+        {good_ptr, negative, shape, "bad_shape"},
+        {good_ptr, ids, wide, "bad_shape"},
         {good_ptr, ids, tall, "bad_shape"},
     };
 
@@ -342,16 +366,24 @@ static const struct {
     const char *header; /* over 32 bytes of data */
     const char *op, *code;
 } refused[] = {
-    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,32]},\"y\":{\"dtype\":\"F32\",\"shape\":[0],"
-     "\"data_offsets\":[32,32]}}", "encode", "bad_option"},
+    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,32]},\"y\":{\"dtype\":\"F32\","
+     "\"shape\":[0],"
+     "\"data_offsets\":[32,32]}}",
+     "encode", "bad_option"},
     {"{\"f\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,32]}}", "encode", "bad_option"},
-    {"{\"features\":{\"dtype\":\"I64\",\"shape\":[4],\"data_offsets\":[0,32]}}", "encode", "bad_shape"},
+    {"{\"features\":{\"dtype\":\"I64\",\"shape\":[4],\"data_offsets\":[0,32]}}", "encode",
+     "bad_shape"},
     {"{\"x\":{\"dtype\":\"F32\",\"shape\":[4,2],\"data_offsets\":[0,32]}}", "encode", "bad_shape"},
-    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,32]}", "encode", "malformed_body"},
-    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,28]}}", "encode", "malformed_body"},
-    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[8,40]}}", "encode", "malformed_body"},
-    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[1,4],\"data_offsets\":[0,16]}}", "encode", "malformed_body"},
-    {"{\"x\":{\"dtype\":\"F99\",\"shape\":[2,4],\"data_offsets\":[0,32]}}", "encode", "malformed_body"},
+    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,32]}", "encode",
+     "malformed_body"},
+    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,28]}}", "encode",
+     "malformed_body"},
+    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[8,40]}}", "encode",
+     "malformed_body"},
+    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[1,4],\"data_offsets\":[0,16]}}", "encode",
+     "malformed_body"},
+    {"{\"x\":{\"dtype\":\"F99\",\"shape\":[2,4],\"data_offsets\":[0,32]}}", "encode",
+     "malformed_body"},
     {"[]", "encode", "malformed_body"},
     {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,32]}}", "decode", "bad_option"},
 };

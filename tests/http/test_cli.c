@@ -78,12 +78,27 @@ static const char *put(const char *name, const char *content)
 
 START_TEST(help_and_version)
 {
-    static const char *const options[] = {
-        "--listen",          "--threads",           "--http-threads",     "--engine",          "--max-batch-rows",
-        "--max-delay-us",    "--max-queue-rows",    "--max-body-bytes",   "--max-json-bytes",  "--max-response-bytes",
-        "--max-inflight-bytes", "--max-connections", "--request-timeout-ms", "--drain-grace-ms", "--drain-timeout-ms",
-        "--check",           "--probe",             "--config",           "--version",         "--help",
-        "--insecure-no-auth"};
+    static const char *const options[] = {"--listen",
+                                          "--threads",
+                                          "--http-threads",
+                                          "--engine",
+                                          "--max-batch-rows",
+                                          "--max-delay-us",
+                                          "--max-queue-rows",
+                                          "--max-body-bytes",
+                                          "--max-json-bytes",
+                                          "--max-response-bytes",
+                                          "--max-inflight-bytes",
+                                          "--max-connections",
+                                          "--request-timeout-ms",
+                                          "--drain-grace-ms",
+                                          "--drain-timeout-ms",
+                                          "--check",
+                                          "--probe",
+                                          "--config",
+                                          "--version",
+                                          "--help",
+                                          "--insecure-no-auth"};
     struct run r = RUN("--help");
 
     ck_assert_int_eq(r.status, 0);
@@ -105,8 +120,9 @@ END_TEST
 
 START_TEST(check_prints_a_line_for_each)
 {
-    struct run r = RUN("--check", "a=init:AutoEncoder:4:8", "g=tests/golden/data/gated_33x70_bf16.pt",
-                       "i=identity:3", "--listen", "127.0.0.1:1"); /* no socket is opened */
+    struct run r =
+        RUN("--check", "a=init:AutoEncoder:4:8", "g=tests/golden/data/gated_33x70_bf16.pt",
+            "i=identity:3", "--listen", "127.0.0.1:1"); /* no socket is opened */
 
     ck_assert_msg(r.status == 0, "%s", r.err);
     ck_assert_str_eq(r.err, "");
@@ -199,7 +215,8 @@ START_TEST(usage_errors_are_exit_2)
     ck_assert_str_eq(r.out, "");
     ck_assert_msg(lines(r.err) == 1, "%s", r.err);
     for (int i = 0; i < 3 && usage[_i].err[i]; i++)
-        ck_assert_msg(strstr(r.err, usage[_i].err[i]) != NULL, "no %s in %s", usage[_i].err[i], r.err);
+        ck_assert_msg(strstr(r.err, usage[_i].err[i]) != NULL, "no %s in %s", usage[_i].err[i],
+                      r.err);
     run_free(&r);
 }
 END_TEST
@@ -243,16 +260,18 @@ START_TEST(flag_beats_environment_beats_file)
     struct reply r;
 
     make_dir();
-    path = put("c.json", "{\"max_batch_rows\":11,\"max_queue_rows\":22,\"max_body_bytes\":\"3M\","
-                         "\"max_json_bytes\":4096,\"max_response_bytes\":\"1G\",\"listen\":\"127.0.0.1:0\","
-                         "\"dictionaries\":[{\"name\":\"f\",\"source\":\"identity:5\"}]}");
+    path = put("c.json",
+               "{\"max_batch_rows\":11,\"max_queue_rows\":22,\"max_body_bytes\":\"3M\","
+               "\"max_json_bytes\":4096,\"max_response_bytes\":\"1G\",\"listen\":\"127.0.0.1:0\","
+               "\"dictionaries\":[{\"name\":\"f\",\"source\":\"identity:5\"}]}");
     setenv("SAED_MAX_BATCH_ROWS", "33", 1);
     setenv("SAED_MAX_QUEUE_ROWS", "44", 1);
     setenv("SAED_MAX_RESPONSE_BYTES", "2K", 1);
     setenv("SAED_PORT", "tcp://10.0.0.1:80", 1); /* Kubernetes invents such */
     setenv("SAED_SERVICE_HOST", "10.0.0.1", 1);
     setenv("SAED_CHECK", "true", 1); /* a flag only */
-    s = server_start((const char *const[]){"--config", path, "--max-batch-rows", "55", "i=identity:2", NULL});
+    s = server_start(
+        (const char *const[]){"--config", path, "--max-batch-rows", "55", "i=identity:2", NULL});
     ck_assert(limit(&s, "max_batch_rows") == 55);
     ck_assert(limit(&s, "max_queue_rows") == 44);
     ck_assert(limit(&s, "max_body_bytes") == 3 << 20);
@@ -281,7 +300,8 @@ static const struct {
     {"{\"dictionaries\":[{\"name\":\"a\"}]}", 2, "source"},
     {"{\"dictionaries\":[{\"name\":\"a\",\"sorce\":\"identity:2\"}]}", 2, "source"},
     {"{\"dictionaries\":[{\"name\":\"a/b\",\"source\":\"identity:2\"}]}", 2, "a/b"},
-    {"{\"dictionaries\":[{\"name\":\"i\",\"source\":\"identity:2\"}]}", 2, "i"}, /* i stands on the line */
+    {"{\"dictionaries\":[{\"name\":\"i\",\"source\":\"identity:2\"}]}", 2,
+     "i"}, /* i stands on the line */
     {"{\"threads\":1,\"threads\":2}", 2, "threads"},
     {"[]", 2, NULL},
     {"{", 2, NULL},
@@ -397,7 +417,8 @@ START_TEST(loopback_has_several_names)
     static const char *const hosts[] = {"localhost:0", "127.0.0.1:0", "[::1]:0"};
 
     for (int i = 0; i < 3; i++) {
-        struct server s = server_spawn((const char *const[]){"--listen", hosts[i], "i=identity:2", NULL});
+        struct server s =
+            server_spawn((const char *const[]){"--listen", hosts[i], "i=identity:2", NULL});
         char line[128] = "";
         size_t n = 0;
 

@@ -1,5 +1,6 @@
-/* test_drain.c - the end of the daemon: SIGTERM under load loses nothing that was accepted, ten times
- * out of ten; grace, second and third signal, timeout. (First cases of each: test_smoke.c.) */
+/* test_drain.c - the end of the daemon: SIGTERM under load loses nothing that was accepted, ten
+ * times out of ten; grace, second and third signal, timeout. (First cases of each: test_smoke.c.)
+ */
 #include "tests/http/support_body.h"
 
 #include <check.h>
@@ -48,9 +49,9 @@ enum { N_LOAD = 32, N_LATE = 8 };
 
 struct client {
     int fd;
-    bool asked;        /* a request is out */
-    bool before_term;  /* and was sent before the signal */
-    bool last;         /* the server said Connection: close */
+    bool asked;       /* a request is out */
+    bool before_term; /* and was sent before the signal */
+    bool last;        /* the server said Connection: close */
     bool open;
 };
 
@@ -58,8 +59,10 @@ static void ask(struct client *c, int i, bool term_sent)
 {
     static const char *const requests[] = {
         REQUEST,
-        POST "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n" BODY "\r\n0\r\n\r\n",
-        "POST /v1/dictionaries/a/forward HTTP/1.1\r\nHost: a\r\nContent-Length: 14\r\n\r\n{\"x\":[1,-2,3]}",
+        POST "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n" BODY
+             "\r\n0\r\n\r\n",
+        "POST /v1/dictionaries/a/forward HTTP/1.1\r\nHost: a\r\nContent-Length: "
+        "14\r\n\r\n{\"x\":[1,-2,3]}",
         HEALTH,
     };
 
@@ -122,7 +125,8 @@ START_TEST(sigterm_under_load_loses_nothing)
         }
         if (!open)
             break;
-        ck_assert_msg(poll(p, (nfds_t)n, MS) > 0, "%d connections are open, and nothing comes", open);
+        ck_assert_msg(poll(p, (nfds_t)n, MS) > 0, "%d connections are open, and nothing comes",
+                      open);
         for (int i = 0; i < n; i++)
             if (c[i].open && p[i].revents) {
                 answer(&c[i], &answered, &lost_before, &lost_after);
@@ -130,14 +134,17 @@ START_TEST(sigterm_under_load_loses_nothing)
                     ask(&c[i], i, term_sent);
             }
     }
-    ck_assert_msg(lost_before == 0, "%zu requests sent before SIGTERM were not answered", lost_before);
+    ck_assert_msg(lost_before == 0, "%zu requests sent before SIGTERM were not answered",
+                  lost_before);
     /* What is sent while the server closes an idle connection may meet its end (RFC 9112 9.5), but
      * these connections are never idle for the milliseconds that a drain takes to look. */
-    ck_assert_msg(lost_after == 0, "%zu requests sent while draining were not answered", lost_after);
+    ck_assert_msg(lost_after == 0, "%zu requests sent while draining were not answered",
+                  lost_after);
     ck_assert_int_eq(server_wait(&s, MS), 0);
     /* the port is free at once */
     snprintf(listen, sizeof listen, "127.0.0.1:%d", s.port);
-    struct server again = server_start((const char *const[]){"--listen", listen, "i=identity:4", NULL});
+    struct server again =
+        server_start((const char *const[]){"--listen", listen, "i=identity:4", NULL});
     struct reply r = get(&again, "/readyz");
     ck_assert_int_eq(r.status, 200);
     reply_free(&r);
@@ -175,7 +182,8 @@ END_TEST
 
 START_TEST(open_connections_are_served_to_the_end)
 {
-    struct server s = server_start((const char *const[]){"--max-delay-us", "1500000", "i=identity:4", NULL});
+    struct server s =
+        server_start((const char *const[]){"--max-delay-us", "1500000", "i=identity:4", NULL});
     int held = raw_connect(&s), open = raw_connect(&s), posts = raw_connect(&s);
     struct reply r;
 
@@ -211,8 +219,9 @@ END_TEST
 
 START_TEST(three_signals)
 {
-    struct server s = server_start((const char *const[]){"--max-delay-us", "10000000", "--drain-grace-ms", "60000",
-                                                         "--drain-timeout-ms", "60000", "i=identity:4", NULL});
+    struct server s = server_start(
+        (const char *const[]){"--max-delay-us", "10000000", "--drain-grace-ms", "60000",
+                              "--drain-timeout-ms", "60000", "i=identity:4", NULL});
     int held = raw_connect(&s), fresh;
     long long begin = test_now_ms(), end;
     struct reply r;
@@ -255,8 +264,9 @@ END_TEST
 
 START_TEST(the_timeout_counts_from_the_closing)
 {
-    struct server s = server_start((const char *const[]){"--max-delay-us", "10000000", "--drain-grace-ms", "300",
-                                                         "--drain-timeout-ms", "400", "i=identity:4", NULL});
+    struct server s =
+        server_start((const char *const[]){"--max-delay-us", "10000000", "--drain-grace-ms", "300",
+                                           "--drain-timeout-ms", "400", "i=identity:4", NULL});
     int held = raw_connect(&s), half = raw_connect(&s);
     long long begin;
     struct reply r;
@@ -282,7 +292,8 @@ START_TEST(what_has_begun_is_accepted)
 {
     struct server s = server_start((const char *const[]){"i=identity:4", NULL});
     int fd[3];
-    static const char *const first[] = {"PO", POST "Content-Le", POST "Content-Length: 15\r\n\r\n{\"x\":"};
+    static const char *const first[] = {"PO", POST "Content-Le",
+                                        POST "Content-Length: 15\r\n\r\n{\"x\":"};
     static const char whole[] = REQUEST;
 
     for (int i = 0; i < 3; i++) {

@@ -14,13 +14,14 @@
 
 static struct server s;
 
-/* A queue of 8 rows that nothing leaves for 10 s. Answers up to 1,000 bytes, JSON bodies up to 300. */
+/* A queue of 8 rows that nothing leaves for 10 s. Answers up to 1,000 bytes, JSON bodies up to 300.
+ */
 static void start(void)
 {
     s = server_start((const char *const[]){"--max-queue-rows", "8", "--max-delay-us", "10000000",
                                            "--max-json-bytes", "300", "--max-body-bytes", "400",
-                                           "--max-response-bytes", "128", "i=identity:4", "k=identity:2",
-                                           NULL});
+                                           "--max-response-bytes", "128", "i=identity:4",
+                                           "k=identity:2", NULL});
 }
 
 static void stop(void)
@@ -37,7 +38,9 @@ static void stop(void)
 #define RAW TYPE("application/octet-stream")
 #define I "/v1/dictionaries/i/encode"
 /* 9 rows of identity:4, and 9 of width 3 */
-#define NINE "{\"x\":[[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1]]}"
+#define NINE                                                                                      \
+    "{\"x\":[[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1],[1," \
+    "1,1,1]]}"
 
 static const struct {
     const char *line, *headers, *body;
@@ -51,7 +54,8 @@ static const struct {
     /* 404, before the method */
     {"DELETE /nothing", TYPE("text/plain") HTML, "{", 5000, 404, "not_found", NULL},
     {"PATCH /v1/dictionaries/z", TYPE("text/plain"), "{", 0, 404, "unknown_dictionary", NULL},
-    {"POST /v1/dictionaries/z/encode", TYPE("text/plain") HTML, "{", 5000, 404, "unknown_dictionary", NULL},
+    {"POST /v1/dictionaries/z/encode", TYPE("text/plain") HTML, "{", 5000, 404,
+     "unknown_dictionary", NULL},
     {"POST /v1/dictionaries/i/ENCODE", TYPE("text/plain"), "{", 0, 404, "not_found", NULL},
     /* 405, before the type */
     {"PUT " I, TYPE("text/plain") HTML, "{", 5000, 405, "method_not_allowed", NULL},
@@ -71,8 +75,10 @@ static const struct {
     /* 406, before 413 for rows and answer */
     {"POST " I, JSON HTML, NINE, 0, 406, "not_acceptable", NULL},
     /* 413 for rows and answer, before 503 (the queue is full by then) */
-    {"POST " I, JSON "Accept: application/octet-stream\r\n", NINE, 0, 413, "too_many_rows", "--max-queue-rows"},
-    {"POST " I, JSON, "{\"x\":[[1,1,1,1],[1,1,1,1],[1,1,1,1]]}", 0, 413, "response_too_large", "--max-response-bytes"},
+    {"POST " I, JSON "Accept: application/octet-stream\r\n", NINE, 0, 413, "too_many_rows",
+     "--max-queue-rows"},
+    {"POST " I, JSON, "{\"x\":[[1,1,1,1],[1,1,1,1],[1,1,1,1]]}", 0, 413, "response_too_large",
+     "--max-response-bytes"},
     /* 503 */
     {"POST " I, JSON, "{\"x\":[1,2,3,4]}", 0, 503, "overloaded", NULL},
 };
@@ -88,13 +94,13 @@ START_TEST(the_first_fault_is_named)
     raw_send(full, "POST " I " HTTP/1.1\r\nHost: a\r\n" RAW LEN("128"));
     raw_send_bytes(full, (float[32]){1}, 128);
     wait_metric(&s, "saed_queue_rows{dictionary=\"i\"}", 8);
-    snprintf(head, sizeof head, "%s HTTP/1.1\r\nHost: a\r\n%sContent-Length: %d\r\n\r\n", faults[_i].line,
-             faults[_i].headers, length);
+    snprintf(head, sizeof head, "%s HTTP/1.1\r\nHost: a\r\n%sContent-Length: %d\r\n\r\n",
+             faults[_i].line, faults[_i].headers, length);
     raw_send(fd, head);
     raw_send(fd, faults[_i].body);
     r = raw_reply(fd, true, MS);
-    ck_assert_msg(r.status == faults[_i].status, "%s %s: %d %s", faults[_i].line, faults[_i].body, r.status,
-                  r.body);
+    ck_assert_msg(r.status == faults[_i].status, "%s %s: %d %s", faults[_i].line, faults[_i].body,
+                  r.status, r.body);
     if (strcmp(faults[_i].code, "overloaded") == 0) {
         ck_assert_str_eq(json_member(&r, "code"), "overloaded");
         ck_assert_ptr_nonnull(reply_header(&r, "Retry-After"));
@@ -114,9 +120,16 @@ END_TEST
 
 START_TEST(allow_names_the_methods)
 {
-    static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"};
-    static const char *const paths[] = {"/v1", "/v1/dictionaries", "/v1/dictionaries/i", "/healthz", "/readyz",
-                                        "/metrics", "/v1/dictionaries/i/encode", "/v1/dictionaries/i/decode",
+    static const char *const methods[] = {"GET",    "HEAD",    "POST",  "PUT", "PATCH",
+                                          "DELETE", "OPTIONS", "TRACE", "FOO"};
+    static const char *const paths[] = {"/v1",
+                                        "/v1/dictionaries",
+                                        "/v1/dictionaries/i",
+                                        "/healthz",
+                                        "/readyz",
+                                        "/metrics",
+                                        "/v1/dictionaries/i/encode",
+                                        "/v1/dictionaries/i/decode",
                                         "/v1/dictionaries/i/forward"};
 
     for (size_t p = 0; p < 9; p++)
@@ -126,8 +139,8 @@ START_TEST(allow_names_the_methods)
             int fd = raw_connect(&s);
             struct reply r;
 
-            snprintf(text, sizeof text, "%s %s HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", methods[m],
-                     paths[p]);
+            snprintf(text, sizeof text, "%s %s HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+                     methods[m], paths[p]);
             raw_send(fd, text);
             r = raw_reply(fd, m != 1, MS);
             if (is_op ? m == 2 : is_get) {
@@ -163,8 +176,8 @@ END_TEST
 
 /* ---- the limits, exactly --------------------------------------------------------------------- */
 
-static struct reply post_raw(const struct server *t, const char *path, const char *accept, const void *body,
-                             size_t n)
+static struct reply post_raw(const struct server *t, const char *path, const char *accept,
+                             const void *body, size_t n)
 {
     char line[128];
     const char *headers[] = {"Content-Type: application/octet-stream", line, NULL};
@@ -175,8 +188,9 @@ static struct reply post_raw(const struct server *t, const char *path, const cha
 
 START_TEST(limits_are_exact)
 {
-    struct server t = server_start((const char *const[]){"--max-response-bytes", "400", "--max-body-bytes", "416",
-                                                         "--max-queue-rows", "25", "i=identity:4", NULL});
+    struct server t =
+        server_start((const char *const[]){"--max-response-bytes", "400", "--max-body-bytes", "416",
+                                           "--max-queue-rows", "25", "i=identity:4", NULL});
     float ones[256], zeros[256] = {0};
     struct reply r;
 
@@ -219,9 +233,9 @@ END_TEST
 
 START_TEST(memory_in_flight)
 {
-    struct server t = server_start((const char *const[]){"--max-inflight-bytes", "100000", "--max-delay-us",
-                                                         "10000000", "--max-batch-rows", "4096", "i=identity:4",
-                                                         NULL});
+    struct server t = server_start(
+        (const char *const[]){"--max-inflight-bytes", "100000", "--max-delay-us", "10000000",
+                              "--max-batch-rows", "4096", "i=identity:4", NULL});
     static float x[40000];
     char head[128];
     int fd = raw_connect(&t);
@@ -230,7 +244,8 @@ START_TEST(memory_in_flight)
     check_problem(&r, 413, "body_too_large", NULL, "--max-inflight-bytes"); /* alone */
     reply_free(&r);
     r = post_raw(&t, "/v1/dictionaries/i/encode", "*/*", x, 99984);
-    check_problem(&r, 413, "response_too_large", NULL, "--max-inflight-bytes"); /* with its answer */
+    check_problem(&r, 413, "response_too_large", NULL,
+                  "--max-inflight-bytes"); /* with its answer */
     reply_free(&r);
     /* rows, features and answer are held: two of these leave no room for the third */
     for (int i = 0; i < 2; i++) {
@@ -256,8 +271,8 @@ END_TEST
 
 START_TEST(a_deadline_is_a_504)
 {
-    struct server t = server_start((const char *const[]){"--max-delay-us", "10000000", "--request-timeout-ms",
-                                                         "300", "i=identity:4", NULL});
+    struct server t = server_start((const char *const[]){
+        "--max-delay-us", "10000000", "--request-timeout-ms", "300", "i=identity:4", NULL});
     long long begin = test_now_ms();
     struct reply r = post_json(&t, "/v1/dictionaries/i/encode", "{\"x\":[1,2,3,4]}");
 
@@ -275,7 +290,8 @@ END_TEST
 
 START_TEST(connections_wait_beyond_their_limit)
 {
-    struct server t = server_start((const char *const[]){"--max-connections", "4", "i=identity:4", NULL});
+    struct server t =
+        server_start((const char *const[]){"--max-connections", "4", "i=identity:4", NULL});
     int fd[5];
     struct reply r;
 

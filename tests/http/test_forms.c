@@ -76,7 +76,8 @@ static struct reply post(const struct golden *g, const char *op_and_query, const
 }
 
 /* A dense input in this form. */
-static struct text dense_body(const char *type, const char *name, const float *v, size_t rows, size_t width)
+static struct text dense_body(const char *type, const char *name, const float *v, size_t rows,
+                              size_t width)
 {
     struct text t = {0};
 
@@ -97,7 +98,8 @@ static struct text dense_body(const char *type, const char *name, const float *v
     return t;
 }
 
-static struct reply send_x(const struct golden *g, const char *op, const char *type, const char *accept)
+static struct reply send_x(const struct golden *g, const char *op, const char *type,
+                           const char *accept)
 {
     struct text body = dense_body(type, "x", golden_array(g, "x")->v, g->n_rows, g->d);
     struct reply r = post(g, op, type, accept, body.p, body.n);
@@ -122,15 +124,17 @@ static void truth(const struct fixture *t, size_t row, enum which which, struct 
         tol_free(&f);
 }
 
-static void near(const struct golden *g, const struct tol *t, size_t j, float got, const char *what, size_t row)
+static void near(const struct golden *g, const struct tol *t, size_t j, float got, const char *what,
+                 size_t row)
 {
     if (!tol_near(t, j, got))
-        ck_abort_msg("%s %s row %zu: [%zu] = %.9g, want %.17g (or %.17g) within %.3g", g->name, what, row,
-                     j, (double)got, t->want[j], t->alt[j], t->tol[j]);
+        ck_abort_msg("%s %s row %zu: [%zu] = %.9g, want %.17g (or %.17g) within %.3g", g->name,
+                     what, row, j, (double)got, t->want[j], t->alt[j], t->tol[j]);
 }
 
 /* A feature tensor with all columns, dense or every entry that is not zero. */
-static void check_all(const struct fixture *t, const struct got *g, enum which which, const char *what)
+static void check_all(const struct fixture *t, const struct got *g, enum which which,
+                      const char *what)
 {
     ck_assert_msg(g->present, "%s: no %s", t->g->name, what);
     ck_assert_uint_eq(g->n_lead, 1);
@@ -198,13 +202,15 @@ static void check_top(const struct fixture *t, const struct got *g, const struct
             if (entry(g, r, j) < least)
                 least = (double)entry(g, r, j);
         }
-        ck_assert_msg(listed == (positive < k ? positive : k), "%s row %zu: %zu listed, k %zu, %zu not zero",
-                      t->g->name, r, listed, k, positive);
+        ck_assert_msg(listed == (positive < k ? positive : k),
+                      "%s row %zu: %zu listed, k %zu, %zu not zero", t->g->name, r, listed, k,
+                      positive);
         for (size_t j = 0; j < t->g->F && listed == k; j++) {
             float a = all->v[r * all->width + j];
 
             if (!is_listed(g, r, j) && a != 0)
-                ck_assert_msg(isnan(a) ? nans == k : nans == k || (double)a <= least + 2 * want.tol[j],
+                ck_assert_msg(isnan(a) ? nans == k
+                                       : nans == k || (double)a <= least + 2 * want.tol[j],
                               "%s row %zu: %zu is left out", t->g->name, r, j);
         }
         tol_free(&want);
@@ -212,7 +218,8 @@ static void check_top(const struct fixture *t, const struct got *g, const struct
 }
 
 /* x_hat [N,d] against decode of these f. */
-static void check_x_hat(const struct fixture *t, const struct got *x_hat, const float *f, size_t rows)
+static void check_x_hat(const struct fixture *t, const struct got *x_hat, const float *f,
+                        size_t rows)
 {
     ck_assert(x_hat->present && !x_hat->is_sparse);
     ck_assert_uint_eq(x_hat->n_rows, rows);
@@ -309,8 +316,8 @@ START_TEST(encode_top_k)
             struct reply r;
             struct got f;
 
-            snprintf(op, sizeof op, "encode?top_k=%zu%s%s%s", k, option ? "&" : "", option ? option : "",
-                     option ? "=true" : "");
+            snprintf(op, sizeof op, "encode?top_k=%zu%s%s%s", k, option ? "&" : "",
+                     option ? option : "", option ? "=true" : "");
             r = send_x(t.g, op, RAW, out[o]);
             f = got_read(&r, "f", GOT_TOP);
             check_top(&t, &f, &all, k, OF_ENCODE);
@@ -506,7 +513,8 @@ START_TEST(decode_sparse)
 }
 END_TEST
 
-static void check_ghost(const struct fixture *t, const struct reply *r, const float *mask, size_t row_step)
+static void check_ghost(const struct fixture *t, const struct reply *r, const float *mask,
+                        size_t row_step)
 {
     struct got g = got_read(r, "x_ghost", GOT_ASCENDING);
 
@@ -515,8 +523,8 @@ static void check_ghost(const struct fixture *t, const struct reply *r, const fl
     for (size_t i = 0; i < g.n_rows; i++) {
         struct tol want;
 
-        tol_ghost(t->d, golden_array(t->g, "x")->v + i * t->g->d, mask + i * row_step, row_step == 1 ? 0 : 1,
-                  &want);
+        tol_ghost(t->d, golden_array(t->g, "x")->v + i * t->g->d, mask + i * row_step,
+                  row_step == 1 ? 0 : 1, &want);
         for (size_t j = 0; j < t->g->d; j++)
             near(t->g, &want, j, g.v[i * t->g->d + j], "x_ghost", i);
         tol_free(&want);
@@ -564,10 +572,11 @@ START_TEST(ghost_masks)
             reply_free(&r);
 
             snprintf(xshape, sizeof xshape, "[%zu,%zu]", g->n_rows, g->d);
-            snprintf(shape, sizeof shape, rows[m] ? "[%zu,%zu]" : "[%zu]", rows[m] ? rows[m] : width[m],
-                     width[m]);
+            snprintf(shape, sizeof shape, rows[m] ? "[%zu,%zu]" : "[%zu]",
+                     rows[m] ? rows[m] : width[m], width[m]);
             st_add(&b, "x", "F32", xshape, golden_array(g, "x")->v, g->n_rows * g->d * 4);
-            st_add(&b, "ghost_mask", "F32", shape, masks[m], (rows[m] ? rows[m] : 1) * width[m] * 4);
+            st_add(&b, "ghost_mask", "F32", shape, masks[m],
+                   (rows[m] ? rows[m] : 1) * width[m] * 4);
             st = st_end(&b);
             r = post(g, "forward", ST, "*/*", st.p, st.n);
             ck_assert_str_eq(reply_header(&r, "Content-Type"), ST);

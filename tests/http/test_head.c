@@ -21,8 +21,8 @@ static struct server s;
 
 static void start(void)
 {
-    s = server_start((const char *const[]){"--request-timeout-ms", "500", "--max-json-bytes", "1000",
-                                           "i=identity:4", NULL});
+    s = server_start((const char *const[]){"--request-timeout-ms", "500", "--max-json-bytes",
+                                           "1000", "i=identity:4", NULL});
 }
 
 static void stop(void)
@@ -97,7 +97,8 @@ static const char *const smugglers[] = {
     POST "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n",
     POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     POST "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    POST "Transfer-Encoding:\x0b" "chunked\r\n\r\n0\r\n\r\n",
+    POST "Transfer-Encoding:\x0b"
+         "chunked\r\n\r\n0\r\n\r\n",
     POST "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     POST "Content-Length : 0\r\n\r\n",
     POST " Content-Length: 0\r\n\r\n",
@@ -111,7 +112,8 @@ static const char *const smugglers[] = {
     "POST /v1/dictionaries/i/encode%00 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /v1/dictionaries/i/encode?top_k=%00 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /v1/dictionaries/i/encode\tHTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
-    "POST /v1/dictionaries/i/encode HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "POST /v1/dictionaries/i/encode HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: "
+    "chunked\r\n\r\n0\r\n\r\n",
     "POST /v1/dictionaries/i/encode HTTP/2.0\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /v1/dictionaries/i/encode HTTP/1.1 \r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /v1/dictionaries/i/encode\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
@@ -128,7 +130,8 @@ START_TEST(nothing_behind_a_bad_head_is_answered)
     raw_send(fd, smugglers[_i]);
     raw_send(fd, SMUGGLED);
     t = read_to_end(fd, MS);
-    ck_assert_msg(!strstr(t.p, "not_found") && !strstr(t.p, "200 OK"), "%s: %s", smugglers[_i], t.p);
+    ck_assert_msg(!strstr(t.p, "not_found") && !strstr(t.p, "200 OK"), "%s: %s", smugglers[_i],
+                  t.p);
     /* libmicrohttpd may have closed without a word; where there is an answer it is a refusal */
     if (t.n) {
         ck_assert_msg(strncmp(t.p, "HTTP/1.1 4", 10) == 0 || strncmp(t.p, "HTTP/1.1 5", 10) == 0 ||
@@ -178,12 +181,15 @@ START_TEST(a_long_pipeline_is_answered_in_order)
 
     for (int i = 0; i < 100; i++) {
         char body[64];
-        int n = snprintf(body, sizeof body, i % 3 == 2 ? "{\"x\":[%d,2,3]}" : "{\"x\":[%d,2,3,4]}", i);
+        int n =
+            snprintf(body, sizeof body, i % 3 == 2 ? "{\"x\":[%d,2,3]}" : "{\"x\":[%d,2,3,4]}", i);
 
         if (i % 5 == 4) /* a GET with a body that nobody wants */
-            text_addf(&t, "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", n, body);
+            text_addf(&t, "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", n,
+                      body);
         else if (i % 2)
-            text_addf(&t, POST "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", (unsigned)n, body);
+            text_addf(&t, POST "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n",
+                      (unsigned)n, body);
         else
             text_addf(&t, POST "Content-Length: %d\r\n\r\n%s", n, body);
     }
@@ -210,7 +216,9 @@ END_TEST
 START_TEST(requests_in_single_bytes)
 {
     static const char text[] = POST "Content-Length: 15\r\n\r\n" BODY POST
-                                    "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"x\":\r\n1\r\n[\r\n9;a=\"b\"\r\n1,2,3,4]}\r\n0\r\nTrailer: x\r\n\r\n" HEALTH;
+                                    "Transfer-Encoding: "
+                                    "chunked\r\n\r\n5\r\n{\"x\":\r\n1\r\n[\r\n9;a=\"b\"\r\n1,2,3,4]"
+                                    "}\r\n0\r\nTrailer: x\r\n\r\n" HEALTH;
     int fd = raw_connect(&s);
 
     for (size_t i = 0; i < sizeof text - 1; i++)
@@ -256,15 +264,19 @@ static const struct {
     {"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, true},
     {"DELETE /v1 HTTP/1.1\r\nHost: a\r\n\r\n", 405, true},
     {"GET /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n\r\n", 405, true},
-    {"POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n\r\n", 400, true}, /* no body: no JSON */
+    {"POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n\r\n", 400,
+     true}, /* no body: no JSON */
     {POST "Content-Length: 0\r\n\r\n", 400, true},
     {POST "Content-Length: 1\r\n\r\n{", 400, true},
     {POST "Accept: text/html\r\nContent-Length: 15\r\n\r\n" BODY, 406, true},
-    {"POST /v1/dictionaries/i/encode?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n" BODY, 400, true},
+    {"POST /v1/dictionaries/i/encode?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n" BODY,
+     400, true},
     {"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n" BODY, 404, true},
     {POST "Content-Type: text/plain\r\nContent-Length: 15\r\n\r\n" BODY, 415, true},
     /* refused before the body: closes */
-    {"PUT /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 405, false},
+    {"PUT /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "
+     "chunked\r\n\r\n0\r\n\r\n",
+     405, false},
     {POST "Content-Length: 1001\r\n\r\n", 413, false},
 };
 
@@ -332,7 +344,8 @@ START_TEST(expect_100_continue)
     ck_assert(raw_is_closed(fd, MS));
     close(fd);
     fd = raw_connect(&s);
-    raw_send(fd, "POST /v1/dictionaries/x/encode HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 15\r\n\r\n");
+    raw_send(fd, "POST /v1/dictionaries/x/encode HTTP/1.1\r\nHost: a\r\nExpect: "
+                 "100-continue\r\nContent-Length: 15\r\n\r\n");
     r = raw_reply(fd, true, MS);
     ck_assert_int_eq(r.status, 404);
     reply_free(&r);
@@ -441,8 +454,8 @@ END_TEST
 
 /* ---- damaged requests ------------------------------------------------------------------------ */
 
-/* Two good requests with one byte changed, dropped or doubled: whatever is answered is answered whole
- * and is no 500; the daemon lives on. */
+/* Two good requests with one byte changed, dropped or doubled: whatever is answered is answered
+ * whole and is no 500; the daemon lives on. */
 START_TEST(damaged_bytes_never_harm)
 {
     static const char good[] = POST "Content-Length: 15\r\nAccept: */*\r\n\r\n" BODY POST
@@ -501,7 +514,8 @@ START_TEST(slow_bodies_are_closed)
             if (!done[i] && raw_is_closed(fd[i], 20)) {
                 done[i] = true;
                 left--;
-                ck_assert_msg(test_now_ms() >= begin + 400, "closed after %lld ms", test_now_ms() - begin);
+                ck_assert_msg(test_now_ms() >= begin + 400, "closed after %lld ms",
+                              test_now_ms() - begin);
                 close(fd[i]);
             }
         if (!done[2])
@@ -535,7 +549,8 @@ START_TEST(slow_heads_are_cut_at_ten_seconds)
             if (!done[i] && raw_is_closed(fd[i], 25)) {
                 done[i] = true;
                 left--;
-                ck_assert_msg(test_now_ms() >= begin + 9000, "%d: closed after %lld ms", i, test_now_ms() - begin);
+                ck_assert_msg(test_now_ms() >= begin + 9000, "%d: closed after %lld ms", i,
+                              test_now_ms() - begin);
                 close(fd[i]);
             }
         if (!done[2])
@@ -571,16 +586,19 @@ int main(void)
 
     tcase_add_unchecked_fixture(t, start, stop);
     tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, nothing_behind_a_bad_head_is_answered, 0, sizeof smugglers / sizeof smugglers[0]);
+    tcase_add_loop_test(t, nothing_behind_a_bad_head_is_answered, 0,
+                        sizeof smugglers / sizeof smugglers[0]);
     tcase_add_test(t, bad_heads_get_a_problem);
     tcase_add_test(t, a_long_pipeline_is_answered_in_order);
     tcase_add_test(t, requests_in_single_bytes);
     tcase_add_test(t, connection_close_and_http_1_0);
-    tcase_add_loop_test(t, an_error_keeps_or_closes_the_connection, 0, sizeof errors / sizeof errors[0]);
+    tcase_add_loop_test(t, an_error_keeps_or_closes_the_connection, 0,
+                        sizeof errors / sizeof errors[0]);
     tcase_add_test(t, head_of_an_error_has_no_body);
     tcase_add_test(t, expect_100_continue);
     tcase_add_test(t, chunked_bodies_beyond_the_limit);
-    tcase_add_loop_test(t, chunks_that_are_none_end_the_connection, 0, sizeof bad_chunks / sizeof bad_chunks[0]);
+    tcase_add_loop_test(t, chunks_that_are_none_end_the_connection, 0,
+                        sizeof bad_chunks / sizeof bad_chunks[0]);
     tcase_add_test(t, heads_too_large);
     tcase_add_test(t, damaged_bytes_never_harm);
     tcase_add_test(t, slow_bodies_are_closed);

@@ -1,7 +1,8 @@
 /* test_json.c - the JSON form as a client sees it: shapes, numbers, options, sparse objects.
  *
- * IdentityDict makes answers foreseeable to the digit; classes with formulae are in test_forms.c. The
- * refused bodies of tests/invalid/json are sent here too, each to a dictionary of its target. */
+ * IdentityDict makes answers foreseeable to the digit; classes with formulae are in test_forms.c.
+ * The refused bodies of tests/invalid/json are sent here too, each to a dictionary of its target.
+ */
 #include "tests/http/support_body.h"
 
 #include <check.h>
@@ -16,9 +17,10 @@ static struct server s;
 
 static void start(void)
 {
-    s = server_start((const char *const[]){
-        "i=identity:4", "one=identity:1", "a=init:AutoEncoder:3:6", "g=init:GatedAutoEncoder:3:6:l0=3",
-        "j=init:JumpAutoEncoder:3:6", "n=init:AutoEncoderNew:3:6", NULL});
+    s = server_start(
+        (const char *const[]){"i=identity:4", "one=identity:1", "a=init:AutoEncoder:3:6",
+                              "g=init:GatedAutoEncoder:3:6:l0=3", "j=init:JumpAutoEncoder:3:6",
+                              "n=init:AutoEncoderNew:3:6", NULL});
 }
 
 static void stop(void)
@@ -50,9 +52,9 @@ static bool same(const json_t *a, const json_t *b)
     if (json_is_object(a)) {
         if (json_object_size(a) != json_object_size(b))
             return false;
-        json_object_foreach((json_t *)(uintptr_t)a, key, v)
-            if (!json_object_get(b, key) || !same(v, json_object_get(b, key)))
-                return false;
+        json_object_foreach((json_t *)(uintptr_t)a, key,
+                            v) if (!json_object_get(b, key) ||
+                                   !same(v, json_object_get(b, key))) return false;
         return true;
     }
     return json_equal(a, b);
@@ -72,7 +74,8 @@ static void expect_same(const struct sent *c)
     r = post_json(&s, path, c->body);
     ck_assert_msg(r.status == 200, "%s %s: %d %s", c->path, c->body, r.status, r.body);
     got = json_loadb(r.body, r.n, 0, NULL);
-    ck_assert_msg(want && got && same(got, want), "%s %s: %s, want %s", c->path, c->body, r.body, c->want);
+    ck_assert_msg(want && got && same(got, want), "%s %s: %s, want %s", c->path, c->body, r.body,
+                  c->want);
     json_decref(want);
     json_decref(got);
     reply_free(&r);
@@ -92,11 +95,13 @@ static const struct sent answers[] = {
     /* zero rows */
     {"i/encode", "{\"x\":[]}", "{\"f\":[]}"},
     {"a/decode", "{\"f\":[]}", "{\"x_hat\":[]}"},
-    {"a/encode", "{\"x\":[],\"sparse\":true}", "{\"f\":{\"shape\":[0,6],\"indices\":[],\"values\":[]}}"},
+    {"a/encode", "{\"x\":[],\"sparse\":true}",
+     "{\"f\":{\"shape\":[0,6],\"indices\":[],\"values\":[]}}"},
     {"a/encode?top_k=2", "{\"x\":[]}", "{\"f\":{\"shape\":[0,6],\"indices\":[],\"values\":[]}}"},
     {"a/decode", "{\"f\":{\"shape\":[0,6],\"indices\":[],\"values\":[]}}", "{\"x_hat\":[]}"},
     {"g/encode", "{\"x\":[],\"return_gate\":true}", "{\"f\":[],\"gate\":[]}"},
-    {"n/forward", "{\"x\":[],\"output_features\":true}", "{\"x_hat\":[],\"f\":[],\"f_units\":\"decoder_norm\"}"},
+    {"n/forward", "{\"x\":[],\"output_features\":true}",
+     "{\"x_hat\":[],\"f\":[],\"f_units\":\"decoder_norm\"}"},
     /* numbers */
     {"i/encode", "{\"x\":[1e-50,-1e-50,-0,-0.0]}", "{\"f\":[0,-0.0,-0.0,-0.0]}"},
     {"i/encode", "{\"x\":[0.1,1E2,1e+2,-1.5e-3]}", "{\"f\":[0.1,100,100,-0.0015]}"},
@@ -108,18 +113,23 @@ static const struct sent answers[] = {
     {"i/encode", " \t\r\n{ \"x\" :\n[ 1 , 2,3 ,4 ] }\n", "{\"f\":[1,2,3,4]}"},
     {"i/encode", "{\"\\u0078\":[1,2,3,4]}", "{\"f\":[1,2,3,4]}"},
     /* sparse and top_k */
-    {"i/encode", "{\"x\":[0,-2,0,3],\"sparse\":true}", "{\"f\":{\"shape\":[4],\"indices\":[[1,3]],\"values\":[[-2,3]]}}"},
+    {"i/encode", "{\"x\":[0,-2,0,3],\"sparse\":true}",
+     "{\"f\":{\"shape\":[4],\"indices\":[[1,3]],\"values\":[[-2,3]]}}"},
     {"i/encode", "{\"x\":[[[0,1,0,0]],[[0,0,0,0]]],\"sparse\":true}",
      "{\"f\":{\"shape\":[2,1,4],\"indices\":[[1],[]],\"values\":[[1],[]]}}"},
     {"i/encode", "{\"x\":[-0.0,\"NaN\",\"Infinity\",\"-Infinity\"],\"sparse\":true}",
-     "{\"f\":{\"shape\":[4],\"indices\":[[1,2,3]],\"values\":[[\"NaN\",\"Infinity\",\"-Infinity\"]]}}"},
+     "{\"f\":{\"shape\":[4],\"indices\":[[1,2,3]],\"values\":[[\"NaN\",\"Infinity\",\"-Infinity\"]]"
+     "}}"},
     {"i/encode", "{\"x\":[3,\"NaN\",7,3],\"top_k\":3}",
      "{\"f\":{\"shape\":[4],\"indices\":[[1,2,0]],\"values\":[[\"NaN\",7,3]]}}"},
-    {"i/encode", "{\"x\":[5,5,5,5],\"top_k\":2}", "{\"f\":{\"shape\":[4],\"indices\":[[0,1]],\"values\":[[5,5]]}}"},
-    {"i/encode", "{\"x\":[0,-1,0,-2],\"top_k\":3}", "{\"f\":{\"shape\":[4],\"indices\":[[1,3]],\"values\":[[-1,-2]]}}"},
+    {"i/encode", "{\"x\":[5,5,5,5],\"top_k\":2}",
+     "{\"f\":{\"shape\":[4],\"indices\":[[0,1]],\"values\":[[5,5]]}}"},
+    {"i/encode", "{\"x\":[0,-1,0,-2],\"top_k\":3}",
+     "{\"f\":{\"shape\":[4],\"indices\":[[1,3]],\"values\":[[-1,-2]]}}"},
     {"i/encode", "{\"x\":[1,2,3,4],\"top_k\":1000000}",
      "{\"f\":{\"shape\":[4],\"indices\":[[3,2,1,0]],\"values\":[[4,3,2,1]]}}"},
-    {"i/encode", "{\"x\":[1,2,3,4],\"top_k\":1,\"sparse\":true}", "{\"f\":{\"shape\":[4],\"indices\":[[3]],\"values\":[[4]]}}"},
+    {"i/encode", "{\"x\":[1,2,3,4],\"top_k\":1,\"sparse\":true}",
+     "{\"f\":{\"shape\":[4],\"indices\":[[3]],\"values\":[[4]]}}"},
     /* features */
     {"i/encode", "{\"x\":[1,2,3,4],\"features\":[3,0,3]}", "{\"f\":[4,1,4]}"},
     {"i/encode", "{\"x\":[[1,2,3,4]],\"features\":[]}", "{\"f\":[[]]}"},
@@ -127,36 +137,48 @@ static const struct sent answers[] = {
      "{\"f\":{\"shape\":[4],\"indices\":[[0,3]],\"values\":[[1,4]]}}"},
     {"i/encode", "{\"x\":[1,2,3,4],\"features\":[2,0,2],\"top_k\":9}",
      "{\"f\":{\"shape\":[4],\"indices\":[[2,0]],\"values\":[[3,1]]}}"},
-    {"i/encode", "{\"x\":[1,2,3,4],\"features\":[],\"top_k\":2}", "{\"f\":{\"shape\":[4],\"indices\":[[]],\"values\":[[]]}}"},
+    {"i/encode", "{\"x\":[1,2,3,4],\"features\":[],\"top_k\":2}",
+     "{\"f\":{\"shape\":[4],\"indices\":[[]],\"values\":[[]]}}"},
     {"i/forward", "{\"x\":[1,2,3,4],\"output_features\":true,\"features\":[1]}",
      "{\"x_hat\":[1,2,3,4],\"f\":[2],\"f_units\":\"encode\"}"},
     {"i/forward", "{\"x\":[1,2,3,4],\"output_features\":true,\"top_k\":1}",
-     "{\"x_hat\":[1,2,3,4],\"f\":{\"shape\":[4],\"indices\":[[3]],\"values\":[[4]]},\"f_units\":\"encode\"}"},
+     "{\"x_hat\":[1,2,3,4],\"f\":{\"shape\":[4],\"indices\":[[3]],\"values\":[[4]]},\"f_units\":"
+     "\"encode\"}"},
     /* options in the query */
-    {"i/encode?top_k=1", "{\"x\":[1,2,3,4]}", "{\"f\":{\"shape\":[4],\"indices\":[[3]],\"values\":[[4]]}}"},
-    {"i/encode?%74op_k=%31", "{\"x\":[1,2,3,4]}", "{\"f\":{\"shape\":[4],\"indices\":[[3]],\"values\":[[4]]}}"},
+    {"i/encode?top_k=1", "{\"x\":[1,2,3,4]}",
+     "{\"f\":{\"shape\":[4],\"indices\":[[3]],\"values\":[[4]]}}"},
+    {"i/encode?%74op_k=%31", "{\"x\":[1,2,3,4]}",
+     "{\"f\":{\"shape\":[4],\"indices\":[[3]],\"values\":[[4]]}}"},
     {"i/encode?features=3%2C0,1", "{\"x\":[1,2,3,4]}", "{\"f\":[4,1,2]}"},
     {"i/encode?features=", "{\"x\":[1,2,3,4]}", "{\"f\":[]}"},
     {"i/encode?sparse=false", "{\"x\":[1,2,3,4]}", "{\"f\":[1,2,3,4]}"},
-    {"i/encode?sparse=true&features=2", "{\"x\":[1,2,3,4]}", "{\"f\":{\"shape\":[4],\"indices\":[[2]],\"values\":[[3]]}}"},
+    {"i/encode?sparse=true&features=2", "{\"x\":[1,2,3,4]}",
+     "{\"f\":{\"shape\":[4],\"indices\":[[2]],\"values\":[[3]]}}"},
     {"i/forward?output_features=true", "{\"x\":[1,2,3,4],\"sparse\":true}",
-     "{\"x_hat\":[1,2,3,4],\"f\":{\"shape\":[4],\"indices\":[[0,1,2,3]],\"values\":[[1,2,3,4]]},\"f_units\":\"encode\"}"},
+     "{\"x_hat\":[1,2,3,4],\"f\":{\"shape\":[4],\"indices\":[[0,1,2,3]],\"values\":[[1,2,3,4]]},"
+     "\"f_units\":\"encode\"}"},
     /* not asked is accepted everywhere */
-    {"i/encode", "{\"x\":[1,2,3,4],\"sparse\":false,\"top_k\":null,\"features\":null,\"return_gate\":false,"
-                 "\"output_pre_jump\":null,\"output_features\":false,\"ghost_mask\":null}",
+    {"i/encode",
+     "{\"x\":[1,2,3,4],\"sparse\":false,\"top_k\":null,\"features\":null,\"return_gate\":false,"
+     "\"output_pre_jump\":null,\"output_features\":false,\"ghost_mask\":null}",
      "{\"f\":[1,2,3,4]}"},
-    {"i/decode", "{\"f\":[1,2,3,4],\"sparse\":null,\"top_k\":false,\"features\":false,\"return_gate\":null,"
-                 "\"output_pre_jump\":false,\"output_features\":null,\"ghost_mask\":false}",
+    {"i/decode",
+     "{\"f\":[1,2,3,4],\"sparse\":null,\"top_k\":false,\"features\":false,\"return_gate\":null,"
+     "\"output_pre_jump\":false,\"output_features\":null,\"ghost_mask\":false}",
      "{\"x_hat\":[1,2,3,4]}"},
-    {"i/forward?sparse=false&return_gate=false&output_pre_jump=false", "{\"x\":[1,2,3,4]}", "{\"x_hat\":[1,2,3,4]}"},
-    {"i/forward", "{\"x\":[1,2,3,4],\"top_k\":null,\"features\":null,\"ghost_mask\":null}", "{\"x_hat\":[1,2,3,4]}"},
+    {"i/forward?sparse=false&return_gate=false&output_pre_jump=false", "{\"x\":[1,2,3,4]}",
+     "{\"x_hat\":[1,2,3,4]}"},
+    {"i/forward", "{\"x\":[1,2,3,4],\"top_k\":null,\"features\":null,\"ghost_mask\":null}",
+     "{\"x_hat\":[1,2,3,4]}"},
     /* a ghost mask that IdentityDict does not look at */
     {"i/forward", "{\"x\":[1,2,3,4],\"ghost_mask\":[true,false,1,0]}", "{\"x_hat\":[1,2,3,4]}"},
     /* sparse f */
     {"i/decode", "{\"f\":{\"shape\":[2,4],\"indices\":[[3,0],[]],\"values\":[[1,-2],[]]}}",
      "{\"x_hat\":[[-2,0,0,1],[0,0,0,0]]}"},
-    {"i/decode", "{\"f\":{\"values\":[[7]],\"indices\":[[2]],\"shape\":[4]}}", "{\"x_hat\":[0,0,7,0]}"},
-    {"i/decode", "{\"f\":{\"shape\":[1,2,1,4],\"indices\":[[0],[1]],\"values\":[[\"NaN\"],[\"-Infinity\"]]}}",
+    {"i/decode", "{\"f\":{\"values\":[[7]],\"indices\":[[2]],\"shape\":[4]}}",
+     "{\"x_hat\":[0,0,7,0]}"},
+    {"i/decode",
+     "{\"f\":{\"shape\":[1,2,1,4],\"indices\":[[0],[1]],\"values\":[[\"NaN\"],[\"-Infinity\"]]}}",
      "{\"x_hat\":[[[[\"NaN\",0,0,0]],[[0,\"-Infinity\",0,0]]]]}"},
 };
 
@@ -177,7 +199,7 @@ static const struct {
     {"i/encode", "{\"x\":[[1,2,3,4],5]}", "bad_shape", NULL},
     {"i/encode", "{\"x\":5}", "bad_shape", NULL},
     {"i/encode", "{\"x\":[1,2,3]}", "bad_shape", "4"},
-    {"a/encode", "{\"x\":[1,2,3,4]}", "bad_shape", "\"i\""},        /* who takes it */
+    {"a/encode", "{\"x\":[1,2,3,4]}", "bad_shape", "\"i\""}, /* who takes it */
     {"i/decode", "{\"f\":[1,2,3,4,5,6]}", "bad_shape", "\"a\", \"g\", \"j\", \"n\""},
     {"i/encode", "{\"x\":{\"shape\":[4],\"indices\":[[]],\"values\":[[]]}}", "bad_shape", NULL},
     {"i/encode", "{}", "bad_shape", "x"},
@@ -235,16 +257,20 @@ static const struct {
     {"i/forward", "{\"x\":[1,2,3,4],\"features\":[1]}", "bad_option", "features"},
     {"a/forward", "{\"x\":[1,2,3],\"ghost_mask\":[1,1]}", "bad_shape", "ghost_mask"},
     /* sparse objects */
-    {"i/decode", "{\"f\":{\"shape\":[4],\"indices\":[[1,1]],\"values\":[[1,2]]}}", "bad_shape", "1"},
+    {"i/decode", "{\"f\":{\"shape\":[4],\"indices\":[[1,1]],\"values\":[[1,2]]}}", "bad_shape",
+     "1"},
     {"i/decode", "{\"f\":{\"shape\":[4],\"indices\":[[4]],\"values\":[[1]]}}", "bad_shape", "4"},
     {"i/decode", "{\"f\":{\"shape\":[4],\"indices\":[[1]],\"values\":[[1,2]]}}", "bad_shape", NULL},
-    {"i/decode", "{\"f\":{\"shape\":[4],\"indices\":[[1],[2]],\"values\":[[1],[2]]}}", "bad_shape", NULL},
+    {"i/decode", "{\"f\":{\"shape\":[4],\"indices\":[[1],[2]],\"values\":[[1],[2]]}}", "bad_shape",
+     NULL},
     {"i/decode", "{\"f\":{\"shape\":[2,4],\"indices\":[[1]],\"values\":[[1]]}}", "bad_shape", NULL},
     {"i/decode", "{\"f\":{\"shape\":[5],\"indices\":[[1]],\"values\":[[1]]}}", "bad_shape", NULL},
     {"i/decode", "{\"f\":{\"shape\":[],\"indices\":[[1]],\"values\":[[1]]}}", "bad_shape", NULL},
     {"i/decode", "{\"f\":{\"indices\":[[1]],\"values\":[[1]]}}", "bad_shape", NULL},
-    {"i/decode", "{\"f\":{\"shape\":[4],\"indices\":[[1]],\"values\":[[1e39]]}}", "bad_number", NULL},
-    {"i/decode", "{\"f\":{\"shape\":[99999999999,4],\"indices\":[],\"values\":[]}}", "bad_shape", NULL},
+    {"i/decode", "{\"f\":{\"shape\":[4],\"indices\":[[1]],\"values\":[[1e39]]}}", "bad_number",
+     NULL},
+    {"i/decode", "{\"f\":{\"shape\":[99999999999,4],\"indices\":[],\"values\":[]}}", "bad_shape",
+     NULL},
 };
 
 START_TEST(refusals_are_these)
@@ -254,7 +280,8 @@ START_TEST(refusals_are_these)
 
     snprintf(path, sizeof path, "/v1/dictionaries/%s", refused[_i].path);
     r = post_json(&s, path, refused[_i].body);
-    ck_assert_msg(r.status == 400, "%s %s: %d %s", refused[_i].path, refused[_i].body, r.status, r.body);
+    ck_assert_msg(r.status == 400, "%s %s: %d %s", refused[_i].path, refused[_i].body, r.status,
+                  r.body);
     check_problem(&r, 400, refused[_i].code, refused[_i].detail, NULL);
     reply_free(&r);
 }
@@ -263,7 +290,8 @@ END_TEST
 /* gate and pre_jump beside a top_k stand at f's ids, in their order. */
 START_TEST(aux_is_listed_at_the_ids_of_f)
 {
-    static const char *const paths[] = {"g/encode?return_gate=true&top_k=2", "j/encode?output_pre_jump=true&top_k=2",
+    static const char *const paths[] = {"g/encode?return_gate=true&top_k=2",
+                                        "j/encode?output_pre_jump=true&top_k=2",
                                         "j/forward?output_pre_jump=true&top_k=2"};
     char path[256];
 
@@ -290,8 +318,9 @@ END_TEST
 /* A number of every size comes back as itself, with no more digits than needed. */
 START_TEST(numbers_come_back_shortest)
 {
-    static const char *const shortest[] = {"0.1",        "1e-45",  "3.4028235e38", "1.1754944e-38", "16777216",
-                                           "0.33333334", "1e10",   "123456790",    "-2.5",          "5e-324"};
+    static const char *const shortest[] = {
+        "0.1",        "1e-45", "3.4028235e38", "1.1754944e-38", "16777216",
+        "0.33333334", "1e10",  "123456790",    "-2.5",          "5e-324"};
 
     for (size_t i = 0; i + 1 < sizeof shortest / sizeof shortest[0]; i++) {
         char body[128], digits[64] = "", want[64] = "";
@@ -324,7 +353,8 @@ END_TEST
 START_TEST(json_without_a_content_type)
 {
     static const char *const headers[] = {"Content-Type:", NULL};
-    struct reply r = request(&s, "POST", "/v1/dictionaries/i/encode", headers, "{\"x\":[1,2,3,4]}", 15);
+    struct reply r =
+        request(&s, "POST", "/v1/dictionaries/i/encode", headers, "{\"x\":[1,2,3,4]}", 15);
 
     ck_assert_int_eq(r.status, 200);
     ck_assert_str_eq(reply_header(&r, "Content-Type"), "application/json");
@@ -386,7 +416,8 @@ START_TEST(the_invalid_bodies_are_refused)
                 if (strcmp(class, "IdentityDict") == 0)
                     snprintf(source, sizeof source, "%.60s=identity:%lu", name, dim);
                 else
-                    snprintf(source, sizeof source, "%.40s=init:%.20s:%lu:%lu", name, class, dim, size);
+                    snprintf(source, sizeof source, "%.40s=init:%.20s:%lu:%lu", name, class, dim,
+                             size);
                 while (i < n_sources && strcmp(sources[i], source) != 0)
                     i++;
                 ck_assert_int_lt(i, 32);
@@ -400,13 +431,14 @@ START_TEST(the_invalid_bodies_are_refused)
             error = slurp(e->d_name, "error", &n_error);
             ck_assert(body && error);
             snprintf(path, sizeof path, "/v1/dictionaries/%s/%s", name, op);
-            r = request(&t, "POST", path, (const char *const[]){"Content-Type: application/json", NULL}, body, n);
+            r = request(&t, "POST", path,
+                        (const char *const[]){"Content-Type: application/json", NULL}, body, n);
             line = strtok(error, "\n");
             ck_assert_msg(r.status == 400, "%s: %d %s", e->d_name, r.status, r.body);
             ck_assert_msg(strcmp(json_member(&r, "code"), line) == 0, "%s: %s", e->d_name, r.body);
             while ((line = strtok(NULL, "\n")))
-                ck_assert_msg(strstr(json_member(&r, "detail"), line) != NULL, "%s: no %s in %s", e->d_name,
-                              line, r.body);
+                ck_assert_msg(strstr(json_member(&r, "detail"), line) != NULL, "%s: no %s in %s",
+                              e->d_name, line, r.body);
             reply_free(&r);
             free(body);
             free(error);

@@ -1,5 +1,5 @@
-/* test_loading.c - from the file to the first answer: what is said while loading, time and memory of
- * a 150 MB dictionary, and that a file has no power over a daemon that has read it.
+/* test_loading.c - from the file to the first answer: what is said while loading, time and memory
+ * of a 150 MB dictionary, and that a file has no power over a daemon that has read it.
  *
  * The large weights file is written here, as torch.save writes it: a stored zip of a protocol-2
  * pickle and one record a tensor. */
@@ -74,7 +74,8 @@ static void put_int(struct text *t, size_t v)
 /* OrderedDict of _rebuild_tensor_v2 calls, no memo. */
 static struct text make_pickle(const struct tensor *ts, size_t n)
 {
-    static const char begin[] = "\x80\x02" "ccollections\nOrderedDict\n)R(";
+    static const char begin[] = "\x80\x02"
+                                "ccollections\nOrderedDict\n)R(";
     struct text t = {0};
 
     text_add(&t, begin, sizeof begin - 1);
@@ -104,7 +105,8 @@ static struct text make_pickle(const struct tensor *ts, size_t n)
         } else {
             put_int(&t, 1);
         }
-        text_addf(&t, "t\x89" "ccollections\nOrderedDict\n)RtR");
+        text_addf(&t, "t\x89"
+                      "ccollections\nOrderedDict\n)RtR");
     }
     text_addf(&t, "u.");
     return t;
@@ -207,10 +209,14 @@ static long status_kb(const struct server *s, const char *key)
 START_TEST(a_large_file_is_served_fast_and_small)
 {
     const size_t d = 768, F = 24576;
-    const struct tensor plain[] = {{"bias", {d}, 1, false}, {"encoder.weight", {F, d}, 2, false},
-                                   {"encoder.bias", {F}, 1, false}, {"decoder.weight", {d, F}, 2, false}};
-    const struct tensor tied[] = {{"encoder.weight", {F, d}, 2, true}, {"encoder.bias", {F}, 1, false},
-                                  {"decoder.weight", {d, F}, 2, false}, {"decoder.bias", {d}, 1, false}};
+    const struct tensor plain[] = {{"bias", {d}, 1, false},
+                                   {"encoder.weight", {F, d}, 2, false},
+                                   {"encoder.bias", {F}, 1, false},
+                                   {"decoder.weight", {d, F}, 2, false}};
+    const struct tensor tied[] = {{"encoder.weight", {F, d}, 2, true},
+                                  {"encoder.bias", {F}, 1, false},
+                                  {"decoder.weight", {d, F}, 2, false},
+                                  {"decoder.bias", {d}, 1, false}};
     const double bytes = 4.0 * (double)(2 * d * F + d + F);
     char path[96], source[128];
     long long fastest = 1000000;
@@ -230,7 +236,8 @@ START_TEST(a_large_file_is_served_fast_and_small)
         x[0] = 1;
         for (int k = 0; k < 3; k++) {
             r = request(&s, "POST", "/v1/dictionaries/big/encode?top_k=4",
-                        (const char *const[]){"Content-Type: application/octet-stream", NULL}, x, d * 4 * 64);
+                        (const char *const[]){"Content-Type: application/octet-stream", NULL}, x,
+                        d * 4 * 64);
             ck_assert_int_eq(r.status, 200);
             reply_free(&r);
         }
@@ -241,7 +248,8 @@ START_TEST(a_large_file_is_served_fast_and_small)
         if (!SANITIZED) {
             double peak = 1024.0 * (double)status_kb(&s, "VmHWM:");
 
-            ck_assert_msg(peak <= 1.25 * bytes + 64e6, "peak %.0f bytes for tensors of %.0f", peak, bytes);
+            ck_assert_msg(peak <= 1.25 * bytes + 64e6, "peak %.0f bytes for tensors of %.0f", peak,
+                          bytes);
             ck_assert(peak >= bytes); /* the measure measures */
         }
         free(x);
@@ -359,13 +367,14 @@ static struct server start_loading(void)
     long long end = test_now_ms() + MS;
 
     snprintf(listen, sizeof listen, "127.0.0.1:%d", port);
-    s = server_spawn((const char *const[]){"--listen", listen, "a=init:AutoEncoder:1024:65536", "b=identity:2",
-                                           NULL});
+    s = server_spawn((const char *const[]){"--listen", listen, "a=init:AutoEncoder:1024:65536",
+                                           "b=identity:2", NULL});
     s.port = port;
     snprintf(s.url, sizeof s.url, "http://%s", listen);
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     for (;;) {
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), rc = connect(fd, (struct sockaddr *)&a, sizeof a);
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+            rc = connect(fd, (struct sockaddr *)&a, sizeof a);
 
         close(fd);
         if (rc == 0)
@@ -445,15 +454,15 @@ END_TEST
 /* Sizes at the edges of the contract: answers of the right shape. */
 START_TEST(odd_sizes_work)
 {
-    static const char *const sources[] = {"s=init:AutoEncoder:1:3", "s=init:GatedAutoEncoder:12288:64",
-                                          "s=init:JumpAutoEncoder:64:8", "s=init:AutoEncoderNew:16:100000",
-                                          "s=identity:1"};
+    static const char *const sources[] = {
+        "s=init:AutoEncoder:1:3", "s=init:GatedAutoEncoder:12288:64", "s=init:JumpAutoEncoder:64:8",
+        "s=init:AutoEncoderNew:16:100000", "s=identity:1"};
     static const size_t dims[][2] = {{1, 3}, {12288, 64}, {64, 8}, {16, 100000}, {1, 1}};
     static const size_t most[] = {4096, 256, 4096, 64, 4096}; /* rows: a second each, not ten */
 
     for (size_t i = 0; i < 5; i++) {
-        struct server s = server_start((const char *const[]){sources[i], "--max-response-bytes", "2G",
-                                                             "--max-inflight-bytes", "4G", NULL});
+        struct server s = server_start((const char *const[]){
+            sources[i], "--max-response-bytes", "2G", "--max-inflight-bytes", "4G", NULL});
         for (size_t rows = 1; rows <= most[i]; rows *= 16) {
             float *x = malloc(rows * dims[i][0] * 4);
             struct reply r;

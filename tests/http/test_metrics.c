@@ -37,12 +37,16 @@ static const struct {
     {"saed_requests_total", "counter", "saed_requests_total{dictionary="},
     {"saed_rows_total", "counter", "saed_rows_total{dictionary=\"a\",op=\"encode\"}"},
     {"saed_batches_total", "counter", "saed_batches_total{dictionary=\"a\",gemm=\"decode\"}"},
-    {"saed_batch_rows", "histogram", "saed_batch_rows_bucket{dictionary=\"a\",gemm=\"encode\",le=\"1\"}"},
-    {"saed_batch_rows", "histogram", "saed_batch_rows_bucket{dictionary=\"a\",gemm=\"encode\",le=\"4096\"}"},
-    {"saed_request_seconds", "histogram", "saed_request_seconds_bucket{op=\"encode\",le=\"0.00005\"}"},
+    {"saed_batch_rows", "histogram",
+     "saed_batch_rows_bucket{dictionary=\"a\",gemm=\"encode\",le=\"1\"}"},
+    {"saed_batch_rows", "histogram",
+     "saed_batch_rows_bucket{dictionary=\"a\",gemm=\"encode\",le=\"4096\"}"},
+    {"saed_request_seconds", "histogram",
+     "saed_request_seconds_bucket{op=\"encode\",le=\"0.00005\"}"},
     {"saed_request_seconds", "histogram", "saed_request_seconds_bucket{op=\"encode\",le=\"30\"}"},
     {"saed_queue_seconds", "histogram", "saed_queue_seconds_bucket{dictionary=\"a\",le=\"30\"}"},
-    {"saed_compute_seconds", "histogram", "saed_compute_seconds_bucket{dictionary=\"a\",gemm=\"encode\",le=\"+Inf\"}"},
+    {"saed_compute_seconds", "histogram",
+     "saed_compute_seconds_bucket{dictionary=\"a\",gemm=\"encode\",le=\"+Inf\"}"},
     {"saed_queue_rows", "gauge", "saed_queue_rows{dictionary=\"i.x-1\"} 0\n"},
     {"saed_requests_in_flight", "gauge", "saed_requests_in_flight 1\n"},
     {"saed_inflight_bytes", "gauge", "saed_inflight_bytes 0\n"},
@@ -125,8 +129,8 @@ static double requests(const char *dictionary, const char *op, int code)
     char series[256];
     double v;
 
-    snprintf(series, sizeof series, "saed_requests_total{dictionary=\"%s\",op=\"%s\",code=\"%d\"}", dictionary,
-             op, code);
+    snprintf(series, sizeof series, "saed_requests_total{dictionary=\"%s\",op=\"%s\",code=\"%d\"}",
+             dictionary, op, code);
     v = metric(&s, series);
     return v < 0 ? 0 : v;
 }
@@ -153,8 +157,8 @@ START_TEST(requests_are_counted)
     for (size_t i = 0; i < sizeof sent / sizeof sent[0]; i++) {
         double before = requests(sent[i].dictionary, sent[i].op, sent[i].status);
         struct reply r = request(&s, sent[i].method, sent[i].path,
-                                 (const char *const[]){"Content-Type: application/json", NULL}, sent[i].body,
-                                 sent[i].body ? strlen(sent[i].body) : 0);
+                                 (const char *const[]){"Content-Type: application/json", NULL},
+                                 sent[i].body, sent[i].body ? strlen(sent[i].body) : 0);
 
         ck_assert_int_eq(r.status, sent[i].status);
         /* asking for /metrics is a request of op="other" itself */
@@ -178,8 +182,9 @@ END_TEST
 
 START_TEST(unknown_names_make_no_series)
 {
-    static const char *const paths[] = {"/v1/dictionaries/zebra/encode", "/zebra", "/v1/dictionaries/a/zebra",
-                                        "/v1/dictionaries/zebra", "/v1?zebra=1"};
+    static const char *const paths[] = {"/v1/dictionaries/zebra/encode", "/zebra",
+                                        "/v1/dictionaries/a/zebra", "/v1/dictionaries/zebra",
+                                        "/v1?zebra=1"};
     char *before = text(), *after;
     size_t n_before = 0, n_after = 0;
     struct reply r;
@@ -187,7 +192,11 @@ START_TEST(unknown_names_make_no_series)
 
     for (int round = 0; round < 3; round++)
         for (size_t i = 0; i < 5; i++) {
-            r = request(&s, round == 1 ? "ZEBRA" : round == 2 ? "POST" : "GET", paths[i], NULL, NULL, 0);
+            r = request(&s,
+                        round == 1   ? "ZEBRA"
+                        : round == 2 ? "POST"
+                                     : "GET",
+                        paths[i], NULL, NULL, 0);
             reply_free(&r);
         }
     fd = raw_connect(&s); /* a head that is refused */
@@ -203,7 +212,8 @@ START_TEST(unknown_names_make_no_series)
         n_before++;
     for (const char *p = after; (p = strchr(p, '\n')); p++)
         n_after++;
-    ck_assert_msg(n_after <= n_before + 6, "%zu lines became %zu", n_before, n_after); /* new codes */
+    ck_assert_msg(n_after <= n_before + 6, "%zu lines became %zu", n_before,
+                  n_after); /* new codes */
     free(before);
     free(after);
 }

@@ -17,11 +17,10 @@ static struct server s;
 
 static void start(void)
 {
-    s = server_start((const char *const[]){"--max-batch-rows", "128", "--max-body-bytes", "64M",
-                                           "one=init:AutoEncoder:3:5", "two=identity:4",
-                                           "three=tests/golden/data/gated_33x70_bf16.pt",
-                                           "four=tests/golden/data/jump_7x5_f32.pt",
-                                           "five=tests/golden/data/new_16x48_f64.pt", NULL});
+    s = server_start((const char *const[]){
+        "--max-batch-rows", "128", "--max-body-bytes", "64M", "one=init:AutoEncoder:3:5",
+        "two=identity:4", "three=tests/golden/data/gated_33x70_bf16.pt",
+        "four=tests/golden/data/jump_7x5_f32.pt", "five=tests/golden/data/new_16x48_f64.pt", NULL});
 }
 
 static void stop(void)
@@ -104,7 +103,8 @@ END_TEST
 START_TEST(several_accept_lines_are_one)
 {
     const char *headers[] = {"Content-Type: " JSON, "Accept: text/html", "Accept: " ST, NULL};
-    struct reply r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, "{\"x\":[1,2,3,4]}", 15);
+    struct reply r =
+        request(&s, "POST", "/v1/dictionaries/two/encode", headers, "{\"x\":[1,2,3,4]}", 15);
 
     ck_assert_str_eq(reply_header(&r, "Content-Type"), ST);
     reply_free(&r);
@@ -129,7 +129,8 @@ static const struct {
 START_TEST(content_type_names_the_form)
 {
     const char *headers[] = {types[_i].type, "Accept: text/html", NULL};
-    struct reply r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, "{\"x\":[1,2,3,4]}", 15);
+    struct reply r =
+        request(&s, "POST", "/v1/dictionaries/two/encode", headers, "{\"x\":[1,2,3,4]}", 15);
 
     if (types[_i].ok)
         check_problem(&r, 406, "not_acceptable", NULL, NULL); /* read, and then Accept */
@@ -137,7 +138,8 @@ START_TEST(content_type_names_the_form)
         check_problem(&r, 415, "unsupported_media_type", "application/json", NULL);
     if (strstr(types[_i].type, "urlencoded")) {
         ck_assert_ptr_nonnull(strstr(json_member(&r, "detail"), "--json"));
-        ck_assert_ptr_nonnull(strstr(json_member(&r, "detail"), "-H 'Content-Type: application/json'"));
+        ck_assert_ptr_nonnull(
+            strstr(json_member(&r, "detail"), "-H 'Content-Type: application/json'"));
     }
     reply_free(&r);
 }
@@ -177,15 +179,22 @@ START_TEST(v1_tells_what_it_is)
         const char *key;
         long long value;
     } limits[] = {
-        {"max_batch_rows", 128},       {"max_queue_rows", 16384},       {"max_body_bytes", 64ll << 20},
-        {"max_json_bytes", 64ll << 20}, {"max_response_bytes", 512ll << 20}, {"max_inflight_bytes", 1ll << 30},
-        {"max_connections", 4096},     {"request_timeout_ms", 30000},   {"max_delay_us", 0},
+        {"max_batch_rows", 128},
+        {"max_queue_rows", 16384},
+        {"max_body_bytes", 64ll << 20},
+        {"max_json_bytes", 64ll << 20},
+        {"max_response_bytes", 512ll << 20},
+        {"max_inflight_bytes", 1ll << 30},
+        {"max_connections", 4096},
+        {"request_timeout_ms", 30000},
+        {"max_delay_us", 0},
     };
     json_t *j = document("/v1?ignored=1"), *types_ = json_object_get(j, "media_types"),
            *l = json_object_get(j, "limits");
 
     ck_assert_str_ne(text_of(j, "version"), "");
-    ck_assert(strcmp(text_of(j, "engine"), "openblas") == 0 || strcmp(text_of(j, "engine"), "native") == 0);
+    ck_assert(strcmp(text_of(j, "engine"), "openblas") == 0 ||
+              strcmp(text_of(j, "engine"), "native") == 0);
     ck_assert_str_ne(text_of(j, "kernel"), "");
     ck_assert_int_ge(number_of(j, "threads"), 1);
     ck_assert(json_is_boolean(json_object_get(j, "bitwise")));
@@ -205,16 +214,46 @@ START_TEST(dictionaries_tell_what_they_are)
         long long d, F, bytes;
         const char *options[6];
     } want[] = {
-        {"one", "AutoEncoder", "float32", "init:AutoEncoder:3:5", 3, 5, 4 * (3 + 15 + 5 + 15),
+        {"one",
+         "AutoEncoder",
+         "float32",
+         "init:AutoEncoder:3:5",
+         3,
+         5,
+         4 * (3 + 15 + 5 + 15),
          {"sparse", "top_k", "features", "output_features", "ghost_mask"}},
-        {"two", "IdentityDict", "float32", "identity:4", 4, 4, 0,
+        {"two",
+         "IdentityDict",
+         "float32",
+         "identity:4",
+         4,
+         4,
+         0,
          {"sparse", "top_k", "features", "output_features", "ghost_mask"}},
-        {"three", "GatedAutoEncoder", "bfloat16", "tests/golden/data/gated_33x70_bf16.pt", 33, 70,
-         4 * (33 + 70 * 33 * 2 + 3 * 70), {"sparse", "top_k", "features", "return_gate", "output_features"}},
-        {"four", "JumpAutoEncoder", "float32", "tests/golden/data/jump_7x5_f32.pt", 7, 5,
-         4 * (7 + 35 * 2 + 10), {"sparse", "top_k", "features", "output_pre_jump", "output_features"}},
-        {"five", "AutoEncoderNew", "float64", "tests/golden/data/new_16x48_f64.pt", 16, 48,
-         4 * (16 * 48 * 2 + 48 + 16), {"sparse", "top_k", "features", "output_features"}},
+        {"three",
+         "GatedAutoEncoder",
+         "bfloat16",
+         "tests/golden/data/gated_33x70_bf16.pt",
+         33,
+         70,
+         4 * (33 + 70 * 33 * 2 + 3 * 70),
+         {"sparse", "top_k", "features", "return_gate", "output_features"}},
+        {"four",
+         "JumpAutoEncoder",
+         "float32",
+         "tests/golden/data/jump_7x5_f32.pt",
+         7,
+         5,
+         4 * (7 + 35 * 2 + 10),
+         {"sparse", "top_k", "features", "output_pre_jump", "output_features"}},
+        {"five",
+         "AutoEncoderNew",
+         "float64",
+         "tests/golden/data/new_16x48_f64.pt",
+         16,
+         48,
+         4 * (16 * 48 * 2 + 48 + 16),
+         {"sparse", "top_k", "features", "output_features"}},
     };
     json_t *all = document("/v1/dictionaries"), *list = json_object_get(all, "dictionaries");
 
@@ -222,7 +261,7 @@ START_TEST(dictionaries_tell_what_they_are)
     for (size_t i = 0; i < 5; i++) {
         char path[64], series[96];
         json_t *one, *j = json_array_get(list, i), *norm = json_object_get(j, "decoder_norm"),
-                *options = json_object_get(j, "options");
+                     *options = json_object_get(j, "options");
         size_t n = 0;
 
         snprintf(path, sizeof path, "/v1/dictionaries/%s", want[i].name);
@@ -245,7 +284,8 @@ START_TEST(dictionaries_tell_what_they_are)
             bool found = false;
 
             for (size_t m = 0; m < n; m++)
-                found |= strcmp(json_string_value(json_array_get(options, m)), want[i].options[k]) == 0;
+                found |=
+                    strcmp(json_string_value(json_array_get(options, m)), want[i].options[k]) == 0;
             ck_assert_msg(found, "%s: no option %s", want[i].name, want[i].options[k]);
         }
         double min = json_number_value(json_object_get(norm, "min")),
@@ -261,8 +301,9 @@ START_TEST(dictionaries_tell_what_they_are)
 }
 END_TEST
 
-static const char *const gets[] = {"/v1", "/v1/dictionaries", "/v1/dictionaries/one", "/healthz", "/readyz",
-                                   "/nothing", "/v1/dictionaries/nobody"};
+static const char *const gets[] = {
+    "/v1",     "/v1/dictionaries", "/v1/dictionaries/one",   "/healthz",
+    "/readyz", "/nothing",         "/v1/dictionaries/nobody"};
 
 START_TEST(head_is_get_without_the_body)
 {
@@ -287,8 +328,9 @@ START_TEST(server_timing_and_request_id)
     double queue, compute, total;
     char first[160];
 
-    ck_assert_int_eq(sscanf(reply_header(&r, "Server-Timing"), "queue;dur=%lf, compute;dur=%lf, total;dur=%lf",
-                            &queue, &compute, &total),
+    ck_assert_int_eq(sscanf(reply_header(&r, "Server-Timing"),
+                            "queue;dur=%lf, compute;dur=%lf, total;dur=%lf", &queue, &compute,
+                            &total),
                      3);
     ck_assert(queue >= 0 && compute >= 0 && queue + compute <= total + 0.01);
     ck_assert_str_eq(reply_header(&r, "Saed-Batch-Rows"), "1");

@@ -474,8 +474,8 @@ static void poison(float *x, size_t n, size_t d, uint64_t *random)
             x[r * d + dicts_random(random) % d] = bad[dicts_random(random) % 3];
 }
 
-void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact,
-                          bool exact_x_hat, uint64_t seed)
+void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact, bool exact_x_hat,
+                   uint64_t seed)
 {
     enum { N_TASKS = 9 };
     struct sae_task tasks[N_TASKS];
@@ -491,8 +491,8 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
     ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, max_rows, NULL), SAE_OK);
     for (size_t i = 0; i < N_TASKS; i++) {
         size_t n = 1 + dicts_random(&random) % 6;
-        float *x = exact ? batches_exact_rows(n, dict->d, seed + i)
-                         : dicts_rows(n, dict->d, seed + i);
+        float *x =
+            exact ? batches_exact_rows(n, dict->d, seed + i) : dicts_rows(n, dict->d, seed + i);
 
         poison(x, n, dict->d, &random);
         tasks[i] = (struct sae_task){.dict = dict, .n_rows = n, .x = x};
