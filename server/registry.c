@@ -91,7 +91,7 @@ void saed_registry_free(struct saed_registry *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; i < r->n; i++)
+    for (size_t i = 0; r->entries && i < r->n; i++)
         sae_dict_free(r->entries[i].dict);
     sae_free(r->entries);
     sae_free(r);
