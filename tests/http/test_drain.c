@@ -18,6 +18,9 @@
 #define POST "POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n"
 #define BODY "{\"x\":[1,2,3,4]}"
 #define REQUEST POST "Content-Length: 15\r\n\r\n" BODY
+#define FORWARD                                               \
+    "POST /v1/dictionaries/a/forward HTTP/1.1\r\nHost: a\r\n" \
+    "Content-Length: 14\r\n\r\n{\"x\":[1,-2,3]}"
 #define HEALTH "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
 /* False: nobody listens there. */
@@ -61,8 +64,7 @@ static void ask(struct client *c, int i, bool term_sent)
         REQUEST,
         POST "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n" BODY
              "\r\n0\r\n\r\n",
-        "POST /v1/dictionaries/a/forward HTTP/1.1\r\nHost: a\r\nContent-Length: "
-        "14\r\n\r\n{\"x\":[1,-2,3]}",
+        FORWARD,
         HEALTH,
     };
 
