@@ -6,6 +6,9 @@
  * the turns' ratios, times are medians and only illustrate. "ratio" is how many times as good as
  * what it stands beside, "target" that of the CPU's column, "reached" how much of the target.
  *
+ * One-thread rows count CPU time of the thread on both sides, so that being preempted on a busy
+ * machine is not taken for slowness; rows of several threads and of servers count wall time.
+ *
  * Baselines live in child processes that do one thing when asked through a pipe, so that each can
  * have its own OPENBLAS_CORETYPE and yet be interleaved with ours. All sections run on the main
  * thread, one after the other; a machine that cannot do something gets a line that says so. */
@@ -48,6 +51,7 @@ void report_note(struct bench_report *r, const char *format, ...)
 int report_close(struct bench_report *r, const char *json_path);
 
 double bench_now(void); /* seconds */
+double bench_cpu(void); /* seconds that this thread has computed */
 /* Sorts t. */
 double bench_median(double *t, int n);
 /* Median of a[i] / b[i]. */

@@ -48,11 +48,11 @@ static double ours_read(const char *body, size_t n)
                            .max_bytes = 1u << 30};
     struct sae_request r = {0};
     struct sae_err err = {0};
-    double t0 = bench_now(), t1;
+    double t0 = bench_cpu(), t1;
 
     if (sae_json_parse(&r, &t, body, n, &err) != SAE_OK)
         bench_die("%s", err.text);
-    t1 = bench_now();
+    t1 = bench_cpu();
     sae_request_fini(&r);
     return t1 - t0;
 }
@@ -64,27 +64,27 @@ static double ours_print(const float *v)
                            .n_tensors = 1,
                            .tensors = {{.name = "f", .width = WIDTH, .data = v}}};
     struct sae_body body = {0};
-    double t0 = bench_now(), t1;
+    double t0 = bench_cpu(), t1;
 
     if (sae_json_print(&body, &a, 1u << 30, NULL) != SAE_OK)
         bench_die("cannot print JSON");
-    t1 = bench_now();
+    t1 = bench_cpu();
     sae_body_fini(&body);
     return t1 - t0;
 }
 
 static double jansson(const char *body, size_t n, bool print)
 {
-    double t0 = bench_now(), t1;
+    double t0 = bench_cpu(), t1;
     json_t *j = json_loadb(body, n, 0, NULL);
 
-    t1 = bench_now();
+    t1 = bench_cpu();
     if (print) {
         char *s;
 
-        t0 = bench_now();
+        t0 = bench_cpu();
         s = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9));
-        t1 = bench_now();
+        t1 = bench_cpu();
         free(s);
     }
     json_decref(j);

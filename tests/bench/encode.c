@@ -93,9 +93,9 @@ static double run_task(struct rig *g, struct sae_task *t, enum sae_side side)
 
     if (sae_task_prepare(t, NULL) != SAE_OK)
         bench_die("out of memory");
-    t0 = bench_now();
+    t0 = bench_cpu();
     batches_run(g->b, g->s, g->dict, side, &slice, 1);
-    return bench_now() - t0;
+    return bench_cpu() - t0;
 }
 
 static double run(struct rig *g, const struct sae_query *q, const float *x, size_t n)

@@ -113,21 +113,21 @@ static void rig_fini(struct rig *g)
 static double dense(struct rig *g, size_t n)
 {
     const struct sae_dict *d = g->dict;
-    double t0 = bench_now();
+    double t0 = bench_cpu();
 
     for (size_t j = 0; j < d->F; j += SAE_BLOCK) {
         size_t m = d->F - j < SAE_BLOCK ? d->F - j : SAE_BLOCK;
 
         g->k.dense(g->x, n, d->enc + j * d->d, m, d->d, g->p, SAE_BLOCK, g->scratch);
     }
-    return 2.0 * (double)n * (double)d->F * (double)d->d / (bench_now() - t0);
+    return 2.0 * (double)n * (double)d->F * (double)d->d / (bench_cpu() - t0);
 }
 
 /* op/s of the bound for n rows and all features. */
 static double screen(struct rig *g, size_t n)
 {
     const struct sae_plane *pl = g->plane;
-    double t0 = bench_now();
+    double t0 = bench_cpu();
 
     for (size_t j = 0; j < pl->Fp; j += SAE_BLOCK)
         for (size_t f = j, end = j + SAE_BLOCK < pl->Fp ? j + SAE_BLOCK : pl->Fp; f < end;
@@ -147,7 +147,7 @@ static double screen(struct rig *g, size_t n)
 
             g->k.screen(g->screened, n, &s, g->masks);
         }
-    return 2.0 * (double)n * (double)pl->Fp * (double)pl->dq / (bench_now() - t0);
+    return 2.0 * (double)n * (double)pl->Fp * (double)pl->dq / (bench_cpu() - t0);
 }
 
 static void limits(struct bench *b)

@@ -41,19 +41,19 @@ enum { ROUNDS = 100000 };
 double limit_fma(bool avx512)
 {
     static const float one = 1.0f, half = 0.5f;
-    double t0 = bench_now();
+    double t0 = bench_cpu();
 
     if (avx512)
         LOOP(z, EACH_14(FMA, z), one, half, ROUNDS);
     else
         LOOP(y, EACH_14(FMA, y), one, half, ROUNDS);
-    return 14.0 * 2 * (avx512 ? 16 : 8) * ROUNDS / (bench_now() - t0);
+    return 14.0 * 2 * (avx512 ? 16 : 8) * ROUNDS / (bench_cpu() - t0);
 }
 
 double limit_int8(enum sae_isa isa)
 {
     static const uint32_t bytes = 0x01020304, words = 0x00010001;
-    double t0 = bench_now(), ops = 14.0 * 2 * 64 * ROUNDS;
+    double t0 = bench_cpu(), ops = 14.0 * 2 * 64 * ROUNDS;
 
     if (isa == SAE_ISA_VNNI) {
         LOOP(z, EACH_14(DOT, z), bytes, bytes, ROUNDS);
@@ -68,7 +68,7 @@ double limit_int8(enum sae_isa isa)
              words, words, ROUNDS);
         ops = 12.0 * 2 * 32 * ROUNDS;
     }
-    return ops / (bench_now() - t0);
+    return ops / (bench_cpu() - t0);
 }
 
 /* Plain loads, as the hardware's prefetcher likes them, or with software prefetch ahead. */
@@ -98,11 +98,11 @@ static void read_ahead(const char *p, const char *end)
 double limit_read(const void *v, size_t bytes)
 {
     const char *p = v, *half = p + bytes / 2;
-    double t0 = bench_now(), t1, t2;
+    double t0 = bench_cpu(), t1, t2;
 
     read_plain(p, half);
-    t1 = bench_now();
+    t1 = bench_cpu();
     read_ahead(half, p + bytes);
-    t2 = bench_now();
+    t2 = bench_cpu();
     return (double)bytes / 2 / (t1 - t0 < t2 - t1 ? t1 - t0 : t2 - t1);
 }

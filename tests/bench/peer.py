@@ -85,12 +85,12 @@ def local(directory):
             print(statistics.median(times), flush=True)
         else:
             text = open(args[0]).read()
-            t0 = time.perf_counter()
+            t0 = time.process_time()
             value = json.loads(text)
             if verb == "print":
-                t0 = time.perf_counter()
+                t0 = time.process_time()
                 json.dumps(value, separators=(",", ":"))
-            print(time.perf_counter() - t0, flush=True)
+            print(time.process_time() - t0, flush=True)
 
 
 def serve(directory):
