@@ -254,7 +254,10 @@ struct bench_blas *blas_open(bool no_avx512)
 
     if (!b)
         bench_die("out of memory");
-    for (size_t i = no_avx512; i < N_TYPES - (no_avx512 ? N_AVX512 : 0); i++)
+    start(b, "");
+    if (no_avx512 && b->n)
+        child_stop(&b->child[--b->n]); /* only asked what it detects */
+    for (size_t i = 1; i < N_TYPES - (no_avx512 ? N_AVX512 : 0); i++)
         start(b, core_types[i]);
     if (b->n == 0)
         bench_die("OpenBLAS runs under no core type");
@@ -274,7 +277,7 @@ void blas_close(struct bench_blas *b)
 
 const char *blas_detected(const struct bench_blas *b)
 {
-    return b->detected[0] ? b->detected : "not asked";
+    return b->detected;
 }
 
 const char *blas_list(const struct bench_blas *b)
