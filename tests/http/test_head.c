@@ -215,8 +215,7 @@ END_TEST
 
 START_TEST(requests_in_single_bytes)
 {
-    static const char text[] = POST "Content-Length: 15\r\n\r\n" BODY POST
-                                    "Transfer-Encoding: "
+    static const char text[] = POST "Content-Length: 15\r\n\r\n" BODY POST "Transfer-Encoding: "
                                     "chunked\r\n\r\n5\r\n{\"x\":\r\n1\r\n[\r\n9;a=\"b\"\r\n1,2,3,4]"
                                     "}\r\n0\r\nTrailer: x\r\n\r\n" HEALTH;
     int fd = raw_connect(&s);
