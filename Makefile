@@ -11,7 +11,7 @@ PYTHON = /usr/bin/python3
 
 # What `make deps` installs: the first list builds and tests, the second is for regenerating
 # fixtures and for the image test only.
-DEPS_BUILD = pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
+DEPS_BUILD = gcc g++ libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
 	zlib1g-dev check libcurl4-openssl-dev python3 python3-numpy
 DEPS_GOLDEN = python3-torch python3-sklearn
 DEPS_BENCH = python3-torch python3-fastapi python3-uvicorn python3-uvloop python3-httptools
