@@ -129,7 +129,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libsupport.a $(LIBS)
 ## deps: install the Debian packages that building and testing need (root or sudo)
 deps:
 	@sh tests/support/deps.sh $(DEPS_BUILD)
-$(BUILD)/deps.stamp:
+$(BUILD)/deps.stamp: Makefile
 	@sh tests/support/deps.sh $(DEPS_BUILD)
 	@mkdir -p $(@D) && touch $@
 

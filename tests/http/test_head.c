@@ -13,6 +13,7 @@
 
 #define MS 10000
 #define POST "POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n"
+#define POST_1_0 "POST /v1/dictionaries/i/encode HTTP/1.0\r\nHost: a\r\n"
 #define BODY "{\"x\":[1,2,3,4]}"
 #define HEALTH "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 #define SMUGGLED "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -112,8 +113,7 @@ static const char *const smugglers[] = {
     "POST /v1/dictionaries/i/encode%00 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /v1/dictionaries/i/encode?top_k=%00 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /v1/dictionaries/i/encode\tHTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
-    "POST /v1/dictionaries/i/encode HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: "
-    "chunked\r\n\r\n0\r\n\r\n",
+    POST_1_0 "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "POST /v1/dictionaries/i/encode HTTP/2.0\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /v1/dictionaries/i/encode HTTP/1.1 \r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /v1/dictionaries/i/encode\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
