@@ -152,10 +152,16 @@ image image-test:
 	@sh tests/support/deps.sh $(DEPS_IMAGE) curl procps
 	@sh tests/image/test_image.sh $(BUILD)
 
-## check-san: the tests under ASan+UBSan, then TSan, each in a build folder of its own
+## check-threads: the tests in which threads meet (what check-san runs under TSan)
+THREAD_BIN = $(filter %/test_sched %/test_sched_random %/test_sched_threads %/test_threads \
+	%/test_log %/test_metrics %/test_smoke,$(TEST_BIN))
+check-threads: $(BUILD)/saed $(THREAD_BIN)
+	@sh tests/support/run.sh $(BUILD) $(THREAD_BIN)
+
+## check-san: the tests under ASan+UBSan, those with threads under TSan, in build folders of their own
 check-san:
 	$(MAKE) BUILD=$(BUILD)/asan SAN=address,undefined WERROR=1 check
-	$(MAKE) BUILD=$(BUILD)/tsan SAN=thread WERROR=1 check
+	$(MAKE) BUILD=$(BUILD)/tsan SAN=thread WERROR=1 check-threads
 
 ## bench: one table of limits, kernels, batches, codecs and the daemon, each beside its yardstick;
 ##        BENCH_ARGS="--big --isa avx2 --only encode --seconds 3"; also build/bench.json
@@ -202,7 +208,8 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile
 
-.PHONY: all deps check check-unit check-san bench bench-programs demo image image-test install dist format lint golden \
+
+.PHONY: all deps check check-threads check-unit check-san bench bench-programs demo image image-test install dist format lint golden \
 	clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

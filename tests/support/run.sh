@@ -16,6 +16,8 @@ log_of() {
 for t in "$@"; do echo "$t"; done | grep '/tests/http/' >"$build/log/order"
 for t in "$@"; do echo "$t"; done | grep -v '/tests/http/' >>"$build/log/order"
 export build
+# Check ends a test after 4 s; a sanitizer or a busy machine may need longer.
+export CK_TIMEOUT_MULTIPLIER="${CK_TIMEOUT_MULTIPLIER:-10}"
 # shellcheck disable=SC2016
 xargs -P "$(nproc)" -I{} sh -c '
     log=$build/log/$(echo "${1#"$build"/tests/}" | tr / _).log
