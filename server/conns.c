@@ -322,11 +322,22 @@ static void sweep_send(struct saed_conn *n, uint64_t now)
         shutdown(n->fd, SHUT_RDWR);
 }
 
+/* MHD takes a read that did not fill its buffer for the last one until an edge comes, and misses an
+ * end of file that had arrived by then: the request would hold its memory until its deadline.
+ * Shutting what has ended changes nothing but makes another edge. */
+static void tell_end_again(struct saed_conn *n, int phase)
+{
+    if (n->ended && phase != SAED_PHASE_WORK && phase != SAED_PHASE_SEND)
+        shutdown(n->fd, SHUT_RD);
+}
+
 static void sweep_one(struct saed_conns *c, struct saed_conn *n, uint64_t now)
 {
     uint64_t since = atomic_load(&n->since_ns), first = atomic_load(&n->first_ns);
+    int phase = atomic_load(&n->phase);
 
-    switch (atomic_load(&n->phase)) {
+    tell_end_again(n, phase);
+    switch (phase) {
     case SAED_PHASE_IDLE:
         sweep_idle(n, now);
         break;
