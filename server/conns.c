@@ -3,7 +3,10 @@
  * What has arrived on a connection is read from TCP_INFO (tcpi_bytes_received, Linux 4.1), since
  * MHD takes bytes out of the socket at once and does not say so before a request line is whole. A
  * kernel without it (all counts 0) leaves the deadlines that count from accept and from the request
- * line. */
+ * line.
+ *
+ * Longer than most: accepting, deadlines and gone clients share one table of connections, one lock
+ * and one thread, and what a phase means to each must be read side by side. */
 #include "server/conns.h"
 
 #include "server/listen.h"
