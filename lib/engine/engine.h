@@ -3,17 +3,20 @@
  * A batch goes through at most four phases (batch.c), each a list of independent tiles:
  *
  *   gather   X = x - centre, rows padded to 16 with +0 (in begin when small)
- *   encode   blocks of SAE_BLOCK features of all rows -> each row's sinks; on the decode side:
- * dense f is scanned for what is not zero select   a row's runs -> sparse entries, top k, columns
- * of `features` (select.c) decode   lists of f != 0 -> x_hat, x_ghost (decode.c)
+ *   encode   blocks of SAE_BLOCK features of all rows -> each row's sinks;
+ *            on the decode side: dense f is scanned for what is not zero
+ *   select   a row's runs -> sparse entries, top k, columns of `features` (select.c)
+ *   decode   lists of f != 0 -> x_hat, x_ghost (decode.c)
  *
  * THE SEAM is struct sae_engine_ops. `encode` gets one block of features of the batch's first
- * n_gemm rows and must deliver every row of it once, in either of two ways, row by row as it likes:
- *   - sae_epilogue(row, block, columns, p): raw projections p; formula, dense stores, list and
- *     ghost entries are then the shared epilogue's work;
- *   - sae_list_put(row, block, entries): exact features that are not zero, found by other means,
- *     for a row whose sinks are SAE_SINK_LIST alone or with SAE_SINK_LIST_AUX / SAE_SINK_TOP
- *     (sae_row.floor then tells what cannot be among the row's k best any more).
+ * n_gemm rows and must deliver every row of it once, in any of three ways, row by row as it likes:
+ *   - sae_epilogue of sae_cols_block: raw projections of the whole block; formula, dense stores,
+ *     list and ghost entries are then the shared epilogue's work (blas.c);
+ *   - sae_epilogue of sae_cols_sparse: projections of the features that may be on, the others being
+ *     known to be off (native.c; not for rows with SAE_SINK_GHOST, nor with an aux that can be on
+ *     where f is off);
+ *   - sae_list_put: entries made by the engine, for a row whose sinks are lists alone. They may be
+ *     bounds, when sae_row.is_bounds says so and the engine has `resolve` (native_top.c).
  * An engine that needs more of a row than X (quantised rows, norms) derives it in `gather`.
  *
  * Lists live as runs, one for each row and block, in chunks that the batch keeps from use to use
