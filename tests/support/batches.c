@@ -2,6 +2,7 @@
 #include "tests/support/batches.h"
 
 #include "lib/dict/ref.h"
+#include "lib/engine/native.h"
 #include "lib/num.h"
 #include "tests/support/dicts.h"
 #include "tests/support/tolerance.h"
@@ -510,4 +511,23 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
     }
     sae_batch_free(b);
     sae_scratch_free(s);
+}
+
+struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict)
+{
+    struct sae_engine *e = NULL;
+
+    ck_assert_int_eq(
+        sae_engine_open(&e, way == BATCHES_OPENBLAS ? SAE_ENGINE_OPENBLAS : SAE_ENGINE_NATIVE, NULL,
+                        NULL),
+        SAE_OK);
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    if (way == BATCHES_BY_INTERVAL && dict->engine_data) {
+        struct sae_native_dict *nd = dict->engine_data;
+
+        atomic_store(&nd->tried, 100);
+        atomic_store(&nd->failed, 100);
+        atomic_store(&nd->batches, 1);
+    }
+    return e;
 }

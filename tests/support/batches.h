@@ -41,4 +41,10 @@ void batches_check(const struct sae_task *t, bool exact, bool exact_x_hat, const
 void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact, bool exact_x_hat,
                    uint64_t seed);
 
+/* Every way in which a batch is computed: an engine, prepared for the dictionary, owned.
+ * BY_INTERVAL: as after many rows on which thresholds proved nothing, so that top-k rows go by
+ * intervals. */
+enum batches_way { BATCHES_OPENBLAS, BATCHES_BY_THRESHOLD, BATCHES_BY_INTERVAL, BATCHES_N_WAYS };
+struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict);
+
 #endif

@@ -17,12 +17,12 @@ struct rig {
     float *x;
 };
 
-static struct rig rig_open(const char *class_name)
+static struct rig rig_open(const char *class_name, int way)
 {
     struct rig g = {0};
 
-    ck_assert_int_eq(sae_engine_open(&g.e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
     g.dict = batches_exact_dict(class_name, D, F, 1);
+    g.e = batches_engine((enum batches_way)way, g.dict);
     g.x = batches_exact_rows(ROWS, D, 1);
     ck_assert_int_eq(sae_batch_create(&g.b, g.e, &g.dict, 1, 4 * ROWS, NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&g.s, g.e, &g.dict, 1, 4 * ROWS, NULL), SAE_OK);
@@ -58,7 +58,7 @@ START_TEST(a_failed_allocation_fails_its_task_alone)
     bool someone_failed = false;
 
     for (long fault = 0;; fault++) {
-        struct rig g = rig_open("JumpAutoEncoder");
+        struct rig g = rig_open("JumpAutoEncoder", _i);
         struct sae_task t[4] = {
             task_of(&g, SAE_OP_ENCODE, SAE_FORM_SPARSE), task_of(&g, SAE_OP_ENCODE, SAE_FORM_DENSE),
             task_of(&g, SAE_OP_FORWARD, SAE_FORM_SPARSE), task_of(&g, SAE_OP_ENCODE, SAE_FORM_TOP)};
@@ -103,7 +103,7 @@ END_TEST
 
 START_TEST(all_allocations_refused_fail_all_that_need_one)
 {
-    struct rig g = rig_open("GatedAutoEncoder");
+    struct rig g = rig_open("GatedAutoEncoder", _i);
     struct sae_task t[2] = {task_of(&g, SAE_OP_ENCODE, SAE_FORM_SPARSE),
                             task_of(&g, SAE_OP_ENCODE, SAE_FORM_DENSE)};
     struct sae_slice slices[2] = {{.task = &t[0], .row0 = 0, .n_rows = ROWS},
@@ -122,7 +122,7 @@ END_TEST
 
 START_TEST(create_fails_whole)
 {
-    struct rig g = rig_open("AutoEncoder");
+    struct rig g = rig_open("AutoEncoder", _i);
     struct sae_batch *b = NULL;
     struct sae_scratch *s = NULL;
     struct sae_engine *e = NULL;
@@ -155,7 +155,7 @@ END_TEST
  * one block for each slice with entries. */
 START_TEST(steady_state_allocates_the_answers_only)
 {
-    struct rig g = rig_open("GatedAutoEncoder");
+    struct rig g = rig_open("GatedAutoEncoder", _i);
 
     for (int form = 0; form < 3; form++)
         for (int round = 0; round < 5; round++) {
@@ -220,10 +220,10 @@ int main(void)
     TCase *t = tcase_create("memory");
     SRunner *r = srunner_create(s);
 
-    tcase_add_test(t, a_failed_allocation_fails_its_task_alone);
-    tcase_add_test(t, all_allocations_refused_fail_all_that_need_one);
-    tcase_add_test(t, create_fails_whole);
-    tcase_add_test(t, steady_state_allocates_the_answers_only);
+    tcase_add_loop_test(t, a_failed_allocation_fails_its_task_alone, 0, BATCHES_N_WAYS);
+    tcase_add_loop_test(t, all_allocations_refused_fail_all_that_need_one, 0, BATCHES_N_WAYS);
+    tcase_add_loop_test(t, create_fails_whole, 0, BATCHES_N_WAYS);
+    tcase_add_loop_test(t, steady_state_allocates_the_answers_only, 0, BATCHES_N_WAYS);
     tcase_add_test(t, the_pool_shrinks_again);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -1,5 +1,6 @@
 /* test_threads.c - tiles of a phase on two threads at once, and two batches side by side that work
- * on rows of the same tasks. For TSan as much as for the answers. */
+ * on rows of the same tasks; every class in every way of computing. For TSan as much as for the
+ * answers. */
 #include "lib/engine/engine.h"
 #include "tests/support/batches.h"
 #include "tests/support/dicts.h"
@@ -8,7 +9,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { N_THREADS = 2, N_TASKS = 6, MAX_ROWS = 24 };
+enum { N_THREADS = 2, N_TASKS = 6, MAX_ROWS = 24, N_CLASSES = 4 };
 
 /* One batch run by N_THREADS: a barrier before and after each phase stands for the scheduler. */
 struct crew {
@@ -98,17 +99,16 @@ static void tasks_check(struct sae_task *t, struct batches_store *store)
     }
 }
 
-static const char *const classes[] = {"AutoEncoder", "GatedAutoEncoder", "JumpAutoEncoder",
-                                      "AutoEncoderNew"};
+static const char *const classes[N_CLASSES] = {"AutoEncoder", "GatedAutoEncoder", "JumpAutoEncoder",
+                                               "AutoEncoderNew"};
 
 START_TEST(tiles_run_side_by_side)
 {
     /* 96 x 9000: large enough for several tiles in every phase but the smallest */
-    struct sae_dict *dict = batches_exact_dict(classes[_i], 96, 9000, 2);
-    struct sae_engine *e;
+    struct sae_dict *dict = batches_exact_dict(classes[_i % N_CLASSES], 96, 9000, 2);
+    struct sae_engine *e = batches_engine((enum batches_way)(_i / N_CLASSES), dict);
     struct crew c = {0};
 
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
     crew_init(&c, e, dict);
     for (uint64_t seed = 1; seed <= 2; seed++) {
         struct sae_task t[N_TASKS];
@@ -151,10 +151,9 @@ static void *run_half(void *arg)
 /* The rows of each task split over two batches at the same time. */
 START_TEST(batches_share_tasks)
 {
-    struct sae_dict *dict = batches_exact_dict(classes[_i], 30, 2000, 2);
-    struct sae_engine *e;
+    struct sae_dict *dict = batches_exact_dict(classes[_i % N_CLASSES], 30, 2000, 2);
+    struct sae_engine *e = batches_engine((enum batches_way)(_i / N_CLASSES), dict);
 
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
     for (uint64_t seed = 1; seed <= 4; seed++) {
         struct sae_task t[N_TASKS];
         struct batches_store store[N_TASKS];
@@ -188,8 +187,8 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, tiles_run_side_by_side, 0, 4);
-    tcase_add_loop_test(t, batches_share_tasks, 0, 4);
+    tcase_add_loop_test(t, tiles_run_side_by_side, 0, N_CLASSES * BATCHES_N_WAYS);
+    tcase_add_loop_test(t, batches_share_tasks, 0, N_CLASSES * BATCHES_N_WAYS);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
