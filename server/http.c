@@ -4,32 +4,53 @@
  * closes the connection, so one to a request without a body waits for the second call; a reply
  * cannot be queued while a body arrives, only at its end; a suspended connection leaves MHD's epoll
  * set. MHD_quiesce_daemon panics when it races with a worker, and MHD's accept loop cannot be told
- * to stop otherwise: sockets come from conns.c through MHD_add_connection. */
+ * to stop otherwise: sockets come from conns.c through MHD_add_connection. MHD's own threads are
+ * not used (loop.h says why): each of ours drives an MHD daemon of its own, which nobody else
+ * touches; resumed exchanges and accepted sockets come to it as notes. */
 #include "server/http.h"
 
 #include "proto/wire.h"
 #include "server/conns.h"
+#include "server/loop.h"
 
 #include <microhttpd.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define CONNECTION_MEMORY (64u << 10)
 #define FIRST_CHUNKED_BYTES (64u << 10)
 #define IGNORED_BODY_BYTES (64u << 10)
 #define MAX_HEADERS 10
+/* Deferred exchanges wait until nothing is ready, but no longer than this and in no greater number:
+ * the compute threads may have nothing to do. */
+#define DEFER_MAX 32
+#define DEFER_NS 250000
 #define PROBLEM_JSON "application/problem+json"
 
 enum stage { STAGE_LINE, STAGE_BODY, STAGE_SUSPENDED, STAGE_REPLY, STAGE_SENDING };
 
+/* A connection thread. Owned by it but for `loop`. */
+struct io {
+    struct saed_http *h;
+    struct MHD_Daemon *daemon;
+    struct saed_loop *loop;
+    struct exchange *deferred[DEFER_MAX];
+    size_t n_deferred;
+    uint64_t deferred_ns; /* since when the first waits */
+};
+
 struct exchange {
     struct saed_exchange x; /* first: the handler's view */
     struct saed_http *h;
+    struct io *io;
+    struct saed_loop_note resume;
     struct MHD_Connection *connection;
     struct saed_conn *conn;
     enum stage stage;
@@ -59,7 +80,8 @@ struct exchange {
 
 struct saed_http {
     struct saed_http_config cfg;
-    struct MHD_Daemon *daemon;
+    struct io *ios; /* [cfg.n_threads] */
+    size_t next_io; /* the accepting thread's: who gets the next socket */
     struct saed_conns *conns;
     struct MHD_Response *no_memory; /* for when there is none to make another */
     char id_prefix[9];
@@ -208,13 +230,43 @@ void saed_http_suspend(struct saed_exchange *x)
         saed_conn_watch(e->h->conns, e->conn, e);
 }
 
+static void on_resume_note(struct saed_loop_note *note)
+{
+    struct exchange *e =
+        (struct exchange *)(void *)((char *)note - offsetof(struct exchange, resume));
+
+    MHD_resume_connection(e->connection);
+}
+
 static void resume_now(struct exchange *e)
 {
     struct saed_http *h = e->h;
 
     /* After this the connection's thread may free *e at any moment. */
-    MHD_resume_connection(e->connection);
+    e->resume.run = on_resume_note;
+    saed_loop_post(e->io->loop, &e->resume);
     atomic_fetch_sub(&h->n_suspended, 1);
+}
+
+static void flush_deferred(struct io *io)
+{
+    struct saed_http_handler *hd = &io->h->cfg.handler;
+
+    for (size_t i = 0; i < io->n_deferred; i++)
+        hd->deferred(hd->arg, &io->deferred[i]->x);
+    io->n_deferred = 0;
+}
+
+void saed_http_defer(struct saed_exchange *x)
+{
+    struct io *io = of(x)->io;
+    uint64_t now = saed_now_ns();
+
+    if (io->n_deferred == 0)
+        io->deferred_ns = now;
+    io->deferred[io->n_deferred++] = of(x);
+    if (io->n_deferred == DEFER_MAX || now - io->deferred_ns > DEFER_NS)
+        flush_deferred(io);
 }
 
 void saed_http_resume(struct saed_exchange *x)
@@ -244,7 +296,8 @@ static void on_unwatched(void *arg, void *exchange)
 /* The request line: called before MHD decodes the target in place. Its result is the exchange. */
 static void *on_line(void *cls, const char *uri, struct MHD_Connection *connection)
 {
-    struct saed_http *h = cls;
+    struct io *io = cls;
+    struct saed_http *h = io->h;
     size_t n = uri ? strlen(uri) : 0;
     struct exchange *e = sae_calloc(1, sizeof *e + n + 2);
     const union MHD_ConnectionInfo *info;
@@ -252,6 +305,7 @@ static void *on_line(void *cls, const char *uri, struct MHD_Connection *connecti
     if (!e)
         return NULL;
     e->h = h;
+    e->io = io;
     e->connection = connection;
     e->uri = uri;
     if (uri)
@@ -515,7 +569,7 @@ static enum MHD_Result on_call(void *cls, struct MHD_Connection *connection, con
                                const char *method, const char *version, const char *upload_data,
                                size_t *upload_data_size, void **con_cls)
 {
-    struct saed_http *h = cls;
+    struct saed_http *h = ((struct io *)cls)->h;
     struct exchange *e = *con_cls;
 
     (void)url;
@@ -557,7 +611,7 @@ static void count_foreign_reply(struct exchange *e)
 static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
                          enum MHD_RequestTerminationCode toe)
 {
-    struct saed_http *h = cls;
+    struct saed_http *h = ((struct io *)cls)->h;
     struct exchange *e = *con_cls;
 
     (void)connection, (void)toe;
@@ -581,7 +635,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
                           enum MHD_ConnectionNotificationCode toe)
 {
-    struct saed_http *h = cls;
+    struct saed_http *h = ((struct io *)cls)->h;
 
     if (toe == MHD_CONNECTION_NOTIFY_STARTED)
         *socket_context = saed_conn_open(
@@ -591,11 +645,40 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
         saed_conn_close(h->conns, *socket_context);
 }
 
+/* A socket on its way to the thread that will serve it. */
+struct newcomer {
+    struct saed_loop_note note;
+    struct io *io;
+    int fd;
+    struct sockaddr_storage addr;
+    socklen_t len;
+};
+
+static void on_newcomer_note(struct saed_loop_note *note)
+{
+    struct newcomer *n = (struct newcomer *)note;
+
+    /* closes the socket when it fails */
+    MHD_add_connection(n->io->daemon, n->fd, (struct sockaddr *)&n->addr, n->len);
+    sae_free(n);
+}
+
 static void on_accepted(void *arg, int fd, const struct sockaddr *addr, socklen_t len)
 {
     struct saed_http *h = arg;
+    struct newcomer *n = sae_calloc(1, sizeof *n);
 
-    MHD_add_connection(h->daemon, fd, addr, len); /* closes it when it fails */
+    if (!n || len > sizeof n->addr) {
+        sae_free(n);
+        close(fd);
+        return;
+    }
+    n->note.run = on_newcomer_note;
+    n->io = &h->ios[h->next_io++ % h->cfg.n_threads];
+    n->fd = fd;
+    memcpy(&n->addr, addr, len);
+    n->len = len;
+    saed_loop_post(n->io->loop, &n->note);
 }
 
 /* ---- making and ending --------------------------------------------------------------------- */
@@ -628,25 +711,46 @@ static struct MHD_Response *make_no_memory(void)
     return NULL;
 }
 
-static struct MHD_Daemon *start_mhd(struct saed_http *h)
+static bool on_turn(void *arg, bool idle)
 {
-    size_t n = h->cfg.n_threads;
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
-                     MHD_USE_NO_LISTEN_SOCKET;
-    /* Our own count limits connections; MHD divides its limit by the threads. */
-    size_t limit = (h->cfg.max_connections + 1024) * n;
-    struct MHD_OptionItem pool[] = {
-        {n > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)n, NULL},
-        {MHD_OPTION_END, 0, NULL},
-    };
+    struct io *io = arg;
+    MHD_UNSIGNED_LONG_LONG wait_ms;
 
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_call, h, MHD_OPTION_CONNECTION_LIMIT,
+    MHD_run(io->daemon);
+    if (io->n_deferred && (idle || saed_now_ns() - io->deferred_ns > DEFER_NS))
+        flush_deferred(io);
+    if (io->n_deferred) /* look whether more has come before they are handed on */
+        return true;
+    /* It has no timeouts of ours: what it waits for is 0 or an event. */
+    return MHD_get_timeout(io->daemon, &wait_ms) == MHD_YES && wait_ms == 0;
+}
+
+static struct MHD_Daemon *start_mhd(struct io *io)
+{
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET;
+    size_t limit = io->h->cfg.max_connections + 1024; /* our own count is the limit */
+
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_call, io, MHD_OPTION_CONNECTION_LIMIT,
                             (unsigned)(limit > UINT32_MAX / 2 ? UINT32_MAX / 2 : limit),
                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
                             MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK, on_line,
-                            h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_ARRAY, pool,
-                            MHD_OPTION_END);
+                            io, MHD_OPTION_NOTIFY_COMPLETED, on_completed, io,
+                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, io, MHD_OPTION_END);
+}
+
+static enum sae_status start_io(struct saed_http *h, size_t i, struct sae_err *err)
+{
+    struct io *io = &h->ios[i];
+    const union MHD_DaemonInfo *info;
+    char name[16];
+
+    io->h = h;
+    io->daemon = start_mhd(io);
+    info = io->daemon ? MHD_get_daemon_info(io->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+    if (!info)
+        return sae_err_set(err, SAE_E_IO, "", "cannot start the HTTP threads");
+    snprintf(name, sizeof name, "saed-http-%u", (unsigned)i % 100000);
+    return saed_loop_create(&io->loop, info->epoll_fd, on_turn, io, name, err);
 }
 
 static void make_id_prefix(struct saed_http *h)
@@ -682,13 +786,15 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
     if (st != SAE_OK)
         goto out;
     h->no_memory = make_no_memory();
-    if (h->no_memory)
-        h->daemon = start_mhd(h);
-    if (!h->daemon) {
-        st = sae_err_set(err, SAE_E_IO, "", "cannot start the HTTP threads");
+    h->ios = sae_calloc(cfg->n_threads, sizeof *h->ios);
+    if (!h->no_memory || !h->ios) {
+        st = sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the HTTP server");
         goto out;
     }
-    st = saed_conns_start(h->conns, err);
+    for (size_t i = 0; st == SAE_OK && i < cfg->n_threads; i++)
+        st = start_io(h, i, err);
+    if (st == SAE_OK)
+        st = saed_conns_start(h->conns, err);
     if (st != SAE_OK)
         goto out;
     *out = h;
@@ -728,9 +834,13 @@ void saed_http_free(struct saed_http *h)
     while (atomic_load(&h->n_suspended) > 0)
         sched_yield();
     if (h->conns)
-        saed_conns_stop(h->conns); /* nobody may hand over a socket to a daemon that stops */
-    if (h->daemon)
-        MHD_stop_daemon(h->daemon);
+        saed_conns_stop(h->conns); /* nobody may hand over a socket to a loop that stops */
+    for (size_t i = 0; h->ios && i < h->cfg.n_threads; i++) {
+        saed_loop_free(h->ios[i].loop);
+        if (h->ios[i].daemon)
+            MHD_stop_daemon(h->ios[i].daemon);
+    }
+    sae_free(h->ios);
     if (h->no_memory)
         MHD_destroy_response(h->no_memory);
     saed_conns_free(h->conns);

@@ -15,7 +15,8 @@
  * resume, when it belongs to the handler. `end` runs once for each exchange whose `head` has run,
  * when its answer has been sent or its connection has gone.
  *
- * THREADS  http_threads of MHD, and one of conns.h (accepting, deadlines, clients gone). */
+ * THREADS  http_threads of loop.h, each with the connections that it was given, and one of conns.h
+ * (accepting, deadlines, clients gone). */
 #ifndef SAED_HTTP_H
 #define SAED_HTTP_H
 
@@ -57,6 +58,8 @@ struct saed_http_handler {
                                struct sae_err *err);
     void (*request)(void *arg, struct saed_exchange *x);
     void (*resumed)(void *arg, struct saed_exchange *x);
+    /* Of a suspended exchange that was deferred: see saed_http_defer. */
+    void (*deferred)(void *arg, struct saed_exchange *x);
     /* The client of a suspended exchange has gone. On the thread of conns.h; the exchange is still
      * suspended until it returns, whoever resumes it meanwhile. */
     void (*gone)(void *arg, struct saed_exchange *x);
@@ -104,6 +107,10 @@ void saed_http_free_body(struct saed_exchange *x);
 
 void saed_http_suspend(struct saed_exchange *x);
 void saed_http_resume(struct saed_exchange *x);
+/* In `request`, of an exchange just suspended: have handler.deferred called with it on this thread
+ * as soon as nothing more is ready on its connections, or after a quarter of a millisecond. What
+ * arrives together is so handed on together. */
+void saed_http_defer(struct saed_exchange *x);
 
 uint64_t saed_now_ns(void); /* CLOCK_MONOTONIC */
 

@@ -166,6 +166,12 @@ static void on_resumed(void *arg, struct saed_exchange *x)
     saed_op_resumed(x);
 }
 
+static void on_deferred(void *arg, struct saed_exchange *x)
+{
+    (void)arg;
+    saed_op_deferred(x);
+}
+
 static void on_gone(void *arg, struct saed_exchange *x)
 {
     (void)arg;
@@ -187,6 +193,7 @@ struct saed_http_handler saed_routes_handler(struct saed_routes *r)
         .reserve = on_reserve,
         .request = on_request,
         .resumed = on_resumed,
+        .deferred = on_deferred,
         .gone = on_gone,
         .end = on_end,
     };

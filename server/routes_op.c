@@ -490,7 +490,12 @@ void saed_op_request(struct saed_exchange *x)
         return;
     }
     saed_http_suspend(x);
-    submit(op);
+    saed_http_defer(x); /* those that came together ride together */
+}
+
+void saed_op_deferred(struct saed_exchange *x)
+{
+    submit(x->user);
 }
 
 void saed_op_resumed(struct saed_exchange *x)

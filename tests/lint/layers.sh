@@ -25,8 +25,8 @@ rule 'lib/engine/kern/*.[ch]' 'lib/engine/kern/[a-z_0-9]+\.(h|inc)'
 rule 'lib/saed.h' "$low"
 rule 'proto/*.[ch] proto/*.cc' "$low|proto/[a-z_]+\.(h|def)"
 rule 'server/sched.[ch] server/sched_*.[ch]' 'lib/(base|types|saed)\.h|server/sched(_impl)?\.h'
-rule 'server/http.[ch] server/head.[ch] server/conns.[ch] server/codec.[ch] server/listen.[ch]' \
-    "$low|proto/[a-z_]+\.(h|def)|server/(http|head|conns|codec|listen|log|metrics)\.h"
+rule 'server/http.[ch] server/head.[ch] server/conns.[ch] server/codec.[ch] server/listen.[ch] server/loop.[ch]' \
+    "$low|proto/[a-z_]+\.(h|def)|server/(http|head|conns|codec|listen|loop|log|metrics)\.h"
 rule 'server/opts.[ch] server/opts_*.[ch] server/cpus.[ch] server/process.[ch] server/log.[ch] server/metrics.[ch] server/registry.[ch] server/probe.[ch] server/routes*.[ch] server/service.[ch] server/daemon.[ch] server/main.c' \
     "$low|lib/saed\.h|proto/[a-z_]+\.(h|def)|server/[a-z_]+\.(h|def)"
 # home HEADER FILES: a third-party header has one home.
