@@ -456,15 +456,19 @@ static void decode_and_submit(void *arg)
         submit(op);
 }
 
+/* As milliseconds: whole ones and microseconds. */
+#define MS(ns) (unsigned long long)((ns) / 1000000), (unsigned)((ns) / 1000 % 1000)
+
 static void reply(struct op *op)
 {
     const struct saed_job *job = &op->job;
     struct saed_exchange *x = op->x;
     uint64_t queue_ns = job->start_ns > job->submit_ns ? job->start_ns - job->submit_ns : 0;
+    uint64_t total_ns = saed_now_ns() - x->arrival_ns;
 
-    saed_http_header(x, "Server-Timing", "queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f",
-                     (double)queue_ns / 1e6, (double)job->compute_ns / 1e6,
-                     (double)(saed_now_ns() - x->arrival_ns) / 1e6);
+    saed_http_header(x, "Server-Timing",
+                     "queue;dur=%llu.%03u, compute;dur=%llu.%03u, total;dur=%llu.%03u",
+                     MS(queue_ns), MS(job->compute_ns), MS(total_ns));
     saed_http_header(x, "Saed-Batch-Rows", "%zu", job->largest_batch);
     saed_http_header(x, "Vary", "Accept");
     if (op->body.shape[0])
