@@ -76,14 +76,39 @@ static bool refused(size_t n, size_t size, size_t *bytes)
     return __builtin_mul_overflow(n, size, bytes) || *bytes > PTRDIFF_MAX - 4096;
 }
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* Memory of this size is backed with huge pages where the kernel has them: on a virtual machine a
+ * fresh page of 4 KB was measured at 12 us and one of 2 MB at 150, so that the 12 MB of a body took
+ * longer to be touched than to be sent. */
+#define LARGE_BYTES ((size_t)4 << 20)
+
+/* Best effort, for the whole huge pages of p[bytes]: plain pages are right too. */
+static void *prefer_huge(void *p, size_t bytes)
+{
+    uintptr_t begin = ((uintptr_t)p + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+    uintptr_t end = ((uintptr_t)p + bytes) & ~(uintptr_t)(HUGE_PAGE - 1);
+
+    if (p && bytes >= LARGE_BYTES && begin < end)
+        madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    return p;
+}
+
 void *sae_alloc(size_t n, size_t size)
 {
-    size_t bytes;
+    size_t bytes, rounded;
 
     if (refused(n, size, &bytes))
         return NULL;
-    bytes = (bytes + 63) & ~(size_t)63;
-    return aligned_alloc(64, bytes ? bytes : 64);
+    if (bytes < LARGE_BYTES) {
+        bytes = (bytes + 63) & ~(size_t)63;
+        return aligned_alloc(64, bytes ? bytes : 64);
+    }
+    /* The last huge page too, unless most of it would be waste. */
+    rounded = (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    if (rounded - bytes > bytes / 8)
+        rounded = (bytes + 63) & ~(size_t)63;
+    return prefer_huge(aligned_alloc(HUGE_PAGE, rounded), rounded);
 }
 
 void *sae_calloc(size_t n, size_t size)
@@ -92,7 +117,7 @@ void *sae_calloc(size_t n, size_t size)
 
     if (refused(n, size, &bytes))
         return NULL;
-    return calloc(1, bytes ? bytes : 1);
+    return prefer_huge(calloc(1, bytes ? bytes : 1), bytes);
 }
 
 void *sae_realloc(void *p, size_t n, size_t size)
@@ -101,7 +126,7 @@ void *sae_realloc(void *p, size_t n, size_t size)
 
     if (refused(n, size, &bytes))
         return NULL;
-    return realloc(p, bytes ? bytes : 1);
+    return prefer_huge(realloc(p, bytes ? bytes : 1), bytes);
 }
 
 char *sae_strdup(const char *s)
@@ -130,7 +155,7 @@ static size_t huge_bytes(size_t bytes)
 
 void *sae_huge_alloc(size_t n, size_t size)
 {
-    const size_t huge = (size_t)2 << 20;
+    const size_t huge = HUGE_PAGE;
     size_t bytes, total, slack;
     char *p, *start;
 

@@ -6,6 +6,7 @@
 #include "server/service.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -53,6 +54,15 @@ static int check(const struct saed_opts *o)
     return fflush(stdout) == 0 ? exit_status(st) : 1;
 }
 
+/* Fresh pages cost more than what is done with them (see sae_alloc). So malloc keeps what it has
+ * had, up to 64 MB an arena, and what sae_alloc has backed with huge pages comes and goes by mmap.
+ */
+static void keep_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
+}
+
 int main(int argc, char **argv)
 {
     extern char **environ;
@@ -79,6 +89,7 @@ int main(int argc, char **argv)
         rc = check(&o);
         break;
     case SAED_RUN:
+        keep_memory();
         saed_log_init(SAED_INFO);
         rc = saed_daemon_run(&o, report, NULL, &abandoned);
         break;

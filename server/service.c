@@ -3,6 +3,7 @@
 
 #include "server/log.h"
 
+#include <malloc.h>
 #include <string.h>
 
 /* ---- lib's batches as the scheduler's compute ------------------------------------------------ */
@@ -167,6 +168,7 @@ enum sae_status saed_service_open(struct saed_service *s, const struct saed_opts
 
     if (st != SAE_OK)
         return st;
+    malloc_trim(0); /* what loading needed beside the tensors */
     log_dictionaries(s);
     s->metrics = metrics;
     st = publish_metrics(s, &err);
