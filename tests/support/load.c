@@ -176,7 +176,7 @@ int load_run(const struct load_spec *spec, struct load_result *out)
                 if (r == 1) {
                     uint64_t t = now_ns();
 
-                    if (t >= count_from && c->status / 100 == 2) {
+                    if (t >= count_from && c->status / 100 == 2 && !c->client->is_background) {
                         if (out->ok == cap)
                             out->latency_ns =
                                 realloc(out->latency_ns, (cap *= 2) * sizeof *out->latency_ns);

@@ -4,6 +4,7 @@
 #ifndef TEST_LOAD_H
 #define TEST_LOAD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,6 +12,7 @@ struct load_client {
     const char *request; /* the whole request: head and body; borrowed */
     size_t n;
     const struct load_client *next; /* what the connection sends after it; NULL: the same again */
+    bool is_background; /* its 2xx answers are load, and not counted */
 };
 
 struct load_spec {
