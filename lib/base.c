@@ -97,6 +97,7 @@ static void *prefer_huge(void *p, size_t bytes)
 void *sae_alloc(size_t n, size_t size)
 {
     size_t bytes, rounded;
+    void *p;
 
     if (refused(n, size, &bytes))
         return NULL;
@@ -107,8 +108,8 @@ void *sae_alloc(size_t n, size_t size)
     /* The last huge page too, unless most of it would be waste. */
     rounded = (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     if (rounded - bytes > bytes / 8)
-        rounded = (bytes + 63) & ~(size_t)63;
-    return prefer_huge(aligned_alloc(HUGE_PAGE, rounded), rounded);
+        rounded = bytes;
+    return posix_memalign(&p, HUGE_PAGE, rounded) == 0 ? prefer_huge(p, rounded) : NULL;
 }
 
 void *sae_calloc(size_t n, size_t size)

@@ -46,6 +46,7 @@ struct io {
     struct exchange *deferred[DEFER_MAX];
     size_t n_deferred;
     uint64_t deferred_ns; /* since when the first waits */
+    size_t n_out;         /* exchanges suspended in MHD */
 };
 
 struct exchange {
@@ -89,7 +90,8 @@ struct saed_http {
     char id_prefix[9];
     _Atomic uint64_t next_id;
     _Atomic bool draining;
-    _Atomic size_t n_suspended;
+    _Atomic bool stopping;
+    _Atomic size_t n_suspended; /* not resumed yet, or whoever resumes is not out of it */
 };
 
 static struct exchange *of(struct saed_exchange *x)
@@ -227,6 +229,7 @@ void saed_http_suspend(struct saed_exchange *x)
 
     e->stage = STAGE_SUSPENDED;
     atomic_fetch_add(&e->h->n_suspended, 1);
+    e->io->n_out++;
     MHD_suspend_connection(e->connection);
     if (e->conn)
         saed_conn_watch(e->h->conns, e->conn, e);
@@ -237,6 +240,7 @@ static void on_resume_note(struct saed_loop_note *note)
     struct exchange *e =
         (struct exchange *)(void *)((char *)note - offsetof(struct exchange, resume));
 
+    e->io->n_out--;
     MHD_resume_connection(e->connection);
 }
 
@@ -713,18 +717,22 @@ static struct MHD_Response *make_no_memory(void)
     return NULL;
 }
 
-static bool on_turn(void *arg, bool idle)
+static enum saed_loop_next on_turn(void *arg, bool idle)
 {
     struct io *io = arg;
+    bool stopping = atomic_load(&io->h->stopping);
     MHD_UNSIGNED_LONG_LONG wait_ms;
 
     MHD_run(io->daemon);
-    if (io->n_deferred && (idle || saed_now_ns() - io->deferred_ns > DEFER_NS))
+    if (io->n_deferred && (idle || stopping || saed_now_ns() - io->deferred_ns > DEFER_NS))
         flush_deferred(io);
+    if (stopping) /* MHD aborts when it is stopped with a connection suspended */
+        return io->n_out ? SAED_LOOP_BUSY : SAED_LOOP_IDLE;
     if (io->n_deferred) /* look whether more has come before they are handed on */
-        return true;
+        return SAED_LOOP_AGAIN;
     /* It has no timeouts of ours: what it waits for is 0 or an event. */
-    return MHD_get_timeout(io->daemon, &wait_ms) == MHD_YES && wait_ms == 0;
+    return MHD_get_timeout(io->daemon, &wait_ms) == MHD_YES && wait_ms == 0 ? SAED_LOOP_AGAIN
+                                                                            : SAED_LOOP_IDLE;
 }
 
 static struct MHD_Daemon *start_mhd(struct io *io)
@@ -832,11 +840,15 @@ void saed_http_free(struct saed_http *h)
 {
     if (!h)
         return;
-    /* Whoever resumed an exchange last may not have come out of MHD yet, though it is answered. */
-    while (atomic_load(&h->n_suspended) > 0)
-        sched_yield();
     if (h->conns)
         saed_conns_stop(h->conns); /* nobody may hand over a socket to a loop that stops */
+    atomic_store(&h->stopping, true);
+    for (size_t i = 0; h->ios && i < h->cfg.n_threads; i++)
+        if (h->ios[i].loop)
+            saed_loop_stop(h->ios[i].loop);
+    /* Whoever resumed an exchange last may still be ringing, though it is answered. */
+    while (atomic_load(&h->n_suspended) > 0)
+        sched_yield();
     for (size_t i = 0; h->ios && i < h->cfg.n_threads; i++) {
         saed_loop_free(h->ios[i].loop);
         if (h->ios[i].daemon)

@@ -84,7 +84,7 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
 void saed_http_drain(struct saed_http *h);
 /* Requests of which a byte has been read and which have not been answered. */
 size_t saed_http_busy(struct saed_http *h);
-/* Exchanges that are suspended: must be 0 before free. */
+/* Exchanges that are suspended: free waits for them. */
 size_t saed_http_suspended(struct saed_http *h);
 /* Let idle connections end; returns how many are open. */
 size_t saed_http_close_idle(struct saed_http *h);

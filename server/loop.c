@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 struct saed_loop {
-    bool (*turn)(void *arg, bool idle);
+    enum saed_loop_next (*turn)(void *arg, bool idle);
     void *arg;
     int epoll_fd, bell;
     pthread_t thread;
@@ -60,16 +60,17 @@ static bool run_notes(struct saed_loop *l)
 static void *run(void *arg)
 {
     struct saed_loop *l = arg;
-    bool again = true, stop = false;
+    enum saed_loop_next next = SAED_LOOP_AGAIN;
+    bool stop;
 
-    while (!stop) {
+    do {
         struct epoll_event events[2];
-
-        int n = epoll_wait(l->epoll_fd, events, SAE_COUNTOF(events), again ? 0 : -1);
+        int n =
+            epoll_wait(l->epoll_fd, events, SAE_COUNTOF(events), next == SAED_LOOP_AGAIN ? 0 : -1);
 
         stop = atomic_load(&l->stop);
-        again = l->turn(l->arg, !run_notes(l) && n <= 0);
-    }
+        next = l->turn(l->arg, !run_notes(l) && n <= 0);
+    } while (!stop || next == SAED_LOOP_BUSY);
     return NULL;
 }
 
@@ -86,8 +87,9 @@ static enum sae_status open_fds(struct saed_loop *l, int fd, struct sae_err *err
     return SAE_OK;
 }
 
-enum sae_status saed_loop_create(struct saed_loop **out, int fd, bool (*turn)(void *arg, bool idle),
-                                 void *arg, const char *name, struct sae_err *err)
+enum sae_status saed_loop_create(struct saed_loop **out, int fd,
+                                 enum saed_loop_next (*turn)(void *arg, bool idle), void *arg,
+                                 const char *name, struct sae_err *err)
 {
     struct saed_loop *l = sae_calloc(1, sizeof *l);
     enum sae_status st;
@@ -115,15 +117,21 @@ out:
     return st;
 }
 
+void saed_loop_stop(struct saed_loop *l)
+{
+    if (!l->started)
+        return;
+    atomic_store(&l->stop, true);
+    ring(l);
+    pthread_join(l->thread, NULL);
+    l->started = false;
+}
+
 void saed_loop_free(struct saed_loop *l)
 {
     if (!l)
         return;
-    if (l->started) {
-        atomic_store(&l->stop, true);
-        ring(l);
-        pthread_join(l->thread, NULL);
-    }
+    saed_loop_stop(l);
     if (l->epoll_fd >= 0)
         close(l->epoll_fd);
     if (l->bell >= 0)

@@ -19,15 +19,23 @@ struct saed_loop_note {
 
 struct saed_loop;
 
+/* What a turn leaves behind. */
+enum saed_loop_next {
+    SAED_LOOP_AGAIN, /* another turn at once */
+    SAED_LOOP_BUSY,  /* nothing now, and the loop may not end yet: a note will come */
+    SAED_LOOP_IDLE
+};
+
 /* `fd` is readable when sockets are ready (an epoll set; borrowed until free). `turn` works off
- * what is ready without waiting, and returns true if it wants another one at once; `idle`: nothing
- * was ready and nothing had been posted. */
-enum sae_status saed_loop_create(struct saed_loop **out, int fd, bool (*turn)(void *arg, bool idle),
-                                 void *arg, const char *name, struct sae_err *err) SAE_MUST_USE;
+ * what is ready without waiting; `idle`: nothing was ready and nothing had been posted. */
+enum sae_status saed_loop_create(struct saed_loop **out, int fd,
+                                 enum saed_loop_next (*turn)(void *arg, bool idle), void *arg,
+                                 const char *name, struct sae_err *err) SAE_MUST_USE;
 /* Notes run in the order they were posted. */
 void saed_loop_post(struct saed_loop *l, struct saed_loop_note *note);
-/* Run what has been posted, take a last turn, end the thread. Nobody posts any more. NULL allowed.
- */
+/* End the thread after the first turn from now on that is not BUSY. Idempotent. */
+void saed_loop_stop(struct saed_loop *l);
+/* Stop and free: no post may be under way. NULL allowed. */
 void saed_loop_free(struct saed_loop *l);
 
 #endif

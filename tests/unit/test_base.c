@@ -37,6 +37,23 @@ START_TEST(allocation_checks_products_and_obeys_the_hook)
 }
 END_TEST
 
+/* Below, at and above the size from which memory is on huge pages, rounded to them or not. */
+START_TEST(memory_of_any_size_is_aligned)
+{
+    static const size_t sizes[] = {0,       1,       63,      4194303,  4194304,
+                                   4194305, 6000001, 6291457, 37748737, 40000000};
+
+    for (size_t i = 0; i < SAE_COUNTOF(sizes); i++) {
+        char *p = sae_alloc(sizes[i], 1);
+
+        ck_assert_ptr_nonnull(p);
+        ck_assert_uint_eq((uintptr_t)p % 64, 0);
+        memset(p, 1, sizes[i]);
+        sae_free(p);
+    }
+}
+END_TEST
+
 START_TEST(huge_memory_is_aligned_and_zeroed)
 {
     float *p = sae_huge_alloc(3000000, sizeof *p);
@@ -111,6 +128,7 @@ int main(void)
 
     tcase_add_test(t, first_error_wins);
     tcase_add_test(t, allocation_checks_products_and_obeys_the_hook);
+    tcase_add_test(t, memory_of_any_size_is_aligned);
     tcase_add_test(t, huge_memory_is_aligned_and_zeroed);
     tcase_add_test(t, buffer_stops_at_its_cap);
     tcase_add_test(t, binary16_is_exact);
