@@ -10,6 +10,8 @@
 #include <check.h>
 #include <float.h>
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,9 +92,80 @@ void batches_run(struct sae_batch *b, struct sae_scratch *s, const struct sae_di
             sae_batch_run_tile(b, i, s);
 }
 
+/* One batch by several threads: a barrier before and after each phase stands for the scheduler. */
+struct crew {
+    struct sae_batch *b;
+    struct sae_scratch *const *s;
+    pthread_barrier_t barrier;
+    struct sae_phase phase;
+    bool more;
+    atomic_size_t next;
+};
+
+struct hand {
+    struct crew *crew;
+    size_t i;
+};
+
+static void *work(void *arg)
+{
+    const struct hand *h = arg;
+    struct crew *c = h->crew;
+
+    for (;;) {
+        if (h->i == 0) {
+            c->more = sae_batch_next_phase(c->b, &c->phase);
+            atomic_store(&c->next, 0);
+        }
+        pthread_barrier_wait(&c->barrier);
+        if (!c->more)
+            return NULL;
+        for (size_t t; (t = atomic_fetch_add(&c->next, 1)) < c->phase.n_tiles;)
+            sae_batch_run_tile(c->b, t, c->s[h->i]);
+        pthread_barrier_wait(&c->barrier);
+    }
+}
+
+void batches_run_crew(struct sae_batch *b, struct sae_scratch *const *s, size_t n_threads,
+                      const struct sae_dict *dict, enum sae_side side,
+                      const struct sae_slice *slices, size_t n_slices)
+{
+    struct hand hands[BATCHES_MAX_THREADS];
+    pthread_t threads[BATCHES_MAX_THREADS];
+    struct crew c = {.b = b, .s = s};
+
+    must(n_threads >= 1 && n_threads <= BATCHES_MAX_THREADS, "that many threads");
+    pthread_barrier_init(&c.barrier, NULL, (unsigned)n_threads);
+    sae_batch_begin(b, dict, side, slices, n_slices);
+    for (size_t i = 0; i < n_threads; i++) {
+        hands[i] = (struct hand){.crew = &c, .i = i};
+        must(pthread_create(&threads[i], NULL, work, &hands[i]) == 0, "no thread");
+    }
+    for (size_t i = 0; i < n_threads; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&c.barrier);
+}
+
+static void run_with(struct sae_batch *b, struct sae_scratch *const *s, size_t n_threads,
+                     const struct sae_dict *dict, enum sae_side side,
+                     const struct sae_slice *slices, size_t n_slices)
+{
+    if (n_threads == 1)
+        batches_run(b, s[0], dict, side, slices, n_slices);
+    else
+        batches_run_crew(b, s, n_threads, dict, side, slices, n_slices);
+}
+
 void batches_run_all(struct sae_batch *b, struct sae_scratch *s, const struct sae_dict *dict,
                      enum sae_side side, struct sae_task *tasks, size_t n_tasks, size_t max_rows,
                      uint64_t seed)
+{
+    batches_run_all_crew(b, &s, 1, dict, side, tasks, n_tasks, max_rows, seed);
+}
+
+void batches_run_all_crew(struct sae_batch *b, struct sae_scratch *const *s, size_t n_threads,
+                          const struct sae_dict *dict, enum sae_side side, struct sae_task *tasks,
+                          size_t n_tasks, size_t max_rows, uint64_t seed)
 {
     struct sae_slice *slices = calloc(max_rows, sizeof *slices);
     size_t *next = calloc(n_tasks + 1, sizeof *next);
@@ -116,13 +189,13 @@ void batches_run_all(struct sae_batch *b, struct sae_scratch *s, const struct sa
         room -= rows;
         left -= rows;
         if (room == 0 || left == 0 || chance(&random, 8)) {
-            batches_run(b, s, dict, side, slices, n);
+            run_with(b, s, n_threads, dict, side, slices, n);
             n = 0;
             room = 1 + below(&random, max_rows);
         }
     }
     if (n > 0)
-        batches_run(b, s, dict, side, slices, n);
+        run_with(b, s, n_threads, dict, side, slices, n);
     free(slices);
     free(next);
 }
@@ -203,6 +276,37 @@ static bool same(float a, float b)
     return sae_f32_bits(a) == sae_f32_bits(b) || (isnan(a) && isnan(b));
 }
 
+/* Answers of ref.c kept for rows that are checked again and again (batches_remember). */
+static struct {
+    const struct sae_dict *d;
+    const float *x;
+    size_t n_rows;
+    float *f; /* [n_rows][2 F]: f, aux */
+} kept;
+
+void batches_remember(const struct sae_dict *d, const float *x, size_t n_rows)
+{
+    free(kept.f);
+    kept.d = d;
+    kept.x = x;
+    kept.n_rows = n_rows;
+    kept.f = calloc(n_rows * 2 * (d ? d->F : 0) + 1, sizeof *kept.f);
+    must(kept.f != NULL, "out of memory");
+    for (size_t r = 0; r < n_rows; r++)
+        sae_ref_encode(d, x + r * d->d, kept.f + r * 2 * d->F, kept.f + (r * 2 + 1) * d->F);
+}
+
+static void ref_encode(const struct sae_dict *d, const float *x, float *f, float *aux)
+{
+    for (size_t r = 0; d == kept.d && r < kept.n_rows; r++)
+        if (memcmp(x, kept.x + r * d->d, d->d * sizeof *x) == 0) {
+            memcpy(f, kept.f + r * 2 * d->F, d->F * sizeof *f);
+            memcpy(aux, kept.f + (r * 2 + 1) * d->F, d->F * sizeof *aux);
+            return;
+        }
+    sae_ref_encode(d, x, f, aux);
+}
+
 /* One row's truth: what ref.c says, and how far from it an answer may be. */
 struct truth {
     const struct sae_task *t;
@@ -229,7 +333,7 @@ static struct truth truth_of(const struct sae_task *t, size_t row, bool exact)
     must(o.raw != NULL, "out of memory");
     o.f = o.raw + d->F;
     o.aux = o.raw + 2 * d->F;
-    sae_ref_encode(d, x, o.raw, o.aux);
+    ref_encode(d, x, o.raw, o.aux);
     for (size_t j = 0; j < d->F; j++)
         o.f[j] = scaled ? o.raw[j] * d->dec_norm[j] : o.raw[j];
     if (!exact)
@@ -513,6 +617,17 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
     sae_scratch_free(s);
 }
 
+void batches_by_interval(struct sae_dict *dict)
+{
+    struct sae_native_dict *nd = dict->engine_data;
+
+    if (!nd)
+        return;
+    atomic_store(&nd->tried, 100);
+    atomic_store(&nd->failed, 100);
+    atomic_store(&nd->batches, 1);
+}
+
 struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict)
 {
     struct sae_engine *e = NULL;
@@ -522,12 +637,7 @@ struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict)
                         NULL),
         SAE_OK);
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
-    if (way == BATCHES_BY_INTERVAL && dict->engine_data) {
-        struct sae_native_dict *nd = dict->engine_data;
-
-        atomic_store(&nd->tried, 100);
-        atomic_store(&nd->failed, 100);
-        atomic_store(&nd->batches, 1);
-    }
+    if (way == BATCHES_BY_INTERVAL)
+        batches_by_interval(dict);
     return e;
 }

@@ -15,10 +15,18 @@ float *batches_exact_rows(size_t n, size_t d, uint64_t seed);
 /* One batch, start to end, on this thread. */
 void batches_run(struct sae_batch *b, struct sae_scratch *s, const struct sae_dict *dict,
                  enum sae_side side, const struct sae_slice *slices, size_t n_slices);
+/* The same with n_threads that share the tiles of each phase; s has a scratch for each. */
+#define BATCHES_MAX_THREADS 4
+void batches_run_crew(struct sae_batch *b, struct sae_scratch *const *s, size_t n_threads,
+                      const struct sae_dict *dict, enum sae_side side,
+                      const struct sae_slice *slices, size_t n_slices);
 /* All rows of all tasks, in random slices mixed into batches of at most max_rows rows. */
 void batches_run_all(struct sae_batch *b, struct sae_scratch *s, const struct sae_dict *dict,
                      enum sae_side side, struct sae_task *tasks, size_t n_tasks, size_t max_rows,
                      uint64_t seed);
+void batches_run_all_crew(struct sae_batch *b, struct sae_scratch *const *s, size_t n_threads,
+                          const struct sae_dict *dict, enum sae_side side, struct sae_task *tasks,
+                          size_t n_tasks, size_t max_rows, uint64_t seed);
 
 /* A query at random: operation encode or forward, every option that the class takes. *store holds
  * what the query borrows, owned (sae_free). n_rows >= 1. */
@@ -36,6 +44,11 @@ void batches_store_fini(struct batches_store *store);
  * A difference fails the Check test, named by `label`. */
 void batches_check(const struct sae_task *t, bool exact, bool exact_x_hat, const char *label);
 
+/* Keep what ref.c says of these rows: batches_check then looks rows of the same bits up instead of
+ * computing them anew. Dictionary and rows are borrowed until the next call; NULL, NULL, 0 ends it.
+ */
+void batches_remember(const struct sae_dict *d, const float *x, size_t n_rows);
+
 /* Nine tasks of random queries and rows (some with NaN and infinities), mixed into batches and
  * checked. Prepares the dictionary for the engine. */
 void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact, bool exact_x_hat,
@@ -45,6 +58,8 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
  * BY_INTERVAL: as after many rows on which thresholds proved nothing, so that top-k rows go by
  * intervals. */
 enum batches_way { BATCHES_OPENBLAS, BATCHES_BY_THRESHOLD, BATCHES_BY_INTERVAL, BATCHES_N_WAYS };
+/* That state, of a dictionary prepared for the native engine. */
+void batches_by_interval(struct sae_dict *dict);
 struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict);
 
 #endif

@@ -3,7 +3,11 @@
  * Every kernel that this CPU has, on random, skewed and adversarial rows and weights; truth is the
  * canonical dot product of ref.c. The integer case leaves only the bound's rounding terms, and the
  * test shows that a bound without them would miss features there.
- * SAED_SCREEN_TRIALS=n multiplies the number of random trials (make check uses 1). */
+ *
+ * Longer than others because all tests share the draws, the judge and the table of kernels. A trial
+ * is a seeded draw of rows, weights and thresholds. SAED_SCREEN_TRIALS=n multiplies their
+ * number (make check: 1, some thousands; make check-bound: millions). A test case for each kernel,
+ * named by its instruction set, so that CK_RUN_CASE picks one. */
 #include "lib/cpu.h"
 #include "lib/dict/ref.h"
 #include "lib/engine/kern/dense.h"
@@ -32,6 +36,23 @@ static const struct {
 
 static uint64_t seed = 1;
 static bool bound_is_whole = true; /* false: a test has taken the bound's rounding terms away */
+
+/* ck_assert_msg writes to a pipe even when it holds: too slow for every decision. */
+#define REQUIRE(cond, ...)             \
+    do {                               \
+        if (!(cond))                   \
+            ck_abort_msg(__VA_ARGS__); \
+    } while (0)
+
+/* How often each draw is repeated, with new numbers. */
+static int trials(void)
+{
+    const char *env = getenv("SAED_SCREEN_TRIALS");
+    int n = env ? atoi(env) : 1;
+
+    ck_assert_int_ge(n, 1);
+    return n;
+}
 
 static double uniform(void)
 {
@@ -94,10 +115,11 @@ static void check_intervals(int k, const struct sae_plane *p, struct sae_screen_
             size_t j = g.f0 + in;
             float dot = dot_of(x + which[i] * ld, p->w + j * p->d, p->d);
 
-            ck_assert_msg(low[i][in] <= dot && dot <= up[i][in], "%a is not in [%a, %a]",
-                          (double)dot, (double)low[i][in], (double)up[i][in]);
-            if (fmaf(dot, c1[j], c0[j]) >= floor[i])
-                ck_assert(masks[i][in / SAE_SCREEN_PANEL] >> in % SAE_SCREEN_PANEL & 1);
+            REQUIRE(low[i][in] <= dot && dot <= up[i][in], "%a is not in [%a, %a]", (double)dot,
+                    (double)low[i][in], (double)up[i][in]);
+            REQUIRE(!(fmaf(dot, c1[j], c0[j]) >= floor[i]) ||
+                        masks[i][in / SAE_SCREEN_PANEL] >> in % SAE_SCREEN_PANEL & 1,
+                    "feature %zu reaches the floor and was dropped", j);
         }
     free(c0);
     free(c1);
@@ -146,7 +168,7 @@ static struct outcome run(int k, struct sae_plane *p, const float *x, size_t n, 
                 size_t j = f + in;
 
                 if (j >= p->F) {
-                    ck_assert_msg(!candidate, "padding feature %zu is a candidate", j);
+                    REQUIRE(!candidate, "padding feature %zu is a candidate", j);
                     continue;
                 }
                 on = (double)dot_of(x + which[i] * ld, p->w + j * p->d, p->d) > theta[j];
@@ -163,21 +185,40 @@ static struct outcome run(int k, struct sae_plane *p, const float *x, size_t n, 
     return o;
 }
 
-static struct sae_plane *plane(int k, const float *w, size_t F, size_t d, const double *theta)
+/* NULL: these weights are not screened at all. */
+static struct sae_plane *plane_or_none(int k, const float *w, size_t F, size_t d,
+                                       const double *theta)
 {
     struct sae_plane *p;
     struct sae_err err = {0};
 
     ck_assert_int_eq(sae_plane_create(&p, w, F, d, theta, kernels[k].xmax, kernels[k].quant, &err),
                      SAE_OK);
+    return p;
+}
+
+static struct sae_plane *plane(int k, const float *w, size_t F, size_t d, const double *theta)
+{
+    struct sae_plane *p = plane_or_none(k, w, F, d, theta);
+
     ck_assert_ptr_nonnull(p);
     return p;
 }
 
 /* Distributions of rows and weights. */
-enum { GAUSS, OUTLIERS_300, OUTLIERS_1000, LOGNORMAL, HEAVY_W, CONSTANT, ONE_HOT, N_KINDS };
+enum {
+    GAUSS,
+    OUTLIERS_300,
+    OUTLIERS_1000,
+    LOGNORMAL,
+    HEAVY_W,
+    HEAVY_BOTH,
+    CONSTANT,
+    ONE_HOT,
+    N_KINDS
+};
 static const char *const kind_names[] = {"gauss",   "outliers x300", "outliers x1000", "lognormal",
-                                         "heavy w", "constant",      "one hot"};
+                                         "heavy w", "heavy x and w", "constant",       "one hot"};
 
 static void fill(int kind, float *x, size_t n, size_t ld, float *w, size_t F, size_t d, double xs,
                  double ws)
@@ -191,6 +232,8 @@ static void fill(int kind, float *x, size_t n, size_t ld, float *w, size_t F, si
                 v = (kind == OUTLIERS_300 ? 300 : 1000) * (1 + 0.2 * v);
             else if (kind == LOGNORMAL)
                 v *= exp(0.7 * sin((double)(k * k)));
+            else if (kind == HEAVY_BOTH)
+                v *= exp(1.5 * normal());
             else if (kind == CONSTANT)
                 v = 1 + (double)(r % 3);
             else if (kind == ONE_HOT)
@@ -201,7 +244,7 @@ static void fill(int kind, float *x, size_t n, size_t ld, float *w, size_t F, si
         for (size_t k = 0; k < d; k++) {
             double v = normal() / sqrt((double)d);
 
-            if (kind == HEAVY_W)
+            if (kind == HEAVY_W || kind == HEAVY_BOTH)
                 v *= exp(1.5 * normal());
             if ((kind == OUTLIERS_300 || kind == OUTLIERS_1000) && k % (d / 3 + 1) == 1)
                 v *= j % 2 ? 0.01 : 1;
@@ -209,48 +252,66 @@ static void fill(int kind, float *x, size_t n, size_t ld, float *w, size_t F, si
         }
 }
 
+/* One draw of rows, weights and thresholds; the outcome, or none when it is not screened. */
+static struct outcome trial(int k, int kind, size_t d, double xs, double ws)
+{
+    size_t F = 60, n = 13, ld = (d + 15) & ~(size_t)15;
+    float *x = sae_alloc(n * ld, sizeof *x), *w = sae_alloc(F * d + 16, sizeof *w);
+    double *theta = malloc(F * sizeof *theta);
+    struct outcome o = {0};
+    struct sae_plane *p;
+
+    fill(kind, x, n, ld, w, F, d, xs, ws);
+    /* Thresholds at, just below and around values that occur: the decision is close. */
+    for (size_t j = 0; j < F; j++) {
+        float v = dot_of(x + j % n * ld, w + j * d, d);
+
+        theta[j] = j % 4 == 0   ? (double)v
+                   : j % 4 == 1 ? (double)nextafterf(v, -INFINITY)
+                   : j % 4 == 2 ? (double)v * (1 + 1e-3 * normal())
+                                : 2 * xs * ws;
+    }
+    p = plane_or_none(k, w, F, d, theta);
+    if (p)
+        o = run(k, p, x, n, theta);
+    REQUIRE(o.missed == 0, "%s, d %zu, scale %g %g: %zu of %zu active features proved off",
+            kind_names[kind], d, xs, ws, o.missed, o.on);
+    if (xs == 1 && ws == 1 && (kind == GAUSS || kind == OUTLIERS_300))
+        REQUIRE(o.rows == n, "%s, d %zu: only %zu of %zu rows screened", kind_names[kind], d,
+                o.rows, n);
+    sae_plane_free(p);
+    free(theta);
+    sae_free(w);
+    sae_free(x);
+    return o;
+}
+
 START_TEST(random_rows)
 {
+    enum { REPEATS = 3 };
     static const size_t widths[] = {1, 5, 16, 48, 100, 256, 768};
-    static const double scales[][2] = {
-        {1, 1}, {1e-8, 1e3}, {1e10, 1e-5}, {1e-20, 1e-4}, {1e20, 1e10}};
-    const char *env = getenv("SAED_SCREEN_TRIALS");
-    int k = _i % N_KERNELS, kind = _i / N_KERNELS, trials = env ? atoi(env) : 1;
+    static const double scales[][2] = {{1, 1},       {1e-8, 1e3},  {1e10, 1e-5}, {1e-20, 1e-4},
+                                       {1e20, 1e10}, {1e20, 1},    {1e-27, 1e3}, {1e-30, 1},
+                                       {1, 1e-30},   {1e20, 1e-29}};
+    int k = _i / N_KINDS, kind = _i % N_KINDS, repeats = REPEATS * trials();
+    size_t n = 0, rows = 0, on = 0;
 
     if (!have(k))
         return;
     seed = (uint64_t)_i + 1;
-    for (int trial = 0; trial < trials; trial++)
+    for (int i = 0; i < repeats; i++)
         for (size_t s = 0; s < SAE_COUNTOF(widths) * SAE_COUNTOF(scales); s++) {
-            size_t d = widths[s % SAE_COUNTOF(widths)], F = 60, n = 13, ld = (d + 15) & ~(size_t)15;
             const double *scale = scales[s / SAE_COUNTOF(widths)];
-            float *x = sae_alloc(n * ld, sizeof *x), *w = sae_alloc(F * d + 16, sizeof *w);
-            double *theta = malloc(F * sizeof *theta);
+            struct outcome o = trial(k, kind, widths[s % SAE_COUNTOF(widths)], scale[0], scale[1]);
 
-            fill(kind, x, n, ld, w, F, d, scale[0], scale[1]);
-            /* Thresholds at, just below and around values that occur: the decision is close. */
-            for (size_t j = 0; j < F; j++) {
-                float p = dot_of(x + j % n * ld, w + j * d, d);
-
-                theta[j] = j % 4 == 0   ? (double)p
-                           : j % 4 == 1 ? (double)nextafterf(p, -INFINITY)
-                           : j % 4 == 2 ? (double)p * (1 + 1e-3 * normal())
-                                        : 2 * scale[0] * scale[1];
-            }
-            struct sae_plane *p = plane(k, w, F, d, theta);
-            struct outcome o = run(k, p, x, n, theta);
-
-            ck_assert_msg(o.missed == 0,
-                          "%s, d %zu, scale %g %g: %zu of %zu active features proved off",
-                          kind_names[kind], d, scale[0], scale[1], o.missed, o.on);
-            if (scale[0] == 1 && (kind == GAUSS || kind == OUTLIERS_300))
-                ck_assert_msg(o.rows == n, "%s, d %zu: only %zu of %zu rows screened",
-                              kind_names[kind], d, o.rows, n);
-            sae_plane_free(p);
-            free(theta);
-            sae_free(w);
-            sae_free(x);
+            n++;
+            rows += o.rows;
+            on += o.on;
         }
+    ck_assert_uint_gt(on, 0);
+    if (repeats > REPEATS)
+        printf("%s, %s: %zu trials, %zu rows screened, %zu active features, none missed\n",
+               sae_isa_name(kernels[k].isa), kind_names[kind], n, rows, on);
 }
 END_TEST
 
@@ -281,56 +342,104 @@ static void unrotate(const double *m, const double *y, size_t dq, double *out)
     }
 }
 
-/* Cauchy-Schwarz nearly tight: Q w parallel to the row's quantisation error. */
-START_TEST(weights_along_the_quantisation_error)
+/* ---- Cauchy-Schwarz nearly tight -------------------------------------------------------------
+ * One side parallel to the other's quantisation error. */
+enum { ADV_D = 256, ADV_N = 12, ADV_F = ADV_N * 9 };
+enum adversary { ALONG_ROW_ERROR, ALONG_PLAIN_ROW_ERROR, ALONG_WEIGHT_ERROR, N_ADVERSARIES };
+
+static float adv_x[ADV_N * ADV_D], adv_w[ADV_F * ADV_D + 16];
+
+/* v - s round(v / s) of what the quantiser was given. */
+static void error_of(const double *v, const int8_t *q, double s, double *e)
 {
-    enum { D = 256, N = 12, F = 12 * 8 };
-    static float x[N * D], w[F * D + 16];
-    static double v[D], e[D], back[D];
-    static int8_t q[D];
-    static const float zeros[F];
-    double theta[F];
-    int k = _i % N_KERNELS;
-    double xs = pow(10, _i / N_KERNELS * 7 - 14), ws = pow(10, 6 - _i / N_KERNELS * 3), tight = 0;
+    for (size_t i = 0; i < ADV_D; i++)
+        e[i] = v[i] - s * (double)q[i];
+}
 
-    if (!have(k))
+/* Q^T of the error that the row's (or, plain, an unrotated row's) quantisation makes. */
+static void row_error(int k, struct sae_plane *p, const double *turn, const float *x, bool plain,
+                      double *out)
+{
+    static double v[ADV_D], e[ADV_D];
+    static int8_t q[ADV_D];
+    double n2, err2, m = kernels[k].quant->widen(x, ADV_D, v, &n2);
+    struct sae_screen_row row;
+    int64_t q2, sum;
+
+    if (plain) {
+        m /= kernels[k].xmax;
+        kernels[k].quant->round(v, ADV_D, m, kernels[k].xmax, q, &err2, &q2, &sum);
+        error_of(v, q, m, out);
         return;
-    double *turn = rotation(kernels[k].quant, D);
-    seed = 99 + (uint64_t)_i;
-    for (size_t i = 0; i < N * D; i++)
-        x[i] = (float)(normal() * xs * (i / D % 3 == 2 ? exp(0.15 * normal()) : 1));
-    for (size_t j = 0; j < F; j++) /* any plane will do to quantise rows */
-        for (size_t i = 0; i < D; i++)
-            w[j * D + i] = (float)(normal() * ws);
-    memset(theta, 0, sizeof theta);
-    struct sae_plane *p = plane(k, w, F, D, theta);
-    for (size_t j = 0; j < F; j++) {
-        size_t r = j % N;
-        double n2, e2 = 0, mix = (double)(j / N % 4) * 0.02;
-        struct sae_screen_row row;
+    }
+    ck_assert(sae_plane_row(p, x, q, &row, v));
+    ck_assert_int_eq(row.n_split, 0);
+    kernels[k].quant->widen(x, ADV_D, v, &n2);
+    kernels[k].quant->rotate(v, ADV_D);
+    error_of(v, q, (double)row.s, e);
+    unrotate(turn, e, ADV_D, out);
+}
 
-        ck_assert(sae_plane_row(p, x + r * D, q, &row, v));
-        ck_assert_int_eq(row.n_split, 0);
-        kernels[k].quant->widen(x + r * D, D, v, &n2);
-        kernels[k].quant->rotate(v, D);
-        for (size_t i = 0; i < D; i++) {
-            e[i] = v[i] - (double)q[i] / (double)row.C;
-            e2 += e[i] * e[i];
-        }
-        unrotate(turn, e, D, back);
-        for (size_t i = 0; i < D; i++)
-            w[j * D + i] = (float)(ws * (back[i] / sqrt(e2) + mix * normal() / 16));
-        float dot = dot_of(x + r * D, w + j * D, D);
+/* The same of feature j's weights, whose integers stand in the plane. */
+static void weight_error(int k, const struct sae_plane *p, const double *turn, size_t j,
+                         double *out)
+{
+    static double v[ADV_D], e[ADV_D];
+    static int8_t q[ADV_D];
+    const uint8_t *from = p->q + j / SAE_SCREEN_PANEL * p->dq * SAE_SCREEN_PANEL;
+    double n2;
 
-        theta[j] = j / N % 2 ? (double)nextafterf(dot, -INFINITY) : (double)dot;
+    for (size_t i = 0; i < ADV_D; i++)
+        q[i] = (int8_t)(from[(i / 4 * SAE_SCREEN_PANEL + j % SAE_SCREEN_PANEL) * 4 + i % 4] - 128);
+    kernels[k].quant->widen(adv_w + j * ADV_D, ADV_D, v, &n2);
+    kernels[k].quant->rotate(v, ADV_D);
+    error_of(v, q, (double)p->s[j], e);
+    unrotate(turn, e, ADV_D, out);
+}
+
+/* to = scale (dir / |dir| + mix noise) */
+static void along(float *to, const double *dir, double scale, double mix)
+{
+    double n2 = 0;
+
+    for (size_t i = 0; i < ADV_D; i++)
+        n2 += dir[i] * dir[i];
+    for (size_t i = 0; i < ADV_D; i++)
+        to[i] = (float)(scale * (dir[i] / sqrt(n2) + mix * normal() / 16));
+}
+
+/* Feature j goes with row j % N. */
+static void make_adversaries(int k, enum adversary kind, const double *turn, double xs, double ws)
+{
+    static double dir[ADV_D], theta[ADV_F];
+    struct sae_plane *p;
+
+    for (size_t i = 0; i < ADV_N * ADV_D; i++)
+        adv_x[i] = (float)(normal() * xs * (i / ADV_D % 3 == 2 ? exp(0.15 * normal()) : 1));
+    for (size_t i = 0; i < ADV_F * ADV_D; i++)
+        adv_w[i] = (float)(normal() * ws);
+    p = plane(k, adv_w, ADV_F, ADV_D, theta); /* its weights and the scale of rows */
+    for (size_t j = 0; kind == ALONG_WEIGHT_ERROR && j < ADV_N; j++) {
+        weight_error(k, p, turn, j, dir);
+        along(adv_x + j * ADV_D, dir, 16 * xs, (double)(j % 4) * 0.02);
+    }
+    for (size_t j = 0; kind != ALONG_WEIGHT_ERROR && j < ADV_F; j++) {
+        row_error(k, p, turn, adv_x + j % ADV_N * ADV_D, kind == ALONG_PLAIN_ROW_ERROR, dir);
+        along(adv_w + j * ADV_D, dir, ws, (double)(j / ADV_N % 3) * 0.02);
     }
     sae_plane_free(p);
-    p = plane(k, w, F, D, theta);
-    struct outcome o = run(k, p, x, N, theta);
-    ck_assert_msg(o.missed == 0, "%zu of %zu active features proved off", o.missed, o.on);
-    ck_assert_uint_eq(o.rows, N);
-    /* How close the projection comes to the interval's ends: the adversary must be a real one. */
-    for (size_t f = 0; f < F; f += SAE_SCREEN_PANEL) {
+}
+
+/* How close the projections come to their intervals' ends, in half-widths: at most 1. */
+static double tightness(int k, struct sae_plane *p)
+{
+    static const float zeros[ADV_F];
+    static double v[ADV_D];
+    static int8_t q[ADV_D];
+    double tight = 0;
+
+    for (size_t j = 0; j < ADV_F; j++) {
+        size_t f = j / SAE_SCREEN_PANEL * SAE_SCREEN_PANEL, in = j - f;
         struct sae_screen_group g = {.plane = p->q + f * p->dq,
                                      .dq = p->dq,
                                      .a = p->a,
@@ -341,26 +450,58 @@ START_TEST(weights_along_the_quantisation_error)
                                      .c0 = zeros,
                                      .f0 = f,
                                      .n_panels = 1};
-        sae_group_floats low, up;
+        const float *x = adv_x + j % ADV_N * ADV_D;
+        double dot = (double)dot_of(x, adv_w + j * ADV_D, ADV_D), part;
         uint16_t masks[1][SAE_SCREEN_PANELS];
+        struct sae_screen_row row;
+        sae_group_floats low, up;
         float floor = -INFINITY;
 
-        for (size_t in = 0; in < SAE_SCREEN_PANEL; in++) {
-            size_t j = f + in;
-            struct sae_screen_row row;
-
-            ck_assert(sae_plane_row(p, x + j % N * D, q, &row, v));
-            kernels[k].interval(&row, 1, &g, &floor, masks, &low, &up);
-            double dot = (double)dot_of(x + j % N * D, w + j * D, D);
-            double part = fabs(2 * dot - (double)low[in] - (double)up[in]) /
-                          ((double)up[in] - (double)low[in]);
-
-            ck_assert_msg(part <= 1, "the error is %g of the half-width", part);
-            tight = part > tight ? part : tight;
-        }
+        ck_assert(sae_plane_row(p, x, q, &row, v));
+        kernels[k].interval(&row, 1, &g, &floor, masks, &low, &up);
+        part =
+            fabs(2 * dot - (double)low[in] - (double)up[in]) / ((double)up[in] - (double)low[in]);
+        REQUIRE(part <= 1, "the error is %g of the half-width", part);
+        tight = part > tight ? part : tight;
     }
-    ck_assert_msg(tight > 0.5, "the adversary reaches only %g of the bound", tight);
-    sae_plane_free(p);
+    return tight;
+}
+
+START_TEST(one_side_along_the_error_of_the_other)
+{
+    enum { N_SCALES = 5 };
+    static const double reached[N_ADVERSARIES] = {0.5, 0, 0.3};
+    int k = _i / (N_ADVERSARIES * N_SCALES), at = _i % N_SCALES, repeats = 2 * trials();
+    enum adversary kind = (enum adversary)(_i / N_SCALES % N_ADVERSARIES);
+    double xs = pow(10, at * 7 - 14), ws = pow(10, 6 - at * 3), theta[ADV_F];
+
+    if (!have(k))
+        return;
+    double *turn = rotation(kernels[k].quant, ADV_D);
+    seed = 99 + (uint64_t)_i;
+    for (int i = 0; i < repeats; i++) {
+        struct sae_plane *p;
+        struct outcome o;
+        double tight;
+
+        make_adversaries(k, kind, turn, xs, ws);
+        for (size_t j = 0; j < ADV_F; j++) { /* the bias one ulp below, at, and one ulp above */
+            float dot = dot_of(adv_x + j % ADV_N * ADV_D, adv_w + j * ADV_D, ADV_D);
+            size_t side = j / ADV_N / 3;
+
+            theta[j] = (double)(side == 0   ? nextafterf(dot, -INFINITY)
+                                : side == 1 ? dot
+                                            : nextafterf(dot, INFINITY));
+        }
+        p = plane(k, adv_w, ADV_F, ADV_D, theta);
+        o = run(k, p, adv_x, ADV_N, theta);
+        REQUIRE(o.missed == 0, "%zu of %zu active features proved off", o.missed, o.on);
+        REQUIRE(o.on >= ADV_F / 3, "only %zu features are on", o.on);
+        REQUIRE(o.rows == ADV_N, "only %zu rows were screened", o.rows);
+        tight = tightness(k, p);
+        REQUIRE(tight >= reached[kind], "the adversary reaches only %g of the bound", tight);
+        sae_plane_free(p);
+    }
     sae_free(turn);
 }
 END_TEST
@@ -368,51 +509,63 @@ END_TEST
 /* Rows and weights whose rotations are integers within the quantiser's range: no quantisation
  * error, only the rounding terms are left. Without them the bound misses features: the test can
  * fail. */
+/* Rows first, then weights, of whole numbers after rotation. */
+static void draw_integers(int k, const double *turn, float *x, size_t n, float *w, size_t F,
+                          size_t d)
+{
+    double *y = sae_alloc(d, sizeof *y), *back = sae_alloc(d, sizeof *back);
+
+    for (size_t r = 0; r < n + F; r++) {
+        float *to = r < n ? x + r * d : w + (r - n) * d;
+        int top = r < n ? kernels[k].xmax : 127;
+
+        for (size_t i = 0; i < d; i++)
+            y[i] = i == 0 ? top : floor(uniform() * (2 * top + 1)) - top;
+        unrotate(turn, y, d, back);
+        for (size_t i = 0; i < d; i++) {
+            to[i] = (float)back[i];
+            REQUIRE(back[i] == (double)to[i], "%a is no float", back[i]);
+        }
+    }
+    sae_free(back);
+    sae_free(y);
+}
+
 START_TEST(integers_leave_only_the_rounding_terms)
 {
     enum { D = 1024, N = 24, F = 24 * 6 };
     float *x = sae_alloc(N * D, sizeof *x), *w = sae_alloc(F * D + 16, sizeof *w);
-    double *y = sae_alloc(D, sizeof *y), *back = sae_alloc(D, sizeof *back), *turn = NULL, theta[F];
-    int k = _i;
+    double *turn = NULL, theta[F];
+    int k = _i, repeats = (trials() + 9) / 10; /* a draw costs as much as a hundred others */
 
     if (!have(k))
         goto out;
     turn = rotation(kernels[k].quant, D);
     seed = 5;
-    for (size_t r = 0; r < N + F; r++) {
-        bool row = r < N;
-        int top = row ? kernels[k].xmax : 127;
+    for (int i = 0; i < repeats; i++) {
+        struct sae_plane *p;
+        struct outcome o;
 
-        for (size_t i = 0; i < D; i++)
-            y[i] = i == 0 ? top : floor(uniform() * (2 * top + 1)) - top;
-        unrotate(turn, y, D, back);
-        for (size_t i = 0; i < D; i++) {
-            float *to = row ? x + r * D : w + (r - N) * D;
-
-            to[i] = (float)back[i];
-            ck_assert(back[i] == (double)to[i]);
+        draw_integers(k, turn, x, N, w, F, D);
+        for (size_t j = 0; j < F; j++)
+            theta[j] = (double)nextafterf(dot_of(x + j % N * D, w + j * D, D), -INFINITY);
+        p = plane(k, w, F, D, theta);
+        o = run(k, p, x, N, theta);
+        REQUIRE(o.rows == N, "only %zu rows were screened", o.rows);
+        REQUIRE(o.missed == 0, "%zu of %zu active features proved off", o.missed, o.on);
+        /* The same without the rounding terms: e = 0, so the bound is the integer sum itself. */
+        for (size_t j = 0; j < F; j++) {
+            p->a[j] = p->b[j] = 0;
+            p->t[j] = (float)(theta[j] / (double)p->s[j]);
         }
+        bound_is_whole = false;
+        o = run(k, p, x, N, theta);
+        bound_is_whole = true;
+        REQUIRE(o.missed > 0, "a bound without rounding terms misses nothing: a weak test");
+        sae_plane_free(p);
     }
-    for (size_t j = 0; j < F; j++)
-        theta[j] = (double)nextafterf(dot_of(x + j % N * D, w + j * D, D), -INFINITY);
-    struct sae_plane *p = plane(k, w, F, D, theta);
-    struct outcome o = run(k, p, x, N, theta);
-    ck_assert_uint_eq(o.rows, N);
-    ck_assert_msg(o.missed == 0, "%zu of %zu active features proved off", o.missed, o.on);
-    /* The same without the rounding terms: e = 0, so the bound is the integer sum itself. */
-    for (size_t j = 0; j < F; j++) {
-        p->a[j] = p->b[j] = 0;
-        p->t[j] = (float)(theta[j] / (double)p->s[j]);
-    }
-    bound_is_whole = false;
-    o = run(k, p, x, N, theta);
-    bound_is_whole = true;
-    ck_assert_msg(o.missed > 0, "a bound without rounding terms misses nothing here: a weak test");
-    sae_plane_free(p);
 out:
     sae_free(turn);
-    sae_free(back);
-    sae_free(y);
     sae_free(w);
     sae_free(x);
 }
@@ -446,17 +599,22 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("screen");
-    TCase *t = tcase_create("screen");
     SRunner *r = srunner_create(s);
+    int n = N_ADVERSARIES * 5, failed;
 
-    tcase_set_timeout(t, 0);
-    tcase_add_loop_test(t, random_rows, 0, N_KERNELS * N_KINDS);
-    tcase_add_loop_test(t, weights_along_the_quantisation_error, 0, N_KERNELS * 5);
-    tcase_add_loop_test(t, integers_leave_only_the_rounding_terms, 0, N_KERNELS);
-    tcase_add_test(t, rows_that_cannot_be_screened_say_so);
-    suite_add_tcase(s, t);
+    for (int k = 0; k < N_KERNELS; k++) {
+        TCase *t = tcase_create(sae_isa_name(kernels[k].isa));
+
+        tcase_set_timeout(t, 0);
+        tcase_add_loop_test(t, random_rows, k * N_KINDS, (k + 1) * N_KINDS);
+        tcase_add_loop_test(t, one_side_along_the_error_of_the_other, k * n, (k + 1) * n);
+        tcase_add_loop_test(t, integers_leave_only_the_rounding_terms, k, k + 1);
+        if (k == 0)
+            tcase_add_test(t, rows_that_cannot_be_screened_say_so);
+        suite_add_tcase(s, t);
+    }
     srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
+    failed = srunner_ntests_failed(r);
     srunner_free(r);
     return failed ? 1 : 0;
 }

@@ -11,71 +11,6 @@
 
 enum { N_THREADS = 2, N_TASKS = 6, MAX_ROWS = 24, N_CLASSES = 4 };
 
-/* One batch run by N_THREADS: a barrier before and after each phase stands for the scheduler. */
-struct crew {
-    struct sae_batch *b;
-    struct sae_scratch *s[N_THREADS];
-    pthread_barrier_t barrier;
-    struct sae_phase phase;
-    bool more;
-    atomic_size_t next;
-};
-
-struct hand {
-    struct crew *crew;
-    size_t i;
-};
-
-static void *work(void *arg)
-{
-    const struct hand *h = arg;
-    struct crew *c = h->crew;
-
-    for (;;) {
-        if (h->i == 0) {
-            c->more = sae_batch_next_phase(c->b, &c->phase);
-            atomic_store(&c->next, 0);
-        }
-        pthread_barrier_wait(&c->barrier);
-        if (!c->more)
-            return NULL;
-        for (size_t t; (t = atomic_fetch_add(&c->next, 1)) < c->phase.n_tiles;)
-            sae_batch_run_tile(c->b, t, c->s[h->i]);
-        pthread_barrier_wait(&c->barrier);
-    }
-}
-
-static void crew_run(struct crew *c, const struct sae_dict *dict, const struct sae_slice *slices,
-                     size_t n)
-{
-    struct hand hands[N_THREADS];
-    pthread_t threads[N_THREADS];
-
-    sae_batch_begin(c->b, dict, SAE_SIDE_ENCODE, slices, n);
-    for (size_t i = 0; i < N_THREADS; i++) {
-        hands[i] = (struct hand){.crew = c, .i = i};
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, work, &hands[i]), 0);
-    }
-    for (size_t i = 0; i < N_THREADS; i++)
-        pthread_join(threads[i], NULL);
-}
-
-static void crew_init(struct crew *c, const struct sae_engine *e, struct sae_dict *dict)
-{
-    ck_assert_int_eq(sae_batch_create(&c->b, e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
-    for (size_t i = 0; i < N_THREADS; i++)
-        ck_assert_int_eq(sae_scratch_create(&c->s[i], e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
-    pthread_barrier_init(&c->barrier, NULL, N_THREADS);
-}
-
-static void crew_fini(struct crew *c)
-{
-    sae_batch_free(c->b);
-    for (size_t i = 0; i < N_THREADS; i++)
-        sae_scratch_free(c->s[i]);
-    pthread_barrier_destroy(&c->barrier);
-}
-
 static void tasks_make(struct sae_task *t, struct batches_store *store, const struct sae_dict *dict,
                        uint64_t seed)
 {
@@ -107,9 +42,12 @@ START_TEST(tiles_run_side_by_side)
     /* 96 x 9000: large enough for several tiles in every phase but the smallest */
     struct sae_dict *dict = batches_exact_dict(classes[_i % N_CLASSES], 96, 9000, 2);
     struct sae_engine *e = batches_engine((enum batches_way)(_i / N_CLASSES), dict);
-    struct crew c = {0};
+    struct sae_scratch *s[N_THREADS];
+    struct sae_batch *b;
 
-    crew_init(&c, e, dict);
+    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
+    for (size_t i = 0; i < N_THREADS; i++)
+        ck_assert_int_eq(sae_scratch_create(&s[i], e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
     for (uint64_t seed = 1; seed <= 2; seed++) {
         struct sae_task t[N_TASKS];
         struct batches_store store[N_TASKS];
@@ -118,10 +56,12 @@ START_TEST(tiles_run_side_by_side)
         tasks_make(t, store, dict, seed);
         for (size_t i = 0; i < N_TASKS; i++)
             slices[i] = (struct sae_slice){.task = &t[i], .row0 = 0, .n_rows = 4};
-        crew_run(&c, dict, slices, N_TASKS);
+        batches_run_crew(b, s, N_THREADS, dict, SAE_SIDE_ENCODE, slices, N_TASKS);
         tasks_check(t, store);
     }
-    crew_fini(&c);
+    sae_batch_free(b);
+    for (size_t i = 0; i < N_THREADS; i++)
+        sae_scratch_free(s[i]);
     sae_engine_free(e);
     sae_dict_free(dict);
 }
