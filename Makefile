@@ -114,6 +114,16 @@ $(BUILD)/libbench.a: $(BENCH_LIB_OBJ)
 $(BUILD)/saed: $(BUILD)/obj/server/main.o $(LIBS)
 	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm)
 
+# The daemon that counts what its compute threads allocate (SAED_COUNT_ALLOCS, lib/base.h): the same
+# objects but for those that the count concerns. Sanitizers have a malloc of their own.
+COUNT_OBJ = $(patsubst %,$(BUILD)/obj/count/%.o,lib/base server/sched_worker server/metrics)
+COUNT_BIN = $(if $(SAN),,$(BUILD)/saed-count)
+$(BUILD)/obj/count/%.o: %.c | $(BUILD)/deps.stamp
+	@mkdir -p $(@D)
+	$(call run,CC,$(CC) $(ALL_CFLAGS) -DSAED_COUNT_ALLOCS -c -o $@ $<)
+$(BUILD)/saed-count: $(BUILD)/obj/server/main.o $(COUNT_OBJ) $(LIBS)
+	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm)
+
 $(BUILD)/tests/bench/bench_dnnl: $(BUILD)/obj/tests/bench/bench_dnnl.o
 	@mkdir -p $(@D)
 	$(call run,LD,$(CC) $(ALL_LDFLAGS) -o $@ $^ -ldnnl)
@@ -134,7 +144,7 @@ $(BUILD)/deps.stamp: Makefile
 	@mkdir -p $(@D) && touch $@
 
 ## check: build and run every test that a commit needs
-check: $(BUILD)/saed $(TEST_BIN)
+check: $(BUILD)/saed $(COUNT_BIN) $(TEST_BIN)
 	@sh tests/support/run.sh $(BUILD) $(TEST_BIN)
 
 ## check-unit: the same without the black-box HTTP tests

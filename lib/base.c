@@ -1,6 +1,7 @@
 /* base.c - status and error text, memory with a fault hook, the capped buffer. See base.h. */
 #include "lib/base.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -145,6 +146,72 @@ void sae_free(void *p)
     free(p);
 }
 
+/* ---- debug builds: allocations of hot threads -------------------------------------------------
+ * malloc's family stands in front of glibc's, so that a library's allocations are seen as well. */
+#ifdef SAED_COUNT_ALLOCS
+static _Thread_local bool is_hot;
+static atomic_ulong n_hot_allocs;
+
+void sae_hot_thread(void)
+{
+    is_hot = true;
+}
+
+unsigned long sae_hot_allocs(void)
+{
+    return atomic_load_explicit(&n_hot_allocs, memory_order_relaxed);
+}
+
+static void count_hot(void)
+{
+    if (is_hot)
+        atomic_fetch_add_explicit(&n_hot_allocs, 1, memory_order_relaxed);
+}
+
+extern void *__libc_malloc(size_t bytes);
+extern void *__libc_calloc(size_t n, size_t size);
+extern void *__libc_realloc(void *p, size_t bytes);
+extern void *__libc_memalign(size_t alignment, size_t bytes);
+
+void *malloc(size_t bytes)
+{
+    count_hot();
+    return __libc_malloc(bytes);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    count_hot();
+    return __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t bytes)
+{
+    count_hot();
+    return __libc_realloc(p, bytes);
+}
+
+void *aligned_alloc(size_t alignment, size_t bytes)
+{
+    count_hot();
+    return __libc_memalign(alignment, bytes);
+}
+
+int posix_memalign(void **out, size_t alignment, size_t bytes)
+{
+    count_hot();
+    *out = __libc_memalign(alignment, bytes);
+    return *out ? 0 : ENOMEM;
+}
+#else
+static void count_hot(void)
+{
+}
+#endif
+
+/* ---- memory of weights ------------------------------------------------------------------------
+ */
+
 /* Bytes mapped for n * size of payload: rounded to huge pages once it is worth one, so that the
  * kernel can back the whole of it with them. */
 static size_t huge_bytes(size_t bytes)
@@ -160,6 +227,7 @@ void *sae_huge_alloc(size_t n, size_t size)
     size_t bytes, total, slack;
     char *p, *start;
 
+    count_hot();
     if (refused(n, size, &bytes))
         return NULL;
     total = huge_bytes(bytes);

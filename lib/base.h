@@ -90,6 +90,18 @@ void sae_huge_free(void *p, size_t n, size_t size);
 void sae_alloc_fault(long n, bool persistent);
 unsigned long sae_alloc_count(void);
 
+/* Debug builds (SAED_COUNT_ALLOCS): after sae_hot_thread whatever the calling thread allocates, by
+ * whatever function of malloc's family or by sae_huge_alloc, counts as an allocation on the hot
+ * path. Compute threads call it once they are warm. */
+#ifdef SAED_COUNT_ALLOCS
+void sae_hot_thread(void);
+unsigned long sae_hot_allocs(void);
+#else
+static inline void sae_hot_thread(void)
+{
+}
+#endif
+
 /* A growing byte buffer that cannot be made without its cap. Owned by one thread. */
 struct sae_buf {
     char *data; /* owned; NUL is kept behind len */

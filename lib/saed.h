@@ -116,15 +116,18 @@ struct sae_task {
     uint32_t *candidates;
     size_t n_candidates;
 
-    _Atomic int failed;                 /* a sae_status when a slice failed (SAE_E_NOMEM), else 0 */
-    _Atomic(struct sae_block *) blocks; /* memory of sparse rows; owned, private to lib */
+    _Atomic int failed; /* a sae_status when a slice failed (SAE_E_NOMEM), else 0 */
+    /* Memory of sparse rows' entries; owned, private to lib. */
+    struct sae_block *room;             /* made by prepare, for as many as rows usually have */
+    _Atomic size_t room_used;           /* words of it */
+    _Atomic(struct sae_block *) blocks; /* made by batches, for slices that it did not hold */
 };
 
 /* Bytes that sae_task_prepare will allocate, so that the caller can reserve them first.
- * UINT64_MAX when it does not fit 64 bits. Sparse rows' entries are not in it. */
+ * UINT64_MAX when it does not fit 64 bits. Of sparse rows' entries the usual number is in it. */
 uint64_t sae_task_bytes(const struct sae_task *t);
 enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err) SAE_MUST_USE;
-/* Bytes of sparse entries allocated by now. */
+/* Bytes of sparse entries allocated beyond that by now. */
 uint64_t sae_task_sparse_bytes(const struct sae_task *t);
 void sae_task_fini(struct sae_task *t); /* frees what prepare and the batches allocated */
 

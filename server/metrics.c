@@ -490,6 +490,18 @@ static void print_process(struct printer *p)
     }
 }
 
+/* Debug builds: what the hot path must not do. */
+static void print_debug(struct printer *p)
+{
+#ifdef SAED_COUNT_ALLOCS
+    family(p, "saed_debug_hot_path_allocations_total", "counter",
+           "Allocations by compute threads after their warm-up.");
+    PRINT(p, "saed_debug_hot_path_allocations_total %lu\n", sae_hot_allocs());
+#else
+    (void)p;
+#endif
+}
+
 enum sae_status saed_metrics_print(struct saed_metrics *m, const struct saed_metrics_gauges *g,
                                    struct sae_buf *out)
 {
@@ -504,5 +516,6 @@ enum sae_status saed_metrics_print(struct saed_metrics *m, const struct saed_met
     print_batches(&p);
     print_build(&p);
     print_process(&p);
+    print_debug(&p);
     return p.st;
 }

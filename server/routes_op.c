@@ -357,13 +357,12 @@ static enum sae_status finish(struct op *op)
     st = check_bound(op, &bound);
     if (st != SAE_OK)
         return st;
+    /* A dense answer's numbers are those of before. */
     sparse = sae_task_sparse_bytes(&op->job.task);
-    if (sparse > 0) {
-        total = bound + sparse + sae_task_bytes(&op->job.task) + request_bytes(op);
-        st = hold(op, total, SAE_E_RESPONSE_TOO_LARGE, &op->err);
-        if (st != SAE_OK)
-            return st;
-    }
+    total = bound + sparse + sae_task_bytes(&op->job.task) + request_bytes(op);
+    st = hold(op, total, SAE_E_RESPONSE_TOO_LARGE, &op->err);
+    if (st != SAE_OK)
+        return st;
     st = sae_codecs[op->out].print(&op->body, &op->answer, o->max_response_bytes, &op->err);
     if (st != SAE_OK)
         return st;

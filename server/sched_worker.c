@@ -225,6 +225,7 @@ void *saed_worker_main(void *arg)
     pthread_setname_np(pthread_self(), name);
     if (c->warm)
         c->warm(c->arg, w->scratch);
+    sae_hot_thread();
     pthread_mutex_lock(&s->lock);
     s->n_ready++;
     pthread_cond_signal(&s->ready);

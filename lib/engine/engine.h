@@ -307,8 +307,14 @@ void sae_item_block(const struct sae_batch *b, const struct sae_item *it, size_t
 
 /* ---- task.c --------------------------------------------------------------------------------- */
 
-/* Memory of sparse entries, pushed onto the task. NULL: out of memory. */
+/* Memory of sparse entries: of the room that prepare made, or a block of its own, pushed onto the
+ * task. NULL: out of memory. */
 struct sae_block *sae_task_block(struct sae_task *t, size_t n_words);
 uint32_t *sae_block_words(struct sae_block *k);
+/* Words of an entry in a block: id, f; with top k aux shares the ids, else it has its own. */
+static inline size_t sae_entry_words(const struct sae_query *q)
+{
+    return !q->want_aux ? 2 : q->form == SAE_FORM_TOP ? 3 : 4;
+}
 
 #endif

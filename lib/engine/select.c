@@ -1,8 +1,9 @@
 /* select.c - from a row's runs to its answer: sparse entries, the k largest, columns looked up.
  *
- * The plan (one thread) counts runs and makes one block of memory for each slice, so the tiles
- * (rows, in parallel) allocate nothing. Entries of runs are unscaled f, ascending by id; scaling of
- * a forward's f is done here, before it is asked what is zero or largest. */
+ * The plan (one thread) counts runs and takes one block of memory for each slice, as a rule from
+ * the room that the task has; the tiles (rows, in parallel) allocate nothing. Entries of runs are
+ * unscaled f, ascending by id; scaling of a forward's f is done here, before it is asked what is
+ * zero or largest. */
 #include "lib/engine/engine.h"
 
 #include <string.h>
@@ -117,12 +118,6 @@ static size_t most_entries(const struct sae_task *t, size_t n)
     return q->form == SAE_FORM_TOP && n > q->top_k ? (size_t)q->top_k : n;
 }
 
-/* Words of an entry in the block: id, f; with top k aux shares the ids, else it has its own. */
-static size_t entry_words(const struct sae_query *q)
-{
-    return !q->want_aux ? 2 : q->form == SAE_FORM_TOP ? 3 : 4;
-}
-
 bool sae_select_plan(struct sae_batch *b, size_t *work)
 {
     bool any = false;
@@ -145,7 +140,7 @@ bool sae_select_plan(struct sae_batch *b, size_t *work)
         }
         if (part->n_entries == 0)
             continue;
-        part->block = sae_task_block(t, part->n_entries * entry_words(&t->query));
+        part->block = sae_task_block(t, part->n_entries * sae_entry_words(&t->query));
         if (!part->block)
             sae_task_fail(t, SAE_E_NOMEM);
     }

@@ -10,23 +10,47 @@
 #include <string.h>
 
 /* Memory of sparse entries: a header in the first 64 bytes, then words. Tasks own a stack of these,
- * pushed by several threads, freed at fini. */
+ * pushed by several threads, freed at fini. The room is one, from which slices take pieces: a piece
+ * has no header of its own (its 64 bytes are a neighbour's, and not touched). */
 struct sae_block {
     struct sae_block *next;
     size_t bytes;
 };
 #define BLOCK_HEADER 64
 
+/* The room that prepare makes: so many entries a row, so that compute threads need no memory for
+ * answers of usual sparsity (4 KB a row, little beside the row itself or its dense answer). */
+#define ROOM_ENTRIES 512
+
 uint32_t *sae_block_words(struct sae_block *k)
 {
     return (uint32_t *)((char *)k + BLOCK_HEADER);
 }
 
+/* A piece of the room, or NULL when it has not that much left. */
+static struct sae_block *take_room(struct sae_task *t, size_t n_words)
+{
+    size_t n, at;
+
+    if (!t->room)
+        return NULL;
+    n = (t->room->bytes - BLOCK_HEADER) / sizeof(uint32_t);
+    at = atomic_load_explicit(&t->room_used, memory_order_relaxed);
+    do {
+        if (n_words > n - at)
+            return NULL;
+    } while (!atomic_compare_exchange_weak_explicit(&t->room_used, &at, at + n_words,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return (struct sae_block *)(void *)((uint32_t *)(void *)t->room + at);
+}
+
 struct sae_block *sae_task_block(struct sae_task *t, size_t n_words)
 {
-    struct sae_block *k;
+    struct sae_block *k = take_room(t, n_words);
     size_t bytes;
 
+    if (k)
+        return k;
     if (__builtin_mul_overflow(n_words, sizeof(uint32_t), &bytes) ||
         __builtin_add_overflow(bytes, (size_t)BLOCK_HEADER, &bytes))
         return NULL;
@@ -55,6 +79,7 @@ uint64_t sae_task_sparse_bytes(const struct sae_task *t)
 struct plan {
     uint64_t width;
     uint64_t dense, sparse_rows, x_hat, x_ghost, candidates; /* values or rows */
+    uint64_t room;                                           /* words */
     bool aux;
     bool overflow;
 };
@@ -65,6 +90,17 @@ static uint64_t mul(struct plan *p, uint64_t a, uint64_t b)
 
     p->overflow |= sae_mul_u64(a, b, &v);
     return v;
+}
+
+/* Entries of a row that there is room for. */
+static uint64_t usual_entries(const struct sae_task *t)
+{
+    const struct sae_query *q = &t->query;
+    uint64_t n = q->has_features && q->n_features < t->dict->F ? q->n_features : t->dict->F;
+
+    if (q->form == SAE_FORM_TOP && q->top_k < n)
+        n = q->top_k;
+    return n < ROOM_ENTRIES ? n : ROOM_ENTRIES;
 }
 
 static struct plan plan_of(const struct sae_task *t)
@@ -82,6 +118,7 @@ static struct plan plan_of(const struct sae_task *t)
     if (q->want_f && !is_dense) {
         p.sparse_rows = t->n_rows;
         p.candidates = q->has_features ? q->n_features : 0;
+        p.room = mul(&p, t->n_rows, usual_entries(t) * sae_entry_words(q));
     }
     p.aux = q->want_aux;
     if (q->op != SAE_OP_ENCODE)
@@ -116,6 +153,10 @@ uint64_t sae_task_bytes(const struct sae_task *t)
     }
     if (t->query.want_f && t->query.form != SAE_FORM_DENSE && t->query.has_features)
         bytes_of(&p, p.candidates, sizeof(uint32_t), &sum);
+    if (p.room) {
+        p.overflow |= sae_add_u64(sum, BLOCK_HEADER, &sum);
+        bytes_of(&p, p.room, sizeof(uint32_t), &sum);
+    }
     if (t->query.op != SAE_OP_ENCODE)
         bytes_of(&p, p.x_hat, sizeof(float), &sum);
     if (p.x_ghost || (t->query.op == SAE_OP_FORWARD && t->query.ghost_mask && t->dict->enc))
@@ -151,6 +192,16 @@ static bool candidates_make(struct sae_task *t)
     return true;
 }
 
+static bool room_make(struct sae_task *t, size_t n_words)
+{
+    size_t bytes = BLOCK_HEADER + n_words * sizeof(uint32_t);
+
+    t->room = sae_alloc(1, bytes);
+    if (t->room)
+        t->room->bytes = bytes;
+    return t->room != NULL;
+}
+
 enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
 {
     const struct sae_query *q = &t->query;
@@ -163,6 +214,8 @@ enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
     t->n_candidates = 0;
     atomic_init(&t->failed, 0);
     atomic_init(&t->blocks, NULL);
+    atomic_init(&t->room_used, 0);
+    t->room = NULL;
     t->f = t->aux = t->x_hat = t->x_ghost = NULL;
     t->f_rows = t->aux_rows = NULL;
     t->candidates = NULL;
@@ -176,6 +229,8 @@ enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
             ok = (t->aux_rows = sae_calloc(t->n_rows, sizeof *t->aux_rows)) != NULL;
         if (ok && q->has_features)
             ok = candidates_make(t);
+        if (ok && p.room > 0)
+            ok = room_make(t, (size_t)p.room);
     }
     if (ok && q->op != SAE_OP_ENCODE)
         ok = (t->x_hat = sae_alloc((size_t)p.x_hat, sizeof *t->x_hat)) != NULL;
@@ -199,6 +254,8 @@ void sae_task_fini(struct sae_task *t)
         k = next;
     }
     atomic_store_explicit(&t->blocks, NULL, memory_order_relaxed);
+    sae_free(t->room);
+    t->room = NULL;
     sae_free(t->f);
     sae_free(t->aux);
     sae_free(t->f_rows);

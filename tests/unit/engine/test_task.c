@@ -42,6 +42,12 @@ START_TEST(prepare_fills_what_is_asked)
     ck_assert_uint_eq(t.f_rows[2].n, 0);
     ck_assert_uint_eq(sae_task_sparse_bytes(&t), 0);
     sae_task_fini(&t);
+
+    t.query = (struct sae_query){.op = SAE_OP_ENCODE, .want_f = true, .form = SAE_FORM_TOP};
+    t.query.top_k = 7; /* three rows of 24 bytes; a header and room for 7 ids and values each */
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+    ck_assert_uint_eq(sae_task_bytes(&t), 128 + 64 + 192);
+    sae_task_fini(&t);
     sae_task_fini(&t); /* twice is harmless */
     sae_dict_free(dict);
 }
