@@ -71,7 +71,7 @@ static void check_memory(const struct server *s, double bytes, const char *when)
     ck_assert(now >= bytes && peak >= now); /* the measure measures */
 }
 
-/* Several clients at once, with requests of 1 and 64 rows, for a moment. */
+/* Several clients at once, with requests of 1 to 64 rows, until each has had a few answers. */
 static void put_load_on(const struct server *s, size_t d)
 {
     static const char *const paths[] = {
@@ -81,7 +81,7 @@ static void put_load_on(const struct server *s, size_t d)
     struct load_client clients[N_CLIENTS];
     struct load_spec spec = {
         .port = s->port, .clients = clients, .n_clients = N_CLIENTS, .seconds = 0.5};
-    struct load_result r;
+    size_t ok = 0;
     float *x = calloc(64 * d, 4);
 
     for (size_t i = 0; i < 64 * d; i++)
@@ -93,10 +93,14 @@ static void put_load_on(const struct server *s, size_t d)
         clients[c].request = load_post(paths[c % N_PATHS], "application/octet-stream",
                                        "application/x-safetensors", x, rows * d * 4, &clients[c].n);
     }
-    ck_assert_int_eq(load_run(&spec, &r), 0);
-    ck_assert_uint_eq(r.failed, 0);
-    ck_assert_uint_gt(r.ok, N_CLIENTS);
-    load_result_fini(&r);
+    while (ok < 5 * N_CLIENTS) {
+        struct load_result r;
+
+        ck_assert_int_eq(load_run(&spec, &r), 0);
+        ck_assert_uint_eq(r.failed, 0);
+        ok += r.ok;
+        load_result_fini(&r);
+    }
     for (size_t c = 0; c < N_CLIENTS; c++)
         free((char *)clients[c].request);
     free(x);
@@ -135,7 +139,8 @@ START_TEST(a_large_file_is_served_fast_and_small)
         ck_assert_str_eq(json_member(&r, "engine"), "native");
         reply_free(&r);
         ck_assert(metric(&s, "saed_dictionary_bytes{dictionary=\"big\"}") == bytes);
-        put_load_on(&s, d);
+        if (!SANITIZED)
+            put_load_on(&s, d);
         check_memory(&s, bytes, "after load");
         ck_assert_int_eq(server_stop(&s), 0);
     }
