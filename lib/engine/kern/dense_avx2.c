@@ -1,6 +1,7 @@
 /* dense_avx2.c - the dense projection with AVX2 and FMA: two ymm a dot product, tiles of 2 x 3
- * (12 accumulators, 3 weights and 1 row operand: all 16 registers). */
+ * (12 accumulators, 2 row operands and a weight: 15 of 16 registers). */
 #include "lib/engine/kern/dense.h"
+#include "lib/engine/kern/fold.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -40,6 +41,17 @@ static inline __m256 vec_fma(__m256 a, __m256 b, __m256 c)
 static inline __m256 half(const __m256 *v)
 {
     return _mm256_add_ps(v[0], v[1]);
+}
+static inline void fold_tile(__m256 a[TILE_R * TILE_C][VECS], float *p, size_t ldp)
+{
+    __m256 z = _mm256_setzero_ps();
+    __m256 y = fold8(half(a[0]), half(a[1]), half(a[2]), z, half(a[3]), half(a[4]), half(a[5]), z);
+    __m128 row[TILE_R] = {_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1)};
+
+    for (size_t r = 0; r < TILE_R; r++) {
+        _mm_storel_pi((__m64 *)(p + r * ldp), row[r]);
+        _mm_store_ss(p + r * ldp + 2, _mm_movehl_ps(row[r], row[r]));
+    }
 }
 /* Keep a loaded operand in its register: gcc 12 would load it again for each use. */
 #define vec_pin(v) __asm__("" : "+x"(v))
