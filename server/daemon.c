@@ -16,6 +16,10 @@
 #include <unistd.h>
 
 #define POLL_MS 5
+/* What a connection thread has begun to read may be so long in coming before compute threads that
+ * sleep are woken for what is there. Divided by their number: the more they are, the sooner they
+ * are through with a batch, and the less is saved by one batch instead of two. */
+#define GATHER_NS 6000000ull
 #define QUIET_NS 50000000ull
 #define REPLY_NS 1000000000ull /* for the last answers to go out once the drain has timed out */
 
@@ -105,6 +109,7 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
         .n_threads = (size_t)o->http_threads,
         .max_connections = (size_t)o->max_connections,
         .request_timeout_ns = o->request_timeout_ms * 1000000,
+        .gather_ns = GATHER_NS / o->threads,
         .handler = saed_routes_handler(d->routes),
         .metrics = d->metrics,
     };

@@ -30,10 +30,7 @@
 #define FIRST_CHUNKED_BYTES (64u << 10)
 #define IGNORED_BODY_BYTES (64u << 10)
 #define MAX_HEADERS 10
-/* Deferred exchanges wait until nothing is ready, but no longer than this and in no greater number:
- * the compute threads may have nothing to do. */
-#define DEFER_MAX 32
-#define DEFER_NS 250000
+#define ROUND_MAX 64
 #define PROBLEM_JSON "application/problem+json"
 
 enum stage { STAGE_LINE, STAGE_BODY, STAGE_SUSPENDED, STAGE_REPLY, STAGE_SENDING };
@@ -43,10 +40,9 @@ struct io {
     struct saed_http *h;
     struct MHD_Daemon *daemon;
     struct saed_loop *loop;
-    struct exchange *deferred[DEFER_MAX];
-    size_t n_deferred;
-    uint64_t deferred_ns; /* since when the first waits */
-    size_t n_out;         /* exchanges suspended in MHD */
+    size_t n_round;    /* requests that expect more of this round */
+    uint64_t round_ns; /* when the first of them came */
+    size_t n_out;      /* exchanges suspended in MHD */
 };
 
 struct exchange {
@@ -254,25 +250,28 @@ static void resume_now(struct exchange *e)
     atomic_fetch_sub(&h->n_suspended, 1);
 }
 
-static void flush_deferred(struct io *io)
+static void end_round(struct io *io)
 {
     struct saed_http_handler *hd = &io->h->cfg.handler;
 
-    for (size_t i = 0; i < io->n_deferred; i++)
-        hd->deferred(hd->arg, &io->deferred[i]->x);
-    io->n_deferred = 0;
+    if (io->n_round)
+        hd->round_over(hd->arg);
+    io->n_round = 0;
 }
 
-void saed_http_defer(struct saed_exchange *x)
+static bool is_round_long(const struct io *io)
+{
+    return io->n_round == ROUND_MAX || saed_now_ns() - io->round_ns > io->h->cfg.gather_ns;
+}
+
+void saed_http_expect_more(struct saed_exchange *x)
 {
     struct io *io = of(x)->io;
-    uint64_t now = saed_now_ns();
 
-    if (io->n_deferred == 0)
-        io->deferred_ns = now;
-    io->deferred[io->n_deferred++] = of(x);
-    if (io->n_deferred == DEFER_MAX || now - io->deferred_ns > DEFER_NS)
-        flush_deferred(io);
+    if (io->n_round++ == 0)
+        io->round_ns = saed_now_ns();
+    else if (is_round_long(io))
+        end_round(io);
 }
 
 void saed_http_resume(struct saed_exchange *x)
@@ -723,12 +722,14 @@ static enum saed_loop_next on_turn(void *arg, bool idle)
     bool stopping = atomic_load(&io->h->stopping);
     MHD_UNSIGNED_LONG_LONG wait_ms;
 
+    if (idle)
+        end_round(io);
     MHD_run(io->daemon);
-    if (io->n_deferred && (idle || stopping || saed_now_ns() - io->deferred_ns > DEFER_NS))
-        flush_deferred(io);
+    if (stopping || (io->n_round && is_round_long(io)))
+        end_round(io);
     if (stopping) /* MHD aborts when it is stopped with a connection suspended */
         return io->n_out ? SAED_LOOP_BUSY : SAED_LOOP_IDLE;
-    if (io->n_deferred) /* look whether more has come before they are handed on */
+    if (io->n_round) /* look whether more has come */
         return SAED_LOOP_AGAIN;
     /* It has no timeouts of ours: what it waits for is 0 or an event. */
     return MHD_get_timeout(io->daemon, &wait_ms) == MHD_YES && wait_ms == 0 ? SAED_LOOP_AGAIN

@@ -58,8 +58,7 @@ struct saed_http_handler {
                                struct sae_err *err);
     void (*request)(void *arg, struct saed_exchange *x);
     void (*resumed)(void *arg, struct saed_exchange *x);
-    /* Of a suspended exchange that was deferred: see saed_http_defer. */
-    void (*deferred)(void *arg, struct saed_exchange *x);
+    void (*round_over)(void *arg); /* see saed_http_expect_more */
     /* The client of a suspended exchange has gone. On the thread of conns.h; the exchange is still
      * suspended until it returns, whoever resumes it meanwhile. */
     void (*gone)(void *arg, struct saed_exchange *x);
@@ -70,7 +69,7 @@ struct saed_http_config {
     const char *host; /* without brackets */
     uint16_t port;    /* 0: any */
     size_t n_threads, max_connections;
-    uint64_t request_timeout_ns;
+    uint64_t request_timeout_ns, gather_ns;
     struct saed_http_handler handler;
     struct saed_metrics *metrics; /* borrowed until free */
 };
@@ -107,10 +106,9 @@ void saed_http_free_body(struct saed_exchange *x);
 
 void saed_http_suspend(struct saed_exchange *x);
 void saed_http_resume(struct saed_exchange *x);
-/* In `request`, of an exchange just suspended: have handler.deferred called with it on this thread
- * as soon as nothing more is ready on its connections, or after a quarter of a millisecond. What
- * arrives together is so handed on together. */
-void saed_http_defer(struct saed_exchange *x);
+/* In `request`: have handler.round_over called on this thread once nothing more is ready on its
+ * connections, or gather_ns have passed or 64 requests have come since the first that asked. */
+void saed_http_expect_more(struct saed_exchange *x);
 
 uint64_t saed_now_ns(void); /* CLOCK_MONOTONIC */
 

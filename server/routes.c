@@ -166,10 +166,11 @@ static void on_resumed(void *arg, struct saed_exchange *x)
     saed_op_resumed(x);
 }
 
-static void on_deferred(void *arg, struct saed_exchange *x)
+static void on_round_over(void *arg)
 {
-    (void)arg;
-    saed_op_deferred(x);
+    struct saed_routes *r = arg;
+
+    saed_sched_rouse(r->sched);
 }
 
 static void on_gone(void *arg, struct saed_exchange *x)
@@ -193,7 +194,7 @@ struct saed_http_handler saed_routes_handler(struct saed_routes *r)
         .reserve = on_reserve,
         .request = on_request,
         .resumed = on_resumed,
-        .deferred = on_deferred,
+        .round_over = on_round_over,
         .gone = on_gone,
         .end = on_end,
     };

@@ -40,7 +40,6 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, siz
 enum sae_status saed_op_reserve(struct saed_exchange *x, uint64_t bytes,
                                 struct sae_err *err) SAE_MUST_USE;
 void saed_op_request(struct saed_exchange *x);
-void saed_op_deferred(struct saed_exchange *x);
 void saed_op_resumed(struct saed_exchange *x);
 void saed_op_gone(struct saed_exchange *x);
 void saed_op_end(struct saed_exchange *x);

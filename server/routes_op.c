@@ -416,10 +416,14 @@ static void on_done(struct saed_job *job, void *arg)
     saed_http_resume(op->x); /* printed by saed_op_resumed */
 }
 
+typedef enum sae_status submit_fn(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+                                  struct sae_err *err);
+
 /* ---- queue --------------------------------------------------------------------------------- */
 
-/* Hand over the suspended exchange; when that fails op->err says why and it is resumed. */
-static void submit(struct op *op)
+/* Hand over the suspended exchange; when that fails op->err says why and it is resumed. On a
+ * codec thread *op may be gone when it returns. */
+static void submit(struct op *op, submit_fn *queue)
 {
     struct saed_job *job = &op->job;
     int before = PHASE_BEFORE;
@@ -438,7 +442,7 @@ static void submit(struct op *op)
         saed_http_resume(op->x);
         return;
     }
-    st = saed_sched_submit(op->r->sched, op->index, job, &op->err);
+    st = queue(op->r->sched, op->index, job, &op->err);
     if (st != SAE_OK)
         saed_http_resume(op->x);
 }
@@ -452,7 +456,7 @@ static void decode_and_submit(void *arg)
     else if (op->req.n_rows == 0)
         finish_and_resume(op);
     else
-        submit(op);
+        submit(op, saed_sched_submit);
 }
 
 /* As milliseconds: whole ones and microseconds. */
@@ -493,12 +497,8 @@ void saed_op_request(struct saed_exchange *x)
         return;
     }
     saed_http_suspend(x);
-    saed_http_defer(x); /* those that came together ride together */
-}
-
-void saed_op_deferred(struct saed_exchange *x)
-{
-    submit(x->user);
+    submit(op, saed_sched_enqueue);
+    saed_http_expect_more(x); /* those that come together ride together */
 }
 
 void saed_op_resumed(struct saed_exchange *x)

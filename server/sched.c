@@ -252,8 +252,8 @@ static enum sae_status refuse(const struct saed_sched *s, enum sae_status st, si
     }
 }
 
-enum sae_status saed_sched_submit(struct saed_sched *s, size_t dict_index, struct saed_job *job,
-                                  struct sae_err *err)
+static enum sae_status submit(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+                              bool wakes, struct sae_err *err)
 {
     struct saed_queue *q;
     struct saed_wake wake = {.n = 0};
@@ -278,11 +278,34 @@ enum sae_status saed_sched_submit(struct saed_sched *s, size_t dict_index, struc
         before = q->rows;
         was_ripe = saed_queue_is_ripe(s, q, now);
         saed_queue_add(s, q, job, now);
-        saed_sched_wake_for(s, q, before, was_ripe, now, &wake);
+        if (wakes)
+            saed_sched_wake_for(s, q, before, was_ripe, now, &wake);
     }
     pthread_mutex_unlock(&s->lock);
     saed_sched_signal(&wake);
     return st == SAE_OK ? SAE_OK : refuse(s, st, queued, rows, err);
+}
+
+enum sae_status saed_sched_submit(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+                                  struct sae_err *err)
+{
+    return submit(s, dict_index, job, true, err);
+}
+
+enum sae_status saed_sched_enqueue(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+                                   struct sae_err *err)
+{
+    return submit(s, dict_index, job, false, err);
+}
+
+void saed_sched_rouse(struct saed_sched *s)
+{
+    struct saed_wake wake = {.n = 0};
+
+    pthread_mutex_lock(&s->lock);
+    saed_sched_wake_any(s, &wake);
+    pthread_mutex_unlock(&s->lock);
+    saed_sched_signal(&wake);
 }
 
 void saed_sched_cancel(struct saed_sched *s, struct saed_job *job)

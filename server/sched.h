@@ -117,6 +117,12 @@ void saed_sched_free(struct saed_sched *s);
  * max_queue_rows), SAE_E_OVERLOADED (queue full), SAE_E_DRAINING (admission stopped). */
 enum sae_status saed_sched_submit(struct saed_sched *s, size_t dict_index, struct saed_job *job,
                                   struct sae_err *err) SAE_MUST_USE;
+/* The same without waking anybody: compute threads that are awake take the rows as they come to
+ * them, sleepers when the caller calls saed_sched_rouse, which it owes soon. For who is about to
+ * queue more: it saves a batch of the first row alone. */
+enum sae_status saed_sched_enqueue(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+                                   struct sae_err *err) SAE_MUST_USE;
+void saed_sched_rouse(struct saed_sched *s);
 /* The client has gone: the job's remaining rows cost no compute. Done runs as CANCELLED (in this
  * call if nothing of it is in a batch). Harmless on a job that is done. The caller guarantees that
  * the job's memory is still there. */

@@ -163,6 +163,8 @@ void saed_sched_pick(struct saed_sched *s, size_t n, struct saed_wake *wake);
 /* Locked: rows have come to q, which had `before` and was ripe or not. */
 void saed_sched_wake_for(struct saed_sched *s, struct saed_queue *q, size_t before, bool was_ripe,
                          uint64_t now, struct saed_wake *wake);
+/* Locked: rows may have come to any queue. */
+void saed_sched_wake_any(struct saed_sched *s, struct saed_wake *wake);
 /* Not locked. */
 void saed_sched_signal(const struct saed_wake *wake);
 /* Do one unit of work. False: there is none (with `block`: the scheduler stops). */

@@ -7,10 +7,11 @@
  * No wake-up is lost, because all that makes work happens under the lock and one rule holds
  * whenever the lock is free: while a ripe queue and a sleeper exist, some worker that is awake has
  * yet to look for work. Submit wakes one when a queue turns ripe or has
- * another batch's worth; a worker that looked and found something passes the wake-up on if
- * a ripe queue is left. An open phase wakes its helpers itself. With max_delay there
- * are queues that ripen by time, and deadlines that pass, while all sleep: then one sleeper, the
- * timekeeper, has a timer for the earliest, and submit wakes it when an earlier one comes.
+ * another batch's worth, or the caller of enqueue owes a rouse; a worker that looked and found
+ * something passes the wake-up on if a ripe queue is left. An open phase wakes its helpers itself.
+ * With max_delay there are queues that ripen by time, and deadlines that pass, while all sleep:
+ * then one sleeper, the timekeeper, has a timer for the earliest, and submit wakes it when an
+ * earlier one comes.
  *
  * Nobody spins before sleeping: on shared and virtual CPUs it takes time from the threads that
  * bring work. Signals are sent after unlocking, so that who wakes does not meet the lock. */
@@ -45,17 +46,24 @@ static void take_out(struct saed_sched *s, struct saed_worker *w, struct saed_wa
         pthread_cond_signal(&w->wake);
 }
 
+static void take_out_timekeeper(struct saed_sched *s, struct saed_wake *wake)
+{
+    struct saed_worker *w = s->timekeeper;
+
+    s->timekeeper = NULL;
+    take_out(s, w, wake);
+}
+
 void saed_sched_pick(struct saed_sched *s, size_t n, struct saed_wake *wake)
 {
     for (; n > 0 && (s->idle || s->timekeeper); n--) {
         struct saed_worker *w = s->idle;
 
-        if (w) {
-            s->idle = w->next_idle;
-        } else {
-            w = s->timekeeper;
-            s->timekeeper = NULL;
+        if (!w) {
+            take_out_timekeeper(s, wake);
+            continue;
         }
+        s->idle = w->next_idle;
         take_out(s, w, wake);
     }
 }
@@ -128,10 +136,19 @@ void saed_sched_wake_for(struct saed_sched *s, struct saed_queue *q, size_t befo
         if (s->n_waking == 0) /* else who is on the way will set the timer, or pass that on */
             saed_sched_pick(s, 1, wake);
     } else if (saed_queue_alarm(s) < s->alarm_ns) {
-        struct saed_worker *w = s->timekeeper;
+        take_out_timekeeper(s, wake);
+    }
+}
 
-        s->timekeeper = NULL;
-        take_out(s, w, wake);
+void saed_sched_wake_any(struct saed_sched *s, struct saed_wake *wake)
+{
+    if (TAILQ_EMPTY(&s->ring))
+        return;
+    if (!s->timekeeper || saed_queue_next(s, saed_sched_now(s))) {
+        if (s->n_waking == 0) /* else who is on the way will look, and pass on or set the timer */
+            saed_sched_pick(s, 1, wake);
+    } else if (saed_queue_alarm(s) < s->alarm_ns) {
+        take_out_timekeeper(s, wake);
     }
 }
 

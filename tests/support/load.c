@@ -25,6 +25,7 @@ struct conn {
     const struct load_client *client;
     int fd;
     size_t sent;
+    bool wants_out;      /* EPOLLOUT is asked for */
     char head[HEAD_MAX]; /* bytes up to the blank line */
     size_t head_n;
     bool in_body;
@@ -77,8 +78,13 @@ static bool push(int ep, struct conn *c)
             return false;
         c->sent += (size_t)k;
     }
-    struct epoll_event e = {.events = EPOLLIN | (c->sent < c->client->n ? (uint32_t)EPOLLOUT : 0u),
+    bool wants_out = c->sent < c->client->n;
+    struct epoll_event e = {.events = EPOLLIN | (wants_out ? (uint32_t)EPOLLOUT : 0u),
                             .data.ptr = c};
+
+    if (wants_out == c->wants_out)
+        return true;
+    c->wants_out = wants_out;
     return epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &e) == 0;
 }
 

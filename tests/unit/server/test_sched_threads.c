@@ -3,6 +3,7 @@
  *
  * Nothing here sleeps for luck: threads wait for done callbacks, and a wait that takes longer than
  * PATIENCE_S says that a wake-up was lost. */
+#include "server/sched_impl.h"
 #include "tests/support/sched_fake.h"
 
 #include <check.h>
@@ -160,6 +161,18 @@ static struct fake_job *job_make(struct waiter *wt, size_t dict, enum sae_op op,
     return fj;
 }
 
+/* Queue as submit does, or without waking anybody and rouse then. */
+static enum sae_status queue(struct world *w, struct fake_job *fj, bool quietly)
+{
+    enum sae_status st;
+
+    if (!quietly)
+        return saed_sched_submit(w->s, fj->dict_index, &fj->job, NULL);
+    st = saed_sched_enqueue(w->s, fj->dict_index, &fj->job, NULL);
+    saed_sched_rouse(w->s);
+    return st;
+}
+
 /* ---- one after the other: no wake-up is lost ------------------------------------------------- */
 
 struct one_case {
@@ -182,7 +195,7 @@ START_TEST(each_job_is_answered_when_it_comes_alone)
     for (unsigned i = 0; i < c->n; i++) {
         struct fake_job *fj = job_make(&wt, i % N_DICTS, SAE_OP_ENCODE, 1 + i % 40);
 
-        FAKE_CHECK(saed_sched_submit(w.s, i % N_DICTS, &fj->job, NULL) == SAE_OK);
+        FAKE_CHECK(queue(&w, fj, i / 8 % 2) == SAE_OK);
         wait_done(&wt, i + 1);
         FAKE_CHECK(fj->job.status == SAE_OK && fj->n_hits == fj->job.task.n_rows);
         fake_job_free(fj);
@@ -255,9 +268,10 @@ START_TEST(an_earlier_deadline_moves_the_timer_of_who_sleeps)
     struct world w;
     struct waiter wt;
     struct fake_job *fj[3];
+    bool quietly = _i & 1;
 
     waiter_init(&wt);
-    world_init(&w, 1 + (size_t)_i, 16, HOUR_NS, 1, 1);
+    world_init(&w, 1 + (size_t)_i / 2, 16, HOUR_NS, 1, 1);
     w.cfg.now_ns = counted_now;
     w.cfg.now_arg = &clock;
     world_start(&w);
@@ -265,15 +279,97 @@ START_TEST(an_earlier_deadline_moves_the_timer_of_who_sleeps)
         fj[i] = job_make(&wt, 0, SAE_OP_ENCODE, 1);
         if (i > 0)
             fj[i]->job.deadline_ns = clock_ns() + (i == 1 ? HOUR_NS / 2 : MS);
-        FAKE_CHECK(saed_sched_submit(w.s, 0, &fj[i]->job, NULL) == SAE_OK);
-        if (i < 2)
-            wait_reads(&clock, 3 * (i + 1)); /* submit, look, set the timer */
+        FAKE_CHECK(queue(&w, fj[i], quietly) == SAE_OK);
+        if (i < 2) /* submit, look, set the timer; rouse, if there is one who sleeps with a timer */
+            wait_reads(&clock, 3 * (i + 1) + (quietly ? i : 0));
     }
     wait_done(&wt, 1);
     ck_assert_int_eq(fj[2]->job.status, SAE_E_DEADLINE_EXCEEDED);
     world_close(&w);
     for (unsigned i = 0; i < 3; i++)
         fake_job_free(fj[i]);
+    waiter_fini(&wt);
+}
+END_TEST
+
+/* ---- queued without waking anybody ----------------------------------------------------------- */
+
+static void wait_all_asleep(struct world *w)
+{
+    uint64_t end = clock_ns() + PATIENCE_S * 1000 * MS;
+    size_t asleep = 0;
+
+    while (asleep < w->cfg.n_threads) {
+        FAKE_CHECK(clock_ns() < end);
+        sched_yield();
+        pthread_mutex_lock(&w->s->lock);
+        asleep = w->s->timekeeper ? 1 : 0;
+        for (struct saed_worker *i = w->s->idle; i; i = i->next_idle)
+            asleep++;
+        pthread_mutex_unlock(&w->s->lock);
+    }
+}
+
+/* Sleepers stay asleep until they are roused; then all is one batch. */
+START_TEST(what_is_queued_quietly_rides_together)
+{
+    struct world w;
+    struct waiter wt;
+    struct fake_job *fj[10];
+
+    waiter_init(&wt);
+    world_open(&w, 1 + (size_t)_i, 16, 0, 3, 5);
+    wait_all_asleep(&w);
+    for (size_t i = 0; i < 10; i++) {
+        fj[i] = job_make(&wt, 0, SAE_OP_ENCODE, 1);
+        FAKE_CHECK(saed_sched_enqueue(w.s, 0, &fj[i]->job, NULL) == SAE_OK);
+    }
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 10);
+    saed_sched_rouse(w.s);
+    wait_done(&wt, 10);
+    ck_assert_uint_eq(atomic_load(&w.fake.n_batches), 1);
+    world_close(&w);
+    for (size_t i = 0; i < 10; i++)
+        fake_job_free(fj[i]);
+    waiter_fini(&wt);
+}
+END_TEST
+
+/* Queues a job from inside the first batch's tile. */
+struct guest {
+    struct world *w;
+    struct fake_job *fj;
+    _Atomic bool came;
+};
+
+static void queue_guest(void *arg)
+{
+    struct guest *g = arg;
+
+    if (!atomic_exchange(&g->came, true))
+        FAKE_CHECK(saed_sched_enqueue(g->w->s, 0, &g->fj->job, NULL) == SAE_OK);
+}
+
+START_TEST(who_is_awake_takes_what_is_queued_quietly)
+{
+    struct world w;
+    struct waiter wt;
+    struct guest guest = {.w = &w};
+    struct fake_job *fj;
+
+    waiter_init(&wt);
+    world_init(&w, 1 + (size_t)_i, 16, 0, 1, 1);
+    w.fake.min_phases = 1;
+    w.fake.on_tile = queue_guest;
+    w.fake.arg = &guest;
+    world_start(&w);
+    guest.fj = job_make(&wt, 0, SAE_OP_ENCODE, 1);
+    fj = job_make(&wt, 0, SAE_OP_ENCODE, 1);
+    FAKE_CHECK(saed_sched_submit(w.s, 0, &fj->job, NULL) == SAE_OK);
+    wait_done(&wt, 2); /* nobody rouses */
+    world_close(&w);
+    fake_job_free(fj);
+    fake_job_free(guest.fj);
     waiter_fini(&wt);
 }
 END_TEST
@@ -414,10 +510,12 @@ static void *produce(void *arg)
     for (unsigned sent = 0; sent < p->c->n_jobs;) {
         struct fake_job *live[N_LIVE];
         size_t n = 0, want = 1 + fake_random(&p->rng) % N_LIVE;
+        bool quietly = fake_random(&p->rng) % 2;
 
         for (size_t i = 0; i < want; i++, sent++) {
             struct fake_job *fj = storm_job(p, &wt);
-            enum sae_status st = saed_sched_submit(s, fj->dict_index, &fj->job, NULL);
+            enum sae_status st = (quietly ? saed_sched_enqueue
+                                          : saed_sched_submit)(s, fj->dict_index, &fj->job, NULL);
 
             if (st == SAE_OK) {
                 live[n++] = fj;
@@ -432,6 +530,8 @@ static void *produce(void *arg)
                 saed_sched_release(s, 100);
             }
         }
+        if (quietly)
+            saed_sched_rouse(s);
         if (p->stop_world && sent > p->c->n_jobs / 2)
             saed_sched_abort(s);
         total += n;
@@ -551,7 +651,9 @@ int main(void)
     tcase_add_loop_test(t, each_job_is_answered_when_it_comes_alone, 0,
                         (int)SAE_COUNTOF(one_cases));
     tcase_add_loop_test(t, deadlines_are_noticed_while_all_sleep, 0, 3);
-    tcase_add_loop_test(t, an_earlier_deadline_moves_the_timer_of_who_sleeps, 0, 3);
+    tcase_add_loop_test(t, an_earlier_deadline_moves_the_timer_of_who_sleeps, 0, 6);
+    tcase_add_loop_test(t, what_is_queued_quietly_rides_together, 0, 3);
+    tcase_add_loop_test(t, who_is_awake_takes_what_is_queued_quietly, 0, 3);
     tcase_add_loop_test(t, all_workers_come_when_there_is_work_for_all, 0, 3);
     tcase_add_loop_test(t, every_job_of_a_storm_is_done_once, 0, (int)SAE_COUNTOF(storm_cases));
     tcase_add_test(t, free_leaves_no_job_behind);
