@@ -95,7 +95,8 @@ static enum sae_status read_odd_leaf(struct sae_json_reader *rd, struct nest *s,
     return sae_json_odd_leaf(rd, out, s->d->booleans, s->name, &path);
 }
 
-/* The numbers of an innermost list, from its first, and its ']'. */
+/* The numbers of an innermost list, from its first, and its ']'. Singly those which no comma
+ * follows or which are odd. */
 static enum sae_status read_row(struct sae_json_reader *rd, struct nest *s)
 {
     struct sae_json_array *v = &s->d->values;
@@ -109,9 +110,13 @@ static enum sae_status read_row(struct sae_json_reader *rd, struct nest *s)
 
         if (v->n == v->cap && (st = sae_json_grow(rd, v)) != SAE_OK)
             return st;
+        out = (float *)v->data + v->n;
+        v->n += sae_num_read_list(rd->p, rd->end, out, v->cap - v->n, &rd->p);
+        if (v->n == v->cap)
+            continue;
+        out = (float *)v->data + v->n;
         if (sae_json_peek(rd) < 0)
             return SAE_E_MALFORMED_JSON;
-        out = (float *)v->data + v->n;
         if (sae_num_read(rd->p, rd->end, out, &next) == SAE_NUM_OK) {
             rd->p = next;
         } else {

@@ -17,7 +17,7 @@
 
 /* Room behind the limit: more than any one step writes (a number, an id, a bracket, with commas).
  */
-#define SLACK 64
+#define SLACK (2 * SAE_NUM_SLACK)
 
 struct out {
     char *p;
@@ -117,14 +117,8 @@ static void put_uint(struct out *o, uint64_t v)
 static bool put_floats(struct out *o, const float *v, size_t n)
 {
     put_char(o, '[');
-    for (size_t i = 0; i < n && fits(o); i++) {
-        if (i)
-            put_char(o, ',');
-        if (sae_f32_bits(v[i]) == 0) /* most of a dense f */
-            put_char(o, '0');
-        else
-            o->p += sae_num_print(o->p, v[i]);
-    }
+    if (n)
+        o->p = sae_num_print_list(o->p, o->limit, v, n) - 1; /* the last comma goes */
     put_char(o, ']');
     return fits(o);
 }
@@ -132,11 +126,8 @@ static bool put_floats(struct out *o, const float *v, size_t n)
 static bool put_ids(struct out *o, const uint32_t *ids, size_t n)
 {
     put_char(o, '[');
-    for (size_t i = 0; i < n && fits(o); i++) {
-        if (i)
-            put_char(o, ',');
-        put_uint(o, ids[i]);
-    }
+    if (n)
+        o->p = sae_num_print_ids(o->p, o->limit, ids, n) - 1; /* the last comma goes */
     put_char(o, ']');
     return fits(o);
 }

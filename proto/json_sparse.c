@@ -113,12 +113,19 @@ static enum sae_status read_row(struct sae_json_reader *rd, struct sparse *s, en
 {
     struct sae_json_array *a = &s->items[part];
     struct sae_json_path path = {part_bases[part], 2, {row, 0}};
+    const size_t first = a->n;
     enum sae_status st = SAE_OK;
     bool more = !sae_json_take(rd, ']');
 
     while (st == SAE_OK && more) {
         if (a->n == a->cap && (st = sae_json_grow(rd, a)) != SAE_OK)
             return st;
+        if (part == VALUES)
+            a->n +=
+                sae_num_read_list(rd->p, rd->end, (float *)a->data + a->n, a->cap - a->n, &rd->p);
+        if (a->n == a->cap)
+            continue;
+        path.at[1] = a->n - first;
         if (part == INDICES)
             st = read_id(rd, (uint32_t *)a->data + a->n, &path);
         else
@@ -126,7 +133,6 @@ static enum sae_status read_row(struct sae_json_reader *rd, struct sparse *s, en
         if (st != SAE_OK)
             return st;
         a->n++;
-        path.at[1]++;
         st = sae_json_next(rd, ']', &more);
     }
     return st;

@@ -1,5 +1,6 @@
 /* test_numtext.c - numbers read as the correctly rounded double rounded to f32, and the shortest
- * text that reads back. The oracle is glibc: strtod is correctly rounded. */
+ * text that reads back; singly here, lists in test_numlist.c. The oracle is glibc: strtod is
+ * correctly rounded. */
 #include "lib/num.h"
 #include "proto/numtext.h"
 
@@ -318,31 +319,59 @@ static int significant(const char *s)
     return n - zeros;
 }
 
-/* A million f32, a prime apart: what is printed is a number of JSON, is no longer than promised,
- * reads back by strtod and by us, and one digit less would not do. */
+/* What is printed of v is a number of JSON, is no longer than promised, reads back by strtod and by
+ * us; one digit less would not do, and as many digits do not come nearer. */
+static void check_printed(float v)
+{
+    char s[SAE_NUM_TEXT_MAX + 1], other[40];
+    uint32_t bits = sae_f32_bits(v);
+    size_t n = sae_num_print(s, v);
+    float back;
+
+    if (n >= SAE_NUM_TEXT_MAX) /* a comma follows */
+        ck_abort_msg("%08x takes %zu bytes", (unsigned)bits, n);
+    s[n] = '\0';
+    if (read_all(s, &back) != SAE_NUM_OK || sae_f32_bits(back) != bits ||
+        sae_f32_bits((float)strtod(s, NULL)) != bits)
+        ck_abort_msg("%08x printed %s", (unsigned)bits, s);
+    if (significant(s) > 1) {
+        snprintf(other, sizeof other, "%.*e", significant(s) - 2, (double)v);
+        if ((float)strtod(other, NULL) == v)
+            ck_abort_msg("%s printed, %s would do", s, other);
+    }
+    if (significant(s) > 0) {
+        snprintf(other, sizeof other, "%.*e", significant(s) - 1, (double)v);
+        if ((float)strtod(other, NULL) == v && strtod(other, NULL) != strtod(s, NULL))
+            ck_abort_msg("%s printed, %s is nearer", s, other);
+    }
+}
+
+/* A million f32, a prime apart. */
 START_TEST(every_4099th_value_comes_back)
 {
-    char s[SAE_NUM_TEXT_MAX + 1], less[40];
+    for (uint64_t u = 0; u < UINT64_C(1) << 32; u += 4099)
+        if (isfinite(sae_f32_from_bits((uint32_t)u)))
+            check_printed(sae_f32_from_bits((uint32_t)u));
+}
+END_TEST
 
-    for (uint64_t u = 0; u < UINT64_C(1) << 32; u += 4099) {
-        float v = sae_f32_from_bits((uint32_t)u), back;
-        size_t n;
-
-        if (!isfinite(v))
-            continue;
-        n = sae_num_print(s, v);
-        if (n >= SAE_NUM_TEXT_MAX) /* a comma follows */
-            ck_abort_msg("%08x takes %zu bytes", (unsigned)u, n);
-        s[n] = '\0';
-        if (read_all(s, &back) != SAE_NUM_OK || sae_f32_bits(back) != (uint32_t)u ||
-            sae_f32_bits((float)strtod(s, NULL)) != (uint32_t)u)
-            ck_abort_msg("%08x printed %s", (unsigned)u, s);
-        if (significant(s) > 1) {
-            snprintf(less, sizeof less, "%.*e", significant(s) - 2, (double)v);
-            if ((float)strtod(less, NULL) == v)
-                ck_abort_msg("%s printed, %s would do", s, less);
-        }
+/* Where the rounding interval is not symmetric, where its size changes, and where digits are few.
+ */
+START_TEST(powers_of_two_integers_and_denormals_come_back)
+{
+    for (uint32_t e = 0; e < 255; e++)
+        for (uint32_t around = 0; around < 5; around++)
+            check_printed(sae_f32_from_bits((e << 23) + around - (e > 0 ? 2 : 0)));
+    for (uint32_t u = 0; u < 100000; u++) {
+        check_printed(sae_f32_from_bits(u));
+        check_printed((float)u);
+        check_printed((float)u * 1000.0f);
+        check_printed((float)u * 0x1p-10f);
     }
+    for (uint32_t k = 0; k < 9; k++) /* 10^k: the number of digits changes */
+        for (int around = -3; around <= 3; around++)
+            check_printed(
+                sae_f32_from_bits(sae_f32_bits((float)pow(10, (double)k)) + (uint32_t)around));
 }
 END_TEST
 
@@ -362,6 +391,7 @@ int main(void)
     tcase_add_test(t, reading_never_passes_the_end);
     tcase_add_loop_test(t, printing_is_shortest, 0, sizeof prints / sizeof *prints);
     tcase_add_test(t, every_4099th_value_comes_back);
+    tcase_add_test(t, powers_of_two_integers_and_denormals_come_back);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
