@@ -433,7 +433,7 @@ static void make_adversaries(int k, enum adversary kind, const double *turn, dou
 /* How close the projections come to their intervals' ends, in half-widths: at most 1. */
 static double tightness(int k, struct sae_plane *p)
 {
-    static const float zeros[ADV_F];
+    static const float zeros[ADV_F + SAE_SCREEN_PANEL]; /* whole panels are read */
     static double v[ADV_D];
     static int8_t q[ADV_D];
     double tight = 0;
