@@ -13,13 +13,6 @@
  * when it is decoded, so that the batch never holds more than the request does. */
 #define LIST_SHARE 8
 
-/* When decode_dense is faster: one thread, d 768, F 24576, OpenBLAS 0.3.21 (Haswell) against the
- * AVX-512 lists. A list costs 2.2 ms for a row with all features on, in proportion to its length;
- * the product 6 ms and 0.42 ms a row, whatever is on. So a row gains nothing below a fifth of F,
- * and m rows must have 3 + m / 5 times F entries together. */
-#define DENSE_SHARE 5
-#define DENSE_FIXED 3
-
 static bool is_identity(const struct sae_batch *b)
 {
     return b->dict->dec == NULL;
@@ -90,16 +83,18 @@ static void add_item(struct sae_batch *b, size_t row, unsigned list)
 /* Move the items with long lists to `dense`, if they are enough to be worth a matrix product. */
 static void split_dense(struct sae_batch *b)
 {
-    size_t floor = b->dict->F / DENSE_SHARE, n_long = 0, entries = 0, m = 0;
+    const struct sae_engine_ops *ops = b->e->ops;
+    size_t floor, n_long = 0, entries = 0, m = 0;
 
     b->n_dense = 0;
-    if (!b->e->ops->decode_dense || is_identity(b))
+    if (!ops->decode_dense || is_identity(b))
         return;
+    floor = b->dict->F / ops->dense_cost.row_share;
     for (size_t i = 0; i < b->n_items; i++) {
         n_long += b->items[i].n > floor;
         entries += b->items[i].n > floor ? b->items[i].n : 0;
     }
-    if (entries <= (DENSE_FIXED + n_long / DENSE_SHARE) * b->dict->F)
+    if (entries <= (ops->dense_cost.product + n_long / ops->dense_cost.row_share) * b->dict->F)
         return;
     for (size_t i = 0; i < b->n_items; i++) {
         if (b->items[i].n > floor)
@@ -138,7 +133,7 @@ size_t sae_decode_plan(struct sae_batch *b)
     b->col_tiles = (d + b->tile_cols - 1) / b->tile_cols;
     n_tiles = b->item_tiles * b->col_tiles;
     if (b->n_dense > 0)
-        n_tiles += (d + SAE_DECODE_COLS - 1) / SAE_DECODE_COLS;
+        n_tiles += (d + b->e->ops->dense_cost.cols - 1) / b->e->ops->dense_cost.cols;
     return n_tiles;
 }
 
@@ -226,26 +221,34 @@ static void decode_identity(const struct sae_batch *b, const struct sae_item *it
     }
 }
 
-static void decode_items(const struct sae_batch *b, size_t tile, struct sae_scratch *s)
+const float *sae_item_dense(const struct sae_batch *b, const struct sae_item *it)
+{
+    return dense_f(b, it->row);
+}
+
+void sae_item_decode(const struct sae_batch *b, const struct sae_item *it, size_t k0, size_t k1,
+                     struct sae_scratch *s)
 {
     const struct sae_dict *d = b->dict;
+    const float *bias = d->dec_bias && it->list == 0 ? d->dec_bias + k0 : NULL;
+    const uint32_t *ids;
+    const float *f;
+    size_t n = item_list(b, it, s, &ids, &f);
+
+    b->e->kern->decode(sae_item_out(b, it) + k0, d->dec + k0, d->d, k1 - k0, ids, f, n, bias);
+}
+
+static void decode_items(const struct sae_batch *b, size_t tile, struct sae_scratch *s)
+{
     size_t i0 = tile / b->col_tiles * b->tile_items, i1 = i0 + b->tile_items;
-    size_t k0 = tile % b->col_tiles * b->tile_cols;
-    size_t n_cols = d->d - k0 < b->tile_cols ? d->d - k0 : b->tile_cols;
+    size_t k0 = tile % b->col_tiles * b->tile_cols, left = b->dict->d - k0;
 
     for (size_t i = i0; i < i1 && i < b->n_items; i++) {
-        const struct sae_item *it = &b->items[i];
-        const float *bias = d->dec_bias && it->list == 0 ? d->dec_bias + k0 : NULL;
-        const uint32_t *ids;
-        const float *f;
-        size_t n;
-
-        if (is_identity(b)) {
-            decode_identity(b, it);
-            continue;
-        }
-        n = item_list(b, it, s, &ids, &f);
-        b->e->kern->decode(sae_item_out(b, it) + k0, d->dec + k0, d->d, n_cols, ids, f, n, bias);
+        if (is_identity(b))
+            decode_identity(b, &b->items[i]);
+        else
+            sae_item_decode(b, &b->items[i], k0,
+                            left < b->tile_cols ? k0 + left : k0 + b->tile_cols, s);
     }
 }
 
@@ -256,10 +259,10 @@ void sae_decode_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s)
     if (tile < first_dense) {
         decode_items(b, tile, s);
     } else {
-        size_t k0 = (tile - first_dense) * SAE_DECODE_COLS, left = b->dict->d - k0;
+        size_t cols = b->e->ops->dense_cost.cols, k0 = (tile - first_dense) * cols;
+        size_t left = b->dict->d - k0;
 
-        b->e->ops->decode_dense(b, k0, left < SAE_DECODE_COLS ? k0 + left : k0 + SAE_DECODE_COLS,
-                                s);
+        b->e->ops->decode_dense(b, k0, left < cols ? k0 + left : k0 + cols, s);
     }
 }
 

@@ -68,9 +68,13 @@ struct sae_engine_ops {
      * how many. NULL: no row is_bounds. */
     size_t (*resolve)(struct sae_batch *b, size_t row, size_t n, struct sae_scratch *s);
     /* x_hat of the items b->dense, columns k0 .. k1 - 1 (at most SAE_DECODE_COLS), by a dense
-     * product where the order of the sum is the engine's. NULL: lists in canonical order, always.
-     */
+     * product; in canonical order where the engine is bitwise. NULL: by lists, always. */
     void (*decode_dense)(struct sae_batch *b, size_t k0, size_t k1, struct sae_scratch *s);
+    /* What it costs, whatever is on, in lists of all F features (whose cost is in proportion to
+     * their length): `product`, and a row_share-th of a list for each row. Columns of its tiles. */
+    struct {
+        size_t product, row_share, cols;
+    } dense_cost;
     void (*warm)(const struct sae_engine *e, struct sae_scratch *s);
 };
 
@@ -175,7 +179,8 @@ enum sae_batch_phase {
     SAE_PHASE_END
 };
 
-/* Columns of a decode tile by decode_dense, and of column groups in general: whole registers. */
+/* Columns of a decode tile by decode_dense at most, and of column groups in general: whole
+ * registers. */
 #define SAE_DECODE_COLS 256
 
 struct sae_batch {
@@ -298,6 +303,11 @@ size_t sae_decode_plan(struct sae_batch *b);
 void sae_decode_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s);
 /* Decode side: find what is not zero in rows r0 .. r1 - 1 of dense f. */
 void sae_decode_scan(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
+/* x_hat or x_ghost of an item by its list, columns k0 .. k1 - 1. */
+void sae_item_decode(const struct sae_batch *b, const struct sae_item *it, size_t k0, size_t k1,
+                     struct sae_scratch *s);
+/* Its dense f where the request has it; else NULL. */
+const float *sae_item_dense(const struct sae_batch *b, const struct sae_item *it);
 /* Where an item's answer goes. */
 float *sae_item_out(const struct sae_batch *b, const struct sae_item *it);
 /* Values of features first .. first + n - 1 of an item, dense, +0 where absent. *cursor starts at

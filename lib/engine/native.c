@@ -23,16 +23,19 @@
 #define PROBE 256
 
 const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS] = {
-    [SAE_ISA_SCALAR] = {sae_dense_f32_1x1__scalar, sae_pairs_f32__scalar, sae_screen_i8__scalar,
-                        sae_interval_i8__scalar, &sae_quant_scalar, 127},
-    [SAE_ISA_AVX2] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_screen_i8_4x1__avx2,
-                      sae_interval_i8__avx2, &sae_quant_avx2, 63},
-    [SAE_ISA_AVXVNNI] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_screen_i8_6x1__avxvnni,
-                         sae_interval_i8__avxvnni, &sae_quant_avx2, 127},
-    [SAE_ISA_AVX512] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_screen_i8_8x2__avx512,
+    [SAE_ISA_SCALAR] = {sae_dense_f32_1x1__scalar, sae_pairs_f32__scalar,
+                        sae_decode_f32_1x1__scalar, sae_screen_i8__scalar, sae_interval_i8__scalar,
+                        &sae_quant_scalar, 127},
+    [SAE_ISA_AVX2] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_decode_f32_6x2__avx2,
+                      sae_screen_i8_4x1__avx2, sae_interval_i8__avx2, &sae_quant_avx2, 63},
+    [SAE_ISA_AVXVNNI] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_decode_f32_6x2__avx2,
+                         sae_screen_i8_6x1__avxvnni, sae_interval_i8__avxvnni, &sae_quant_avx2,
+                         127},
+    [SAE_ISA_AVX512] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512,
+                        sae_decode_f32_6x4__avx512, sae_screen_i8_8x2__avx512,
                         sae_interval_i8__avx512, &sae_quant_avx512, 63},
-    [SAE_ISA_VNNI] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_screen_i8_8x3__vnni,
-                      sae_interval_i8__vnni, &sae_quant_avx512, 127},
+    [SAE_ISA_VNNI] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_decode_f32_6x4__avx512,
+                      sae_screen_i8_8x3__vnni, sae_interval_i8__vnni, &sae_quant_avx512, 127},
 };
 
 /* ---- dictionaries ------------------------------------------------------------------------------
@@ -520,4 +523,8 @@ const struct sae_engine_ops sae_engine_native = {
     .gather = gather,
     .encode = encode,
     .resolve = sae_native_top_resolve,
+    .decode_dense = sae_native_decode_dense,
+    /* One thread, d 768, F 24576: a list of all features 2.1 to 2.7 ms (AVX-512) or 3.3 to 5
+     * (AVX2), the product 2.3 and 0.23 ms a row, or 4 and 0.43. */
+    .dense_cost = {.product = 1, .row_share = 10, .cols = 128},
 };

@@ -1,5 +1,5 @@
 /* native.h - what the files of the native engine share: its data of dictionaries, batches and
- * scratch, and its kernels. Private to native.c and native_top.c. Threads: as engine.h says. */
+ * scratch, and its kernels. Private to native*.c. Threads: as engine.h says. */
 #ifndef SAE_NATIVE_H
 #define SAE_NATIVE_H
 
@@ -14,6 +14,7 @@
 struct sae_native_kernels {
     sae_dense_fn *dense;
     sae_pairs_fn *pairs;
+    sae_decode_fn *decode;
     sae_screen_fn *screen;
     sae_interval_fn *interval;
     const struct sae_quant *quant;
@@ -68,6 +69,12 @@ struct native_scratch {
     uint32_t *key_low, *key_up, *key_tmp, *chosen; /* [max F] resolve */
     float *dense;                                  /* the dense kernel's scratch */
 };
+
+/* ---- native_decode.c ---------------------------------------------------------------------------
+ */
+
+/* sae_engine_ops.decode_dense */
+void sae_native_decode_dense(struct sae_batch *b, size_t k0, size_t k1, struct sae_scratch *s);
 
 /* ---- native_top.c ------------------------------------------------------------------------------
  */

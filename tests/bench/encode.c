@@ -220,6 +220,42 @@ static void memory_row(struct rig *g)
     report_row(g->bench->report, &row);
 }
 
+/* Dense f of which so many percent are on, both sides. */
+static void decode_dense_row(struct rig *g, size_t n, unsigned percent)
+{
+    struct bench_blas *blas = g->bench->blas;
+    struct bench_row row = {.unit = "ms"};
+    size_t total = n * g->dict->F;
+    float *f = sae_alloc(total, sizeof *f);
+    double got[BENCH_MAX_TURNS], base[BENCH_MAX_TURNS];
+    int turns = turns_of(n);
+    uint64_t random = 1;
+
+    if (!f)
+        bench_die("out of memory");
+    for (size_t i = 0; i < total; i++)
+        f[i] = dicts_random(&random) % 100 < percent ? 0x1p-10f * (float)(i % 1000 + 1) : 0.0f;
+    blas_pick(blas, "decode", n);
+    for (int i = 0; i < turns; i++) {
+        struct sae_task t = {.dict = g->dict, .query = {.op = SAE_OP_DECODE}, .n_rows = n, .x = f};
+
+        blas_run(blas, "decode", n);
+        base[i] = 1e3 * blas_run(blas, "decode", n);
+        run_task(g, &t, SAE_SIDE_DECODE);
+        sae_task_fini(&t);
+        got[i] = 1e3 * run_task(g, &t, SAE_SIDE_DECODE);
+        sae_task_fini(&t);
+    }
+    snprintf(row.what, sizeof row.what, "decode dense %s, %u %% on, batch %zu", g->shape, percent,
+             n);
+    snprintf(row.beside_what, sizeof row.beside_what, "cblas_sgemm, %s", blas_core(blas));
+    row.ratio = bench_ratio(base, got, turns);
+    row.value = bench_median(got, turns);
+    row.beside = bench_median(base, turns);
+    report_row(g->bench->report, &row);
+    sae_free(f);
+}
+
 /* f of 50 active features a row, both sides. */
 static void decode_row(struct rig *g, size_t n)
 {
@@ -273,6 +309,8 @@ static void middle(struct bench *b)
     sparse_rows(&g, "50");
     memory_row(&g);
     decode_row(&g, 64);
+    decode_dense_row(&g, 64, 50);
+    decode_dense_row(&g, 64, 100);
     rig_fini(&g);
     for (size_t i = 0; i < SAE_COUNTOF(l0s); i++) {
         char what[64];

@@ -12,7 +12,7 @@ struct load_client {
     const char *request; /* the whole request: head and body; borrowed */
     size_t n;
     const struct load_client *next; /* what the connection sends after it; NULL: the same again */
-    bool is_background; /* its 2xx answers are load, and not counted */
+    bool is_background;             /* its 2xx answers are load, and not counted */
 };
 
 struct load_spec {

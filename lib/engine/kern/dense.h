@@ -1,4 +1,5 @@
-/* dense.h - dense f32 projections in canonical order, one kernel per instruction set.
+/* dense.h - dense f32 products in canonical order, one kernel per instruction set: projections of
+ * encode, scattered pairs, decode.
  *
  * p[r][j] = dot(x row r, w row j) for r < n, j < n_features. Canonical order (lib/dict/ref.h): 16
  * chains of fma over k = i, i + 16, ..., from +0, folded by (i, i+8), (i, i+4), (i, i+2), (i, i+1);
@@ -9,6 +10,7 @@
 #ifndef SAE_KERN_DENSE_H
 #define SAE_KERN_DENSE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Features a register tile covers at most, and k steps of a block: acc scratch is sized by them. */
@@ -43,5 +45,16 @@ typedef void sae_pairs_fn(const float *const *x, const float *const *w, size_t n
 sae_pairs_fn sae_pairs_f32__scalar;
 sae_pairs_fn sae_pairs_f32__avx2;
 sae_pairs_fn sae_pairs_f32__avx512;
+
+/* Dense decode: y[r][c] = fma(f[r][j], w[j][c], y[r][c]) for j = 0 .. n - 1 ascending, whatever
+ * f[r][j] is; for all r < n_rows, c < n_cols. Rows of w lie ldw floats apart, rows of y ldy; y has
+ * 16 floats of room behind the n_cols of its last row, and what lies behind n_cols is overwritten.
+ * more: at least 64 further rows of w follow the n (they are prefetched). */
+typedef void sae_decode_fn(const float *const *f, size_t n_rows, const float *w, size_t ldw,
+                           size_t n, size_t n_cols, bool more, float *y, size_t ldy);
+
+sae_decode_fn sae_decode_f32_1x1__scalar;
+sae_decode_fn sae_decode_f32_6x2__avx2;
+sae_decode_fn sae_decode_f32_6x4__avx512;
 
 #endif

@@ -1,5 +1,6 @@
 /* dense_avx2.c - the dense projection with AVX2 and FMA: two ymm a dot product, tiles of 2 x 3
- * (12 accumulators, 2 row operands and a weight: 15 of 16 registers). */
+ * (12 accumulators, 2 row operands and a weight: 15 of 16 registers); decode in tiles of 6 rows x 2
+ * ymm of columns. */
 #include "lib/engine/kern/dense.h"
 #include "lib/engine/kern/fold.h"
 
@@ -12,11 +13,18 @@
 #define TILE_R 2
 #define TILE_C 3
 #define DENSE_NAME sae_dense_f32_2x3__avx2
+#define DECODE_R 6
+#define DECODE_V 2
+#define DECODE_NAME sae_decode_f32_6x2__avx2
 #define PAIRS_NAME sae_pairs_f32__avx2
 
 static inline __m256 vec_zero(void)
 {
     return _mm256_setzero_ps();
+}
+static inline __m256 vec_all(float v)
+{
+    return _mm256_set1_ps(v);
 }
 static inline __m256 vec_load(const float *p)
 {
@@ -57,3 +65,4 @@ static inline void fold_tile(__m256 a[TILE_R * TILE_C][VECS], float *p, size_t l
 #define vec_pin(v) __asm__("" : "+x"(v))
 
 #include "lib/engine/kern/dense.inc"
+#include "lib/engine/kern/decode.inc"

@@ -1,4 +1,5 @@
-/* dense_avx512.c - the dense projection with AVX-512: one zmm a dot product, tiles of 4 x 6. */
+/* dense_avx512.c - the dense projection with AVX-512: one zmm a dot product, tiles of 4 x 6; decode
+ * in tiles of 6 rows x 4 zmm of columns. */
 #include "lib/engine/kern/dense.h"
 #include "lib/engine/kern/fold.h"
 
@@ -11,11 +12,18 @@
 #define TILE_R 4
 #define TILE_C 6
 #define DENSE_NAME sae_dense_f32_4x6__avx512
+#define DECODE_R 6
+#define DECODE_V 4
+#define DECODE_NAME sae_decode_f32_6x4__avx512
 #define PAIRS_NAME sae_pairs_f32__avx512
 
 static inline __m512 vec_zero(void)
 {
     return _mm512_setzero_ps();
+}
+static inline __m512 vec_all(float v)
+{
+    return _mm512_set1_ps(v);
 }
 static inline __m512 vec_load(const float *p)
 {
@@ -75,3 +83,4 @@ static inline void fold_tile(__m512 a[TILE_R * TILE_C][VECS], float *p, size_t l
 #define vec_pin(v) __asm__("" : "+v"(v))
 
 #include "lib/engine/kern/dense.inc"
+#include "lib/engine/kern/decode.inc"

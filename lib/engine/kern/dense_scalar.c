@@ -36,3 +36,13 @@ void sae_pairs_f32__scalar(const float *const *x, const float *const *w, size_t 
     for (size_t i = 0; i < n; i++)
         out[i] = dot(x[i], w[i], d);
 }
+
+void sae_decode_f32_1x1__scalar(const float *const *f, size_t n_rows, const float *w, size_t ldw,
+                                size_t n, size_t n_cols, bool more, float *y, size_t ldy)
+{
+    (void)more;
+    for (size_t j = 0; j < n; j++)
+        for (size_t r = 0; r < n_rows; r++)
+            for (size_t c = 0; c < n_cols; c++)
+                y[r * ldy + c] = fmaf(f[r][j], w[j * ldw + c], y[r * ldy + c]);
+}

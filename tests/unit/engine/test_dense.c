@@ -1,5 +1,5 @@
-/* test_dense.c - dense and pair kernels against lib/dict/ref.c, bit for bit, on every instruction
- * set that this CPU has. */
+/* test_dense.c - dense and pair kernels against lib/dict/ref.c, the decode kernel against its
+ * chains, bit for bit, on every instruction set that this CPU has. */
 #include "lib/cpu.h"
 #include "lib/dict/ref.h"
 #include "lib/engine/kern/dense.h"
@@ -14,10 +14,11 @@ static const struct {
     enum sae_isa isa;
     sae_dense_fn *dense;
     sae_pairs_fn *pairs;
+    sae_decode_fn *decode;
 } kernels[] = {
-    {SAE_ISA_SCALAR, sae_dense_f32_1x1__scalar, sae_pairs_f32__scalar},
-    {SAE_ISA_AVX2, sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2},
-    {SAE_ISA_AVX512, sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512},
+    {SAE_ISA_SCALAR, sae_dense_f32_1x1__scalar, sae_pairs_f32__scalar, sae_decode_f32_1x1__scalar},
+    {SAE_ISA_AVX2, sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_decode_f32_6x2__avx2},
+    {SAE_ISA_AVX512, sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_decode_f32_6x4__avx512},
 };
 static const size_t widths[] = {1, 7, 15, 16, 17, 33, 767, 768, 769, 1536, 1551, 4097};
 static const size_t features[] = {1, 15, 20};
@@ -100,6 +101,58 @@ START_TEST(equals_the_reference)
 }
 END_TEST
 
+/* Every column count up to two strips and a tail; any weights; nothing read behind the last one. */
+START_TEST(decode_is_a_chain)
+{
+    static const size_t counts[] = {1, 2, 3, 4, 5, 9, 70};
+    static const size_t n_features[] = {1, 63, 64, 65, 200};
+    size_t k = (size_t)_i;
+
+    if (!sae_cpu_has(kernels[k].isa)) {
+        printf("SKIP: this CPU has no %s\n", sae_isa_name(kernels[k].isa));
+        return;
+    }
+    for (size_t d = 1; d <= 150; d += d < 70 ? 3 : 20)
+        for (size_t c = 0; c < SAE_COUNTOF(counts) * SAE_COUNTOF(n_features); c++) {
+            size_t n = counts[c % SAE_COUNTOF(counts)], F = n_features[c / SAE_COUNTOF(counts)];
+            size_t ldy = (d + 15) & ~(size_t)15;
+            float *f = malloc(n * F * sizeof *f), *w = malloc(F * d * sizeof *w);
+            float *y = sae_alloc(n * ldy, sizeof *y);
+            const float *rows[70];
+
+            seed = d * 1000 + n;
+            for (size_t i = 0; i < n * F; i++)
+                f[i] = number(i / F % 3 == 1);
+            for (size_t i = 0; i < F * d; i++)
+                w[i] = number(d % 2);
+            for (size_t i = 0; i < n * ldy; i++)
+                y[i] = 0.0f;
+            for (size_t r = 0; r < n; r++)
+                rows[r] = f + r * F;
+            if (F > 128) { /* in two calls, the first of which knows of the second */
+                kernels[k].decode(rows, n, w, d, 100, d, true, y, ldy);
+                for (size_t r = 0; r < n; r++)
+                    rows[r] += 100;
+                kernels[k].decode(rows, n, w + 100 * d, d, F - 100, d, false, y, ldy);
+            } else {
+                kernels[k].decode(rows, n, w, d, F, d, false, y, ldy);
+            }
+            for (size_t r = 0; r < n; r++)
+                for (size_t i = 0; i < d; i++) {
+                    float want = 0.0f;
+
+                    for (size_t j = 0; j < F; j++)
+                        want = fmaf(f[r * F + j], w[j * d + i], want);
+                    ck_assert_msg(same(y[r * ldy + i], want), "d %zu n %zu F %zu: row %zu, %zu", d,
+                                  n, F, r, i);
+                }
+            sae_free(y);
+            free(w);
+            free(f);
+        }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("dense");
@@ -108,6 +161,8 @@ int main(void)
 
     tcase_add_loop_test(t, equals_the_reference, 0,
                         (int)(SAE_COUNTOF(kernels) * SAE_COUNTOF(widths)));
+    tcase_add_loop_test(t, decode_is_a_chain, 0, (int)SAE_COUNTOF(kernels));
+    tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
