@@ -6,7 +6,9 @@
  * set. MHD_quiesce_daemon panics when it races with a worker, and MHD's accept loop cannot be told
  * to stop otherwise: sockets come from conns.c through MHD_add_connection. MHD's own threads are
  * not used (loop.h says why): each of ours drives an MHD daemon of its own, which nobody else
- * touches; resumed exchanges and accepted sockets come to it as notes. */
+ * touches; resumed exchanges and accepted sockets come to it as notes.
+ *
+ * Longer than most: all that knows MHD stands here. */
 #include "server/http.h"
 
 #include "proto/wire.h"

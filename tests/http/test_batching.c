@@ -370,7 +370,7 @@ static double mean_batch(const struct server *s, const float *x)
     return rows / (metric(s, batches) - batches_before);
 }
 
-/* The mean is 20 to 30; a machine that is busy with other things may feed the daemon too slowly to
+/* The mean is 40 to 60; a machine that is busy with other things may feed the daemon too slowly to
  * fill batches, so it has some tries. */
 START_TEST(sixty_four_connections_share_batches)
 {
