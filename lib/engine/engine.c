@@ -113,7 +113,7 @@ static bool scratch_alloc(struct sae_scratch *s, size_t max_F)
     s->scaled = sae_alloc(SAE_BLOCK, sizeof *s->scaled);
     s->pos = sae_alloc(SAE_BLOCK + slack, sizeof *s->pos);
     s->ids = sae_alloc(SAE_BLOCK + slack, sizeof *s->ids);
-    s->key = sae_alloc(2 * SAE_BLOCK, sizeof *s->key);
+    s->key = sae_alloc(SAE_BLOCK, sizeof *s->key);
     s->list_f = sae_alloc(SAE_BLOCK, sizeof *s->list_f);
     s->list_aux = sae_alloc(SAE_BLOCK, sizeof *s->list_aux);
     s->param = sae_alloc(5 * SAE_BLOCK, sizeof *s->param);

@@ -146,8 +146,8 @@ struct sae_row {
     uint32_t part;          /* index into sae_batch.parts */
     _Atomic uint32_t floor; /* SAE_SINK_TOP: kern->order keys below it are not among the k best */
     size_t out, cap;        /* select: place and room of its entries in the part's block */
-    bool is_bounds;         /* the list holds bounds (f: low, aux: up), to be resolved in select */
-    size_t n_nonzero;       /* decode side, dense f: how many of its values are not zero */
+    bool is_bounds;   /* the list holds bounds (f: what the value cannot exceed), to be resolved */
+    size_t n_nonzero; /* decode side, dense f: how many of its values are not zero */
 };
 
 /* A slice and its plan. */
@@ -220,7 +220,7 @@ struct sae_scratch {
     float *c;                    /* [max_rows][SAE_DECODE_COLS] */
     float *f, *aux, *scaled;     /* [SAE_BLOCK] of one row */
     uint32_t *pos, *ids;         /* [SAE_BLOCK + SAE_KERN_SLACK] */
-    uint32_t *key;               /* [2][SAE_BLOCK] */
+    uint32_t *key;               /* [SAE_BLOCK] */
     float *list_f, *list_aux;    /* [SAE_BLOCK] */
     float *param;                /* [5][SAE_BLOCK] parameters of columns that are not neighbours */
     uint32_t *row_ids;           /* [max F + slack] one row's whole list ... */
@@ -292,9 +292,6 @@ void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sa
  * entries to be looked at. */
 bool sae_select_plan(struct sae_batch *b, size_t *work);
 void sae_select_rows(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
-/* The k-th largest of key[0..n-1], 1 <= k <= n. Reorders key. */
-uint32_t sae_kth_largest_u32(uint32_t *key, size_t n, size_t k);
-uint64_t sae_kth_largest_u64(uint64_t *key, size_t n, size_t k);
 
 /* ---- decode.c ------------------------------------------------------------------------------- */
 

@@ -118,7 +118,7 @@ static void raise_floor(struct sae_row *r, uint32_t floor)
 static size_t prune(const struct sae_kern *k, struct sae_row *r, struct sae_scratch *s, size_t n,
                     uint32_t *pos, const float *f)
 {
-    uint32_t *key = s->key, *copy = s->key + SAE_BLOCK;
+    uint32_t *key = s->key;
     uint32_t floor = atomic_load_explicit(&r->floor, memory_order_relaxed);
     uint64_t top_k = r->task->query.top_k;
     size_t m;
@@ -136,8 +136,7 @@ static size_t prune(const struct sae_kern *k, struct sae_row *r, struct sae_scra
     }
     if (n <= top_k)
         return n;
-    memcpy(copy, key, n * sizeof *key);
-    floor = sae_kth_largest_u32(copy, n, (size_t)top_k);
+    floor = k->kth_largest(key, n, (size_t)top_k);
     raise_floor(r, floor);
     m = k->at_least(key, floor, n, s->ids);
     for (size_t i = 0; i < m; i++)

@@ -4,8 +4,8 @@
  * and the bound prove most features off; what is left is computed exactly, in canonical order, from
  * the f32 weights, sorted by feature so that a weight row is read once; the shared epilogue does
  * the rest. Rows that cannot be screened, or whose block has too many candidates, are computed
- * densely. A dictionary whose rows keep failing is not screened for a while
- * (sae_native_dict.tried/failed); its top-k rows then go by intervals instead (native_top.c).
+ * densely. Rows of a small top_k go by intervals instead (native_top.c). A dictionary for whose
+ * rows a way keeps failing is not computed so for a while (struct native_record).
  *
  * THREADS  as engine.h says: gather writes rows r0..r1 - 1 of the batch's data, encode only its
  *          scratch and the row's sinks; the counters of a dictionary are relaxed atomics. */
@@ -17,8 +17,8 @@
 /* Candidates of a row in a block beyond which a dense product is cheaper: about 6 % (measured at
  * d 768, AVX-512 VNNI; break-even lies higher at larger d). */
 #define MAX_CANDIDATES (SAE_BLOCK / 16)
-/* Screening rests while more than half of the last some thousand row blocks had to be computed
- * densely; one batch in PROBE tries again. */
+/* A way of computing rests while more than half of the last some thousand tries did not pay; one
+ * batch in PROBE tries again. */
 #define WINDOW 4096
 #define PROBE 256
 
@@ -65,8 +65,8 @@ static void dict_free(void *data)
     struct sae_native_dict *nd = data;
 
     sae_plane_free(nd->plane);
-    sae_free(nd->c1);
-    sae_free(nd->c0);
+    sae_free(nd->u);
+    sae_free(nd->z);
     sae_free(nd);
 }
 
@@ -92,14 +92,14 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d, s
         goto out;
     nd->norms_finite = isfinite(d->info.norm_max);
     if (nd->plane) {
-        nd->c1 = sae_calloc(nd->plane->Fp, sizeof *nd->c1);
-        nd->c0 = sae_calloc(nd->plane->Fp, sizeof *nd->c0);
-        if (!nd->c1 || !nd->c0) {
+        nd->u = sae_calloc(nd->plane->Fp, sizeof *nd->u);
+        nd->z = sae_calloc(nd->plane->Fp, sizeof *nd->z);
+        if (!nd->u || !nd->z) {
             st = sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
             goto out;
         }
         for (size_t j = 0; j < d->F; j++)
-            sae_native_line(d, j, &nd->c1[j], &nd->c0[j]);
+            sae_native_line(d, nd->plane, j, &nd->u[j], &nd->z[j]);
     }
     d->engine_data = nd;
     d->engine_data_free = dict_free;
@@ -188,18 +188,17 @@ static void scratch_fini(struct sae_scratch *s)
     sae_free(n->ids);
     sae_free(n->p);
     sae_free(n->pair_p);
-    sae_free(n->pair_up);
-    sae_free(n->up);
     sae_free(n->found);
     sae_free(n->fetch);
-    sae_free(n->low_of);
-    sae_free(n->up_of);
+    sae_free(n->v_of);
     sae_free(n->floor);
+    sae_free(n->plane_floor);
     sae_free(n->best);
     sae_free(n->n_best);
-    sae_free(n->key_low);
-    sae_free(n->key_up);
-    sae_free(n->key_tmp);
+    sae_free(n->likely);
+    sae_free(n->up);
+    sae_free(n->key);
+    sae_free(n->exact);
     sae_free(n->chosen);
     sae_free(n->dense);
     sae_free(n);
@@ -227,26 +226,25 @@ static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, s
     n->pair_row = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_row);
     n->pair_col = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_col);
     n->pair_p = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_p);
-    n->pair_up = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_up);
     n->ids = sae_alloc(rows * SAE_BLOCK, sizeof *n->ids);
     n->p = sae_alloc(rows * SAE_BLOCK, sizeof *n->p);
-    n->up = sae_alloc(rows * SAE_BLOCK, sizeof *n->up);
     n->found = sae_alloc(rows * NATIVE_GROUP, sizeof *n->found);
     n->fetch = sae_alloc(NATIVE_GROUP, sizeof *n->fetch);
-    n->low_of = sae_alloc(rows, sizeof *n->low_of);
-    n->up_of = sae_alloc(rows, sizeof *n->up_of);
+    n->v_of = sae_alloc(rows, sizeof *n->v_of);
     n->floor = sae_alloc(rows, sizeof *n->floor);
-    n->best = sae_alloc(rows * 2 * NATIVE_TOP_MAX, sizeof *n->best);
+    n->plane_floor = sae_alloc(rows, sizeof *n->plane_floor);
+    n->best = sae_alloc(rows * NATIVE_TOP_ROOM, sizeof *n->best);
     n->n_best = sae_alloc(rows, sizeof *n->n_best);
-    n->key_low = sae_alloc(F, sizeof *n->key_low);
-    n->key_up = sae_alloc(F, sizeof *n->key_up);
-    n->key_tmp = sae_alloc(F, sizeof *n->key_tmp);
-    n->chosen = sae_alloc(F, sizeof *n->chosen);
+    n->likely = sae_alloc(1, sizeof *n->likely);
+    n->up = sae_alloc(1, sizeof *n->up);
+    n->key = sae_alloc(F, sizeof *n->key);
+    n->exact = sae_alloc(F, sizeof *n->exact);
+    n->chosen = sae_alloc(F + SAE_KERN_SLACK, sizeof *n->chosen);
     n->dense = sae_alloc(sae_dense_scratch_floats(rows, dq), sizeof *n->dense);
     return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->x &&
-           n->dense_row && n->pair_row && n->pair_col && n->pair_p && n->pair_up && n->ids &&
-           n->p && n->up && n->found && n->fetch && n->low_of && n->up_of && n->floor && n->best &&
-           n->n_best && n->key_low && n->key_up && n->key_tmp && n->chosen && n->dense;
+           n->dense_row && n->pair_row && n->pair_col && n->pair_p && n->ids && n->p && n->found &&
+           n->fetch && n->v_of && n->floor && n->plane_floor && n->best && n->n_best && n->likely &&
+           n->up && n->key && n->exact && n->chosen && n->dense;
 }
 
 /* ---- gather: rows quantised --------------------------------------------------------------------
@@ -263,15 +261,25 @@ static bool needs_dense(const struct sae_native_dict *nd, const struct sae_dict 
     return sinks & (SAE_SINK_AUX | SAE_SINK_LIST_AUX) && d->arch->unit != SAE_UNIT_JUMP;
 }
 
-/* Does screening pay for this dictionary at present? */
-static bool screening(struct sae_native_dict *nd)
+/* Forgets the past by halves. */
+void sae_native_record(struct native_record *r, uint32_t tried, uint32_t failed)
 {
-    uint32_t tried = atomic_load_explicit(&nd->tried, memory_order_relaxed);
-    uint32_t failed = atomic_load_explicit(&nd->failed, memory_order_relaxed);
+    tried += atomic_fetch_add_explicit(&r->tried, tried, memory_order_relaxed);
+    failed += atomic_fetch_add_explicit(&r->failed, failed, memory_order_relaxed);
+    if (tried <= WINDOW)
+        return;
+    atomic_store_explicit(&r->tried, tried / 2, memory_order_relaxed);
+    atomic_store_explicit(&r->failed, failed / 2, memory_order_relaxed);
+}
+
+static bool pays(struct native_record *r)
+{
+    uint32_t tried = atomic_load_explicit(&r->tried, memory_order_relaxed);
+    uint32_t failed = atomic_load_explicit(&r->failed, memory_order_relaxed);
 
     if (failed <= tried / 2)
         return true;
-    return atomic_fetch_add_explicit(&nd->batches, 1, memory_order_relaxed) % PROBE == 0;
+    return atomic_fetch_add_explicit(&r->batches, 1, memory_order_relaxed) % PROBE == 0;
 }
 
 static void begin(struct sae_batch *b)
@@ -279,7 +287,8 @@ static void begin(struct sae_batch *b)
     struct native_batch *nb = b->engine_data;
     struct sae_native_dict *nd = b->dict->engine_data;
 
-    nb->screens = nd && nd->plane && screening(nd);
+    nb->by_threshold = nd && nd->plane && pays(&nd->thresholds);
+    nb->by_interval = nd && nd->plane && pays(&nd->intervals);
 }
 
 static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s)
@@ -291,11 +300,11 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
 
     for (size_t r = r0; r < r1 && r < b->n_gemm; r++) {
         struct sae_row *row = &b->rows[r];
-        bool by_interval = nd && nd->plane && !nb->screens && row->sinks & SAE_SINK_TOP &&
+        bool by_interval = nb->by_interval && row->sinks & SAE_SINK_TOP &&
                            row->task->query.top_k <= NATIVE_TOP_MAX;
 
         nb->is_screened[r] = row->is_bounds = false;
-        if (by_interval || (nb->screens && !needs_dense(nd, b->dict, row->sinks))) {
+        if (by_interval || (nb->by_threshold && !needs_dense(nd, b->dict, row->sinks))) {
             bool fits = sae_plane_row(nd->plane, b->x + r * b->ld, nb->q + r * nd->plane->dq,
                                       &nb->rows[r], v);
 
@@ -441,21 +450,6 @@ static void encode_dense(struct sae_batch *b, size_t block, size_t n_rows, struc
         sae_epilogue(b, n->dense_row[i], block, &cols, s->p + i * SAE_BLOCK, s);
 }
 
-static void count_screened(struct sae_native_dict *nd, size_t n_rows, size_t n_failed,
-                           size_t n_pairs)
-{
-    uint32_t tried = atomic_fetch_add_explicit(&nd->tried, (uint32_t)n_rows, memory_order_relaxed);
-
-    atomic_fetch_add_explicit(&nd->failed, (uint32_t)n_failed, memory_order_relaxed);
-    atomic_fetch_add_explicit(&nd->candidates, n_pairs, memory_order_relaxed);
-    if (tried + n_rows > WINDOW) { /* forget the past by halves; a lost update here is harmless */
-        atomic_store_explicit(&nd->tried, (uint32_t)(tried + n_rows) / 2, memory_order_relaxed);
-        atomic_store_explicit(&nd->failed,
-                              atomic_load_explicit(&nd->failed, memory_order_relaxed) / 2,
-                              memory_order_relaxed);
-    }
-}
-
 /* Rows that go by intervals, side by side in n->rows; returns how many. */
 static size_t pick_bounds(const struct sae_batch *b, struct native_scratch *n)
 {
@@ -475,7 +469,8 @@ static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
     struct native_batch *nb = b->engine_data;
     struct sae_native_dict *nd = b->dict->engine_data;
     struct native_scratch *n = s->engine_data;
-    size_t n_rows = 0, n_dense = 0, n_failed = 0, n_pairs;
+    size_t n_rows = 0, n_dense = 0, n_pairs;
+    uint32_t n_failed = 0;
 
     for (size_t r = 0; r < b->n_gemm; r++) {
         if (!b->rows[r].sinks || b->rows[r].is_bounds)
@@ -502,7 +497,8 @@ static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
 
             sae_epilogue(b, n->row_of[i], block, &cols, n->p + first, s);
         }
-        count_screened(nd, n_rows, n_failed, n_pairs);
+        atomic_fetch_add_explicit(&nd->candidates, n_pairs, memory_order_relaxed);
+        sae_native_record(&nd->thresholds, (uint32_t)n_rows, n_failed);
     }
     encode_dense(b, block, n_dense, s);
     n_rows = pick_bounds(b, n);

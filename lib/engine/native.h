@@ -10,6 +10,8 @@
 #define NATIVE_GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_PANELS)
 /* Rows of a larger top_k are computed densely: the lists kept for them would be. */
 #define NATIVE_TOP_MAX 128
+/* Likely values kept of a row: the k best, and those found since they were last told apart. */
+#define NATIVE_TOP_ROOM (2 * NATIVE_TOP_MAX)
 
 struct sae_native_kernels {
     sae_dense_fn *dense;
@@ -28,24 +30,34 @@ static inline const struct sae_native_kernels *sae_native_kernels(const struct s
     return &sae_native_kernels_of[e->isa];
 }
 
+/* Has a way of computing paid for a dictionary lately? Atomic; a lost update does no harm. */
+struct native_record {
+    _Atomic uint32_t tried, failed; /* rows' parts computed so, and of those that did not pay */
+    _Atomic uint32_t batches;       /* begun while it did not pay */
+};
+
 /* What the engine keeps of a dictionary (sae_dict.engine_data). */
 struct sae_native_dict {
-    struct sae_plane *plane;        /* NULL: never screened */
-    float *c1, *c0;                 /* [plane->Fp]: the value's line in p, for intervals */
-    bool norms_finite;              /* f = 0 stays 0 when it is scaled */
-    _Atomic uint32_t tried, failed; /* row blocks screened, and of those computed densely */
-    _Atomic uint32_t batches;
+    struct sae_plane *plane; /* NULL: never screened */
+    float *u, *z;            /* [plane->Fp]: the value's line, for intervals */
+    bool norms_finite;       /* f = 0 stays 0 when it is scaled */
+    struct native_record thresholds, intervals;
     _Atomic uint64_t candidates, dense_rows;
 };
 
 /* ... of a batch (sae_batch.engine_data). */
 struct native_batch {
-    int8_t *q;                   /* [max_rows][max dq] */
-    struct sae_screen_row *rows; /* [max_rows] */
-    bool *is_screened;           /* [max_rows] by the threshold */
-    struct native_top *top;      /* [max_rows]: of rows that go by intervals */
-    double *v;                   /* [max dq] for the part of gather that begin does */
-    bool screens;                /* this batch; set in begin */
+    int8_t *q;                      /* [max_rows][max dq] */
+    struct sae_screen_row *rows;    /* [max_rows] */
+    bool *is_screened;              /* [max_rows] by the threshold */
+    struct native_top *top;         /* [max_rows]: of rows that go by intervals */
+    double *v;                      /* [max dq] for the part of gather that begin does */
+    bool by_threshold, by_interval; /* what pays for this batch's dictionary; set in begin */
+};
+
+/* Projections and values of a piece of pairs, upper or likely ones. */
+struct native_ends {
+    float p[SAE_BLOCK], f[SAE_BLOCK], aux[SAE_BLOCK];
 };
 
 /* ... and of a compute thread (sae_scratch.engine_data). Pairs are (row, feature) candidates. */
@@ -57,18 +69,21 @@ struct native_scratch {
     const float **x;                      /* [max_rows] rows of a dense product */
     uint32_t *dense_row;                  /* [max_rows] */
     uint32_t *pair_row, *pair_col;        /* [max_rows * SAE_BLOCK] */
-    float *pair_p, *pair_up;              /* [max_rows * SAE_BLOCK]; intervals: low and up */
+    float *pair_p;                        /* [max_rows * SAE_BLOCK]; intervals: bounds */
     uint32_t *ids;                        /* [max_rows * SAE_BLOCK] sorted by row, as are ... */
-    float *p, *up;                        /* [max_rows * SAE_BLOCK] */
+    float *p;                             /* [max_rows * SAE_BLOCK] */
     uint32_t *found;                      /* [max_rows * NATIVE_GROUP] row << 6 | column */
     const char **fetch;                   /* [NATIVE_GROUP] weight rows to prefetch */
     /* intervals */
-    sae_group_floats *low_of, *up_of;              /* [max_rows] of one group */
-    float *floor;                                  /* [max_rows] */
-    uint32_t *best, *n_best;                       /* [max_rows][2 * NATIVE_TOP_MAX], [max_rows] */
-    uint32_t *key_low, *key_up, *key_tmp, *chosen; /* [max F] resolve */
-    float *dense;                                  /* the dense kernel's scratch */
+    sae_group_floats *v_of;          /* [max_rows] of one group */
+    float *floor, *plane_floor;      /* [max_rows] of the value; in the plane's units */
+    uint32_t *best, *n_best;         /* [max_rows][NATIVE_TOP_ROOM], [max_rows]: order keys */
+    struct native_ends *likely, *up; /* of pairs being settled */
+    uint32_t *key, *exact, *chosen;  /* [max F + slack] resolve */
+    float *dense;                    /* the dense kernel's scratch */
 };
+
+void sae_native_record(struct native_record *r, uint32_t tried, uint32_t failed);
 
 /* ---- native_decode.c ---------------------------------------------------------------------------
  */
@@ -79,17 +94,18 @@ void sae_native_decode_dense(struct sae_batch *b, size_t k0, size_t k1, struct s
 /* ---- native_top.c ------------------------------------------------------------------------------
  */
 
-/* A top-k row's k best lower bounds so far, over all its blocks. */
+/* A top-k row's best likely values so far, over all its blocks. */
 struct native_top {
     pthread_mutex_t lock;   /* guards n and best; held for a few hundred nanoseconds */
-    _Atomic uint32_t floor; /* order key: what lies below cannot be among the k best; 0: none */
+    _Atomic uint32_t floor; /* order key: what lies below is likely not among the k best; 0: none */
     uint32_t n;
-    uint32_t best[2 * NATIVE_TOP_MAX]; /* order keys */
+    uint32_t best[NATIVE_TOP_ROOM]; /* order keys */
 };
 
 void sae_native_top_reset(struct native_top *t);
-/* The value as a line c1 p + c0 of the projection, for every feature that is on. */
-void sae_native_line(const struct sae_dict *d, size_t j, float *c1, float *c0);
+/* The line of feature j's value. */
+void sae_native_line(const struct sae_dict *d, const struct sae_plane *p, size_t j, float *u,
+                     float *z);
 /* The block's features of the n_rows rows in n->rows (batch rows n->row_of) whose interval may
  * reach the row's k best: into the rows' lists, as bounds. */
 void sae_native_top_encode(struct sae_batch *b, size_t block, size_t n_rows, struct sae_scratch *s);

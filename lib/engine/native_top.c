@@ -1,22 +1,38 @@
 /* native_top.c - top-k rows of the native engine by intervals, exact in two steps.
  *
- * Where thresholds prove nothing off (a dictionary without them, half its features active), the k
- * best are still few. For each feature the screening's numbers give an interval that holds the
- * value; the class's formula is monotone in the projection, so its ends are the formula's values at
- * the ends. Collecting: what cannot reach the k-th largest lower bound seen so far is dropped; what
- * may goes into the row's list as (low, up). Resolving, in select: the k best lower bounds are
- * computed exactly, the k-th of those values is the bar, and what may still reach it is computed
- * too. Only what lies strictly below the k-th best is ever left out, so ties go by id in the end.
+ * The k best are few even where thresholds prove nothing off (a dictionary without them, half its
+ * features active), and fewer than what thresholds leave where they do. For each feature the
+ * screening's numbers give an interval that holds the value; the class's formula is monotone in the
+ * projection, so its ends are the formula's values at the ends.
+ *
+ * Collecting: the kernel drops what is off, or cannot reach the row's floor, which is the k-th
+ * largest value that is likely (LIKELY_ERROR) of those seen so far. Of what is left, pairs (row,
+ * feature), the upper ends and the likely values are computed some thousand at a time, the latter
+ * raise the floor, and the former become the row's list. A floor costs more to find than a few
+ * pairs too many: it is sought when a row's likely values have grown by a quarter of k, not at
+ * every block.
+ *
+ * Resolving, in select: those with the largest upper ends are computed exactly, the k-th of their
+ * values is the bar, and what may still reach it is computed too. k values that reach the floor
+ * prove it: all that was dropped lies strictly below the k-th best, so ties go by id in the end. A
+ * floor that does not hold has the row computed densely (rare: it takes errors of quantisation that
+ * are all alike).
  *
  * Jump: a feature that is on may be negative, and one that is off is not listed at all, so "off"
  * counts as less than everything. THREADS: engine.h; blocks of a row share struct native_top. */
 #include "lib/engine/native.h"
 
-#include "lib/dict/ref.h"
 #include "lib/num.h"
 
 #include <math.h>
 #include <string.h>
+
+/* An interval is a worst case, the Cauchy-Schwarz bound of an error; an error that has nothing to
+ * do with the row spreads over 1/sqrt(d) of that, less than this much by far: */
+#define LIKELY_ERROR 4.0f
+/* A row is computed densely for less when more than one feature in MAX_EXACT is computed exactly:
+ * about 6 %, as in native.c. */
+#define MAX_EXACT 16
 
 /* kern->order for one value that is neither NaN nor -0, and back. */
 static uint32_t key_of(float v)
@@ -37,93 +53,187 @@ void sae_native_top_reset(struct native_top *t)
     atomic_store_explicit(&t->floor, 0, memory_order_relaxed);
 }
 
-void sae_native_line(const struct sae_dict *d, size_t j, float *c1, float *c0)
+void sae_native_line(const struct sae_dict *d, const struct sae_plane *p, size_t j, float *u,
+                     float *z)
 {
-    *c1 = d->r ? d->r[j] : 1.0f;
-    *c0 = d->mag_bias ? d->mag_bias[j] : d->enc_bias[j] + (d->jump ? d->jump[j] : 0.0f);
+    double bias = (double)(d->mag_bias ? d->mag_bias[j] : d->enc_bias[j]);
+    double jump = d->jump ? (double)d->jump[j] : 0;
+
+    sae_plane_line(p, j, d->r ? (double)d->r[j] : 1, bias + jump, fabs(bias) + fabs(jump), u, z);
 }
 
-/* The value at projection p; false: the feature is off there (or zero, and so not listed). */
-static bool value_at(const struct sae_dict *d, size_t j, float p, float *v)
+static uint32_t top_k_of(const struct sae_batch *b, size_t row)
 {
-    float aux = 0;
-
-    *v = sae_ref_unit(d, j, p, &aux);
-    return d->arch->unit == SAE_UNIT_JUMP ? aux > 0 : *v > 0;
+    return (uint32_t)b->rows[row].task->query.top_k;
 }
 
-/* Keep the k largest of the keys; returns how many there are now. */
-static uint32_t keep_best(uint32_t *key, uint32_t n, uint32_t k)
+/* ---- floors ------------------------------------------------------------------------------------
+ */
+
+/* Is it time to find the k best of n likely values? */
+static bool is_due(uint32_t n, uint32_t k)
 {
-    if (n <= k)
-        return n;
-    sae_kth_largest_u32(key, n, k); /* the k largest are in front now */
-    return k;
+    return n >= k + k / 4;
 }
 
-static uint32_t smallest(const uint32_t *key, uint32_t n)
+/* Keep the k largest of the n keys (n >= k); returns the least of them. */
+static uint32_t keep_best(const struct sae_kern *kern, uint32_t *key, uint32_t n, uint32_t k)
 {
-    uint32_t m = key[0];
+    uint32_t kth = kern->kth_largest(key, n, k), m = 0;
 
-    for (uint32_t i = 1; i < n; i++)
-        m = key[i] < m ? key[i] : m;
-    return m;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t v = key[i];
+
+        key[m] = v;
+        m += v > kth;
+    }
+    while (m < k)
+        key[m++] = kth;
+    return kth;
 }
 
-/* Lower bounds of row i that this block found join the row's; the floor rises. */
-static void merge_best(struct native_top *t, const uint32_t *best, uint32_t n, uint32_t k)
+static uint32_t larger(uint32_t a, uint32_t b)
 {
-    uint32_t floor = atomic_load_explicit(&t->floor, memory_order_relaxed);
+    return a > b ? a : b;
+}
+
+static void set_floor(struct native_scratch *n, size_t i, float floor)
+{
+    n->floor[i] = floor;
+    n->plane_floor[i] = sae_plane_floor(&n->rows[i], floor);
+}
+
+/* Row i's floor from the likely values of this block. */
+static void raise_floor(const struct sae_kern *kern, struct native_scratch *n, size_t i, uint32_t k)
+{
+    float floor;
+
+    floor = value_of(keep_best(kern, n->best + i * NATIVE_TOP_ROOM, n->n_best[i], k));
+    n->n_best[i] = k;
+    if (floor > n->floor[i])
+        set_floor(n, i, floor);
+}
+
+/* The block's likely values of row i join those of the row's other blocks. */
+static void merge_best(const struct sae_kern *kern, struct native_top *t, struct native_scratch *n,
+                       size_t i, uint32_t k)
+{
+    const uint32_t *best = n->best + i * NATIVE_TOP_ROOM;
+    uint32_t floor, own = n->floor[i] > -INFINITY ? key_of(n->floor[i]) : 0;
 
     pthread_mutex_lock(&t->lock);
-    for (uint32_t i = 0; i < n; i++) {
-        if (best[i] < floor)
+    floor = atomic_load_explicit(&t->floor, memory_order_relaxed);
+    floor = larger(own, floor); /* resolve answers for every floor that was used: never lower it */
+    for (uint32_t at = 0; at < n->n_best[i]; at++) {
+        if (best[at] < floor)
             continue;
-        t->best[t->n++] = best[i];
-        if (t->n == 2 * k)
-            t->n = keep_best(t->best, t->n, k);
+        t->best[t->n++] = best[at];
+        if (t->n < NATIVE_TOP_ROOM)
+            continue;
+        floor = larger(floor, keep_best(kern, t->best, t->n, k));
+        t->n = k;
     }
-    t->n = keep_best(t->best, t->n, k);
-    if (t->n == k)
-        atomic_store_explicit(&t->floor, smallest(t->best, k), memory_order_relaxed);
+    if (is_due(t->n, k)) {
+        floor = larger(floor, keep_best(kern, t->best, t->n, k));
+        t->n = k;
+    }
+    atomic_store_explicit(&t->floor, floor, memory_order_relaxed);
     pthread_mutex_unlock(&t->lock);
 }
 
-/* One survivor of row i: exact ends, the pair, and its lower bound among the block's best. */
-static void survivor(const struct sae_dict *d, struct native_scratch *n, size_t i, size_t j,
-                     float p_low, float p_up, uint32_t k, size_t *n_pairs)
-{
-    uint32_t *best = n->best + i * 2 * NATIVE_TOP_MAX, key;
-    float low, up;
+/* ---- collecting --------------------------------------------------------------------------------
+ */
 
-    if (!value_at(d, j, p_up, &up) || up < n->floor[i])
-        return;
-    if (!value_at(d, j, p_low, &low))
-        low = -INFINITY;
-    n->pair_row[*n_pairs] = (uint32_t)i;
-    n->pair_col[*n_pairs] = (uint32_t)j;
-    n->pair_p[*n_pairs] = low;
-    n->pair_up[(*n_pairs)++] = up;
-    n->count[i]++;
-    if (low == -INFINITY || low < n->floor[i])
-        return;
-    best[n->n_best[i]++] = key_of(low);
-    if (n->n_best[i] < 2 * k)
-        return;
-    n->n_best[i] = keep_best(best, n->n_best[i], k);
-    key = smallest(best, k);
-    if (value_of(key) > n->floor[i])
-        n->floor[i] = value_of(key);
+/* Survivors of one group behind the pairs found so far: pair_p is the kernel's v for now. */
+static size_t collect_group(struct native_scratch *n, size_t n_rows, size_t n_panels, size_t f,
+                            size_t n_pairs)
+{
+    for (size_t i = 0; i < n_rows; i++) {
+        const uint16_t *m = n->masks[i];
+        uint64_t bits = m[0] | (n_panels > 1 ? (uint64_t)m[1] << 16 : 0) |
+                        (n_panels > 2 ? (uint64_t)m[2] << 32 : 0);
+
+        for (; bits; bits &= bits - 1) {
+            size_t in = (size_t)__builtin_ctzll(bits);
+
+            n->pair_row[n_pairs] = (uint32_t)i;
+            n->pair_col[n_pairs] = (uint32_t)(f + in);
+            n->pair_p[n_pairs++] = n->v_of[i][in];
+        }
+    }
+    return n_pairs;
 }
 
-static size_t collect_block(struct sae_batch *b, size_t block, size_t n_rows,
-                            struct native_scratch *n)
+/* The upper ends of the m values of pairs at .., and what they are likely to reach. */
+static void compute_ends(struct sae_batch *b, size_t at, size_t m, struct sae_scratch *s)
 {
     const struct sae_native_dict *nd = b->dict->engine_data;
-    const struct sae_plane *pl = nd->plane;
-    size_t f = block * SAE_BLOCK, end = f + SAE_BLOCK < pl->Fp ? f + SAE_BLOCK : pl->Fp,
-           n_pairs = 0;
+    struct native_scratch *n = s->engine_data;
+    struct sae_cols cols = sae_cols_ids(b->dict, n->pair_col + at, m, 0, s);
+    float error = fminf(1.0f, LIKELY_ERROR / sqrtf((float)b->dict->d));
 
+    for (size_t i = 0; i < m; i++) {
+        float low, up;
+
+        sae_plane_interval(nd->plane, &n->rows[n->pair_row[at + i]], n->pair_col[at + i],
+                           n->pair_p[at + i], &low, &up);
+        n->up->p[i] = up;
+        n->likely->p[i] = up - 0.5f * (1.0f + error) * (up - low);
+    }
+    sae_unit(b, &cols, n->likely->p, n->likely->f, n->likely->aux);
+    sae_unit(b, &cols, n->up->p, n->up->f, n->up->aux);
+}
+
+/* Pairs from .. to - 1 get their upper ends, and go when those are off or below the floor; likely
+ * values raise the floors. Returns where the pairs end now. */
+static size_t settle(struct sae_batch *b, size_t n_rows, size_t from, size_t to,
+                     struct sae_scratch *s)
+{
+    struct native_scratch *n = s->engine_data;
+    bool is_jump = b->dict->arch->unit == SAE_UNIT_JUMP;
+    size_t kept = from;
+
+    for (size_t at = from, m; at < to; at += m) {
+        const float *likely = n->likely->f, *up = n->up->f;
+        const float *likely_on = is_jump ? n->likely->aux : likely,
+                    *up_on = is_jump ? n->up->aux : up;
+
+        m = to - at < SAE_BLOCK ? to - at : SAE_BLOCK;
+        compute_ends(b, at, m, s);
+        for (size_t i = 0; i < m; i++) {
+            uint32_t r = n->pair_row[at + i];
+
+            if (up_on[i] <= 0.0f || up[i] < n->floor[r])
+                continue;
+            n->pair_row[kept] = r;
+            n->pair_col[kept] = n->pair_col[at + i];
+            n->pair_p[kept++] = up[i];
+            if (!(likely_on[i] > 0.0f && likely[i] >= n->floor[r]))
+                continue;
+            n->best[r * NATIVE_TOP_ROOM + n->n_best[r]++] = key_of(likely[i]);
+            if (n->n_best[r] == NATIVE_TOP_ROOM)
+                raise_floor(b->e->kern, n, r, top_k_of(b, n->row_of[r]));
+        }
+    }
+    for (size_t i = 0; i < n_rows; i++) {
+        uint32_t k = top_k_of(b, n->row_of[i]);
+
+        if (is_due(n->n_best[i], k))
+            raise_floor(b->e->kern, n, i, k);
+    }
+    return kept;
+}
+
+static size_t collect_block(struct sae_batch *b, size_t block, size_t n_rows, struct sae_scratch *s)
+{
+    struct native_scratch *n = s->engine_data;
+    const struct sae_native_dict *nd = b->dict->engine_data;
+    const struct sae_plane *pl = nd->plane;
+    size_t f = block * SAE_BLOCK, end = f + SAE_BLOCK < pl->Fp ? f + SAE_BLOCK : pl->Fp;
+    size_t n_pairs = 0, settled = 0, due = 0;
+
+    for (size_t i = 0; i < n_rows; i++)
+        due += top_k_of(b, n->row_of[i]);
     for (; f < end; f += NATIVE_GROUP) {
         size_t left = (end - f) / SAE_SCREEN_PANEL;
         struct sae_screen_group g = {
@@ -132,9 +242,8 @@ static size_t collect_block(struct sae_batch *b, size_t block, size_t n_rows,
             .a = pl->a,
             .b = pl->b,
             .t = pl->t,
-            .s = pl->s,
-            .c1 = nd->c1,
-            .c0 = nd->c0,
+            .u = nd->u,
+            .z = nd->z,
             .f0 = f,
             .n_panels = left < SAE_SCREEN_PANELS ? left : SAE_SCREEN_PANELS,
             .ahead = left >= 2 * SAE_SCREEN_PANELS
@@ -142,22 +251,42 @@ static size_t collect_block(struct sae_batch *b, size_t block, size_t n_rows,
                          : NULL,
         };
 
-        sae_native_kernels(b->e)->interval(n->rows, n_rows, &g, n->floor, n->masks, n->low_of,
-                                           n->up_of);
-        for (size_t i = 0; i < n_rows; i++) {
-            uint32_t k = (uint32_t)b->rows[n->row_of[i]].task->query.top_k;
-
-            for (size_t p = 0; p < g.n_panels; p++)
-                for (unsigned m = n->masks[i][p]; m; m &= m - 1) {
-                    size_t in = p * SAE_SCREEN_PANEL + (size_t)__builtin_ctz(m);
-
-                    if (f + in < b->dict->F)
-                        survivor(b->dict, n, i, f + in, n->low_of[i][in], n->up_of[i][in], k,
-                                 &n_pairs);
-                }
-        }
+        sae_native_kernels(b->e)->interval(n->rows, n_rows, &g, n->plane_floor, n->masks, n->v_of);
+        n_pairs = collect_group(n, n_rows, g.n_panels, f, n_pairs);
+        if (n_pairs - settled >= due || f + NATIVE_GROUP >= end)
+            n_pairs = settled = settle(b, n_rows, settled, n_pairs, s);
     }
     return n_pairs;
+}
+
+/* Pairs that still reach their row's floor, by row into its list; ids ascend as they do in pairs.
+ */
+static void put_pairs(struct sae_batch *b, size_t block, size_t n_rows, size_t n_pairs,
+                      struct sae_scratch *s)
+{
+    struct native_scratch *n = s->engine_data;
+    uint32_t at = 0;
+
+    memset(n->count, 0, n_rows * sizeof *n->count);
+    for (size_t i = 0; i < n_pairs; i++)
+        n->count[n->pair_row[i]] += !(n->pair_p[i] < n->floor[n->pair_row[i]]);
+    for (size_t i = 0; i < n_rows; i++) {
+        n->start[i] = at;
+        at += n->count[i];
+    }
+    for (size_t i = 0; i < n_pairs; i++) {
+        uint32_t r = n->pair_row[i];
+
+        if (n->pair_p[i] < n->floor[r])
+            continue;
+        n->ids[n->start[r]] = n->pair_col[i];
+        n->p[n->start[r]++] = n->pair_p[i];
+    }
+    for (size_t i = 0; i < n_rows; i++) {
+        uint32_t first = n->start[i] - n->count[i]; /* start is at the row's end now */
+
+        sae_list_put(b, 0, n->row_of[i], block, s, n->count[i], n->ids + first, n->p + first, NULL);
+    }
 }
 
 void sae_native_top_encode(struct sae_batch *b, size_t block, size_t n_rows, struct sae_scratch *s)
@@ -165,57 +294,38 @@ void sae_native_top_encode(struct sae_batch *b, size_t block, size_t n_rows, str
     struct native_batch *nb = b->engine_data;
     struct native_scratch *n = s->engine_data;
     size_t n_pairs;
-    uint32_t at = 0;
 
     for (size_t i = 0; i < n_rows; i++) {
         uint32_t floor = atomic_load_explicit(&nb->top[n->row_of[i]].floor, memory_order_relaxed);
 
-        n->floor[i] = floor ? value_of(floor) : -INFINITY;
-        n->count[i] = n->n_best[i] = 0;
+        set_floor(n, i, floor ? value_of(floor) : -INFINITY);
+        n->n_best[i] = 0;
     }
-    n_pairs = collect_block(b, block, n_rows, n);
-    for (size_t i = 0; i < n_rows; i++) {
+    n_pairs = collect_block(b, block, n_rows, s);
+    for (size_t i = 0; i < n_rows; i++)
         if (n->n_best[i])
-            merge_best(&nb->top[n->row_of[i]], n->best + i * 2 * NATIVE_TOP_MAX, n->n_best[i],
-                       (uint32_t)b->rows[n->row_of[i]].task->query.top_k);
-        n->start[i] = at;
-        at += n->count[i];
-    }
-    for (size_t i = 0; i < n_pairs;
-         i++) { /* by row, ids ascending; what the floor passed is dropped */
-        uint32_t r = n->pair_row[i];
-
-        if (n->pair_up[i] < n->floor[r])
-            continue;
-        n->ids[n->start[r]] = n->pair_col[i];
-        n->p[n->start[r]] = n->pair_p[i];
-        n->up[n->start[r]++] = n->pair_up[i];
-    }
-    at = 0;
-    for (size_t i = 0; i < n_rows; i++) {
-        sae_list_put(b, 0, n->row_of[i], block, s, n->start[i] - at, n->ids + at, n->p + at,
-                     n->up + at);
-        at += n->count[i];
-    }
+            merge_best(b->e->kern, &nb->top[n->row_of[i]], n, i, top_k_of(b, n->row_of[i]));
+    put_pairs(b, block, n_rows, n_pairs, s);
 }
 
-/* ---- resolve -----------------------------------------------------------------------------------
+/* ---- resolving ---------------------------------------------------------------------------------
  */
 
-/* Exact values of the m entries at positions n->chosen: into s->row_f, s->row_aux, and as keys into
- * both bounds (0: off). */
-static void compute_chosen(struct sae_batch *b, size_t row, size_t m, struct sae_scratch *s)
+/* Exact values of the m entries at positions `at`: into s->row_f and s->row_aux, and as keys into
+ * `exact` (0: off). */
+static void compute_exact(struct sae_batch *b, size_t row, const uint32_t *at, size_t m,
+                          uint32_t *exact, struct sae_scratch *s)
 {
     struct native_scratch *n = s->engine_data;
     const struct sae_dict *d = b->dict;
-    const float *x[SAE_KERN_SLACK], *w[SAE_KERN_SLACK], *row_x = b->x + row * b->ld;
+    const float *x[64], *w[64], *row_x = b->x + row * b->ld;
 
-    for (size_t at = 0; at < m; at += SAE_BLOCK) {
-        size_t part = m - at < SAE_BLOCK ? m - at : SAE_BLOCK;
+    for (size_t done = 0, part; done < m; done += part) {
         struct sae_cols cols;
 
+        part = m - done < SAE_BLOCK ? m - done : SAE_BLOCK;
         for (size_t i = 0; i < part; i++)
-            n->ids[i] = s->row_ids[n->chosen[at + i]];
+            n->ids[i] = s->row_ids[at[done + i]];
         for (size_t i = 0; i < part; i += SAE_COUNTOF(x)) {
             size_t few = part - i < SAE_COUNTOF(x) ? part - i : SAE_COUNTOF(x);
 
@@ -227,60 +337,92 @@ static void compute_chosen(struct sae_batch *b, size_t row, size_t m, struct sae
         }
         cols = sae_cols_ids(d, n->ids, part, 0, s);
         sae_unit(b, &cols, n->p, s->f, d->arch->aux_name ? s->aux : NULL);
+        b->e->kern->order(s->f, exact + done, part);
         for (size_t i = 0; i < part; i++) {
-            uint32_t pos = n->chosen[at + i];
-
-            s->row_f[pos] = s->f[i];
-            s->row_aux[pos] = d->arch->aux_name ? s->aux[i] : 0.0f;
-            n->key_low[pos] = n->key_up[pos] = s->f[i] == 0.0f ? 0 : key_of(s->f[i]);
+            s->row_f[at[done + i]] = s->f[i];
+            s->row_aux[at[done + i]] = d->arch->aux_name ? s->aux[i] : 0.0f;
+            exact[done + i] = s->f[i] == 0.0f ? 0 : exact[done + i];
         }
     }
+}
+
+/* Drop the entries that the row's floor has passed; keys of the others' bounds into n->key. */
+static size_t drop_passed(const struct sae_kern *kern, uint32_t floor, size_t n_entries,
+                          struct sae_scratch *s)
+{
+    struct native_scratch *n = s->engine_data;
+    size_t m;
+
+    kern->order(s->row_f, n->key, n_entries);
+    m = kern->at_least(n->key, floor, n_entries, n->chosen);
+    for (size_t i = 0; i < m; i++) { /* chosen[i] >= i: in place */
+        s->row_ids[i] = s->row_ids[n->chosen[i]];
+        n->key[i] = n->key[n->chosen[i]];
+        s->row_f[i] = 0.0f; /* until it is computed */
+    }
+    return m;
+}
+
+/* The whole row, dense: what is not zero. */
+static size_t compute_row(struct sae_batch *b, size_t row, struct sae_scratch *s)
+{
+    struct native_scratch *n = s->engine_data;
+    const struct sae_dict *d = b->dict;
+    const float *x = b->x + row * b->ld;
+    float *aux = d->arch->aux_name ? s->aux : NULL;
+    size_t kept = 0;
+
+    for (size_t block = 0; block < b->n_blocks; block++) {
+        struct sae_cols cols = sae_cols_block(d, block);
+        size_t m;
+
+        sae_native_kernels(b->e)->dense(&x, 1, d->enc + cols.first * d->d, cols.n, d->d, s->p,
+                                        SAE_BLOCK, n->dense);
+        sae_unit(b, &cols, s->p, s->f, aux);
+        m = b->e->kern->nonzero(s->f, NULL, NULL, cols.n, s->pos);
+        for (size_t i = 0; i < m; i++, kept++) {
+            s->row_ids[kept] = (uint32_t)cols.first + s->pos[i];
+            s->row_f[kept] = s->f[s->pos[i]];
+            s->row_aux[kept] = aux ? aux[s->pos[i]] : 0.0f;
+        }
+    }
+    return kept;
 }
 
 size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n_entries,
                               struct sae_scratch *s)
 {
+    const struct sae_kern *kern = b->e->kern;
+    const struct native_batch *nb = b->engine_data;
     struct native_scratch *n = s->engine_data;
     struct sae_native_dict *nd = b->dict->engine_data;
-    size_t top_k = (size_t)b->rows[row].task->query.top_k, m = 0, m2 = 0, kept = 0;
-    uint32_t bar = 0;
+    size_t k = top_k_of(b, row), first = k + k / 4, m, m1, m2 = 0, kept = 0;
+    uint32_t floor = atomic_load_explicit(&nb->top[row].floor, memory_order_relaxed), least = 0;
+    bool holds;
 
-    if (n_entries == 0)
-        return 0;
-    b->e->kern->order(s->row_f, n->key_low, n_entries);
-    b->e->kern->order(s->row_aux, n->key_up, n_entries);
-    if (n_entries > top_k) {
-        memcpy(n->key_tmp, n->key_low, n_entries * sizeof *n->key_tmp);
-        bar = sae_kth_largest_u32(n->key_tmp, n_entries, top_k);
-    }
-    /* The first step: everything whose lower bound is among the k best. */
-    for (size_t i = 0; i < n_entries; i++)
-        if (n->key_low[i] >= bar)
-            n->chosen[m++] = (uint32_t)i;
-    compute_chosen(b, row, m, s);
-    if (m > top_k || (m == top_k && n_entries > top_k)) {
+    m = drop_passed(kern, floor, n_entries, s);
+    /* The first step. None of the k largest upper ends is in vain: k values at least reach the k-th
+     * best, so their upper ends do. A few more bring the bar closer to it. */
+    if (m > first)
+        least = kern->kth_largest(n->key, m, first);
+    m1 = kern->at_least(n->key, least, m, n->chosen);
+    compute_exact(b, row, n->chosen, m1, n->exact, s);
+    if (m1 < m) {
+        uint32_t bar = kern->kth_largest(n->exact, m1, k);
+
         for (size_t i = 0; i < m; i++)
-            n->key_tmp[i] = n->key_low[n->chosen[i]];
-        uint32_t exact = sae_kth_largest_u32(n->key_tmp, m, top_k);
-
-        bar = exact > bar ? exact : bar;
+            if (n->key[i] < least && n->key[i] >= bar)
+                n->chosen[m2++] = (uint32_t)i;
+        compute_exact(b, row, n->chosen, m2, n->exact + m1, s);
     }
-    /* Entries of the first step are marked by their key: the others still hold bounds. */
-    for (size_t i = 0; i < m; i++)
-        n->key_tmp[i] = n->chosen[i];
-    for (size_t i = 0, done = 0; i < n_entries; i++) {
-        if (done < m && n->key_tmp[done] == i) {
-            done++;
-            continue;
-        }
-        if (n->key_up[i] >= bar)
-            n->chosen[m2++] = (uint32_t)i;
-        else
-            s->row_f[i] = 0.0f; /* below the k-th best: not of interest any more */
+    holds = floor == 0 || (m1 + m2 >= k && kern->kth_largest(n->exact, m1 + m2, k) >= floor);
+    sae_native_record(&nd->intervals, 1, !holds || m1 + m2 > b->dict->F / MAX_EXACT);
+    if (!holds) {
+        atomic_fetch_add_explicit(&nd->dense_rows, 1, memory_order_relaxed);
+        return compute_row(b, row, s);
     }
-    compute_chosen(b, row, m2, s);
-    atomic_fetch_add_explicit(&nd->candidates, m + m2, memory_order_relaxed);
-    for (size_t i = 0; i < n_entries; i++) {
+    atomic_fetch_add_explicit(&nd->candidates, m1 + m2, memory_order_relaxed);
+    for (size_t i = 0; i < m; i++) {
         if (s->row_f[i] == 0.0f)
             continue;
         s->row_ids[kept] = s->row_ids[i];

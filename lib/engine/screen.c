@@ -227,3 +227,25 @@ bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_sc
         row->xo[o] /= s;
     return true;
 }
+
+void sae_plane_line(const struct sae_plane *p, size_t j, double c1, double c0, double terms,
+                    float *u, float *z)
+{
+    double unit = c1 * (double)p->s[j], v = (c0 + 0x1p-20 * terms + 0x1p-126) / unit;
+
+    *u = 0;
+    *z = INFINITY;
+    if (!(unit > 1e-30 && unit < 1e30 && terms < 1e30))
+        return;
+    *u = (float)(1 / unit);
+    *z = round_up(v + 0x1p-20 * fabs(v));
+}
+
+float sae_plane_floor(const struct sae_screen_row *row, float floor)
+{
+    float t = floor * row->C;
+
+    if (!(fabsf(floor) < 1e30f && fabsf(t) < 1e30f))
+        return -INFINITY;
+    return t - fabsf(t) * (32 * (float)U);
+}

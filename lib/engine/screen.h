@@ -24,6 +24,19 @@
  * where p <= theta_j means off. 2^-30 covers underflow as long as s_x min_j s_j >= 2^-100; rows
  * beyond that, rows that are not finite, and those with |x| max|w| >= 1e37 are not screened.
  *
+ * TOP-K asks for more: may the value reach a floor, the k-th best that the row has for certain? The
+ * value of a feature that is on is the line c1 p + c0 up to the roundings of the class's formula,
+ * at most 2 u of the value and 2 u of |terms of c0| (kern/kern.h). With v as above,
+ *
+ *     below the floor <=> fl(fma(-T, u_j, fma(C, z_j, v))) < -2^-30
+ *     u_j = fl(1/(c1 s_j))      z_j >= (c0 + 2^-20 |terms of c0| + 2^-126)/(c1 s_j) + 2^-20 |same|
+ *     T <= floor/s_x - 32u |floor/s_x|
+ *
+ * where 32 u leaves room for the three roundings in T u_j, two in the fma, and those of the value,
+ * and 2^-126 for the underflow of r p. Where this could overflow (a factor beyond 1e+-30), u_j = 0
+ * and z_j = infinity, or T = -infinity, keep everything. Of what is left sae_plane_interval gives
+ * the ends: v is the upper one, the lower lies two half-widths below.
+ *
  * A plane is immutable after create but for the cache of outlier columns, which is filled under
  * its own lock and read without one. */
 #ifndef SAE_SCREEN_H
@@ -33,6 +46,7 @@
 #include "lib/engine/kern/quant.h"
 #include "lib/engine/kern/screen.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -67,5 +81,23 @@ size_t sae_plane_row_scratch(const struct sae_plane *p);
  * False: this row cannot be screened; compute it densely. */
 bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_screen_row *row,
                    double *scratch);
+
+/* The numbers of a feature's line c1 p + c0 (c1 >= 0) for the interval kernels; terms: what |c0|
+ * was summed from. The row's floor for them; -infinity: none. */
+void sae_plane_line(const struct sae_plane *p, size_t j, double c1, double c0, double terms,
+                    float *u, float *z);
+float sae_plane_floor(const struct sae_screen_row *row, float floor);
+
+/* low <= p <= up for the projection of feature j, from the kernel's v. 2^-20 of the magnitudes
+ * covers the roundings made here and in v, 1e-37 their underflow. */
+static inline void sae_plane_interval(const struct sae_plane *p, const struct sae_screen_row *row,
+                                      size_t j, float v, float *low, float *up)
+{
+    float width = 2.0f * (row->A * p->a[j] + row->B * p->b[j]), ss = row->s * p->s[j];
+    float slack = (fabsf(v) + width) * ss * 0x1p-20f + 1e-37f;
+
+    *up = v * ss + slack;
+    *low = (v - width) * ss - slack;
+}
 
 #endif

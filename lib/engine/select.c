@@ -8,53 +8,6 @@
 
 #include <string.h>
 
-/* ---- the k-th largest -------------------------------------------------------------------------
- * Quickselect (Hoare, "Algorithm 65: find", 1961) with pivots from a fixed generator, so that no
- * order of values that a client can send is slow; equal values stop both scans and stay cheap. */
-#define DEFINE_KTH_LARGEST(name, type)                                \
-    type name(type *key, size_t n, size_t k)                          \
-    {                                                                 \
-        size_t lo = 0, hi = n - 1, want = k - 1;                      \
-        uint32_t random = 2463534242u;                                \
-                                                                      \
-        while (lo < hi) {                                             \
-            size_t i = lo, j = hi;                                    \
-            type pivot;                                               \
-                                                                      \
-            random ^= random << 13;                                   \
-            random ^= random >> 17;                                   \
-            random ^= random << 5; /* xorshift32 (Marsaglia 2003) */  \
-            pivot = key[lo + random % (hi - lo + 1)];                 \
-            for (;;) {                                                \
-                while (key[i] > pivot)                                \
-                    i++;                                              \
-                while (key[j] < pivot)                                \
-                    j--;                                              \
-                if (i >= j)                                           \
-                    break;                                            \
-                type swap = key[i];                                   \
-                key[i++] = key[j];                                    \
-                key[j--] = swap;                                      \
-            }                                                         \
-            /* Before i all is >= pivot, behind j all is <= pivot. */ \
-            if (i == j) {                                             \
-                if (want == i)                                        \
-                    return pivot;                                     \
-                if (want < i)                                         \
-                    hi = i - 1;                                       \
-                else                                                  \
-                    lo = i + 1;                                       \
-            } else if (want < i) {                                    \
-                hi = i - 1;                                           \
-            } else {                                                  \
-                lo = i;                                               \
-            }                                                         \
-        }                                                             \
-        return key[want];                                             \
-    }
-DEFINE_KTH_LARGEST(sae_kth_largest_u32, uint32_t)
-DEFINE_KTH_LARGEST(sae_kth_largest_u64, uint64_t)
-
 /* Largest first: a radix sort on the upper half of each key. Stable, and the lower half descends in
  * the input, so equal upper halves end up right. Few keys: insertion. */
 static void sort_descending(uint64_t *key, uint64_t *tmp, size_t n)
@@ -254,28 +207,26 @@ static size_t put_sparse(const struct sae_row *r, const struct sae_part *part, s
 }
 
 /* The k largest of n entries, none of them zero: value order, NaN first, ties by position, which
- * is by id. A key is the order of the value, then the position inverted: no two are equal. */
+ * is by id. A sort key is the order of the value, then the position inverted: no two are equal. */
 static size_t put_top(const struct sae_kern *kern, const struct sae_row *r,
                       const struct sae_part *part, size_t n, struct sae_scratch *s)
 {
     const struct sae_query *q = &r->task->query;
     uint32_t *ids = sae_block_words(part->block) + r->out;
     float *v = (float *)(ids + part->n_entries), *aux = (float *)(ids + 2 * part->n_entries);
-    uint32_t *value_key = (uint32_t *)s->order_tmp;
-    size_t k = n < q->top_k ? n : (size_t)q->top_k;
+    uint32_t *key = (uint32_t *)s->order_tmp, kth = 0;
+    size_t k = n < q->top_k ? n : (size_t)q->top_k, ties = k, m = 0;
 
-    kern->order(s->row_f, value_key, n);
+    kern->order(s->row_f, key, n);
+    if (k < n)
+        kth = kern->kth_largest(key, n, k);
     for (size_t i = 0; i < n; i++)
-        s->order[i] = (uint64_t)value_key[i] << 32 | (uint32_t)~i;
-    if (k < n) {
-        uint64_t kth;
-        size_t m = 0;
-
-        memcpy(s->order_tmp, s->order, n * sizeof *s->order);
-        kth = sae_kth_largest_u64(s->order_tmp, n, k);
-        for (size_t i = 0; i < n; i++)
-            if (s->order[i] >= kth)
-                s->order[m++] = s->order[i];
+        ties -= key[i] > kth;
+    for (size_t i = 0; i < n; i++) {
+        if (key[i] < kth || (key[i] == kth && ties == 0))
+            continue;
+        ties -= key[i] == kth;
+        s->order[m++] = (uint64_t)key[i] << 32 | (uint32_t)~i;
     }
     sort_descending(s->order, s->order_tmp, k);
     for (size_t i = 0; i < k; i++) {

@@ -167,6 +167,25 @@ static void sparse_rows(struct rig *g, const char *l0)
                     has_target ? bench_target(g->bench, avx2[i], vnni[i]) : 0);
 }
 
+/* top_k where no threshold helps: half the features are on. */
+static void top_rows(struct rig *g)
+{
+    for (size_t i = 0; i < SAE_COUNTOF(batch_sizes); i++) {
+        size_t n = batch_sizes[i];
+
+        beside_gemm(g, &top, "top_k 32, no threshold, 768/24576", n,
+                    n == 64 ? bench_target(g->bench, 1.6, 3.3) : 0);
+    }
+    for (uint64_t k = 64; k <= 128; k *= 2) {
+        struct sae_query q = top;
+        char what[64];
+
+        q.top_k = k;
+        snprintf(what, sizeof what, "top_k %d, no threshold, 768/24576", (int)k);
+        beside_gemm(g, &q, what, 64, 0);
+    }
+}
+
 /* Rows with outlier dimensions, beside the rows without on the same dictionary. */
 static void outlier_rows(struct rig *g)
 {
@@ -324,7 +343,7 @@ static void middle(struct bench *b)
     outlier_rows(&g);
     rig_fini(&g);
     rig_init(&g, b, 768, 24576, 0, false);
-    beside_gemm(&g, &top, "top_k 32, no threshold, 768/24576", 64, bench_target(b, 1.6, 3.3));
+    top_rows(&g);
     rig_fini(&g);
 }
 

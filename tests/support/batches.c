@@ -617,15 +617,23 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
     sae_scratch_free(s);
 }
 
-void batches_by_interval(struct sae_dict *dict)
+/* Make the dictionary's record say that thresholds, or intervals, are of no use. */
+static void refuse(struct sae_dict *dict, bool thresholds)
 {
     struct sae_native_dict *nd = dict->engine_data;
+    struct native_record *r;
 
     if (!nd)
         return;
-    atomic_store(&nd->tried, 100);
-    atomic_store(&nd->failed, 100);
-    atomic_store(&nd->batches, 1);
+    r = thresholds ? &nd->thresholds : &nd->intervals;
+    atomic_store(&r->tried, 100);
+    atomic_store(&r->failed, 100);
+    atomic_store(&r->batches, 1);
+}
+
+void batches_by_interval(struct sae_dict *dict)
+{
+    refuse(dict, true);
 }
 
 struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict)
@@ -639,5 +647,7 @@ struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict)
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
     if (way == BATCHES_BY_INTERVAL)
         batches_by_interval(dict);
+    else if (way == BATCHES_BY_THRESHOLD)
+        refuse(dict, false);
     return e;
 }

@@ -55,8 +55,7 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
                    uint64_t seed);
 
 /* Every way in which a batch is computed: an engine, prepared for the dictionary, owned.
- * BY_INTERVAL: as after many rows on which thresholds proved nothing, so that top-k rows go by
- * intervals. */
+ * BY_THRESHOLD and BY_INTERVAL: as after many rows for which the other one did not pay. */
 enum batches_way { BATCHES_OPENBLAS, BATCHES_BY_THRESHOLD, BATCHES_BY_INTERVAL, BATCHES_N_WAYS };
 /* That state, of a dictionary prepared for the native engine. */
 void batches_by_interval(struct sae_dict *dict);

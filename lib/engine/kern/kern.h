@@ -45,6 +45,9 @@ struct sae_kern {
     /* out = a * b; out = a - b. */
     void (*mul)(const float *a, const float *b, float *out, size_t n);
     void (*sub)(const float *a, const float *b, float *out, size_t n);
+    /* The k-th largest of key[0..n-1], 1 <= k <= n < 2^32: at most 32 passes over the keys, usually
+     * some ten. */
+    uint32_t (*kth_largest)(const uint32_t *key, size_t n, size_t k);
     /* Order of top-k: bits that ascend with the value; every NaN is the largest. v is not -0. */
     void (*order)(const float *v, uint32_t *key, size_t n);
 };

@@ -182,4 +182,5 @@ const struct sae_kern sae_kern_avx2 = {
     .mul = mul_n,
     .sub = sub_n,
     .order = order_n,
+    .kth_largest = kth_largest_n,
 };

@@ -7,10 +7,12 @@
  *     v = fma(A, a_j, fma(B, b_j, float(I))), then for each split dim o: v = fma(x_o, col_o[j], v)
  *     bit = NOT( fma(-C, t_j, v) <= -2^-30 )        NaN gives a 1
  *
- * A 0 proves that the feature is off (the bound is in lib/engine/screen.h). For top_k the interval
- * is wanted instead of the proof: low <= p <= up for the projection p itself, and a 1 where the
- * value c1_j up + c0_j may reach the row's floor. Kernels with maddubs need |q_x| <= 63; the others
- * take 127 (sae_screen_xmax).
+ * A 0 proves that the feature is off (the bound is in lib/engine/screen.h). For top_k a 0 also
+ * proves that the value lies below the row's floor:
+ *
+ *     bit = bit AND NOT( fma(-floor, u_j, fma(C, z_j, v)) < -2^-30 )
+ *
+ * and v is wanted for what is left. Kernels with maddubs need |q_x| <= 63; the others take 127.
  *
  * Pure functions, any thread. The plane is 64-byte aligned. */
 #ifndef SAE_KERN_SCREEN_H
@@ -40,7 +42,7 @@ struct sae_screen_group {
     const uint8_t *plane; /* at panel f0 / 16 */
     size_t dq;            /* multiple of 4 */
     const float *a, *b, *t;
-    const float *s, *c1, *c0; /* intervals only: scales s_j, and the value's line in p */
+    const float *u, *z; /* intervals only: [Fp], the value's line */
     size_t f0;
     size_t n_panels;   /* 1..SAE_SCREEN_PANELS */
     const char *ahead; /* n_panels * dq * 16 bytes to prefetch meanwhile, or NULL */
@@ -57,13 +59,11 @@ typedef void sae_screen_fn(const struct sae_screen_row *rows, size_t n,
 sae_screen_fn sae_screen_i8__scalar, sae_screen_i8_4x1__avx2, sae_screen_i8_6x1__avxvnni,
     sae_screen_i8_8x2__avx512, sae_screen_i8_8x3__vnni;
 
-/* Intervals: low[r][16 * panel + i], up[r][...]; masks as above. floor: [n], -infinity: none yet.
- */
+/* masks as above; v[r][16 * panel + i]. floor: [n] in the bound's units, -infinity: none yet. */
 typedef float sae_group_floats[SAE_SCREEN_PANEL * SAE_SCREEN_PANELS];
 typedef void sae_interval_fn(const struct sae_screen_row *rows, size_t n,
                              const struct sae_screen_group *g, const float *floor,
-                             uint16_t (*masks)[SAE_SCREEN_PANELS], sae_group_floats *low,
-                             sae_group_floats *up);
+                             uint16_t (*masks)[SAE_SCREEN_PANELS], sae_group_floats *v);
 
 sae_interval_fn sae_interval_i8__scalar, sae_interval_i8__avx2, sae_interval_i8__avxvnni,
     sae_interval_i8__avx512, sae_interval_i8__vnni;

@@ -2,6 +2,7 @@
 #include "lib/engine/kern/screen.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 static int32_t dot(const struct sae_screen_row *row, const struct sae_screen_group *g, size_t in)
 {
@@ -21,47 +22,42 @@ static float with_split(float v, const struct sae_screen_row *row, size_t f)
     return v;
 }
 
+/* One row against the group; v NULL: only the proof is wanted. */
+static void row_masks(const struct sae_screen_row *row, const struct sae_screen_group *g,
+                      float floor, uint16_t *masks, float *v)
+{
+    for (size_t p = 0; p < g->n_panels; p++) {
+        unsigned bits = 0;
+
+        for (size_t i = 0; i < SAE_SCREEN_PANEL; i++) {
+            size_t in = p * SAE_SCREEN_PANEL + i, f = g->f0 + in;
+            float bound = fmaf(row->A, g->a[f], fmaf(row->B, g->b[f], (float)dot(row, g, in)));
+            bool some;
+
+            bound = with_split(bound, row, f);
+            some = !(fmaf(-row->C, g->t[f], bound) <= -0x1p-30f);
+            if (v) {
+                v[in] = bound;
+                bound = fmaf(-floor, g->u[f], fmaf(row->C, g->z[f], bound));
+                some = some && !(bound < -0x1p-30f);
+            }
+            bits |= (unsigned)some << i;
+        }
+        masks[p] = (uint16_t)bits;
+    }
+}
+
 void sae_screen_i8__scalar(const struct sae_screen_row *rows, size_t n,
                            const struct sae_screen_group *g, uint16_t (*masks)[SAE_SCREEN_PANELS])
 {
     for (size_t r = 0; r < n; r++)
-        for (size_t p = 0; p < g->n_panels; p++) {
-            unsigned bits = 0;
-
-            for (size_t i = 0; i < SAE_SCREEN_PANEL; i++) {
-                size_t in = p * SAE_SCREEN_PANEL + i, f = g->f0 + in;
-                float v =
-                    fmaf(rows[r].A, g->a[f], fmaf(rows[r].B, g->b[f], (float)dot(&rows[r], g, in)));
-
-                v = fmaf(-rows[r].C, g->t[f], with_split(v, &rows[r], f));
-                bits |= (unsigned)!(v <= -0x1p-30f) << i;
-            }
-            masks[r][p] = (uint16_t)bits;
-        }
+        row_masks(&rows[r], g, 0, masks[r], NULL);
 }
 
 void sae_interval_i8__scalar(const struct sae_screen_row *rows, size_t n,
                              const struct sae_screen_group *g, const float *floor,
-                             uint16_t (*masks)[SAE_SCREEN_PANELS], sae_group_floats *low,
-                             sae_group_floats *up)
+                             uint16_t (*masks)[SAE_SCREEN_PANELS], sae_group_floats *v)
 {
     for (size_t r = 0; r < n; r++)
-        for (size_t p = 0; p < g->n_panels; p++) {
-            unsigned bits = 0;
-
-            for (size_t i = 0; i < SAE_SCREEN_PANEL; i++) {
-                size_t in = p * SAE_SCREEN_PANEL + i, f = g->f0 + in;
-                float e = with_split((float)dot(&rows[r], g, in), &rows[r], f);
-                float w = fmaf(rows[r].A, g->a[f], rows[r].B * g->b[f]);
-                float ss = rows[r].s * g->s[f];
-                float slack = fmaf((fabsf(e) + w) * ss, 0x1p-21f, 1e-37f), v;
-
-                up[r][in] = (e + w) * ss + slack;
-                low[r][in] = (e - w) * ss - slack;
-                v = fmaf(fmaf(fabsf(up[r][in]), g->c1[f], fabsf(g->c0[f])), 0x1p-21f,
-                         fmaf(up[r][in], g->c1[f], g->c0[f]));
-                bits |= (unsigned)!(v < floor[r]) << i;
-            }
-            masks[r][p] = (uint16_t)bits;
-        }
+        row_masks(&rows[r], g, floor[r], masks[r], v[r]);
 }

@@ -62,6 +62,13 @@ static void mixed(int i, struct sae_dict *(*make)(const char *, size_t, size_t, 
     if (sparse)
         make_sparse(dict);
     batches_mixed(e, dict, true, true, 100 + (uint64_t)i);
+    if (sparse && dict->engine_data) { /* and top-k rows by thresholds too */
+        struct sae_native_dict *nd = dict->engine_data;
+
+        atomic_store(&nd->intervals.failed, 100 + atomic_load(&nd->intervals.tried));
+        atomic_store(&nd->intervals.batches, 1);
+        batches_mixed(e, dict, true, true, 200 + (uint64_t)i);
+    }
     sae_dict_free(dict);
     sae_engine_free(e);
 }
@@ -114,11 +121,10 @@ START_TEST(top_k_by_intervals)
         }
     x = dicts_rows(N, D, 7);
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
-    nd = dict->engine_data;
-    atomic_store(&nd->tried,
-                 100); /* as after some thousand rows on which thresholds proved nothing */
-    atomic_store(&nd->failed, 100);
-    atomic_store(&nd->batches, 1);
+    nd = dict->engine_data; /* as after some thousand rows on which thresholds proved nothing */
+    atomic_store(&nd->thresholds.tried, 100);
+    atomic_store(&nd->thresholds.failed, 100);
+    atomic_store(&nd->thresholds.batches, 1);
     ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 40, NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 40, NULL), SAE_OK);
     for (size_t i = 0; i < N_K; i++) {
@@ -144,6 +150,94 @@ START_TEST(top_k_by_intervals)
     sae_scratch_free(s);
     sae_dict_free(dict);
 out:
+    sae_engine_free(e);
+}
+END_TEST
+
+/* The error of row x's quantisation, turned back: what x has beyond its quantised form. */
+static void quantisation_error(const struct sae_native_kernels *k, const float *x, size_t d,
+                               double *out)
+{
+    struct sae_plane *p;
+    struct sae_screen_row row;
+    double n2, theta = 0, *v = sae_alloc(d, sizeof *v), *turned = sae_alloc(d, sizeof *turned);
+    int8_t *q = sae_alloc(d, 1);
+
+    ck_assert_int_eq(sae_plane_create(&p, x, 1, d, &theta, k->xmax, k->quant, NULL), SAE_OK);
+    ck_assert(sae_plane_row(p, x, q, &row, v));
+    ck_assert_int_eq(row.n_split, 0);
+    k->quant->widen(x, d, v, &n2);
+    k->quant->rotate(v, d);
+    for (size_t i = 0; i < d; i++)
+        v[i] -= (double)q[i] * (double)row.s;
+    for (size_t i = 0; i < d; i++) { /* Q^T v: its i-th value is (Q e_i) . v */
+        memset(turned, 0, d * sizeof *turned);
+        turned[i] = 1;
+        k->quant->rotate(turned, d);
+        out[i] = 0;
+        for (size_t j = 0; j < d; j++)
+            out[i] += turned[j] * v[j];
+    }
+    sae_plane_free(p);
+    sae_free(q);
+    sae_free(turned);
+    sae_free(v);
+}
+
+/* Features whose estimate is twice their value, as if by conspiracy, raise the floor above better
+ * ones, which are dropped: the floor does not hold, and the row is computed anew. */
+START_TEST(floors_that_do_not_hold)
+{
+    enum { D = 256, F = 3000, K = 5 };
+    struct sae_engine *e = open_isa(_i);
+    struct sae_slice slice = {.n_rows = 1};
+    struct sae_dict *dict;
+    struct sae_batch *b;
+    struct sae_scratch *s;
+    struct sae_task t;
+    double error[D], e2 = 0, x2 = 0, ex = 0;
+    float *x, centred[D];
+
+    if (!e)
+        return;
+    dict = dicts_make("AutoEncoder", D, F, 1);
+    x = dicts_rows(1, D, 3);
+    for (size_t k = 0; k < D; k++)
+        centred[k] = x[k] - dict->centre[k];
+    quantisation_error(sae_native_kernels(e), centred, D, error);
+    for (size_t k = 0; k < D; k++) {
+        e2 += error[k] * error[k];
+        x2 += (double)centred[k] * (double)centred[k];
+        ex += error[k] * (double)centred[k];
+    }
+    for (size_t j = 0; j < F; j++) {
+        /* In units of |error|: lures are worth 1 and estimated at 2, the best are worth 1.4. */
+        bool is_lure = j < 16 || j >= F - 16, is_best = j >= 1500 && j < 1508;
+        double value = is_lure ? 1 : is_best ? 1.4 : 0;
+        double along = (value * sqrt(e2) + (is_lure ? ex / sqrt(e2) : 0)) / x2;
+
+        dict->enc_bias[j] = 0;
+        for (size_t k = 0; k < D; k++)
+            dict->enc[j * D + k] =
+                (float)(along * (double)centred[k] - (is_lure ? error[k] / sqrt(e2) : 0));
+    }
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 1, NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 1, NULL), SAE_OK);
+    t = (struct sae_task){.dict = dict, .n_rows = 1, .x = x};
+    t.query =
+        (struct sae_query){.op = SAE_OP_ENCODE, .want_f = true, .form = SAE_FORM_TOP, .top_k = K};
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+    slice.task = &t;
+    batches_run(b, s, dict, SAE_SIDE_ENCODE, &slice, 1);
+    batches_check(&t, true, true, "lures");
+    ck_assert(t.f_rows[0].ids[0] >= 1500 && t.f_rows[0].ids[0] < 1508);
+    ck_assert_uint_eq(sae_engine_stats(e, dict).dense_rows, 1);
+    sae_task_fini(&t);
+    sae_batch_free(b);
+    sae_scratch_free(s);
+    sae_free(x);
+    sae_dict_free(dict);
     sae_engine_free(e);
 }
 END_TEST
@@ -182,6 +276,7 @@ int main(void)
     tcase_add_loop_test(t, gaussian_dictionaries, 0, n);
     tcase_add_loop_test(t, sparse_dictionaries, 0, n);
     tcase_add_loop_test(t, top_k_by_intervals, 0, SAE_N_ISAS * (int)SAE_COUNTOF(classes));
+    tcase_add_loop_test(t, floors_that_do_not_hold, 0, SAE_N_ISAS);
     tcase_add_loop_test(t, screening_is_used, 0, SAE_N_ISAS);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -88,45 +88,75 @@ static bool have(int k)
     return false;
 }
 
-/* Every interval holds its projection; a row's floor is met by what may reach it. */
+/* Lines of values as the classes have them: j % 3 = 0: r p + c0; 1: p + c0; 2: (p + b) + jump,
+ * which nearly cancel. `large` is beyond every |p|. */
+static float value_of(size_t j, float p, float large, float *c1, double *c0, double *terms)
+{
+    float bias = (float)((int)(j % 5) - 2) * 0.01f * large, t;
+
+    *c1 = j % 3 ? 1.0f : 0.5f;
+    *c0 = *terms = (double)bias;
+    if (j % 3 == 0)
+        return *c1 * p + bias;
+    if (j % 3 == 1)
+        return p + bias;
+    t = 2048 * large - bias;
+    *c0 = (double)(2048 * large) - (double)t;
+    *terms = (double)(2048 * large) + (double)t;
+    return (p + 2048 * large) - t;
+}
+
+/* Every interval holds its projection; what is on and reaches a row's floor is not dropped. */
 static void check_intervals(int k, const struct sae_plane *p, struct sae_screen_group g,
                             const struct sae_screen_row *rows, const size_t *which, size_t n,
-                            const float *x)
+                            const float *x, const double *theta)
 {
     size_t in_group = g.n_panels * SAE_SCREEN_PANEL, ld = p->dq;
-    sae_group_floats *low = calloc(n, sizeof *low), *up = calloc(n, sizeof *up);
+    sae_group_floats *v = calloc(n, sizeof *v), *dot = calloc(n, sizeof *dot);
     uint16_t(*masks)[SAE_SCREEN_PANELS] = calloc(n, sizeof *masks);
-    float *floor = calloc(n, sizeof *floor), *c1 = calloc(p->Fp, sizeof *c1);
-    float *c0 = calloc(p->Fp, sizeof *c0);
+    float *floor = calloc(n, sizeof *floor), *u = calloc(p->Fp, sizeof *u), c1, large = 0;
+    float *z = calloc(p->Fp, sizeof *z), *plane_floor = calloc(n, sizeof *plane_floor);
+    double c0, terms;
 
-    for (size_t j = 0; j < p->Fp; j++) {
-        c1[j] = j % 3 ? 1.0f : 0.5f;
-        c0[j] = (float)(j % 5) * 0.1f - 0.2f;
+    for (size_t i = 0; i < n; i++)
+        for (size_t in = 0; in < in_group && g.f0 + in < p->F; in++) {
+            dot[i][in] = dot_of(x + which[i] * ld, p->w + (g.f0 + in) * p->d, p->d);
+            large = fmaxf(large, fabsf(dot[i][in]));
+        }
+    for (size_t j = 0; j < p->F; j++) {
+        value_of(j, 0, large, &c1, &c0, &terms);
+        sae_plane_line(p, j, (double)c1, c0, fabs(terms), &u[j], &z[j]);
     }
-    for (size_t i = 0; i < n; i++) /* the value of some feature: it must be met exactly */
-        floor[i] = fmaf(dot_of(x + which[i] * ld, p->w + (g.f0 + i % 16) % p->F * p->d, p->d),
-                        c1[(g.f0 + i % 16) % p->F], c0[(g.f0 + i % 16) % p->F]);
-    g.s = p->s;
-    g.c1 = c1;
-    g.c0 = c0;
-    kernels[k].interval(rows, n, &g, floor, masks, low, up);
+    for (size_t i = 0; i < n; i++) { /* the value of some feature: it must be met exactly */
+        size_t in = (g.f0 + i % 16) % p->F - g.f0;
+
+        in = in < in_group ? in : 0;
+        floor[i] = value_of(g.f0 + in, dot[i][in], large, &c1, &c0, &terms);
+        plane_floor[i] = sae_plane_floor(&rows[i], floor[i]);
+    }
+    g.u = u;
+    g.z = z;
+    kernels[k].interval(rows, n, &g, plane_floor, masks, v);
     for (size_t i = 0; i < n; i++)
         for (size_t in = 0; in < in_group && g.f0 + in < p->F; in++) {
             size_t j = g.f0 + in;
-            float dot = dot_of(x + which[i] * ld, p->w + j * p->d, p->d);
+            float low, up, value = value_of(j, dot[i][in], large, &c1, &c0, &terms);
 
-            REQUIRE(low[i][in] <= dot && dot <= up[i][in], "%a is not in [%a, %a]", (double)dot,
-                    (double)low[i][in], (double)up[i][in]);
-            REQUIRE(!(fmaf(dot, c1[j], c0[j]) >= floor[i]) ||
+            sae_plane_interval(p, &rows[i], j, v[i][in], &low, &up);
+            REQUIRE(low <= dot[i][in] && dot[i][in] <= up, "%a is not in [%a, %a]",
+                    (double)dot[i][in], (double)low, (double)up);
+            REQUIRE(!(value >= floor[i] && (double)dot[i][in] > theta[j]) ||
                         masks[i][in / SAE_SCREEN_PANEL] >> in % SAE_SCREEN_PANEL & 1,
-                    "feature %zu reaches the floor and was dropped", j);
+                    "feature %zu: %a reaches %a and was dropped", j, (double)value,
+                    (double)floor[i]);
         }
-    free(c0);
-    free(c1);
+    free(plane_floor);
+    free(z);
+    free(u);
     free(floor);
     free(masks);
-    free(up);
-    free(low);
+    free(dot);
+    free(v);
 }
 
 /* n rows against a plane: how many rows were screened, candidates, and features that are on but
@@ -160,7 +190,7 @@ static struct outcome run(int k, struct sae_plane *p, const float *x, size_t n, 
                                          left < SAE_SCREEN_PANELS ? left : SAE_SCREEN_PANELS};
 
         if (bound_is_whole)
-            check_intervals(k, p, g, rows, which, o.rows, x);
+            check_intervals(k, p, g, rows, which, o.rows, x, theta);
         kernels[k].screen(rows, o.rows, &g, masks);
         for (size_t i = 0; i < o.rows; i++)
             for (size_t in = 0; in < g.n_panels * SAE_SCREEN_PANEL; in++) {
@@ -445,22 +475,21 @@ static double tightness(int k, struct sae_plane *p)
                                      .a = p->a,
                                      .b = p->b,
                                      .t = p->t,
-                                     .s = p->s,
-                                     .c1 = zeros,
-                                     .c0 = zeros,
+                                     .u = zeros,
+                                     .z = zeros,
                                      .f0 = f,
                                      .n_panels = 1};
         const float *x = adv_x + j % ADV_N * ADV_D;
         double dot = (double)dot_of(x, adv_w + j * ADV_D, ADV_D), part;
         uint16_t masks[1][SAE_SCREEN_PANELS];
         struct sae_screen_row row;
-        sae_group_floats low, up;
-        float floor = -INFINITY;
+        sae_group_floats v_of;
+        float none = -INFINITY, low, up;
 
         ck_assert(sae_plane_row(p, x, q, &row, v));
-        kernels[k].interval(&row, 1, &g, &floor, masks, &low, &up);
-        part =
-            fabs(2 * dot - (double)low[in] - (double)up[in]) / ((double)up[in] - (double)low[in]);
+        kernels[k].interval(&row, 1, &g, &none, masks, &v_of);
+        sae_plane_interval(p, &row, j, v_of[in], &low, &up);
+        part = fabs(2 * dot - (double)low - (double)up) / ((double)up - (double)low);
         REQUIRE(part <= 1, "the error is %g of the half-width", part);
         tight = part > tight ? part : tight;
     }

@@ -1,4 +1,4 @@
-/* test_select.c - the k-th largest and top-k against a sort, with ties; pruning inside blocks. */
+/* test_select.c - top-k against a sort, with ties; pruning inside blocks. */
 #include "lib/engine/engine.h"
 #include "tests/support/batches.h"
 #include "tests/support/dicts.h"
@@ -7,38 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int descending(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return (x < y) - (x > y);
-}
-
-/* Ascending, descending, constant, few distinct values, random: every k of small n. */
-START_TEST(kth_largest_equals_a_sort)
-{
-    uint64_t random = (uint64_t)_i + 1, key[300], sorted[300], work[300];
-    uint32_t work32[300];
-
-    for (size_t n = 1; n <= 300; n += n < 20 ? 1 : 93) {
-        for (size_t i = 0; i < n; i++) {
-            uint64_t v = dicts_random(&random);
-
-            key[i] = _i == 0 ? i : _i == 1 ? n - i : _i == 2 ? 7 : _i == 3 ? v % 4 : v >> 32;
-        }
-        memcpy(sorted, key, sizeof sorted);
-        qsort(sorted, n, sizeof *sorted, descending);
-        for (size_t k = 1; k <= n; k++) {
-            memcpy(work, key, sizeof work);
-            ck_assert_uint_eq(sae_kth_largest_u64(work, n, k), sorted[k - 1]);
-            for (size_t i = 0; i < n; i++)
-                work32[i] = (uint32_t)key[i];
-            ck_assert_uint_eq(sae_kth_largest_u32(work32, n, k), sorted[k - 1]);
-        }
-    }
-}
-END_TEST
 
 /* IdentityDict lists what it is given: rows of few distinct values are full of ties. Some are
  * longer than a block, so that blocks prune against each other's floors. */
@@ -94,7 +62,6 @@ int main(void)
     TCase *t = tcase_create("select");
     SRunner *r = srunner_create(s);
 
-    tcase_add_loop_test(t, kth_largest_equals_a_sort, 0, 5);
     tcase_add_loop_test(t, top_k_equals_a_sort, 0, 35);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

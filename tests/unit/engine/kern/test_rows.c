@@ -182,6 +182,44 @@ START_TEST(order_ascends_with_the_value)
 }
 END_TEST
 
+static int descending(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x < y) - (x > y);
+}
+
+/* Ascending, descending, constant, few distinct values, random, the ends of the range. */
+START_TEST(kth_largest_equals_a_sort)
+{
+    enum { N_KINDS = 6 };
+    size_t n;
+    const struct sae_kern *k = kern_of(_i, &n);
+    uint64_t random = (uint64_t)_i + 1;
+
+    for (int kind = 0; k && n && kind < N_KINDS; kind++) {
+        uint32_t *key = malloc(n * sizeof *key), *sorted = malloc(n * sizeof *sorted);
+
+        for (size_t i = 0; i < n; i++) {
+            uint32_t v = (uint32_t)dicts_random(&random), at = (uint32_t)i;
+
+            key[i] = kind == 0   ? at
+                     : kind == 1 ? (uint32_t)n - at
+                     : kind == 2 ? 7
+                     : kind == 3 ? v % 4
+                     : kind == 4 ? v
+                                 : (v & 1 ? UINT32_MAX : 0) + (v & 2 ? 1 : 0);
+        }
+        memcpy(sorted, key, n * sizeof *sorted);
+        qsort(sorted, n, sizeof *sorted, descending);
+        for (size_t rank = 1; rank <= n; rank += n < 100 || rank > n - 3 ? 1 : 1 + rank / 3)
+            ck_assert_uint_eq(k->kth_largest(key, n, rank), sorted[rank - 1]);
+        free(key);
+        free(sorted);
+    }
+}
+END_TEST
+
 /* The formulae of the units, against sae_ref_unit. */
 START_TEST(units_equal_the_reference)
 {
@@ -242,6 +280,8 @@ int main(void)
     tcase_add_loop_test(t, decode_is_canonical, 0, n);
     tcase_add_loop_test(t, positions_are_found, 0, n);
     tcase_add_test(t, order_ascends_with_the_value);
+    tcase_add_loop_test(t, kth_largest_equals_a_sort, 0,
+                        (int)(SAE_COUNTOF(sets) * SAE_COUNTOF(lengths)));
     tcase_add_loop_test(t, units_equal_the_reference, 0, n);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
