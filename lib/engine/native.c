@@ -43,20 +43,27 @@ const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS] = {
 
 /* p <= theta proves the feature off. Gated: either network switches it off, and fl(fl(r p) + mag)
  * <= 0 follows from r p <= -mag because rounding is monotone; the quotient is moved down past its
- * own rounding. r = 0 leaves mag alone to decide. */
+ * own rounding. r = 0 leaves mag alone to decide. A closed gate gives 0 only to a finite magnitude,
+ * as no jump does to an infinite one (0 times infinity is NaN): such are never off. */
 static double theta_of(const struct sae_dict *d, size_t j)
 {
-    double gate, mag;
+    double gate, mag, r, bias, finite;
 
+    if (d->jump && !isfinite(d->jump[j]))
+        return -(double)INFINITY;
     if (!d->gate_bias)
         return -(double)d->enc_bias[j];
+    r = d->r[j];
+    bias = d->mag_bias[j];
     gate = -(double)d->gate_bias[j];
-    if (d->r[j] == 0)
-        mag = d->mag_bias[j] > 0 ? -(double)INFINITY : (double)INFINITY;
-    else {
-        mag = -(double)d->mag_bias[j] / (double)d->r[j];
-        mag -= fabs(mag) * 1e-15;
-    }
+    if (!isfinite(r) || !isfinite(bias))
+        return -(double)INFINITY;
+    if (r == 0)
+        return bias > 0 ? gate : (double)INFINITY;
+    mag = -bias / r;
+    mag -= fabs(mag) * 1e-15;
+    finite = (3e38 - (bias > 0 ? bias : 0)) / r;
+    gate = gate < finite ? gate : finite;
     return gate > mag ? gate : mag;
 }
 

@@ -203,7 +203,7 @@ static size_t settle(struct sae_batch *b, size_t n_rows, size_t from, size_t to,
         for (size_t i = 0; i < m; i++) {
             uint32_t r = n->pair_row[at + i];
 
-            if (up_on[i] <= 0.0f || up[i] < n->floor[r])
+            if ((up_on[i] <= 0.0f && !isnan(up[i])) || up[i] < n->floor[r])
                 continue;
             n->pair_row[kept] = r;
             n->pair_col[kept] = n->pair_col[at + i];
@@ -398,7 +398,7 @@ size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n_entries,
     struct sae_native_dict *nd = b->dict->engine_data;
     size_t k = top_k_of(b, row), first = k + k / 4, m, m1, m2 = 0, kept = 0;
     uint32_t floor = atomic_load_explicit(&nb->top[row].floor, memory_order_relaxed), least = 0;
-    bool holds;
+    bool is_nan = false, holds;
 
     m = drop_passed(kern, floor, n_entries, s);
     /* The first step. None of the k largest upper ends is in vain: k values at least reach the k-th
@@ -410,12 +410,15 @@ size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n_entries,
     if (m1 < m) {
         uint32_t bar = kern->kth_largest(n->exact, m1, k);
 
+        is_nan = bar == UINT32_MAX;
         for (size_t i = 0; i < m; i++)
             if (n->key[i] < least && n->key[i] >= bar)
                 n->chosen[m2++] = (uint32_t)i;
         compute_exact(b, row, n->chosen, m2, n->exact + m1, s);
     }
-    holds = floor == 0 || (m1 + m2 >= k && kern->kth_largest(n->exact, m1 + m2, k) >= floor);
+    /* What is NaN may have an end that is none, and be among the k first by its id. */
+    holds = !is_nan &&
+            (floor == 0 || (m1 + m2 >= k && kern->kth_largest(n->exact, m1 + m2, k) >= floor));
     sae_native_record(&nd->intervals, 1, !holds || m1 + m2 > b->dict->F / MAX_EXACT);
     if (!holds) {
         atomic_fetch_add_explicit(&nd->dense_rows, 1, memory_order_relaxed);

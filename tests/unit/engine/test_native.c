@@ -242,6 +242,38 @@ START_TEST(floors_that_do_not_hold)
 }
 END_TEST
 
+/* Zeros that meet an infinity are NaN: a closed gate whose magnitude overflows, or is infinite, and
+ * an infinite jump that is not taken. Nothing of it may be proved off. */
+START_TEST(zero_times_infinity)
+{
+    struct sae_engine *e = open_isa(_i % SAE_N_ISAS);
+    bool is_gated = _i / SAE_N_ISAS == 0;
+    struct sae_dict *dict;
+    struct sae_screen_stats stats;
+
+    if (!e)
+        return;
+    dict = dicts_make(is_gated ? "GatedAutoEncoder" : "JumpAutoEncoder", 64, 2048, 1);
+    make_sparse(dict);
+    for (size_t j = 3; j < dict->F; j += 100) {
+        static const float rs[] = {1e37f, 3e38f, INFINITY, 1, 0, 1}, biases[] = {INFINITY, NAN};
+
+        if (is_gated) {
+            dict->r[j] = rs[j / 100 % 6];
+            dict->gate_bias[j] = -30;
+            dict->mag_bias[j] = j / 100 % 6 < 3 ? 0.1f : biases[j / 100 % 2];
+        } else {
+            dict->jump[j] = biases[j / 100 % 2];
+        }
+    }
+    batches_mixed(e, dict, true, true, 7);
+    stats = sae_engine_stats(e, dict);
+    ck_assert_msg(!dict->engine_data || stats.candidates > 0, "no row was screened");
+    sae_dict_free(dict);
+    sae_engine_free(e);
+}
+END_TEST
+
 /* Screening really happens on rows like trained ones, and its counters tell. */
 START_TEST(screening_is_used)
 {
@@ -277,6 +309,7 @@ int main(void)
     tcase_add_loop_test(t, sparse_dictionaries, 0, n);
     tcase_add_loop_test(t, top_k_by_intervals, 0, SAE_N_ISAS * (int)SAE_COUNTOF(classes));
     tcase_add_loop_test(t, floors_that_do_not_hold, 0, SAE_N_ISAS);
+    tcase_add_loop_test(t, zero_times_infinity, 0, 2 * SAE_N_ISAS);
     tcase_add_loop_test(t, screening_is_used, 0, SAE_N_ISAS);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
