@@ -25,17 +25,17 @@
 const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS] = {
     [SAE_ISA_SCALAR] = {sae_dense_f32_1x1__scalar, sae_pairs_f32__scalar,
                         sae_decode_f32_1x1__scalar, sae_screen_i8__scalar, sae_interval_i8__scalar,
-                        &sae_quant_scalar, 127},
+                        &sae_quant_scalar, 127, 3, 0},
     [SAE_ISA_AVX2] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_decode_f32_6x2__avx2,
-                      sae_screen_i8_4x1__avx2, sae_interval_i8__avx2, &sae_quant_avx2, 63},
+                      sae_screen_i8_4x1__avx2, sae_interval_i8__avx2, &sae_quant_avx2, 63, 3, 1},
     [SAE_ISA_AVXVNNI] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_decode_f32_6x2__avx2,
-                         sae_screen_i8_6x1__avxvnni, sae_interval_i8__avxvnni, &sae_quant_avx2,
-                         127},
+                         sae_screen_i8_6x1__avxvnni, sae_interval_i8__avxvnni, &sae_quant_avx2, 127,
+                         3, 1},
     [SAE_ISA_AVX512] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512,
                         sae_decode_f32_6x4__avx512, sae_screen_i8_8x2__avx512,
-                        sae_interval_i8__avx512, &sae_quant_avx512, 63},
+                        sae_interval_i8__avx512, &sae_quant_avx512, 63, 4, 8},
     [SAE_ISA_VNNI] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_decode_f32_6x4__avx512,
-                      sae_screen_i8_8x3__vnni, sae_interval_i8__vnni, &sae_quant_avx512, 127},
+                      sae_screen_i8_8x3__vnni, sae_interval_i8__vnni, &sae_quant_avx512, 127, 3, 8},
 };
 
 /* ---- dictionaries ------------------------------------------------------------------------------
@@ -188,6 +188,7 @@ static void scratch_fini(struct sae_scratch *s)
     sae_free(n->row_of);
     sae_free(n->count);
     sae_free(n->start);
+    sae_free(n->end);
     sae_free(n->x);
     sae_free(n->dense_row);
     sae_free(n->pair_row);
@@ -228,6 +229,7 @@ static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, s
     n->row_of = sae_alloc(rows, sizeof *n->row_of);
     n->count = sae_alloc(rows, sizeof *n->count);
     n->start = sae_alloc(rows + 1, sizeof *n->start);
+    n->end = sae_alloc(rows, sizeof *n->end);
     n->x = sae_alloc(rows, sizeof *n->x);
     n->dense_row = sae_alloc(rows, sizeof *n->dense_row);
     n->pair_row = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_row);
@@ -248,7 +250,7 @@ static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, s
     n->exact = sae_alloc(F, sizeof *n->exact);
     n->chosen = sae_alloc(F + SAE_KERN_SLACK, sizeof *n->chosen);
     n->dense = sae_alloc(sae_dense_scratch_floats(rows, dq), sizeof *n->dense);
-    return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->x &&
+    return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->end && n->x &&
            n->dense_row && n->pair_row && n->pair_col && n->pair_p && n->ids && n->p && n->found &&
            n->fetch && n->v_of && n->floor && n->plane_floor && n->best && n->n_best && n->likely &&
            n->up && n->key && n->exact && n->chosen && n->dense;
@@ -329,40 +331,46 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
 /* ---- encode ------------------------------------------------------------------------------------
  */
 
-/* Candidates of one group, by feature and then row, behind the pairs found so far; *fetch has their
- * distinct weight rows. */
+/* Candidates of one group, by feature and then row, behind the pairs found so far; n->fetch has
+ * their distinct weight rows. */
 static size_t collect(const struct sae_dict *d, struct native_scratch *n, size_t n_rows,
-                      size_t n_panels, size_t col0, size_t n_pairs, size_t *n_fetch)
+                      const struct sae_screen_group *g, size_t n_pairs, size_t *n_fetch)
 {
-    uint32_t at[NATIVE_GROUP + 1] = {0}, total = 0;
+    uint32_t at[NATIVE_GROUP] = {0}, total = 0, first = 0;
+    uint64_t all = 0;
 
     for (size_t i = 0; i < n_rows; i++) {
         const uint16_t *m = n->masks[i];
-        uint64_t bits = m[0] | (n_panels > 1 ? (uint64_t)m[1] << 16 : 0) |
-                        (n_panels > 2 ? (uint64_t)m[2] << 32 : 0);
+        uint64_t bits = 0;
 
+        for (size_t p = 0; p < g->n_panels; p++)
+            bits |= (uint64_t)m[p] << p * SAE_SCREEN_PANEL;
         if (!bits || n->count[i] > MAX_CANDIDATES)
             continue;
+        all |= bits;
         for (; bits; bits &= bits - 1) {
             unsigned bit = (unsigned)__builtin_ctzll(bits);
 
-            n->found[total++] = (uint32_t)i << 6 | bit;
-            at[bit + 1]++;
+            n->found[total++] = (uint32_t)i * NATIVE_GROUP + bit;
+            at[bit]++;
             n->count[i]++;
         }
     }
     *n_fetch = 0;
-    for (size_t bit = 0; bit < NATIVE_GROUP; bit++) {
-        if (at[bit + 1] && col0 + bit < d->F)
-            n->fetch[(*n_fetch)++] = (const char *)(d->enc + (col0 + bit) * d->d);
-        at[bit + 1] += at[bit];
+    for (; all; all &= all - 1) {
+        unsigned bit = (unsigned)__builtin_ctzll(all);
+        uint32_t m = at[bit];
+
+        n->fetch[(*n_fetch)++] = (const char *)(d->enc + sae_group_feature(g, bit) * d->d);
+        at[bit] = first;
+        first += m;
     }
     for (uint32_t i = 0; i < total; i++) {
-        uint32_t bit = n->found[i] & 63;
+        uint32_t bit = n->found[i] % NATIVE_GROUP;
         size_t to = n_pairs + at[bit]++;
 
-        n->pair_row[to] = n->found[i] >> 6;
-        n->pair_col[to] = (uint32_t)(col0 + bit);
+        n->pair_row[to] = n->found[i] / NATIVE_GROUP;
+        n->pair_col[to] = (uint32_t)sae_group_feature(g, bit);
     }
     return n_pairs + total;
 }
@@ -391,30 +399,17 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
                      struct native_scratch *n)
 {
     const struct sae_native_kernels *k = sae_native_kernels(b->e);
-    size_t f = block * SAE_BLOCK, end = f + SAE_BLOCK < pl->Fp ? f + SAE_BLOCK : pl->Fp;
-    size_t n_pairs = 0, computed = 0, n_fetch = 0;
+    struct sae_groups groups;
+    struct sae_screen_group g = {.fetch = n->fetch};
+    size_t n_pairs = 0, computed = 0;
 
     memset(n->count, 0, n_rows * sizeof *n->count);
-    for (; f < end; f += NATIVE_GROUP) {
-        size_t left = (end - f) / SAE_SCREEN_PANEL, before = n_pairs;
-        size_t n_panels = left < SAE_SCREEN_PANELS ? left : SAE_SCREEN_PANELS;
-        struct sae_screen_group g = {
-            .plane = pl->q + f * pl->dq,
-            .dq = pl->dq,
-            .a = pl->a,
-            .b = pl->b,
-            .t = pl->t,
-            .f0 = f,
-            .n_panels = n_panels,
-            .ahead = left >= 2 * SAE_SCREEN_PANELS
-                         ? (const char *)pl->q + (f + NATIVE_GROUP) * pl->dq
-                         : NULL,
-            .fetch = n->fetch,
-            .n_fetch = n_fetch,
-        };
+    sae_groups_init(&groups, pl, block * SAE_BLOCK, SAE_BLOCK, n_rows <= k->max_apart, k->width);
+    while (sae_groups_next(&groups, &g)) {
+        size_t before = n_pairs;
 
         k->screen(n->rows, n_rows, &g, n->masks);
-        n_pairs = collect(b->dict, n, n_rows, n_panels, f, n_pairs, &n_fetch);
+        n_pairs = collect(b->dict, n, n_rows, &g, n_pairs, &g.n_fetch);
         compute_pairs(b, computed, before, n);
         computed = before;
     }
@@ -422,22 +417,27 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
     return n_pairs;
 }
 
-/* The pairs whose rows stay screened, sorted by row into n->ids and n->p. */
+/* The pairs whose rows stay screened, sorted by row and feature into n->ids and n->p. */
 static void sort_pairs(size_t n_pairs, size_t n_rows, struct native_scratch *n)
 {
     uint32_t sum = 0;
 
     for (size_t i = 0; i < n_rows; i++) {
         n->start[i] = sum;
+        n->end[i] = sum;
         sum += n->count[i] <= MAX_CANDIDATES ? n->count[i] : 0;
     }
     for (size_t i = 0; i < n_pairs; i++) {
-        uint32_t r = n->pair_row[i], to;
+        uint32_t r = n->pair_row[i], col = n->pair_col[i], to;
 
         if (n->count[r] > MAX_CANDIDATES)
             continue;
-        to = n->start[r]++;
-        n->ids[to] = n->pair_col[i];
+        /* a row's features ascend but for the jumps between panels apart */
+        for (to = n->end[r]++; to > n->start[r] && n->ids[to - 1] > col; to--) {
+            n->ids[to] = n->ids[to - 1];
+            n->p[to] = n->p[to - 1];
+        }
+        n->ids[to] = col;
         n->p[to] = n->pair_p[i];
     }
 }
@@ -493,7 +493,7 @@ static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
         n_pairs = screen(b, nd->plane, block, n_rows, n);
         sort_pairs(n_pairs, n_rows, n);
         for (size_t i = 0; i < n_rows; i++) {
-            size_t m = n->count[i], first = n->start[i] - m; /* start is at the row's end now */
+            size_t m = n->count[i], first = n->start[i];
 
             if (n->count[i] > MAX_CANDIDATES) {
                 n->dense_row[n_dense++] = n->row_of[i];

@@ -7,7 +7,7 @@
 #include "lib/engine/kern/dense.h"
 #include "lib/engine/screen.h"
 
-#define NATIVE_GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_PANELS)
+#define NATIVE_GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_STREAMS)
 /* Rows of a larger top_k are computed densely: the lists kept for them would be. */
 #define NATIVE_TOP_MAX 128
 /* Likely values kept of a row: the k best, and those found since they were last told apart. */
@@ -21,6 +21,8 @@ struct sae_native_kernels {
     sae_interval_fn *interval;
     const struct sae_quant *quant;
     int xmax;
+    size_t width;     /* panels of a group, when they are neighbours */
+    size_t max_apart; /* rows up to which panels apart are faster */
 };
 
 extern const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS];
@@ -62,18 +64,19 @@ struct native_ends {
 
 /* ... and of a compute thread (sae_scratch.engine_data). Pairs are (row, feature) candidates. */
 struct native_scratch {
-    double *v;                            /* [max dq] */
-    uint16_t (*masks)[SAE_SCREEN_PANELS]; /* [max_rows] */
-    struct sae_screen_row *rows;          /* [max_rows] the block's screened rows, side by side */
-    uint32_t *row_of, *count, *start;     /* [max_rows] */
-    const float **x;                      /* [max_rows] rows of a dense product */
-    uint32_t *dense_row;                  /* [max_rows] */
-    uint32_t *pair_row, *pair_col;        /* [max_rows * SAE_BLOCK] */
-    float *pair_p;                        /* [max_rows * SAE_BLOCK]; intervals: bounds */
-    uint32_t *ids;                        /* [max_rows * SAE_BLOCK] sorted by row, as are ... */
-    float *p;                             /* [max_rows * SAE_BLOCK] */
-    uint32_t *found;                      /* [max_rows * NATIVE_GROUP] row << 6 | column */
-    const char **fetch;                   /* [NATIVE_GROUP] weight rows to prefetch */
+    double *v;                             /* [max dq] */
+    uint16_t (*masks)[SAE_SCREEN_STREAMS]; /* [max_rows] */
+    struct sae_screen_row *rows;           /* [max_rows] the block's screened rows, side by side */
+    uint32_t *row_of, *count;              /* [max_rows] */
+    uint32_t *start, *end;                 /* [max_rows] a row in ids */
+    const float **x;                       /* [max_rows] rows of a dense product */
+    uint32_t *dense_row;                   /* [max_rows] */
+    uint32_t *pair_row, *pair_col;         /* [max_rows * SAE_BLOCK] */
+    float *pair_p;                         /* [max_rows * SAE_BLOCK]; intervals: bounds */
+    uint32_t *ids;                         /* [max_rows * SAE_BLOCK] sorted by row, as are ... */
+    float *p;                              /* [max_rows * SAE_BLOCK] */
+    uint32_t *found;    /* [max_rows * NATIVE_GROUP] row * NATIVE_GROUP + its bit */
+    const char **fetch; /* [NATIVE_GROUP] weight rows to prefetch */
     /* intervals */
     sae_group_floats *v_of;          /* [max_rows] of one group */
     float *floor, *plane_floor;      /* [max_rows] of the value; in the plane's units */

@@ -27,6 +27,7 @@
 #include <math.h>
 #include <string.h>
 
+#define INTERVAL_GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_PANELS)
 /* An interval is a worst case, the Cauchy-Schwarz bound of an error; an error that has nothing to
  * do with the row spreads over 1/sqrt(d) of that, less than this much by far: */
 #define LIKELY_ERROR 4.0f
@@ -234,7 +235,7 @@ static size_t collect_block(struct sae_batch *b, size_t block, size_t n_rows, st
 
     for (size_t i = 0; i < n_rows; i++)
         due += top_k_of(b, n->row_of[i]);
-    for (; f < end; f += NATIVE_GROUP) {
+    for (; f < end; f += INTERVAL_GROUP) {
         size_t left = (end - f) / SAE_SCREEN_PANEL;
         struct sae_screen_group g = {
             .plane = pl->q + f * pl->dq,
@@ -247,13 +248,13 @@ static size_t collect_block(struct sae_batch *b, size_t block, size_t n_rows, st
             .f0 = f,
             .n_panels = left < SAE_SCREEN_PANELS ? left : SAE_SCREEN_PANELS,
             .ahead = left >= 2 * SAE_SCREEN_PANELS
-                         ? (const char *)pl->q + (f + NATIVE_GROUP) * pl->dq
+                         ? (const char *)pl->q + (f + INTERVAL_GROUP) * pl->dq
                          : NULL,
         };
 
         sae_native_kernels(b->e)->interval(n->rows, n_rows, &g, n->plane_floor, n->masks, n->v_of);
         n_pairs = collect_group(n, n_rows, g.n_panels, f, n_pairs);
-        if (n_pairs - settled >= due || f + NATIVE_GROUP >= end)
+        if (n_pairs - settled >= due || f + INTERVAL_GROUP >= end)
             n_pairs = settled = settle(b, n_rows, settled, n_pairs, s);
     }
     return n_pairs;

@@ -249,3 +249,52 @@ float sae_plane_floor(const struct sae_screen_row *row, float floor)
         return -INFINITY;
     return t - fabsf(t) * (32 * (float)U);
 }
+
+void sae_groups_init(struct sae_groups *s, const struct sae_plane *p, size_t first, size_t n,
+                     bool apart, size_t width)
+{
+    size_t left = p->Fp - first;
+
+    n = (n < left ? n : left) / SAE_SCREEN_PANEL;
+    *s = (struct sae_groups){.plane = p,
+                             .first = first / SAE_SCREEN_PANEL,
+                             .n = n,
+                             .n_apart = apart ? n / SAE_SCREEN_STREAMS : 0,
+                             .width = width};
+}
+
+bool sae_groups_next(struct sae_groups *s, struct sae_screen_group *g)
+{
+    const struct sae_plane *p = s->plane;
+    const size_t bytes = SAE_SCREEN_PANEL * p->dq, left = s->n - s->done;
+    size_t panel, next;
+
+    if (left == 0)
+        return false;
+    if (s->i < s->n_apart) {
+        g->n_panels = SAE_SCREEN_STREAMS;
+        g->step = s->n_apart;
+        panel = s->i++;
+        next = s->i < s->n_apart ? s->i : s->n;
+    } else {
+        g->n_panels = left < s->width ? left : s->width;
+        if (left == SAE_SCREEN_STREAMS)
+            g->n_panels = left; /* a last panel alone would be slow */
+        g->step = 1;
+        panel = s->done;
+        next = panel + g->n_panels;
+    }
+    s->done += g->n_panels;
+    panel += s->first;
+    next += s->first;
+    g->plane = p->q + panel * bytes;
+    g->dq = p->dq;
+    g->a = p->a;
+    g->b = p->b;
+    g->t = p->t;
+    g->f0 = panel * SAE_SCREEN_PANEL;
+    g->ahead = (next + (g->n_panels - 1) * g->step) * SAE_SCREEN_PANEL < p->Fp
+                   ? (const char *)p->q + next * bytes
+                   : NULL;
+    return true;
+}

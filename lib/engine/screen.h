@@ -100,4 +100,27 @@ static inline void sae_plane_interval(const struct sae_plane *p, const struct sa
     *low = (v - width) * ss - slack;
 }
 
+/* The groups of n features from first (a multiple of 16) in the order in which they are screened.
+ * Apart, for few rows: panels a quarter of the features from each other, as memory that is read in
+ * several streams comes faster than in one. Then, or from the start: neighbours, `width` panels. */
+struct sae_groups {
+    const struct sae_plane *plane;
+    size_t first, n; /* panels */
+    size_t n_apart;  /* groups of panels apart */
+    size_t width;    /* panels of the others */
+    size_t i, done;  /* groups apart, and panels, that have been */
+};
+
+void sae_groups_init(struct sae_groups *s, const struct sae_plane *p, size_t first, size_t n,
+                     bool apart, size_t width);
+/* The next one into *g (its fetch and n_fetch stay); false: there is none. What g prefetches is the
+ * one after it, be it beyond the n features. */
+bool sae_groups_next(struct sae_groups *s, struct sae_screen_group *g);
+
+/* The feature of a group's bit: 16 bits a panel. */
+static inline size_t sae_group_feature(const struct sae_screen_group *g, size_t bit)
+{
+    return g->f0 + bit / SAE_SCREEN_PANEL * g->step * SAE_SCREEN_PANEL + bit % SAE_SCREEN_PANEL;
+}
+
 #endif

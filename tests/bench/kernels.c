@@ -6,6 +6,7 @@
  * bench_dnnl. */
 #include "lib/engine/engine.h"
 #include "lib/engine/kern/dense.h"
+#include "lib/engine/native.h"
 #include "lib/engine/screen.h"
 #include "tests/bench/bench.h"
 #include "tests/support/dicts.h"
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_ROWS = 256, TURNS = 9, GROUP = SAE_SCREEN_PANEL * SAE_SCREEN_PANELS };
+enum { MAX_ROWS = 256, TURNS = 9 };
 
 struct kernels {
     sae_dense_fn *dense;
@@ -66,7 +67,7 @@ struct rig {
     const float *x[MAX_ROWS];
     int8_t *q;
     struct sae_screen_row screened[MAX_ROWS];
-    uint16_t masks[MAX_ROWS][SAE_SCREEN_PANELS];
+    uint16_t masks[MAX_ROWS][SAE_SCREEN_STREAMS];
 };
 
 static void rig_init(struct rig *g, const struct bench *b)
@@ -124,29 +125,20 @@ static double dense(struct rig *g, size_t n)
 }
 
 /* op/s of the bound for n rows and all features. */
-static double screen(struct rig *g, size_t n)
+static double screen(struct rig *g, enum sae_isa isa, size_t n)
 {
+    const struct sae_native_kernels *k = &sae_native_kernels_of[isa];
     const struct sae_plane *pl = g->plane;
+    struct sae_screen_group s = {0};
     double t0 = bench_cpu();
 
-    for (size_t j = 0; j < pl->Fp; j += SAE_BLOCK)
-        for (size_t f = j, end = j + SAE_BLOCK < pl->Fp ? j + SAE_BLOCK : pl->Fp; f < end;
-             f += GROUP) {
-            size_t left = (end - f) / SAE_SCREEN_PANEL;
-            struct sae_screen_group s = {
-                .plane = pl->q + f * pl->dq,
-                .dq = pl->dq,
-                .a = pl->a,
-                .b = pl->b,
-                .t = pl->t,
-                .f0 = f,
-                .n_panels = left < SAE_SCREEN_PANELS ? left : SAE_SCREEN_PANELS,
-                .ahead = left >= 2 * SAE_SCREEN_PANELS ? (const char *)pl->q + (f + GROUP) * pl->dq
-                                                       : NULL,
-            };
+    for (size_t j = 0; j < pl->Fp; j += SAE_BLOCK) {
+        struct sae_groups groups;
 
+        sae_groups_init(&groups, pl, j, SAE_BLOCK, n <= k->max_apart, k->width);
+        while (sae_groups_next(&groups, &s))
             g->k.screen(g->screened, n, &s, g->masks);
-        }
+    }
     return 2.0 * (double)n * (double)pl->Fp * (double)pl->dq / (bench_cpu() - t0);
 }
 
@@ -200,7 +192,7 @@ static void screen_row(struct bench *b, struct rig *g, struct bench_child *dnnl,
 
     for (int i = 0; i < TURNS; i++) {
         limit[i] = limit_int8(b->isa) * 1e-9;
-        got[i] = screen(g, n) * 1e-9;
+        got[i] = screen(g, b->isa, n) * 1e-9;
         if (dnnl->pid)
             yard[i] = child_ask(dnnl, "%zu", n) * 1e-9;
     }

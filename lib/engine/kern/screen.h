@@ -21,10 +21,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SAE_SCREEN_PANEL 16 /* features of a panel */
-#define SAE_SCREEN_PANELS 3 /* panels of a group, at most */
-#define SAE_SCREEN_FETCH 4  /* weight rows prefetched by a register tile */
-#define SAE_SCREEN_SPLIT 8  /* split dims of a row, at most */
+#define SAE_SCREEN_PANEL 16  /* features of a panel */
+#define SAE_SCREEN_PANELS 3  /* neighbouring panels of a group, at most */
+#define SAE_SCREEN_STREAMS 4 /* panels of a group that lie apart */
+#define SAE_SCREEN_FETCH 4   /* weight rows prefetched by a register tile */
+#define SAE_SCREEN_SPLIT 8   /* split dims of a row, at most */
 
 /* One quantised row. `init` is -128 * sum(q): it turns u8 plane products into q_x . q_j. */
 struct sae_screen_row {
@@ -44,8 +45,9 @@ struct sae_screen_group {
     const float *a, *b, *t;
     const float *u, *z; /* intervals only: [Fp], the value's line */
     size_t f0;
-    size_t n_panels;   /* 1..SAE_SCREEN_PANELS */
-    const char *ahead; /* n_panels * dq * 16 bytes to prefetch meanwhile, or NULL */
+    size_t n_panels;   /* 1..SAE_SCREEN_STREAMS; of intervals 1..SAE_SCREEN_PANELS */
+    size_t step;       /* from one panel of the group to its next, in panels; 0 is 1: neighbours */
+    const char *ahead; /* the next group's first panel, to prefetch as many meanwhile; or NULL */
     /* Weight rows of 4 * dq bytes to bring near meanwhile: SAE_SCREEN_FETCH of them a register
      * tile, as far as the tiles reach. They are the candidates of the group before. */
     const char *const *fetch;
@@ -54,7 +56,7 @@ struct sae_screen_group {
 
 /* masks[r][panel]: candidate bits of the panel's 16 features. */
 typedef void sae_screen_fn(const struct sae_screen_row *rows, size_t n,
-                           const struct sae_screen_group *g, uint16_t (*masks)[SAE_SCREEN_PANELS]);
+                           const struct sae_screen_group *g, uint16_t (*masks)[SAE_SCREEN_STREAMS]);
 
 sae_screen_fn sae_screen_i8__scalar, sae_screen_i8_4x1__avx2, sae_screen_i8_6x1__avxvnni,
     sae_screen_i8_8x2__avx512, sae_screen_i8_8x3__vnni;
@@ -63,7 +65,7 @@ sae_screen_fn sae_screen_i8__scalar, sae_screen_i8_4x1__avx2, sae_screen_i8_6x1_
 typedef float sae_group_floats[SAE_SCREEN_PANEL * SAE_SCREEN_PANELS];
 typedef void sae_interval_fn(const struct sae_screen_row *rows, size_t n,
                              const struct sae_screen_group *g, const float *floor,
-                             uint16_t (*masks)[SAE_SCREEN_PANELS], sae_group_floats *v);
+                             uint16_t (*masks)[SAE_SCREEN_STREAMS], sae_group_floats *v);
 
 sae_interval_fn sae_interval_i8__scalar, sae_interval_i8__avx2, sae_interval_i8__avxvnni,
     sae_interval_i8__avx512, sae_interval_i8__vnni;

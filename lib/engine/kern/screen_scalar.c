@@ -4,10 +4,19 @@
 #include <math.h>
 #include <stdbool.h>
 
+/* The group's feature `in`, counted from g->f0. */
+static size_t place(const struct sae_screen_group *g, size_t in)
+{
+    size_t step = g->step ? g->step : 1;
+
+    return in / SAE_SCREEN_PANEL * step * SAE_SCREEN_PANEL + in % SAE_SCREEN_PANEL;
+}
+
 static int32_t dot(const struct sae_screen_row *row, const struct sae_screen_group *g, size_t in)
 {
+    size_t at = place(g, in);
     const uint8_t *w =
-        g->plane + in / SAE_SCREEN_PANEL * g->dq * SAE_SCREEN_PANEL + in % SAE_SCREEN_PANEL * 4;
+        g->plane + at / SAE_SCREEN_PANEL * g->dq * SAE_SCREEN_PANEL + at % SAE_SCREEN_PANEL * 4;
     int32_t sum = row->init;
 
     for (size_t k = 0; k < g->dq; k++)
@@ -30,7 +39,7 @@ static void row_masks(const struct sae_screen_row *row, const struct sae_screen_
         unsigned bits = 0;
 
         for (size_t i = 0; i < SAE_SCREEN_PANEL; i++) {
-            size_t in = p * SAE_SCREEN_PANEL + i, f = g->f0 + in;
+            size_t in = p * SAE_SCREEN_PANEL + i, f = g->f0 + place(g, in);
             float bound = fmaf(row->A, g->a[f], fmaf(row->B, g->b[f], (float)dot(row, g, in)));
             bool some;
 
@@ -48,7 +57,7 @@ static void row_masks(const struct sae_screen_row *row, const struct sae_screen_
 }
 
 void sae_screen_i8__scalar(const struct sae_screen_row *rows, size_t n,
-                           const struct sae_screen_group *g, uint16_t (*masks)[SAE_SCREEN_PANELS])
+                           const struct sae_screen_group *g, uint16_t (*masks)[SAE_SCREEN_STREAMS])
 {
     for (size_t r = 0; r < n; r++)
         row_masks(&rows[r], g, 0, masks[r], NULL);
@@ -56,7 +65,7 @@ void sae_screen_i8__scalar(const struct sae_screen_row *rows, size_t n,
 
 void sae_interval_i8__scalar(const struct sae_screen_row *rows, size_t n,
                              const struct sae_screen_group *g, const float *floor,
-                             uint16_t (*masks)[SAE_SCREEN_PANELS], sae_group_floats *v)
+                             uint16_t (*masks)[SAE_SCREEN_STREAMS], sae_group_floats *v)
 {
     for (size_t r = 0; r < n; r++)
         row_masks(&rows[r], g, floor[r], masks[r], v[r]);

@@ -113,7 +113,7 @@ static void check_intervals(int k, const struct sae_plane *p, struct sae_screen_
 {
     size_t in_group = g.n_panels * SAE_SCREEN_PANEL, ld = p->dq;
     sae_group_floats *v = calloc(n, sizeof *v), *dot = calloc(n, sizeof *dot);
-    uint16_t(*masks)[SAE_SCREEN_PANELS] = calloc(n, sizeof *masks);
+    uint16_t(*masks)[SAE_SCREEN_STREAMS] = calloc(n, sizeof *masks);
     float *floor = calloc(n, sizeof *floor), *u = calloc(p->Fp, sizeof *u), c1, large = 0;
     float *z = calloc(p->Fp, sizeof *z), *plane_floor = calloc(n, sizeof *plane_floor);
     double c0, terms;
@@ -172,7 +172,7 @@ static struct outcome run(int k, struct sae_plane *p, const float *x, size_t n, 
     int8_t *q = sae_alloc(n, p->dq);
     double *v = sae_alloc(sae_plane_row_scratch(p), sizeof *v);
     struct sae_screen_row *rows = calloc(n, sizeof *rows);
-    uint16_t(*masks)[SAE_SCREEN_PANELS] = calloc(n, sizeof *masks);
+    uint16_t(*masks)[SAE_SCREEN_STREAMS] = calloc(n, sizeof *masks);
     size_t *which = calloc(n, sizeof *which);
 
     for (size_t r = 0; r < n; r++)
@@ -481,7 +481,7 @@ static double tightness(int k, struct sae_plane *p)
                                      .n_panels = 1};
         const float *x = adv_x + j % ADV_N * ADV_D;
         double dot = (double)dot_of(x, adv_w + j * ADV_D, ADV_D), part;
-        uint16_t masks[1][SAE_SCREEN_PANELS];
+        uint16_t masks[1][SAE_SCREEN_STREAMS];
         struct sae_screen_row row;
         sae_group_floats v_of;
         float none = -INFINITY, low, up;
@@ -625,6 +625,109 @@ START_TEST(rows_that_cannot_be_screened_say_so)
 }
 END_TEST
 
+/* Every kernel gives the scalar one's masks, whatever the shape: rows by the register tile, panels
+ * side by side or apart, with and without something to prefetch. */
+START_TEST(any_shape_gives_the_same_masks)
+{
+    enum { D = 80, F = 16 * 12, N = 26 };
+    float *x = sae_alloc(N * D, sizeof *x), *w = sae_alloc(F * D + 16, sizeof *w);
+    double theta[F], *v = sae_alloc(D, sizeof *v);
+    int8_t *q = sae_alloc(N, D);
+    struct sae_screen_row rows[N];
+    const char *fetch[7];
+    size_t n_on = 0;
+    int k = _i;
+
+    if (!have(k))
+        goto out;
+    seed = 5;
+    fill(OUTLIERS_300, x, N, D, w, F, D, 1, 1);
+    for (size_t j = 0; j < F; j++)
+        theta[j] = 1.5 * normal();
+    for (size_t i = 0; i < SAE_COUNTOF(fetch); i++)
+        fetch[i] = (const char *)(w + i * D);
+    struct sae_plane *p = plane(k, w, F, D, theta);
+    for (size_t r = 0; r < N; r++)
+        ck_assert(sae_plane_row(p, x + r * D, q + r * D, rows + r, v));
+    for (size_t n = 1; n <= N; n++)
+        for (size_t c = 0; c < SAE_SCREEN_STREAMS * 4; c++) {
+            uint16_t want[N][SAE_SCREEN_STREAMS], got[N][SAE_SCREEN_STREAMS];
+            struct sae_screen_group g = {.plane = p->q + SAE_SCREEN_PANEL * p->dq,
+                                         .dq = p->dq,
+                                         .a = p->a,
+                                         .b = p->b,
+                                         .t = p->t,
+                                         .f0 = SAE_SCREEN_PANEL,
+                                         .n_panels = c % SAE_SCREEN_STREAMS + 1,
+                                         .step = c / SAE_SCREEN_STREAMS,
+                                         .ahead = n % 2 ? (const char *)p->q : NULL,
+                                         .fetch = fetch,
+                                         .n_fetch = n % 3 ? SAE_COUNTOF(fetch) : 0};
+
+            sae_screen_i8__scalar(rows, n, &g, want);
+            kernels[k].screen(rows, n, &g, got);
+            for (size_t r = 0; r < n; r++)
+                for (size_t i = 0; i < g.n_panels; i++) {
+                    ck_assert_msg(want[r][i] == got[r][i],
+                                  "%zu rows, %zu panels, step %zu: row %zu, panel %zu differs", n,
+                                  g.n_panels, g.step, r, i);
+                    n_on += (size_t)__builtin_popcount(want[r][i]);
+                }
+        }
+    ck_assert_uint_gt(n_on, 10000); /* masks worth comparing */
+    sae_plane_free(p);
+out:
+    sae_free(q);
+    sae_free(v);
+    sae_free(w);
+    sae_free(x);
+}
+END_TEST
+
+/* Every panel once, in whatever order; nothing outside the plane is prefetched. */
+START_TEST(groups_cover_every_panel_once)
+{
+    enum { D = 16, BLOCK = 16 * 12 };
+    static float w[16 * 40 * D];
+    static double theta[16 * 40];
+
+    for (size_t i = 0; i < SAE_COUNTOF(w); i++)
+        w[i] = 1;
+    for (size_t panels = 1; panels <= 40; panels++)
+        for (int i = 0; i < 4; i++) {
+            struct sae_plane *p = plane(0, w, 16 * panels - 3, D, theta);
+            bool apart = i % 2;
+            size_t width = i / 2 ? 3 : 4, seen[40] = {0}, most = 0;
+            const char *begin = (const char *)p->q, *end = begin + p->Fp * p->dq;
+
+            for (size_t f = 0; f < p->Fp; f += BLOCK) {
+                struct sae_screen_group g = {0};
+                struct sae_groups s;
+
+                sae_groups_init(&s, p, f, BLOCK, apart, width);
+                while (sae_groups_next(&s, &g)) {
+                    ck_assert_ptr_eq(g.plane, p->q + g.f0 * p->dq);
+                    ck_assert(g.n_panels >= 1 && g.n_panels <= SAE_SCREEN_STREAMS);
+                    for (size_t c = 0; c < g.n_panels; c++) {
+                        size_t j = sae_group_feature(&g, c * SAE_SCREEN_PANEL);
+
+                        ck_assert(j >= f && j < f + BLOCK && j < p->Fp);
+                        seen[j / SAE_SCREEN_PANEL]++;
+                    }
+                    ck_assert(!g.ahead ||
+                              (g.ahead >= begin &&
+                               g.ahead + ((g.n_panels - 1) * g.step + 1) * p->dq * 16 <= end));
+                    most = g.step > most ? g.step : most;
+                }
+            }
+            for (size_t c = 0; c < panels; c++)
+                ck_assert_uint_eq(seen[c], 1);
+            ck_assert_uint_eq(most, !apart ? 1 : panels < 8 ? 1 : panels >= 12 ? 3 : panels / 4);
+            sae_plane_free(p);
+        }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("screen");
@@ -638,8 +741,11 @@ int main(void)
         tcase_add_loop_test(t, random_rows, k * N_KINDS, (k + 1) * N_KINDS);
         tcase_add_loop_test(t, one_side_along_the_error_of_the_other, k * n, (k + 1) * n);
         tcase_add_loop_test(t, integers_leave_only_the_rounding_terms, k, k + 1);
-        if (k == 0)
+        tcase_add_loop_test(t, any_shape_gives_the_same_masks, k, k + 1);
+        if (k == 0) {
             tcase_add_test(t, rows_that_cannot_be_screened_say_so);
+            tcase_add_test(t, groups_cover_every_panel_once);
+        }
         suite_add_tcase(s, t);
     }
     srunner_run_all(r, CK_NORMAL);
