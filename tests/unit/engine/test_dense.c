@@ -143,8 +143,8 @@ START_TEST(decode_is_a_chain)
 
                     for (size_t j = 0; j < F; j++)
                         want = fmaf(f[r * F + j], w[j * d + i], want);
-                    ck_assert_msg(same(y[r * ldy + i], want), "d %zu n %zu F %zu: row %zu, %zu", d,
-                                  n, F, r, i);
+                    if (!same(y[r * ldy + i], want))
+                        ck_abort_msg("d %zu n %zu F %zu: row %zu, %zu", d, n, F, r, i);
                 }
             sae_free(y);
             free(w);
