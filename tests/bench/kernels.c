@@ -110,27 +110,18 @@ static void rig_fini(struct rig *g)
     sae_dict_free(g->dict);
 }
 
-/* flop/s of n rows against all features, and of the FMA limit, of which a sample is taken before
- * every second block: clocks move faster than all features take. */
-static double dense(struct rig *g, size_t n, bool avx512, double *limit)
+/* flop/s of n rows against all features. */
+static double dense(struct rig *g, size_t n)
 {
     const struct sae_dict *d = g->dict;
-    double time = 0, inverse = 0, samples = 0;
+    double t0 = bench_cpu();
 
     for (size_t j = 0; j < d->F; j += SAE_BLOCK) {
         size_t m = d->F - j < SAE_BLOCK ? d->F - j : SAE_BLOCK;
-        double t0;
 
-        if (j / SAE_BLOCK % 2 == 0) {
-            inverse += 1 / limit_fma(avx512);
-            samples++;
-        }
-        t0 = bench_cpu();
         g->k.dense(g->x, n, d->enc + j * d->d, m, d->d, g->p, SAE_BLOCK, g->scratch);
-        time += bench_cpu() - t0;
     }
-    *limit = samples / inverse;
-    return 2.0 * (double)n * (double)d->F * (double)d->d / time;
+    return 2.0 * (double)n * (double)d->F * (double)d->d / (bench_cpu() - t0);
 }
 
 /* op/s of the bound for n rows and all features. */
@@ -182,10 +173,9 @@ static void dense_row(struct bench *b, struct rig *g, size_t n)
     double got[TURNS], limit[TURNS];
     struct bench_row row = {.unit = "Gflop/s", .beside_what = "FMA limit"};
 
-    dense(g, n, b->avx512, &limit[0]); /* weights mapped, clock up */
     for (int i = 0; i < TURNS; i++) {
-        got[i] = dense(g, n, b->avx512, &limit[i]) * 1e-9;
-        limit[i] *= 1e-9;
+        limit[i] = limit_fma(b->avx512) * 1e-9;
+        got[i] = dense(g, n) * 1e-9;
     }
     snprintf(row.what, sizeof row.what, "dense f32 %s, 768/24576, batch %zu", g->k.dense_name, n);
     row.ratio = bench_ratio(got, limit, TURNS);
