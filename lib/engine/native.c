@@ -188,7 +188,6 @@ static void scratch_fini(struct sae_scratch *s)
     sae_free(n->row_of);
     sae_free(n->count);
     sae_free(n->start);
-    sae_free(n->end);
     sae_free(n->x);
     sae_free(n->dense_row);
     sae_free(n->pair_row);
@@ -224,12 +223,11 @@ static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, s
     if (!n)
         return false;
     n->v = sae_alloc(dq, sizeof *n->v);
-    n->masks = sae_alloc(rows, sizeof *n->masks);
+    n->masks = sae_calloc(rows, sizeof *n->masks);
     n->rows = sae_alloc(rows, sizeof *n->rows);
     n->row_of = sae_alloc(rows, sizeof *n->row_of);
     n->count = sae_alloc(rows, sizeof *n->count);
     n->start = sae_alloc(rows + 1, sizeof *n->start);
-    n->end = sae_alloc(rows, sizeof *n->end);
     n->x = sae_alloc(rows, sizeof *n->x);
     n->dense_row = sae_alloc(rows, sizeof *n->dense_row);
     n->pair_row = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_row);
@@ -250,7 +248,7 @@ static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, s
     n->exact = sae_alloc(F, sizeof *n->exact);
     n->chosen = sae_alloc(F + SAE_KERN_SLACK, sizeof *n->chosen);
     n->dense = sae_alloc(sae_dense_scratch_floats(rows, dq), sizeof *n->dense);
-    return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->end && n->x &&
+    return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->x &&
            n->dense_row && n->pair_row && n->pair_col && n->pair_p && n->ids && n->p && n->found &&
            n->fetch && n->v_of && n->floor && n->plane_floor && n->best && n->n_best && n->likely &&
            n->up && n->key && n->exact && n->chosen && n->dense;
@@ -337,14 +335,14 @@ static size_t collect(const struct sae_dict *d, struct native_scratch *n, size_t
                       const struct sae_screen_group *g, size_t n_pairs, size_t *n_fetch)
 {
     uint32_t at[NATIVE_GROUP] = {0}, total = 0, first = 0;
+    const uint64_t valid = ~(uint64_t)0 >> (NATIVE_GROUP - g->n_panels * SAE_SCREEN_PANEL);
     uint64_t all = 0;
 
     for (size_t i = 0; i < n_rows; i++) {
         const uint16_t *m = n->masks[i];
-        uint64_t bits = 0;
+        uint64_t bits = m[0] | (uint64_t)m[1] << 16 | (uint64_t)m[2] << 32 | (uint64_t)m[3] << 48;
 
-        for (size_t p = 0; p < g->n_panels; p++)
-            bits |= (uint64_t)m[p] << p * SAE_SCREEN_PANEL;
+        bits &= valid;
         if (!bits || n->count[i] > MAX_CANDIDATES)
             continue;
         all |= bits;
@@ -396,7 +394,7 @@ static void compute_pairs(struct sae_batch *b, size_t from, size_t to, struct na
 /* Screen the block's features for the n_rows rows in n->rows, and compute the candidates: those of
  * a group once the next one has been screened, which has brought their weights near. */
 static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t block, size_t n_rows,
-                     struct native_scratch *n)
+                     bool apart, struct native_scratch *n)
 {
     const struct sae_native_kernels *k = sae_native_kernels(b->e);
     struct sae_groups groups;
@@ -404,7 +402,7 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
     size_t n_pairs = 0, computed = 0;
 
     memset(n->count, 0, n_rows * sizeof *n->count);
-    sae_groups_init(&groups, pl, block * SAE_BLOCK, SAE_BLOCK, n_rows <= k->max_apart, k->width);
+    sae_groups_init(&groups, pl, block * SAE_BLOCK, SAE_BLOCK, apart, k->width);
     while (sae_groups_next(&groups, &g)) {
         size_t before = n_pairs;
 
@@ -417,29 +415,45 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
     return n_pairs;
 }
 
+/* n entries by id; they ascend already but for the jumps between panels apart. */
+static void sort_row(uint32_t *ids, float *p, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        uint32_t id = ids[i];
+        float v = p[i];
+        size_t to = i;
+
+        for (; to > 0 && ids[to - 1] > id; to--) {
+            ids[to] = ids[to - 1];
+            p[to] = p[to - 1];
+        }
+        ids[to] = id;
+        p[to] = v;
+    }
+}
+
 /* The pairs whose rows stay screened, sorted by row and feature into n->ids and n->p. */
-static void sort_pairs(size_t n_pairs, size_t n_rows, struct native_scratch *n)
+static void sort_pairs(size_t n_pairs, size_t n_rows, bool apart, struct native_scratch *n)
 {
     uint32_t sum = 0;
 
     for (size_t i = 0; i < n_rows; i++) {
         n->start[i] = sum;
-        n->end[i] = sum;
         sum += n->count[i] <= MAX_CANDIDATES ? n->count[i] : 0;
     }
     for (size_t i = 0; i < n_pairs; i++) {
-        uint32_t r = n->pair_row[i], col = n->pair_col[i], to;
+        uint32_t r = n->pair_row[i], to;
 
         if (n->count[r] > MAX_CANDIDATES)
             continue;
-        /* a row's features ascend but for the jumps between panels apart */
-        for (to = n->end[r]++; to > n->start[r] && n->ids[to - 1] > col; to--) {
-            n->ids[to] = n->ids[to - 1];
-            n->p[to] = n->p[to - 1];
-        }
-        n->ids[to] = col;
+        to = n->start[r]++;
+        n->ids[to] = n->pair_col[i];
         n->p[to] = n->pair_p[i];
     }
+    for (size_t i = 0; apart && i < n_rows; i++)
+        if (n->count[i] <= MAX_CANDIDATES)
+            sort_row(n->ids + n->start[i] - n->count[i], n->p + n->start[i] - n->count[i],
+                     n->count[i]);
 }
 
 static void encode_dense(struct sae_batch *b, size_t block, size_t n_rows, struct sae_scratch *s)
@@ -490,10 +504,12 @@ static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
         }
     }
     if (n_rows) {
-        n_pairs = screen(b, nd->plane, block, n_rows, n);
-        sort_pairs(n_pairs, n_rows, n);
+        bool apart = n_rows <= sae_native_kernels(b->e)->max_apart;
+
+        n_pairs = screen(b, nd->plane, block, n_rows, apart, n);
+        sort_pairs(n_pairs, n_rows, apart, n);
         for (size_t i = 0; i < n_rows; i++) {
-            size_t m = n->count[i], first = n->start[i];
+            size_t m = n->count[i], first = n->start[i] - m; /* start is at the row's end now */
 
             if (n->count[i] > MAX_CANDIDATES) {
                 n->dense_row[n_dense++] = n->row_of[i];

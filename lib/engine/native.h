@@ -67,8 +67,7 @@ struct native_scratch {
     double *v;                             /* [max dq] */
     uint16_t (*masks)[SAE_SCREEN_STREAMS]; /* [max_rows] */
     struct sae_screen_row *rows;           /* [max_rows] the block's screened rows, side by side */
-    uint32_t *row_of, *count;              /* [max_rows] */
-    uint32_t *start, *end;                 /* [max_rows] a row in ids */
+    uint32_t *row_of, *count, *start;      /* [max_rows] */
     const float **x;                       /* [max_rows] rows of a dense product */
     uint32_t *dense_row;                   /* [max_rows] */
     uint32_t *pair_row, *pair_col;         /* [max_rows * SAE_BLOCK] */

@@ -142,6 +142,20 @@ static double screen(struct rig *g, enum sae_isa isa, size_t n)
     return 2.0 * (double)n * (double)pl->Fp * (double)pl->dq / (bench_cpu() - t0);
 }
 
+/* The best of three: what disturbs a sample only lowers it, and a
+ * low limit would flatter what stands beside it. */
+static double best_fma(bool avx512)
+{
+    double best = 0;
+
+    for (int i = 0; i < 3; i++) {
+        double got = limit_fma(avx512);
+
+        best = got > best ? got : best;
+    }
+    return best;
+}
+
 static void limits(struct bench *b)
 {
     size_t bytes = (size_t)256 << 20;
@@ -152,7 +166,7 @@ static void limits(struct bench *b)
         bench_die("out of memory");
     memset(buf, 1, bytes);
     for (int i = 0; i < TURNS; i++) {
-        fma[i] = limit_fma(b->avx512) * 1e-9;
+        fma[i] = best_fma(b->avx512) * 1e-9;
         int8[i] = limit_int8(b->isa) * 1e-9;
         mem[i] = limit_read(buf, bytes) * 1e-9;
     }
@@ -174,7 +188,7 @@ static void dense_row(struct bench *b, struct rig *g, size_t n)
     struct bench_row row = {.unit = "Gflop/s", .beside_what = "FMA limit"};
 
     for (int i = 0; i < TURNS; i++) {
-        limit[i] = limit_fma(b->avx512) * 1e-9;
+        limit[i] = best_fma(b->avx512) * 1e-9;
         got[i] = dense(g, n) * 1e-9;
     }
     snprintf(row.what, sizeof row.what, "dense f32 %s, 768/24576, batch %zu", g->k.dense_name, n);
