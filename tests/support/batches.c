@@ -617,23 +617,38 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
     sae_scratch_free(s);
 }
 
-/* Make the dictionary's record say that thresholds, or intervals, are of no use. */
-static void refuse(struct sae_dict *dict, bool thresholds)
+void batches_only(enum batches_way way, struct sae_dict *dict)
 {
     struct sae_native_dict *nd = dict->engine_data;
     struct native_record *r;
 
     if (!nd)
         return;
-    r = thresholds ? &nd->thresholds : &nd->intervals;
+    r = way == BATCHES_BY_INTERVAL ? &nd->thresholds : &nd->intervals;
     atomic_store(&r->tried, 100);
     atomic_store(&r->failed, 100);
     atomic_store(&r->batches, 1);
 }
 
-void batches_by_interval(struct sae_dict *dict)
+struct sae_engine *batches_native(enum sae_isa isa, struct sae_dict *dict)
 {
-    refuse(dict, true);
+    struct sae_engine *e = NULL;
+
+    if (!sae_cpu_has(isa)) {
+        printf("SKIP: this CPU has no %s\n", sae_isa_name(isa));
+        return NULL;
+    }
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, sae_isa_name(isa), NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    return e;
+}
+
+void batches_end(struct sae_engine *e, struct sae_dict *dict)
+{
+    sae_engine_free(e);
+    if (dict->engine_data)
+        dict->engine_data_free(dict->engine_data);
+    dict->engine_data = NULL;
 }
 
 struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict)
@@ -645,9 +660,7 @@ struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict)
                         NULL),
         SAE_OK);
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
-    if (way == BATCHES_BY_INTERVAL)
-        batches_by_interval(dict);
-    else if (way == BATCHES_BY_THRESHOLD)
-        refuse(dict, false);
+    if (way != BATCHES_OPENBLAS)
+        batches_only(way, dict);
     return e;
 }

@@ -5,6 +5,7 @@
 #ifndef TESTS_SUPPORT_BATCHES_H
 #define TESTS_SUPPORT_BATCHES_H
 
+#include "lib/cpu.h"
 #include "lib/saed.h"
 
 /* A dictionary of small integers (r_mag: some not 0), owned. Aborts when out of memory. */
@@ -57,8 +58,14 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
 /* Every way in which a batch is computed: an engine, prepared for the dictionary, owned.
  * BY_THRESHOLD and BY_INTERVAL: as after many rows for which the other one did not pay. */
 enum batches_way { BATCHES_OPENBLAS, BATCHES_BY_THRESHOLD, BATCHES_BY_INTERVAL, BATCHES_N_WAYS };
-/* That state, of a dictionary prepared for the native engine. */
-void batches_by_interval(struct sae_dict *dict);
 struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict);
+
+/* The native engine on one instruction set, prepared for the dictionary, owned (batches_end); NULL,
+ * said as a skip, when this CPU lacks it. */
+struct sae_engine *batches_native(enum sae_isa isa, struct sae_dict *dict);
+/* From then on only BY_THRESHOLD or only BY_INTERVAL, of a dictionary prepared for it. */
+void batches_only(enum batches_way way, struct sae_dict *dict);
+/* The engine goes, and what it prepared: the next instruction set has a plane of its own. */
+void batches_end(struct sae_engine *e, struct sae_dict *dict);
 
 #endif

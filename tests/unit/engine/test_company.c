@@ -147,10 +147,9 @@ struct rig {
 
 static void rig_open(struct rig *g, enum sae_isa isa, bool by_interval, struct sae_dict *dict)
 {
-    ck_assert_int_eq(sae_engine_open(&g->e, SAE_ENGINE_NATIVE, sae_isa_name(isa), NULL), SAE_OK);
-    ck_assert_int_eq(sae_engine_prepare(g->e, dict, NULL), SAE_OK);
-    if (by_interval)
-        batches_by_interval(dict);
+    g->e = batches_native(isa, dict);
+    ck_assert_ptr_nonnull(g->e);
+    batches_only(by_interval ? BATCHES_BY_INTERVAL : BATCHES_BY_THRESHOLD, dict);
     ck_assert_int_eq(sae_batch_create(&g->b, g->e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
     for (size_t i = 0; i < N_THREADS; i++)
         ck_assert_int_eq(sae_scratch_create(&g->s[i], g->e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
@@ -161,9 +160,7 @@ static void rig_close(struct rig *g, struct sae_dict *dict)
     for (size_t i = 0; i < N_THREADS; i++)
         sae_scratch_free(g->s[i]);
     sae_batch_free(g->b);
-    sae_engine_free(g->e);
-    dict->engine_data_free(dict->engine_data); /* the next instruction set has a plane of its own */
-    dict->engine_data = NULL;
+    batches_end(g->e, dict);
 }
 
 /* Every kind of row alone, in every form, by the scalar kernels: equal to ref.c. */

@@ -62,11 +62,8 @@ static void mixed(int i, struct sae_dict *(*make)(const char *, size_t, size_t, 
     if (sparse)
         make_sparse(dict);
     batches_mixed(e, dict, true, true, 100 + (uint64_t)i);
-    if (sparse && dict->engine_data) { /* and top-k rows by thresholds too */
-        struct sae_native_dict *nd = dict->engine_data;
-
-        atomic_store(&nd->intervals.failed, 100 + atomic_load(&nd->intervals.tried));
-        atomic_store(&nd->intervals.batches, 1);
+    if (sparse) { /* and top-k rows by thresholds too */
+        batches_only(BATCHES_BY_THRESHOLD, dict);
         batches_mixed(e, dict, true, true, 200 + (uint64_t)i);
     }
     sae_dict_free(dict);
