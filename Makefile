@@ -50,8 +50,8 @@ ALL_CXXFLAGS = -std=c++17 $(BASE_FLAGS) -fno-exceptions -fno-rtti $(CXXFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(SANLINK) $(LDFLAGS)
 
 LIB_SRC = $(sort $(wildcard lib/*.c lib/*/*.c lib/*/*/*.c))
-PROTO_SRC = $(sort $(wildcard proto/*.c proto/*.cc))
-SERVER_SRC = $(sort $(filter-out server/main.c,$(wildcard server/*.c)))
+PROTO_SRC = $(sort $(wildcard proto/*.c proto/*/*.c proto/*/*.cc))
+SERVER_SRC = $(sort $(filter-out server/main.c,$(wildcard server/*.c server/*/*.c)))
 UNIT_SRC = $(sort $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c tests/unit/*/*/test_*.c tests/golden/test_*.c tests/invalid/test_*.c))
 HTTP_SRC = $(sort $(wildcard tests/http/test_*.c))
 # bench_dnnl needs libdnnl-dev, which only `make bench` installs.
@@ -90,33 +90,34 @@ $(BUILD)/obj/lib/engine/kern/%_avxvnni.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c
 $(BUILD)/obj/lib/engine/kern/%_avx512.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 $(BUILD)/obj/lib/engine/kern/%_vnni.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma
 # Files that read bytes from outside: no silent narrowing.
+$(BUILD)/obj/lib/format/%.o: EXTRA_CFLAGS = -Wconversion
 $(BUILD)/obj/lib/load/%.o: EXTRA_CFLAGS = -Wconversion
 $(BUILD)/obj/proto/%.o: EXTRA_CFLAGS = -Wconversion
 $(BUILD)/obj/tests/%.o: EXTRA_CFLAGS = $(TEST_CFLAGS)
 
 $(BUILD)/libsaed.a: $(LIB_OBJ)
 	@mkdir -p $(@D) && rm -f $@
-	$(call run,AR,$(AR) rcs $@ $^)
+	$(call run,AR,$(AR) qcs $@ $^)
 $(BUILD)/libproto.a: $(PROTO_OBJ)
 	@mkdir -p $(@D) && rm -f $@
-	$(call run,AR,$(AR) rcs $@ $^)
+	$(call run,AR,$(AR) qcs $@ $^)
 $(BUILD)/libsaedserver.a: $(SERVER_OBJ)
 	@mkdir -p $(@D) && rm -f $@
-	$(call run,AR,$(AR) rcs $@ $^)
+	$(call run,AR,$(AR) qcs $@ $^)
 $(BUILD)/libsupport.a: $(SUPPORT_OBJ)
 	@mkdir -p $(@D) && rm -f $@
-	$(call run,AR,$(AR) rcs $@ $^)
+	$(call run,AR,$(AR) qcs $@ $^)
 
 $(BUILD)/libbench.a: $(BENCH_LIB_OBJ)
 	@mkdir -p $(@D) && rm -f $@
-	$(call run,AR,$(AR) rcs $@ $^)
+	$(call run,AR,$(AR) qcs $@ $^)
 
 $(BUILD)/saed: $(BUILD)/obj/server/main.o $(LIBS)
 	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm)
 
 # The daemon that counts what its compute threads allocate (SAED_COUNT_ALLOCS, lib/base.h): the same
 # objects but for those that the count concerns. Sanitizers have a malloc of their own.
-COUNT_OBJ = $(patsubst %,$(BUILD)/obj/count/%.o,lib/base server/sched_worker server/metrics)
+COUNT_OBJ = $(patsubst %,$(BUILD)/obj/count/%.o,lib/base server/sched/worker server/report/metrics)
 COUNT_BIN = $(if $(SAN),,$(BUILD)/saed-count)
 $(BUILD)/obj/count/%.o: %.c | $(BUILD)/deps.stamp
 	@mkdir -p $(@D)
@@ -154,7 +155,7 @@ check-unit: $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 ## check-bound: the screening bound on 1.2 million random trials over all instruction sets that the CPU
 ##        has, and rows in any company at d of 767, 768 and 4097 with 24,576 features
 BOUND_TRIALS = 150
-check-bound: $(addprefix $(BUILD)/tests/unit/engine/,test_screen test_company)
+check-bound: $(addprefix $(BUILD)/tests/unit/engine/,native/test_plane test_company)
 	@printf '%s\n' vnni avx512 avxvnni avx2 scalar | \
 	    SAED_SCREEN_TRIALS=$(BOUND_TRIALS) xargs -P "$$(nproc)" -I{} env CK_RUN_CASE={} $<
 	SAED_FULL_SHAPES=1 $(BUILD)/tests/unit/engine/test_company

@@ -1,9 +1,9 @@
 /* daemon.c - see daemon.h. */
 #include "server/daemon.h"
 
-#include "server/http.h"
-#include "server/log.h"
-#include "server/routes.h"
+#include "server/net/http.h"
+#include "server/report/log.h"
+#include "server/api/routes.h"
 #include "server/service.h"
 
 #include <errno.h>

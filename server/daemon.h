@@ -9,7 +9,7 @@
 #ifndef SAED_DAEMON_H
 #define SAED_DAEMON_H
 
-#include "server/opts.h"
+#include "server/opts/opts.h"
 
 /* Returns the exit status. *abandoned: threads still run (a signal came while loading), so that the
  * process must end without waiting for them. */

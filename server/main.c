@@ -1,7 +1,7 @@
 /* main.c - the daemon's process: options, then one of its actions; exit status (spec section 2). */
 #include "server/daemon.h"
-#include "server/log.h"
-#include "server/opts.h"
+#include "server/report/log.h"
+#include "server/opts/opts.h"
 #include "server/probe.h"
 #include "server/service.h"
 

@@ -4,7 +4,7 @@
 #define SAED_REGISTRY_H
 
 #include "lib/saed.h"
-#include "server/opts.h"
+#include "server/opts/opts.h"
 
 struct saed_entry {
     const char *name;                 /* borrowed from the options */

@@ -1,7 +1,7 @@
 /* service.c - see service.h. */
 #include "server/service.h"
 
-#include "server/log.h"
+#include "server/report/log.h"
 
 #include <malloc.h>
 #include <string.h>

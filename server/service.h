@@ -6,10 +6,10 @@
 #define SAED_SERVICE_H
 
 #include "lib/saed.h"
-#include "server/metrics.h"
-#include "server/opts.h"
+#include "server/report/metrics.h"
+#include "server/opts/opts.h"
 #include "server/registry.h"
-#include "server/sched.h"
+#include "server/sched/sched.h"
 
 struct saed_service {
     const struct saed_opts *opts; /* borrowed until close */

@@ -2,8 +2,8 @@
  *
  * Order: the set of keys names the class; then every dtype and shape is checked (d and F come from
  * encoder.weight); only then is memory taken, and each tensor read once into its place. Every
- * message names the file; `where` is the tensor. See source.h. */
-#include "lib/dict/source.h"
+ * message names the file; `where` is the tensor. See dict/spec.h. */
+#include "lib/dict/spec.h"
 
 #include "lib/load/load.h"
 

@@ -1,4 +1,4 @@
-/* init.c - fresh dictionaries, the same bits on every machine (source.h, saed.h).
+/* init.c - fresh dictionaries, the same bits on every machine (dict/spec.h, saed.h).
  *
  * Distributions are those of the constructors of dictionary.py (saprmarks/dictionary_learning);
  * the generator is ours, since PyTorch's is nobody else's. Each row of a tensor has a stream of
@@ -9,7 +9,7 @@
  * Stream: SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA
  * 2014). Normals: by inversion with algorithm AS 241 (Wichura, Applied Statistics 37, 1988,
  * PPND16, relative error about 1e-16). */
-#include "lib/dict/source.h"
+#include "lib/dict/spec.h"
 
 #include "lib/num.h"
 

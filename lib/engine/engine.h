@@ -13,14 +13,14 @@
  *   - sae_epilogue of sae_cols_block: raw projections of the whole block; formula, dense stores,
  *     list and ghost entries are then the shared epilogue's work (blas.c);
  *   - sae_epilogue of sae_cols_sparse: projections of the features that may be on, the others being
- *     known to be off (native.c; not for rows with SAE_SINK_GHOST, nor with an aux that can be on
- *     where f is off);
+ *     known to be off (native/encode.c; not for rows with SAE_SINK_GHOST, nor with an aux that
+ *     can be on where f is off);
  *   - sae_list_put: entries made by the engine, for a row whose sinks are lists alone. They may be
- *     bounds, when sae_row.is_bounds says so and the engine has `resolve` (native_top.c).
+ *     bounds, when sae_row.is_bounds says so and the engine has `resolve` (native/top.c).
  * An engine that needs more of a row than X (quantised rows, norms) derives it in `gather`.
  *
  * Lists live as runs, one for each row and block, in chunks that the batch keeps from use to use
- * (runs.c). What select makes of them is copied to memory that the task owns.
+ * (batch/lists.c). What select makes of them is copied to memory that the task owns.
  *
  * THREADS  batch: one thread in begin and next_phase, with all tiles done; in a phase, tiles write
  *          disjoint rows, runs and columns, and share only the pool (its lock) and atomics.
@@ -89,7 +89,7 @@ extern const struct sae_engine_ops sae_engine_openblas, sae_engine_native;
 /* Blas.c: OpenBLAS's own threads off; the name of its kernels into `kernel`. */
 void sae_blas_open(char *kernel, size_t cap);
 
-/* ---- runs: lists by row and block (runs.c) -------------------------------------------------- */
+/* ---- runs: lists by row and block (batch/lists.c) -------------------------------------------- */
 
 /* n entries: ids, then values, then aux values where the list has them; ids ascend. */
 struct sae_run {

@@ -5,9 +5,9 @@
  * the dict under one of the keys in `wrappers`. What stands beside it there is never looked at.
  * Layout of the archive: caffe2/serialize/inline_container.cc and torch/serialization.py. */
 #include "lib/load/pt.h"
-#include "lib/load/pickle.h"
+#include "lib/format/pickle.h"
 #include "lib/load/pt_tensor.h"
-#include "lib/load/zip.h"
+#include "lib/format/zip.h"
 
 #include <inttypes.h>
 #include <stdio.h>

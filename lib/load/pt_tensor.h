@@ -5,9 +5,9 @@
 #define SAE_PT_TENSOR_H
 
 #include "lib/load/load.h"
-#include "lib/load/pickle.h"
+#include "lib/format/pickle.h"
 #include "lib/load/view.h"
-#include "lib/load/zip.h"
+#include "lib/format/zip.h"
 
 #define SAE_PT_MAX_ROOT 1024 /* bytes of the folder's name */
 

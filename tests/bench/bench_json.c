@@ -1,7 +1,7 @@
 /* bench_json.c - print each of the 2^32 f32 and read it back: ten minutes, exit 1 if one does not
  * come back. Not part of `make bench`, which measures what a number costs (codecs.c). */
 #include "lib/num.h"
-#include "proto/numtext.h"
+#include "proto/json/numtext.h"
 
 #include <inttypes.h>
 #include <math.h>

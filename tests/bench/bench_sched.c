@@ -8,7 +8,7 @@
  * Prints ns per job and rows per batch; ends by itself after some seconds.
  *
  *   bench_sched [WORKERS [MS_PER_CASE]] */
-#include "server/sched.h"
+#include "server/sched/sched.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -5,7 +5,7 @@
  * as many digits as the body had. Memory is kept, and an untimed turn is before each timed one, on
  * all sides: pages touched for the first time can cost more than the numbers on them. */
 #include "lib/num.h"
-#include "proto/numtext.h"
+#include "proto/json/numtext.h"
 #include "proto/wire.h"
 #include "tests/bench/bench.h"
 #include "tests/support/dicts.h"

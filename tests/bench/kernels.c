@@ -1,13 +1,13 @@
 /* kernels.c - the CPU's limits, and the kernels alone as a share of them, one thread.
  *
- * The kernels are called as lib/engine/native.c calls them, block by block of SAE_BLOCK features,
- * on the weights of a 768 x 24576 dictionary; no epilogue, no exact part. Limits are sampled in
- * turns with the kernels, as clocks move. oneDNN's int8 GEMM, the yardstick, answers from
- * bench_dnnl. */
+ * The kernels are called as lib/engine/native/encode.c calls them, block by block of SAE_BLOCK
+ * features, on the weights of a 768 x 24576 dictionary; no epilogue, no exact part. Limits are
+ * sampled in turns with the kernels, as clocks move. oneDNN's int8 GEMM, the yardstick, answers
+ * from bench_dnnl. */
 #include "lib/engine/engine.h"
 #include "lib/engine/kern/dense.h"
-#include "lib/engine/native.h"
-#include "lib/engine/screen.h"
+#include "lib/engine/native/state.h"
+#include "lib/engine/native/plane.h"
 #include "tests/bench/bench.h"
 #include "tests/support/dicts.h"
 
@@ -24,7 +24,7 @@ struct kernels {
     const char *dense_name, *screen_name;
 };
 
-/* The choice of native.c. */
+/* The choice of native/encode.c. */
 static struct kernels kernels_of(enum sae_isa isa)
 {
     switch (isa) {

@@ -1,7 +1,7 @@
 /* requests.c - bodies and answers of the bench's end-to-end rows. See requests.h. */
 #include "tests/bench/requests.h"
 
-#include "proto/numtext.h"
+#include "proto/json/numtext.h"
 #include "tests/bench/bench.h"
 
 #include <jansson.h>

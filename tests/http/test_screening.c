@@ -3,7 +3,8 @@
  * there, and about 20, 100 or 400 of 24576 features are on.
  *
  * Such rows are screened: no row is dense as a whole, and features computed exactly are a few for
- * each that is on. That their answers have the bits of ref.c is tests/unit/engine/test_realistic.c.
+ * each that is on. That their answers have the bits of ref.c is
+ * tests/unit/engine/native/test_realistic.c.
  */
 #include "tests/http/support_body.h"
 #include "tests/http/support_pt.h"

@@ -8,7 +8,7 @@ mkdir -p "$build/tidy"
 flags="-std=c17 -I. -D_GNU_SOURCE -ffp-contract=off $(pkg-config --cflags libmicrohttpd jansson libzip zlib openblas)"
 one() {
     stamp=$build/tidy/$(echo "$1" | tr / _)
-    new=$(cat .clang-tidy "$1" lib/*.h lib/*/*.h proto/*.h server/*.h | sha256sum)
+    new=$(cat .clang-tidy "$1" lib/*.h lib/*/*.h lib/*/*/*.h proto/*.h proto/*/*.h server/*.h server/*/*.h | sha256sum)
     [ "$(cat "$stamp" 2>/dev/null)" = "$new" ] && return 0
     case $1 in
     *_avx2.c) isa='-mavx2 -mfma -mf16c' ;;

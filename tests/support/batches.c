@@ -2,7 +2,7 @@
 #include "tests/support/batches.h"
 
 #include "lib/dict/ref.h"
-#include "lib/engine/native.h"
+#include "lib/engine/native/state.h"
 #include "lib/num.h"
 #include "tests/support/dicts.h"
 #include "tests/support/tolerance.h"

@@ -7,7 +7,7 @@
 #ifndef SAED_TESTS_SCHED_FAKE_H
 #define SAED_TESTS_SCHED_FAKE_H
 
-#include "server/sched.h"
+#include "server/sched/sched.h"
 
 #include <stdatomic.h>
 

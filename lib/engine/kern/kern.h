@@ -1,8 +1,8 @@
 /* kern.h - the loops that every engine shares, once for each instruction set.
  *
  * Floats, counts and strides only: no dictionary, no task. The sets of kernels give the same bits
- * (NaN payloads apart), so which one runs is a matter of speed. Chosen in engine.c, once. Files
- * *_avx2.c and *_avx512.c are compiled for their instruction set by name (Makefile). Pure
+ * (NaN payloads apart), so which one runs is a matter of speed. Chosen in engine/choose.c, once.
+ * Files *_avx2.c and *_avx512.c are compiled for their instruction set by name (Makefile). Pure
  * functions, any thread. */
 #ifndef SAE_KERN_H
 #define SAE_KERN_H

@@ -7,8 +7,8 @@
  *     v = fma(A, a_j, fma(B, b_j, float(I))), then for each split dim o: v = fma(x_o, col_o[j], v)
  *     bit = NOT( fma(-C, t_j, v) <= -2^-30 )        NaN gives a 1
  *
- * A 0 proves that the feature is off (the bound is in lib/engine/screen.h). For top_k a 0 also
- * proves that the value lies below the row's floor:
+ * A 0 proves that the feature is off (the bound is in lib/engine/native/plane.h). For top_k a 0
+ * also proves that the value lies below the row's floor:
  *
  *     bit = bit AND NOT( fma(-floor, u_j, fma(C, z_j, v)) < -2^-30 )
  *

@@ -4,7 +4,7 @@
  * none of lib/load from the archive. So a list of tensors is a line of a table here, shapes can be
  * larger than any file, and values are known by position. The loader's own side is tested in
  * tests/unit/load, both together in tests/golden. */
-#include "lib/dict/source.h"
+#include "lib/dict/spec.h"
 #include "lib/load/load.h"
 
 #include <check.h>

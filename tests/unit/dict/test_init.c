@@ -1,6 +1,6 @@
 /* test_init.c - fresh dictionaries: distributions, reproducibility, and what l0 promises. */
 #include "lib/dict/ref.h"
-#include "lib/dict/source.h"
+#include "lib/dict/spec.h"
 #include "lib/num.h"
 #include "tests/support/dicts.h"
 

@@ -6,7 +6,7 @@
  * truth is ref.c, once, for each row alone on the scalar kernels; everything else is compared with
  * those answers bit for bit. */
 #include "lib/cpu.h"
-#include "lib/engine/native.h"
+#include "lib/engine/native/state.h"
 #include "lib/num.h"
 #include "tests/support/batches.h"
 #include "tests/support/dicts.h"

@@ -1,0 +1,41 @@
+/* spec.h - what a dictionary can be made from: the grammar, and the makers behind it.
+ *
+ *     identity:D                               IdentityDict
+ *     init:CLASS:D:F[:seed=S][:l0=L]           a fresh one, as the class's constructor makes it
+ *     anything else                            path of a weights file (./identity:x is a path too)
+ *
+ * Private to lib/dict; server/ sees sae_dict_open and sae_source_check of saed.h. Any thread. */
+#ifndef SAE_SOURCE_H
+#define SAE_SOURCE_H
+
+#include "lib/dict/dict.h"
+
+enum sae_source_kind { SAE_SOURCE_FILE, SAE_SOURCE_INIT, SAE_SOURCE_IDENTITY };
+
+struct sae_source {
+    enum sae_source_kind kind;
+    const char *path;            /* file: borrowed from the text that was parsed */
+    const struct sae_arch *arch; /* init, identity */
+    uint64_t d, F;               /* init, identity: 1 .. SAE_DICT_MAX_DIM */
+    uint64_t seed;               /* init */
+    double l0;                   /* init: 0 < l0 <= F, or 0 when not asked */
+};
+
+/* SAE_E_USAGE says what is wrong with which part. */
+enum sae_status sae_source_parse(struct sae_source *out, const char *text,
+                                 struct sae_err *err) SAE_MUST_USE;
+
+/* The makers: on success *out is owned and sealed. */
+
+/* init.c. SAE_E_NOMEM. */
+enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *src,
+                              struct sae_err *err) SAE_MUST_USE;
+/* file.c. SAE_E_IO, SAE_E_FORMAT (not a weights file, or its keys are no class's), SAE_E_WEIGHTS
+ * (a tensor has a wrong shape, dtype or value), SAE_E_NOMEM; the text names the file. */
+enum sae_status sae_dict_read(struct sae_dict **out, const char *path,
+                              struct sae_err *err) SAE_MUST_USE;
+
+/* init.c: the inverse of the standard normal distribution function, 0 < p < 1. */
+double sae_normal_quantile(double p);
+
+#endif

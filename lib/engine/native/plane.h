@@ -1,0 +1,126 @@
+/* plane.h - the quantised plane of an encoder and of a batch's rows: which features may be active?
+ *
+ * A feature is off when its projection p (the canonical dot product, lib/dict/ref.h) is at or below
+ * a threshold. The plane answers "proved off" or "candidate" from int8 products alone; candidates
+ * are computed exactly from the f32 weights, so answers have the same bits as a dense encode.
+ *
+ * THE BOUND. Let Q be an orthogonal matrix (signs, then Hadamard blocks). Split the row's few
+ * outlier dimensions off, x = x_O + x_R, and quantise  Q x_R = s_x q_x + e_x,  Q w_j = s_j q_j +
+ * e_j. Then  w.x = w.x_O + s_x s_j q_x.q_j + (Q w).e_x + e_j.(s_x q_x),  and by Cauchy-Schwarz, in
+ * units of s_x s_j,
+ *
+ *     w.x <= q_x.q_j + sum_o (x_o/s_x)(w_jo/s_j) + (|w|/s_j)(|e_x|/s_x) + (|e_j|/s_j) |q_x|.
+ *
+ * The canonical f32 dot differs from w.x by at most g |w||x|, g = n u/(1 - n u), u = 2^-24,
+ * n = d/16 + 5 (16 chains and the fold), and evaluating the right side in f32 costs at most 16 u of
+ * each term (conversion of the integer, quotients, at most 8 split dims and 4 fma). All of it is
+ * folded into the stored numbers, rounded outward:
+ *
+ *     A   >= (|e_x| + (g + 16u)|x_O|)/s_x      B   >= |q_x|       C = fl(1/s_x)
+ *     a_j >= (1 + g + 16u)|w_j|/s_j            b_j >= (1 + 16u)|e_j|/s_j + g|w_j|/s_j + 16u|q_j|
+ *     t_j <= tau - 16u|tau|,                   tau = theta_j / s_j
+ *     off <=> fl(fma(-C, t_j, v)) <= -2^-30,   v = fma(A, a_j, fma(B, b_j, float(I))) + split dims
+ *
+ * where p <= theta_j means off. 2^-30 covers underflow as long as s_x min_j s_j >= 2^-100; rows
+ * beyond that, rows that are not finite, and those with |x| max|w| >= 1e37 are not screened.
+ *
+ * TOP-K asks for more: may the value reach a floor, the k-th best that the row has for certain? The
+ * value of a feature that is on is the line c1 p + c0 up to the roundings of the class's formula,
+ * at most 2 u of the value and 2 u of |terms of c0| (kern/kern.h). With v as above,
+ *
+ *     below the floor <=> fl(fma(-T, u_j, fma(C, z_j, v))) < -2^-30
+ *     u_j = fl(1/(c1 s_j))      z_j >= (c0 + 2^-20 |terms of c0| + 2^-126)/(c1 s_j) + 2^-20 |same|
+ *     T <= floor/s_x - 32u |floor/s_x|
+ *
+ * where 32 u leaves room for the three roundings in T u_j, two in the fma, and those of the value,
+ * and 2^-126 for the underflow of r p. Where this could overflow (a factor beyond 1e+-30), u_j = 0
+ * and z_j = infinity, or T = -infinity, keep everything. Of what is left sae_plane_interval gives
+ * the ends: v is the upper one, the lower lies two half-widths below.
+ *
+ * A plane is immutable after create but for the cache of outlier columns, which is filled under
+ * its own lock and read without one. */
+#ifndef SAE_SCREEN_H
+#define SAE_SCREEN_H
+
+#include "lib/base.h"
+#include "lib/engine/kern/quant.h"
+#include "lib/engine/kern/screen.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* Columns of outlier dimensions kept a dictionary; a row that needs one more is not screened. */
+#define SAE_PLANE_COLUMNS 32
+
+struct sae_plane {
+    size_t d, F;
+    size_t dq, Fp; /* d rounded up to 16; F rounded up to a panel of 16 */
+    const struct sae_quant *quant;
+    int xmax;             /* rows are quantised to -xmax..xmax */
+    uint8_t *q;           /* [Fp / 16][dq / 4][16][4], q + 128 */
+    float *a, *b, *t, *s; /* [Fp]; padding features are never candidates */
+    double max_norm;      /* max |w_j| */
+    float min_s;
+    const float *w;            /* borrowed: the encoder, [F][d] */
+    pthread_mutex_t lock;      /* guards making of columns */
+    _Atomic(float *) *columns; /* [d]: w_jo / s_j for all j, or NULL */
+    size_t n_columns;          /* guarded by lock */
+};
+
+/* Quantise an encoder. theta[j]: p <= theta[j] proves feature j off (may be infinite).
+ * SAE_E_NOMEM. NULL in *out with SAE_OK: this encoder cannot be screened (width, value range). */
+enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
+                                 const double *theta, int xmax, const struct sae_quant *quant,
+                                 struct sae_err *err) SAE_MUST_USE;
+void sae_plane_free(struct sae_plane *p);
+
+/* Doubles of scratch that sae_plane_row needs. */
+size_t sae_plane_row_scratch(const struct sae_plane *p);
+/* Quantise a row (centred, [d]) into q [dq] and *row (whose q is then `q`).
+ * False: this row cannot be screened; compute it densely. */
+bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_screen_row *row,
+                   double *scratch);
+
+/* The numbers of a feature's line c1 p + c0 (c1 >= 0) for the interval kernels; terms: what |c0|
+ * was summed from. The row's floor for them; -infinity: none. */
+void sae_plane_line(const struct sae_plane *p, size_t j, double c1, double c0, double terms,
+                    float *u, float *z);
+float sae_plane_floor(const struct sae_screen_row *row, float floor);
+
+/* low <= p <= up for the projection of feature j, from the kernel's v. 2^-20 of the magnitudes
+ * covers the roundings made here and in v, 1e-37 their underflow. */
+static inline void sae_plane_interval(const struct sae_plane *p, const struct sae_screen_row *row,
+                                      size_t j, float v, float *low, float *up)
+{
+    float width = 2.0f * (row->A * p->a[j] + row->B * p->b[j]), ss = row->s * p->s[j];
+    float slack = (fabsf(v) + width) * ss * 0x1p-20f + 1e-37f;
+
+    *up = v * ss + slack;
+    *low = (v - width) * ss - slack;
+}
+
+/* The groups of n features from first (a multiple of 16) in the order in which they are screened.
+ * Apart, for few rows: panels a quarter of the features from each other, as memory that is read in
+ * several streams comes faster than in one. Then, or from the start: neighbours, `width` panels. */
+struct sae_groups {
+    const struct sae_plane *plane;
+    size_t first, n; /* panels */
+    size_t n_apart;  /* groups of panels apart */
+    size_t width;    /* panels of the others */
+    size_t i, done;  /* groups apart, and panels, that have been */
+};
+
+void sae_groups_init(struct sae_groups *s, const struct sae_plane *p, size_t first, size_t n,
+                     bool apart, size_t width);
+/* The next one into *g (its fetch and n_fetch stay); false: there is none. What g prefetches is the
+ * one after it, be it beyond the n features. */
+bool sae_groups_next(struct sae_groups *s, struct sae_screen_group *g);
+
+/* The feature of a group's bit: 16 bits a panel. */
+static inline size_t sae_group_feature(const struct sae_screen_group *g, size_t bit)
+{
+    return g->f0 + bit / SAE_SCREEN_PANEL * g->step * SAE_SCREEN_PANEL + bit % SAE_SCREEN_PANEL;
+}
+
+#endif

@@ -1,0 +1,117 @@
+/* state.h - what the files of the native engine share: its data of dictionaries, batches and
+ * scratch, and its kernels. Private to native*.c. Threads: as engine.h says. */
+#ifndef SAE_NATIVE_H
+#define SAE_NATIVE_H
+
+#include "lib/engine/engine.h"
+#include "lib/engine/kern/dense.h"
+#include "lib/engine/native/plane.h"
+
+#define NATIVE_GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_STREAMS)
+/* Rows of a larger top_k are computed densely: the lists kept for them would be. */
+#define NATIVE_TOP_MAX 128
+/* Likely values kept of a row: the k best, and those found since they were last told apart. */
+#define NATIVE_TOP_ROOM (2 * NATIVE_TOP_MAX)
+
+struct sae_native_kernels {
+    sae_dense_fn *dense;
+    sae_pairs_fn *pairs;
+    sae_decode_fn *decode;
+    sae_screen_fn *screen;
+    sae_interval_fn *interval;
+    const struct sae_quant *quant;
+    int xmax;
+    size_t width;     /* panels of a group, when they are neighbours */
+    size_t max_apart; /* rows up to which panels apart are faster */
+};
+
+extern const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS];
+
+static inline const struct sae_native_kernels *sae_native_kernels(const struct sae_engine *e)
+{
+    return &sae_native_kernels_of[e->isa];
+}
+
+/* Has a way of computing paid for a dictionary lately? Atomic; a lost update does no harm. */
+struct native_record {
+    _Atomic uint32_t tried, failed; /* rows' parts computed so, and of those that did not pay */
+    _Atomic uint32_t batches;       /* begun while it did not pay */
+};
+
+/* What the engine keeps of a dictionary (sae_dict.engine_data). */
+struct sae_native_dict {
+    struct sae_plane *plane; /* NULL: never screened */
+    float *u, *z;            /* [plane->Fp]: the value's line, for intervals */
+    bool norms_finite;       /* f = 0 stays 0 when it is scaled */
+    struct native_record thresholds, intervals;
+    _Atomic uint64_t candidates, dense_rows;
+};
+
+/* ... of a batch (sae_batch.engine_data). */
+struct native_batch {
+    int8_t *q;                      /* [max_rows][max dq] */
+    struct sae_screen_row *rows;    /* [max_rows] */
+    bool *is_screened;              /* [max_rows] by the threshold */
+    struct native_top *top;         /* [max_rows]: of rows that go by intervals */
+    double *v;                      /* [max dq] for the part of gather that begin does */
+    bool by_threshold, by_interval; /* what pays for this batch's dictionary; set in begin */
+};
+
+/* Projections and values of a piece of pairs, upper or likely ones. */
+struct native_ends {
+    float p[SAE_BLOCK], f[SAE_BLOCK], aux[SAE_BLOCK];
+};
+
+/* ... and of a compute thread (sae_scratch.engine_data). Pairs are (row, feature) candidates. */
+struct native_scratch {
+    double *v;                             /* [max dq] */
+    uint16_t (*masks)[SAE_SCREEN_STREAMS]; /* [max_rows] */
+    struct sae_screen_row *rows;           /* [max_rows] the block's screened rows, side by side */
+    uint32_t *row_of, *count, *start;      /* [max_rows] */
+    const float **x;                       /* [max_rows] rows of a dense product */
+    uint32_t *dense_row;                   /* [max_rows] */
+    uint32_t *pair_row, *pair_col;         /* [max_rows * SAE_BLOCK] */
+    float *pair_p;                         /* [max_rows * SAE_BLOCK]; intervals: bounds */
+    uint32_t *ids;                         /* [max_rows * SAE_BLOCK] sorted by row, as are ... */
+    float *p;                              /* [max_rows * SAE_BLOCK] */
+    uint32_t *found;    /* [max_rows * NATIVE_GROUP] row * NATIVE_GROUP + its bit */
+    const char **fetch; /* [NATIVE_GROUP] weight rows to prefetch */
+    /* intervals */
+    sae_group_floats *v_of;          /* [max_rows] of one group */
+    float *floor, *plane_floor;      /* [max_rows] of the value; in the plane's units */
+    uint32_t *best, *n_best;         /* [max_rows][NATIVE_TOP_ROOM], [max_rows]: order keys */
+    struct native_ends *likely, *up; /* of pairs being settled */
+    uint32_t *key, *exact, *chosen;  /* [max F + slack] resolve */
+    float *dense;                    /* the dense kernel's scratch */
+};
+
+void sae_native_record(struct native_record *r, uint32_t tried, uint32_t failed);
+
+/* ---- native/decode.c ---------------------------------------------------------------------------
+ */
+
+/* sae_engine_ops.decode_dense */
+void sae_native_decode_dense(struct sae_batch *b, size_t k0, size_t k1, struct sae_scratch *s);
+
+/* ---- native/top.c ------------------------------------------------------------------------------
+ */
+
+/* A top-k row's best likely values so far, over all its blocks. */
+struct native_top {
+    pthread_mutex_t lock;   /* guards n and best; held for a few hundred nanoseconds */
+    _Atomic uint32_t floor; /* order key: what lies below is likely not among the k best; 0: none */
+    uint32_t n;
+    uint32_t best[NATIVE_TOP_ROOM]; /* order keys */
+};
+
+void sae_native_top_reset(struct native_top *t);
+/* The line of feature j's value. */
+void sae_native_line(const struct sae_dict *d, const struct sae_plane *p, size_t j, float *u,
+                     float *z);
+/* The block's features of the n_rows rows in n->rows (batch rows n->row_of) whose interval may
+ * reach the row's k best: into the rows' lists, as bounds. */
+void sae_native_top_encode(struct sae_batch *b, size_t block, size_t n_rows, struct sae_scratch *s);
+/* sae_engine_ops.resolve */
+size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n, struct sae_scratch *s);
+
+#endif

@@ -1,0 +1,263 @@
+/* json.c - a request's JSON body: its keys, and who reads their values. Spec 3.1.
+ *
+ *     {"x": T, options...}    encode, forward        {"f": T, options...}    decode
+ *
+ * T goes to json/dense.c or json/sparse.c, numbers through numtext.h; no tree is built. A fault
+ * ends the reading; then the whole text is checked by json/scan.c, so that what is no JSON is
+ * reported as malformed_json whatever else is wrong with it. Good bodies are passed over once.
+ *
+ * Called by the server's codec threads through wire.h; no state, any thread. */
+#include "proto/json/read.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+static struct sae_json_path option_path(unsigned bit)
+{
+    /* In the order of the bits; static text, as the path keeps a pointer. */
+    static const char *const bases[] = {"/sparse",      "/top_k",           "/features",
+                                        "/return_gate", "/output_pre_jump", "/output_features",
+                                        "/ghost_mask"};
+
+    return (struct sae_json_path){bases[__builtin_ctz(bit)], 0, {0}};
+}
+
+static enum sae_status fail_option(struct sae_json_reader *rd, unsigned bit, const char *wanted)
+{
+    struct sae_json_path path = option_path(bit);
+
+    return sae_json_fail(rd, SAE_E_BAD_OPTION, &path, "cannot use %s: it is %s, wanted %s",
+                         sae_option_name(bit), sae_json_describe(rd).s, wanted);
+}
+
+static enum sae_status read_boolean(struct sae_json_reader *rd, unsigned bit)
+{
+    if (!sae_json_take_word(rd, "true"))
+        return fail_option(rd, bit, "true or false");
+    rd->r->opt.asked |= bit;
+    return SAE_OK;
+}
+
+static enum sae_status read_top_k(struct sae_json_reader *rd)
+{
+    const char *start = rd->p;
+    uint64_t k;
+
+    if (!sae_json_take_uint(rd, &k) || k == 0) {
+        rd->p = start;
+        return fail_option(rd, SAE_OPT_TOP_K, "an integer of 1 or more");
+    }
+    rd->r->opt.top_k = k;
+    rd->r->opt.asked |= SAE_OPT_TOP_K;
+    return SAE_OK;
+}
+
+/* The ids of `features`, behind the '['. Their range is sae_request_check's, for which an id above
+ * 32 bits is UINT32_MAX. */
+static enum sae_status read_ids(struct sae_json_reader *rd, struct sae_json_array *a)
+{
+    enum sae_status st = SAE_OK;
+    bool more = !sae_json_take(rd, ']');
+
+    while (st == SAE_OK && more) {
+        uint64_t id;
+
+        if (a->n == a->cap && (st = sae_json_grow(rd, a)) != SAE_OK)
+            return st;
+        if (!sae_json_take_uint(rd, &id)) {
+            struct sae_json_path path = {"/features", 1, {a->n}};
+
+            return sae_json_fail(rd, SAE_E_BAD_OPTION, &path,
+                                 "cannot use features: an id is %s, no integer of 0 or more",
+                                 sae_json_describe(rd).s);
+        }
+        ((uint32_t *)a->data)[a->n++] = id < UINT32_MAX ? (uint32_t)id : UINT32_MAX;
+        st = sae_json_next(rd, ']', &more);
+    }
+    return st;
+}
+
+static enum sae_status read_features(struct sae_json_reader *rd)
+{
+    struct sae_json_array ids = {.size = sizeof(uint32_t), .since = rd->p};
+    enum sae_status st;
+
+    if (!sae_json_take(rd, '['))
+        return fail_option(rd, SAE_OPT_FEATURES, "a list of feature ids");
+    st = sae_json_grow(rd, &ids); /* an array, even when it stays empty */
+    if (st == SAE_OK)
+        st = read_ids(rd, &ids);
+    rd->r->opt.features = ids.data;
+    rd->r->opt.n_features = ids.n;
+    rd->r->opt.asked |= SAE_OPT_FEATURES;
+    return st;
+}
+
+static enum sae_status read_ghost_mask(struct sae_json_reader *rd)
+{
+    struct sae_json_dense d = {.base = "/ghost_mask", .width = rd->t->dict_size, .booleans = true};
+    enum sae_status st;
+
+    if (sae_json_peek(rd) != '[')
+        return fail_option(rd, SAE_OPT_GHOST_MASK, "a nested list of numbers or booleans");
+    st = sae_json_read_dense(rd, &d);
+    rd->r->opt.ghost_mask = d.values.data;
+    rd->r->opt.n_ghost_mask = d.values.n;
+    rd->r->opt.ghost_shape = d.shape;
+    rd->r->opt.asked |= SAE_OPT_GHOST_MASK;
+    return st;
+}
+
+static enum sae_status read_option(struct sae_json_reader *rd, unsigned bit)
+{
+    enum sae_status st = sae_option_seen(&rd->r->opt, bit, &rd->err);
+
+    if (st != SAE_OK)
+        return st;
+    if (sae_json_take_word(rd, "false") || sae_json_take_word(rd, "null"))
+        return SAE_OK; /* not asked */
+    switch (bit) {
+    case SAE_OPT_TOP_K:
+        return read_top_k(rd);
+    case SAE_OPT_FEATURES:
+        return read_features(rd);
+    case SAE_OPT_GHOST_MASK:
+        return read_ghost_mask(rd);
+    default:
+        return read_boolean(rd, bit);
+    }
+}
+
+/* ---- the tensor ------------------------------------------------------------------------------ */
+
+/* x, or f in decode. */
+static enum sae_status read_tensor(struct sae_json_reader *rd, bool decode)
+{
+    struct sae_request *r = rd->r;
+    const uint64_t width = decode ? rd->t->dict_size : rd->t->activation_dim;
+    struct sae_json_dense d = {.base = decode ? "/f" : "/x", .width = width, .check_width = true};
+    const struct sae_json_path path = {d.base, 0, {0}};
+    int c = sae_json_peek(rd);
+    enum sae_status st;
+
+    if (c == '{' && decode)
+        return sae_json_read_sparse(rd);
+    if (c != '[')
+        return sae_json_fail(rd, SAE_E_BAD_SHAPE, &path,
+                             "cannot read %s: it is %s, wanted a nested list of numbers%s",
+                             d.base + 1, sae_json_describe(rd).s,
+                             decode ? " or a sparse object" : "");
+    st = sae_json_read_dense(rd, &d);
+    r->values = d.values.data;
+    r->lead = d.shape;
+    if (d.values.n == 0) { /* [] */
+        r->n_rows = 0;
+        return st;
+    }
+    r->lead.dim[--r->lead.n] = 0;
+    r->n_rows = width ? d.values.n / width : 0;
+    return st;
+}
+
+/* ---- the object ------------------------------------------------------------------------------ */
+
+static enum sae_status fail_key(struct sae_json_reader *rd, const struct sae_json_text *key,
+                                bool decode)
+{
+    return sae_json_fail(rd, SAE_E_BAD_OPTION, NULL,
+                         "cannot use key \"%.*s%s\": unknown here (known: %s, sparse, top_k, "
+                         "features, return_gate, output_pre_jump, output_features, ghost_mask)",
+                         (int)key->n, key->s, key->cut ? "..." : "", decode ? "f" : "x");
+}
+
+/* A key and its value. */
+static enum sae_status read_member(struct sae_json_reader *rd, bool *has_tensor)
+{
+    const bool decode = rd->t->op == SAE_OP_DECODE;
+    struct sae_json_fault fault;
+    struct sae_json_text key;
+    const char *next;
+    unsigned bit;
+
+    if (!sae_json_take(rd, '"'))
+        return SAE_E_MALFORMED_JSON;
+    next = sae_json_scan_string(rd->p, rd->end, &key, &fault);
+    if (!next)
+        return SAE_E_MALFORMED_JSON;
+    rd->p = next;
+    if (!sae_json_take(rd, ':'))
+        return SAE_E_MALFORMED_JSON;
+    if (key.n == 1 && !key.cut && key.s[0] == (decode ? 'f' : 'x')) {
+        if (*has_tensor)
+            return sae_json_fail(rd, SAE_E_BAD_OPTION, NULL,
+                                 "cannot use key \"%c\": it stands twice", key.s[0]);
+        *has_tensor = true;
+        return read_tensor(rd, decode);
+    }
+    bit = key.cut ? 0 : sae_option_by_name(key.s, key.n);
+    return bit ? read_option(rd, bit) : fail_key(rd, &key, decode);
+}
+
+static enum sae_status read_request(struct sae_json_reader *rd)
+{
+    const char *name = rd->t->op == SAE_OP_DECODE ? "f" : "x";
+    bool has_tensor = false, more;
+    enum sae_status st = SAE_OK;
+
+    if (sae_json_peek(rd) == '[')
+        return sae_json_fail(rd, SAE_E_BAD_SHAPE, NULL,
+                             "cannot read the request: it is a list, wanted an object {\"%s\": "
+                             "...}",
+                             name);
+    if (!sae_json_take(rd, '{'))
+        return SAE_E_MALFORMED_JSON;
+    more = !sae_json_take(rd, '}');
+    while (st == SAE_OK && more) {
+        st = read_member(rd, &has_tensor);
+        if (st == SAE_OK)
+            st = sae_json_next(rd, '}', &more);
+    }
+    if (st != SAE_OK)
+        return st;
+    if (sae_json_peek(rd) != -1)
+        return SAE_E_MALFORMED_JSON;
+    if (!has_tensor)
+        return sae_json_fail(rd, SAE_E_BAD_SHAPE, NULL, "cannot read the request: it has no \"%s\"",
+                             name);
+    return SAE_OK;
+}
+
+static enum sae_status fail_grammar(struct sae_err *err, const struct sae_json_fault *f,
+                                    const char *body, size_t n)
+{
+    char found[32] = "the end";
+    size_t at = (size_t)(f->at - body);
+
+    if (at < n && body[at] > ' ' && body[at] < 0x7f)
+        snprintf(found, sizeof found, "'%c'", body[at]);
+    else if (at < n)
+        snprintf(found, sizeof found, "byte 0x%02x", (unsigned char)body[at]);
+    return sae_err_set(err, SAE_E_MALFORMED_JSON, "", "cannot read JSON: %s, found %s at byte %zu",
+                       f->what, found, at);
+}
+
+enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const char *body,
+                               size_t n, struct sae_err *err)
+{
+    struct sae_json_reader rd = {.p = body, .end = body + n, .t = t, .r = r};
+    struct sae_json_fault fault;
+    enum sae_status st = read_request(&rd);
+
+    if (st == SAE_OK)
+        return sae_request_check(r, t, err);
+    if (st != SAE_E_NOMEM && !sae_json_check(body, n, &fault))
+        return fail_grammar(err, &fault, body, n);
+    if (rd.err.status == SAE_OK)
+        sae_err_set(&rd.err, SAE_E_INTERNAL, "", "cannot read JSON: its reader stopped at byte %zu",
+                    (size_t)(rd.p - body));
+    if (err && err->status == SAE_OK)
+        *err = rd.err;
+    return rd.err.status;
+}

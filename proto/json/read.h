@@ -1,0 +1,106 @@
+/* read.h - private to the JSON reader (json.c, json/read.c, json/dense.c, json/sparse.c): its
+ * state and what its parts share.
+ *
+ * One pass over the body, straight into struct sae_request. Each part reads its own form and stops
+ * at the first byte that does not fit, with one of
+ *   SAE_E_MALFORMED_JSON   the grammar is at fault here (nothing is recorded);
+ *   SAE_E_NOMEM            memory, or the cap on it;
+ *   another                a fault of meaning, recorded by sae_json_fail.
+ * json.c then has the whole text checked, since a text that is no JSON is reported as such,
+ * wherever its fault lies. So the parts need not know how to skip what they cannot read.
+ *
+ * Owned by the one call of sae_json_parse that made it. */
+#ifndef SAE_JSON_READ_H
+#define SAE_JSON_READ_H
+
+#include "proto/json/scan.h"
+#include "proto/wire.h"
+
+struct sae_json_reader {
+    const char *p, *end; /* borrowed: the body */
+    const struct sae_target *t;
+    struct sae_request *r;
+    struct sae_err err;  /* the fault of meaning */
+    uint64_t held_bytes; /* of all arrays; never above t->max_bytes */
+};
+
+/* An array that grows while it is read. `data` is from sae_alloc, owned by whom it is handed to. */
+struct sae_json_array {
+    void *data;
+    size_t n, cap;     /* items, and room for them */
+    size_t size;       /* bytes of an item */
+    size_t guess;      /* room to begin with, 0: a little */
+    const char *since; /* where its text begins */
+};
+
+/* Where a value stands, as a JSON pointer: base "/f/indices", then n indices. */
+struct sae_json_path {
+    const char *base;
+    unsigned n;
+    uint64_t at[SAE_MAX_DIMS];
+};
+
+/* The next byte that is no blank (left unread), or -1 at the end. */
+static inline int sae_json_peek(struct sae_json_reader *rd)
+{
+    rd->p = sae_json_blanks(rd->p, rd->end);
+    return rd->p < rd->end ? (unsigned char)*rd->p : -1;
+}
+
+/* Is it `c`? Then it is read. */
+static inline bool sae_json_take(struct sae_json_reader *rd, char c)
+{
+    bool is = sae_json_peek(rd) == (unsigned char)c;
+
+    rd->p += is;
+    return is;
+}
+
+/* Behind an item of a list or object that ends with `close`: SAE_OK, with *more telling a comma
+ * from the end, or SAE_E_MALFORMED_JSON. */
+static inline enum sae_status sae_json_next(struct sae_json_reader *rd, char close, bool *more)
+{
+    *more = sae_json_take(rd, ',');
+    return *more || sae_json_take(rd, close) ? SAE_OK : SAE_E_MALFORMED_JSON;
+}
+
+/* The word `w` (true, false, null)? Then it is read. */
+bool sae_json_take_word(struct sae_json_reader *rd, const char *w);
+
+/* An integer without sign, point or exponent; above 64 bits it is UINT64_MAX. False: none. */
+bool sae_json_take_uint(struct sae_json_reader *rd, uint64_t *out);
+
+/* Record a fault of meaning; `path` may be NULL. Returns st. */
+enum sae_status sae_json_fail(struct sae_json_reader *rd, enum sae_status st,
+                              const struct sae_json_path *path, const char *fmt, ...)
+    SAE_PRINTF(4, 5);
+
+/* Name the value that comes next, for an error's text: "null", "an object", "1.5", "\"abc\"". */
+struct sae_json_name {
+    char s[48];
+};
+struct sae_json_name sae_json_describe(struct sae_json_reader *rd);
+
+/* Room for one more item. SAE_E_NOMEM. */
+enum sae_status sae_json_grow(struct sae_json_reader *rd, struct sae_json_array *a);
+
+/* A leaf that sae_num_read did not take as it stands: one of the three names, a boolean where
+ * `booleans` allows it, or a fault. `what` is the tensor's name. */
+enum sae_status sae_json_odd_leaf(struct sae_json_reader *rd, float *out, bool booleans,
+                                  const char *what, const struct sae_json_path *path);
+
+/* A nested list of numbers. `base` is its JSON pointer ("/x"); `width` is a guess at its rows'
+ * length, or 0. `check_width` compares the first row's length with the operation's. */
+struct sae_json_dense {
+    const char *base;
+    uint64_t width;
+    bool check_width, booleans;
+    struct sae_json_array values; /* f32; owned by the caller, also on failure */
+    struct sae_lead shape;        /* all dimensions; [] has the one, 0 */
+};
+enum sae_status sae_json_read_dense(struct sae_json_reader *rd, struct sae_json_dense *d);
+
+/* The sparse object of decode's f, from its '{', into rd->r. */
+enum sae_status sae_json_read_sparse(struct sae_json_reader *rd);
+
+#endif

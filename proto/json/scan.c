@@ -1,0 +1,317 @@
+/* scan.c - strings and the grammar of a whole JSON text. See json/scan.h. */
+#include "proto/json/scan.h"
+
+#include "proto/json/numtext.h"
+
+#include <string.h>
+
+static bool set_fault(struct sae_json_fault *fault, const char *what, const char *at)
+{
+    fault->what = what;
+    fault->at = at;
+    return false;
+}
+
+/* ---- strings --------------------------------------------------------------------------------- */
+
+unsigned sae_utf8_len(const char *p, const char *end)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    unsigned n = b[0] < 0x80 ? 1 : b[0] < 0xc2 ? 0 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : 4;
+
+    if (n < 2)
+        return n;
+    if (b[0] > 0xf4 || (size_t)(end - p) < n)
+        return 0;
+    for (unsigned i = 1; i < n; i++)
+        if ((b[i] & 0xc0) != 0x80)
+            return 0;
+    if ((b[0] == 0xe0 && b[1] < 0xa0) || (b[0] == 0xed && b[1] > 0x9f) ||
+        (b[0] == 0xf0 && b[1] < 0x90) || (b[0] == 0xf4 && b[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+static void add_text(struct sae_json_text *text, const char *p, unsigned n)
+{
+    if (!text || text->cut)
+        return;
+    if (n > sizeof text->s - text->n) {
+        text->cut = true;
+        return;
+    }
+    memcpy(text->s + text->n, p, n);
+    text->n += n;
+}
+
+static void add_code_point(struct sae_json_text *text, uint32_t c)
+{
+    char b[4];
+
+    if (c < 0x80) {
+        b[0] = (char)c;
+        add_text(text, b, 1);
+    } else if (c < 0x800) {
+        b[0] = (char)(0xc0 | c >> 6);
+        b[1] = (char)(0x80 | (c & 0x3f));
+        add_text(text, b, 2);
+    } else if (c < 0x10000) {
+        b[0] = (char)(0xe0 | c >> 12);
+        b[1] = (char)(0x80 | (c >> 6 & 0x3f));
+        b[2] = (char)(0x80 | (c & 0x3f));
+        add_text(text, b, 3);
+    } else {
+        b[0] = (char)(0xf0 | c >> 18);
+        b[1] = (char)(0x80 | (c >> 12 & 0x3f));
+        b[2] = (char)(0x80 | (c >> 6 & 0x3f));
+        b[3] = (char)(0x80 | (c & 0x3f));
+        add_text(text, b, 4);
+    }
+}
+
+/* The four hex digits at p; -1: not four of them. */
+static int32_t hex4(const char *p, const char *end)
+{
+    int32_t v = 0;
+
+    if (end - p < 4)
+        return -1;
+    for (int i = 0; i < 4; i++) {
+        char c = p[i];
+        int d = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
+
+        if (d < 0)
+            return -1;
+        v = v << 4 | d;
+    }
+    return v;
+}
+
+/* \uXXXX or a surrogate pair of them; p is at the backslash. */
+static const char *scan_unicode(const char *p, const char *end, struct sae_json_text *text,
+                                struct sae_json_fault *fault)
+{
+    int32_t c = hex4(p + 2, end), low = -1;
+
+    if (c < 0) {
+        set_fault(fault, "expected four hex digits in an escape", p);
+        return NULL;
+    }
+    if (c == 0) {
+        set_fault(fault, "\\u0000 is not allowed", p);
+        return NULL;
+    }
+    if (c >= 0xd800 && c <= 0xdbff) {
+        if (end - p >= 12 && p[6] == '\\' && p[7] == 'u')
+            low = hex4(p + 8, end);
+        if (low < 0xdc00 || low > 0xdfff) {
+            set_fault(fault, "expected the second half of a surrogate pair", p);
+            return NULL;
+        }
+        add_code_point(text, 0x10000 + (((uint32_t)c - 0xd800) << 10) + ((uint32_t)low - 0xdc00));
+        return p + 12;
+    }
+    if (c >= 0xdc00 && c <= 0xdfff) {
+        set_fault(fault, "the second half of a surrogate pair stands alone", p);
+        return NULL;
+    }
+    add_code_point(text, (uint32_t)c);
+    return p + 6;
+}
+
+static const char *scan_escape(const char *p, const char *end, struct sae_json_text *text,
+                               struct sae_json_fault *fault)
+{
+    static const char names[] = "\"\\/bfnrt", bytes[] = "\"\\/\b\f\n\r\t";
+    const char *which;
+
+    if (end - p < 2) {
+        set_fault(fault, "expected the end of a string", end);
+        return NULL;
+    }
+    if (p[1] == 'u')
+        return scan_unicode(p, end, text, fault);
+    which = p[1] ? strchr(names, p[1]) : NULL;
+    if (!which) {
+        set_fault(fault, "there is no such escape", p);
+        return NULL;
+    }
+    add_text(text, bytes + (which - names), 1);
+    return p + 2;
+}
+
+const char *sae_json_scan_string(const char *p, const char *end, struct sae_json_text *text,
+                                 struct sae_json_fault *fault)
+{
+    if (text) {
+        text->n = 0;
+        text->cut = false;
+    }
+    while (p && p < end && *p != '"') {
+        unsigned n;
+
+        if (*p == '\\') {
+            p = scan_escape(p, end, text, fault);
+            continue;
+        }
+        n = sae_utf8_len(p, end);
+        if (n == 0 || (unsigned char)*p < 0x20) {
+            set_fault(fault, n ? "a control byte in a string" : "a string is no valid UTF-8", p);
+            return NULL;
+        }
+        add_text(text, p, n);
+        p += n;
+    }
+    if (p == end) {
+        set_fault(fault, "expected the end of a string", end);
+        return NULL;
+    }
+    return p ? p + 1 : NULL;
+}
+
+/* ---- the whole text -------------------------------------------------------------------------- */
+
+/* Where we are: `depth` open lists and objects, a bit for each that is an object. */
+struct grammar {
+    const char *p, *end;
+    unsigned depth;
+    uint64_t objects[SAE_JSON_MAX_DEPTH / 64 + 1];
+    struct sae_json_fault *fault;
+};
+
+static bool in_object(const struct grammar *g)
+{
+    return g->objects[g->depth / 64] >> (g->depth % 64) & 1;
+}
+
+static void push(struct grammar *g, bool object)
+{
+    uint64_t bit;
+
+    g->depth++;
+    g->p++;
+    bit = UINT64_C(1) << (g->depth % 64);
+    g->objects[g->depth / 64] = (g->objects[g->depth / 64] & ~bit) | (object ? bit : 0);
+}
+
+/* The next byte that is no blank, or -1 at the end. */
+static int peek(struct grammar *g)
+{
+    g->p = sae_json_blanks(g->p, g->end);
+    return g->p < g->end ? (unsigned char)*g->p : -1;
+}
+
+static bool word(struct grammar *g, const char *w)
+{
+    size_t n = strlen(w);
+
+    if ((size_t)(g->end - g->p) < n || memcmp(g->p, w, n) != 0)
+        return set_fault(g->fault, "expected a value", g->p);
+    g->p += n;
+    return true;
+}
+
+static bool number(struct grammar *g)
+{
+    float v;
+    const char *next;
+
+    if (sae_num_read(g->p, g->end, &v, &next) == SAE_NUM_SYNTAX)
+        return set_fault(g->fault, "expected a digit", next);
+    g->p = next;
+    return true;
+}
+
+static bool string(struct grammar *g)
+{
+    const char *p = sae_json_scan_string(g->p + 1, g->end, NULL, g->fault);
+
+    if (p)
+        g->p = p;
+    return p != NULL;
+}
+
+/* "key": up to where its value begins. */
+static bool key(struct grammar *g)
+{
+    if (peek(g) != '"')
+        return set_fault(g->fault, "expected a key in quotes", g->p);
+    if (!string(g))
+        return false;
+    if (peek(g) != ':')
+        return set_fault(g->fault, "expected ':'", g->p);
+    g->p++;
+    return true;
+}
+
+/* A value, or the beginning of one: a list or object that is not empty is left open, before its
+ * first value. *closed tells which. */
+static bool value(struct grammar *g, bool *closed)
+{
+    int c = peek(g);
+
+    *closed = true;
+    if (g->depth + 1 > SAE_JSON_MAX_DEPTH)
+        return set_fault(g->fault, "nested deeper than 2048", g->p);
+    switch (c) {
+    case '"':
+        return string(g);
+    case 't':
+        return word(g, "true");
+    case 'f':
+        return word(g, "false");
+    case 'n':
+        return word(g, "null");
+    case '[':
+    case '{':
+        push(g, c == '{');
+        if (peek(g) == (c == '{' ? '}' : ']')) {
+            g->p++;
+            g->depth--;
+            return true;
+        }
+        *closed = false;
+        return c == '[' || key(g);
+    default:
+        if (c == '-' || (c >= '0' && c <= '9'))
+            return number(g);
+        return set_fault(g->fault, "expected a value", g->p);
+    }
+}
+
+bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault)
+{
+    struct grammar g = {.p = text, .end = text + n, .fault = fault};
+    int c = peek(&g);
+    bool closed;
+
+    if (c != '[' && c != '{')
+        return set_fault(fault, "expected '{'", g.p);
+    do {
+        if (!value(&g, &closed))
+            return false;
+        /* Behind a value: close what ends here, go on to the next. */
+        while (closed && g.depth > 0) {
+            bool object = in_object(&g);
+
+            c = peek(&g);
+            if (c == ',') {
+                g.p++;
+                if (object && !key(&g))
+                    return false;
+                break;
+            }
+            if (c != (object ? '}' : ']'))
+                return set_fault(fault, object ? "expected ',' or '}'" : "expected ',' or ']'",
+                                 g.p);
+            g.p++;
+            g.depth--;
+        }
+    } while (g.depth > 0);
+    if (peek(&g) != -1)
+        return set_fault(fault, "expected the end of the text", g.p);
+    return true;
+}

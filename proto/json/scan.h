@@ -1,0 +1,47 @@
+/* scan.h - the words of JSON text (blanks, strings, UTF-8) and the grammar of a whole one.
+ *
+ * What jansson 2.14 accepts is accepted and what it refuses is refused, but for two things: numbers
+ * may have any size, and a NUL byte is never let through. Called by the JSON codec's reader and by
+ * problem.c. Pure functions, any thread, no allocation, no recursion. */
+#ifndef SAE_JSON_SCAN_H
+#define SAE_JSON_SCAN_H
+
+#include "lib/base.h"
+
+/* A value inside this many open lists and objects less one is the deepest (jansson 2.14's
+ * JSON_PARSER_MAX_DEPTH; the value itself counts). */
+#define SAE_JSON_MAX_DEPTH 2048
+
+/* A grammar fault: what was wanted or wrong ("expected a value"), and where. */
+struct sae_json_fault {
+    const char *what; /* static */
+    const char *at;   /* in the text, or its end */
+};
+
+/* A string's decoded beginning: whole unless cut. No NUL behind it. */
+struct sae_json_text {
+    char s[64];
+    size_t n;
+    bool cut;
+};
+
+static inline const char *sae_json_blanks(const char *p, const char *end)
+{
+    while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+        p++;
+    return p;
+}
+
+/* Bytes of the UTF-8 character at p (p < end): 1 to 4, or 0 when it is none (cut short, overlong, a
+ * surrogate, above U+10FFFF). */
+unsigned sae_utf8_len(const char *p, const char *end);
+
+/* Read a string whose opening quote is just before p, into *text (NULL: only check it). Returns the
+ * byte behind the closing quote, or NULL with *fault filled. */
+const char *sae_json_scan_string(const char *p, const char *end, struct sae_json_text *text,
+                                 struct sae_json_fault *fault);
+
+/* Is this one list or object, and nothing else? *fault is filled when not. */
+bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault);
+
+#endif

@@ -1,0 +1,446 @@
+/* read.c - a request from a safetensors body: x or f, its options, a sparse f.
+ *
+ * The container has been validated by safetensors/container.c before anything here looks at a
+ * tensor, so that a body that is no safetensors at all is malformed_body whatever else is wrong
+ * with it. Bytes have no alignment and are copied out. Called by routes on a connection or codec
+ * thread; no state. Spec section 3.2. */
+#include "proto/wire.h"
+
+#include "lib/num.h"
+#include "proto/safetensors/container.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+struct reader {
+    struct sae_request *r;
+    const struct sae_target *t;
+    const struct sae_st_file *file;
+    uint64_t left; /* bytes that may still be allocated */
+    struct sae_err *err;
+};
+
+static const struct sae_st_tensor *find(const struct reader *rd, const char *name)
+{
+    return sae_st_find(rd->file, name);
+}
+
+/* n items of `size` bytes for tensor `name`, within the cap. */
+static enum sae_status take(struct reader *rd, void *out, const char *name, uint64_t n, size_t size)
+{
+    uint64_t bytes;
+    void *p;
+
+    if (sae_mul_u64(n, size, &bytes) || bytes > rd->left)
+        return sae_err_limit(rd->err, SAE_E_BODY_TOO_LARGE, "--max-inflight-bytes",
+                             rd->t->max_bytes, rd->t->max_bytes - rd->left + bytes,
+                             "cannot hold the request: its tensors take more than %" PRIu64
+                             " bytes",
+                             rd->t->max_bytes);
+    p = sae_alloc((size_t)n, size);
+    if (!p)
+        return sae_err_set(rd->err, SAE_E_NOMEM, name,
+                           "cannot read tensor %s: no memory for %" PRIu64 " bytes", name, bytes);
+    rd->left -= bytes;
+    memcpy(out, &p, sizeof p);
+    return SAE_OK;
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+static void from_f32(float *dst, const unsigned char *src, size_t n)
+{
+    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors are little-endian");
+    if (n)
+        memcpy(dst, src, n * sizeof *dst);
+}
+
+static void from_f16(float *dst, const unsigned char *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = sae_f16_to_f32(sae_le16(src + 2 * i));
+}
+
+static void from_bf16(float *dst, const unsigned char *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = sae_bf16_to_f32(sae_le16(src + 2 * i));
+}
+
+/* A finite double that f32 cannot hold becomes infinite: read_floats tells the two apart. */
+static void from_f64(float *dst, const unsigned char *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bits = sae_le64(src + 8 * i);
+        double v;
+
+        memcpy(&v, &bits, sizeof v);
+        dst[i] = (float)v;
+    }
+}
+
+static void from_bool(float *dst, const unsigned char *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = src[i] ? 1.0f : 0.0f;
+}
+
+static const struct float_row {
+    const char *dtype;
+    void (*convert)(float *dst, const unsigned char *src, size_t n);
+} floats[] = {
+    {"F32", from_f32}, {"F16", from_f16},   {"BF16", from_bf16},
+    {"F64", from_f64}, {"BOOL", from_bool}, /* last: of a ghost mask only */
+};
+
+static enum sae_status check_f64(struct reader *rd, const struct sae_st_tensor *ts,
+                                 const float *values)
+{
+    for (uint64_t i = 0; i < ts->count; i++) {
+        uint64_t bits;
+        double v;
+
+        if (!isinf(values[i]))
+            continue;
+        bits = sae_le64(ts->data + 8 * i);
+        memcpy(&v, &bits, sizeof v);
+        if (!isinf(v))
+            return sae_err_set(rd->err, SAE_E_BAD_NUMBER, ts->name,
+                               "cannot read tensor %s: value %" PRIu64 " is %g, f32 cannot hold it",
+                               ts->name, i, v);
+    }
+    return SAE_OK;
+}
+
+static enum sae_status check_bool(struct reader *rd, const struct sae_st_tensor *ts)
+{
+    for (uint64_t i = 0; i < ts->count; i++)
+        if (ts->data[i] > 1)
+            return sae_err_set(rd->err, SAE_E_BAD_NUMBER, ts->name,
+                               "cannot read tensor %s: value %" PRIu64
+                               " is byte %u, a BOOL is 0 or 1",
+                               ts->name, i, ts->data[i]);
+    return SAE_OK;
+}
+
+/* How values of `ts` become f32; NULL, with the error set: its dtype is none of these. */
+static const struct float_row *float_row_of(struct reader *rd, const struct sae_st_tensor *ts,
+                                            bool or_bool)
+{
+    const size_t n = SAE_COUNTOF(floats) - (or_bool ? 0 : 1);
+
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(floats[i].dtype, ts->dtype) == 0)
+            return &floats[i];
+    sae_err_set(rd->err, SAE_E_MALFORMED_BODY, ts->name,
+                "cannot read tensor %s: its dtype is %s, wanted F32, F16, BF16%s F64%s", ts->name,
+                ts->dtype, or_bool ? "," : " or", or_bool ? " or BOOL" : "");
+    return NULL;
+}
+
+/* All values of `ts` as f32 into *out, which is owned by the request as soon as it is allocated. */
+static enum sae_status read_floats(struct reader *rd, const struct sae_st_tensor *ts, bool or_bool,
+                                   float **out)
+{
+    const struct float_row *row = float_row_of(rd, ts, or_bool);
+    enum sae_status st;
+
+    if (!row)
+        return SAE_E_MALFORMED_BODY;
+    st = take(rd, out, ts->name, ts->count, sizeof **out);
+    if (st != SAE_OK)
+        return st;
+    row->convert(*out, ts->data, (size_t)ts->count);
+    if (row->convert == from_f64)
+        return check_f64(rd, ts, *out);
+    if (row->convert == from_bool)
+        return check_bool(rd, ts);
+    return SAE_OK;
+}
+
+/* ---- shapes ---------------------------------------------------------------------------------- */
+
+static enum sae_status wrong_rank(struct reader *rd, const struct sae_st_tensor *ts,
+                                  const char *wanted)
+{
+    return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+                       "cannot read tensor %s: it has %u dimensions, wanted %s", ts->name, ts->ndim,
+                       wanted);
+}
+
+/* The dimensions but the last are the request's leading ones; the last must be the width. */
+static enum sae_status set_lead(struct reader *rd, const uint64_t *dim, uint64_t n)
+{
+    struct sae_request *r = rd->r;
+    enum sae_status st = sae_width_check(rd->t, dim[n - 1], rd->err);
+    uint64_t rows = 1;
+    bool too_big = false, empty = false;
+
+    if (st != SAE_OK)
+        return st;
+    for (uint64_t i = 0; i + 1 < n; i++) {
+        r->lead.dim[i] = dim[i];
+        empty |= dim[i] == 0;
+        too_big |= sae_mul_u64(rows, dim[i], &rows);
+    }
+    r->lead.n = (unsigned)(n - 1);
+    if (!empty && (too_big || rows >= PTRDIFF_MAX / 8))
+        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, "f.shape",
+                           "cannot read f: the rows of its shape pass 64 bits");
+    r->n_rows = empty ? 0 : (size_t)rows;
+    return SAE_OK;
+}
+
+static enum sae_status read_dense(struct reader *rd, const struct sae_st_tensor *ts)
+{
+    enum sae_status st;
+
+    if (ts->ndim == 0 || ts->ndim > SAE_MAX_DIMS)
+        return wrong_rank(rd, ts, "1 to 8");
+    st = set_lead(rd, ts->shape, ts->ndim);
+    if (st != SAE_OK)
+        return st;
+    if (rd->r->n_rows == 0)
+        return float_row_of(rd, ts, false) ? SAE_OK : SAE_E_MALFORMED_BODY;
+    return read_floats(rd, ts, false, &rd->r->values);
+}
+
+/* ---- integers -------------------------------------------------------------------------------- */
+
+static bool is_dtype(const struct sae_st_tensor *ts, const char *dtype)
+{
+    return strcmp(ts->dtype, dtype) == 0;
+}
+
+/* A 1-D tensor of I64, or with `or_i32` also I32. */
+static enum sae_status want_ints(struct reader *rd, const struct sae_st_tensor *ts, bool or_i32)
+{
+    if (!is_dtype(ts, "I64") && !(or_i32 && is_dtype(ts, "I32")))
+        return sae_err_set(rd->err, SAE_E_MALFORMED_BODY, ts->name,
+                           "cannot read tensor %s: its dtype is %s, wanted %sI64", ts->name,
+                           ts->dtype, or_i32 ? "I32 or " : "");
+    if (ts->ndim != 1)
+        return wrong_rank(rd, ts, "1");
+    return SAE_OK;
+}
+
+static int64_t int_at(const struct sae_st_tensor *ts, uint64_t i)
+{
+    if (is_dtype(ts, "I32"))
+        return (int32_t)sae_le32(ts->data + 4 * i);
+    return (int64_t)sae_le64(ts->data + 8 * i);
+}
+
+/* Every value of `ts` in 0 .. UINT32_MAX; what is above becomes UINT32_MAX, which the checks that
+ * follow refuse as an id. A negative one is `fault`. */
+static enum sae_status read_ids(struct reader *rd, const struct sae_st_tensor *ts,
+                                enum sae_status fault, uint32_t **out)
+{
+    enum sae_status st = take(rd, out, ts->name, ts->count, sizeof **out);
+
+    for (uint64_t i = 0; st == SAE_OK && i < ts->count; i++) {
+        int64_t v = int_at(ts, i);
+
+        if (v < 0)
+            return sae_err_set(rd->err, fault, ts->name,
+                               "cannot read tensor %s: item %" PRIu64 " is %" PRId64
+                               ", a feature's id is 0 or more",
+                               ts->name, i, v);
+        (*out)[i] = v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
+    }
+    return st;
+}
+
+static enum sae_status read_indptr(struct reader *rd, const struct sae_st_tensor *ts)
+{
+    struct sae_csr *c = &rd->r->csr;
+    enum sae_status st;
+
+    if (ts->count != (uint64_t)rd->r->n_rows + 1)
+        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+                           "cannot read tensor %s: it has %" PRIu64
+                           " items, %zu rows need one more than rows",
+                           ts->name, ts->count, rd->r->n_rows);
+    st = take(rd, &c->indptr, ts->name, ts->count, sizeof *c->indptr);
+    for (uint64_t i = 0; st == SAE_OK && i < ts->count; i++) {
+        int64_t v = int_at(ts, i);
+
+        if (v < 0)
+            return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+                               "cannot read tensor %s: item %" PRIu64 " is %" PRId64, ts->name, i,
+                               v);
+        c->indptr[i] = (uint64_t)v;
+    }
+    return st;
+}
+
+/* ---- the sparse f of decode ------------------------------------------------------------------ */
+
+static const char *const csr_names[] = {"f.indptr", "f.indices", "f.values", "f.shape"};
+enum { CSR_INDPTR, CSR_INDICES, CSR_VALUES, CSR_SHAPE, N_CSR };
+
+static enum sae_status read_csr_shape(struct reader *rd, const struct sae_st_tensor *ts)
+{
+    uint64_t dim[SAE_MAX_DIMS];
+    enum sae_status st = want_ints(rd, ts, false);
+
+    if (st != SAE_OK)
+        return st;
+    if (ts->count == 0 || ts->count > SAE_MAX_DIMS)
+        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+                           "cannot read tensor %s: it names %" PRIu64 " dimensions, wanted 1 to %d",
+                           ts->name, ts->count, SAE_MAX_DIMS);
+    for (uint64_t i = 0; i < ts->count; i++) {
+        int64_t v = int_at(ts, i);
+
+        if (v < 0)
+            return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+                               "cannot read tensor %s: dimension %" PRIu64 " is %" PRId64, ts->name,
+                               i, v);
+        dim[i] = (uint64_t)v;
+    }
+    return set_lead(rd, dim, ts->count);
+}
+
+static enum sae_status read_csr(struct reader *rd)
+{
+    const struct sae_st_tensor *part[N_CSR];
+    struct sae_request *r = rd->r;
+    enum sae_status st;
+
+    for (int i = 0; i < N_CSR; i++) {
+        part[i] = find(rd, csr_names[i]);
+        if (!part[i])
+            return sae_err_set(rd->err, SAE_E_BAD_SHAPE, csr_names[i],
+                               "cannot read f: tensor %s is missing (a sparse f has f.indptr, "
+                               "f.indices, f.values and f.shape)",
+                               csr_names[i]);
+    }
+    r->is_sparse = true;
+    if ((st = want_ints(rd, part[CSR_INDPTR], true)) != SAE_OK ||
+        (st = want_ints(rd, part[CSR_INDICES], true)) != SAE_OK ||
+        (st = read_csr_shape(rd, part[CSR_SHAPE])) != SAE_OK)
+        return st;
+    if (part[CSR_VALUES]->ndim != 1)
+        return wrong_rank(rd, part[CSR_VALUES], "1");
+    if (part[CSR_VALUES]->count != part[CSR_INDICES]->count)
+        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, "f.values",
+                           "cannot read f: f.indices has %" PRIu64 " items, f.values has %" PRIu64,
+                           part[CSR_INDICES]->count, part[CSR_VALUES]->count);
+    r->csr.nnz = (size_t)part[CSR_INDICES]->count;
+    if ((st = read_indptr(rd, part[CSR_INDPTR])) != SAE_OK ||
+        (st = read_ids(rd, part[CSR_INDICES], SAE_E_BAD_SHAPE, &r->csr.ids)) != SAE_OK)
+        return st;
+    return read_floats(rd, part[CSR_VALUES], false, &r->csr.values);
+}
+
+/* ---- options that are tensors ---------------------------------------------------------------- */
+
+static enum sae_status read_features(struct reader *rd, const struct sae_st_tensor *ts)
+{
+    struct sae_options *opt = &rd->r->opt;
+    enum sae_status st = sae_option_seen(opt, SAE_OPT_FEATURES, rd->err);
+
+    if (st == SAE_OK)
+        st = want_ints(rd, ts, false);
+    if (st == SAE_OK)
+        st = read_ids(rd, ts, SAE_E_BAD_OPTION, &opt->features);
+    if (st != SAE_OK)
+        return st;
+    opt->n_features = (size_t)ts->count;
+    opt->asked |= SAE_OPT_FEATURES;
+    return SAE_OK;
+}
+
+static enum sae_status read_ghost_mask(struct reader *rd, const struct sae_st_tensor *ts)
+{
+    struct sae_options *opt = &rd->r->opt;
+    enum sae_status st = sae_option_seen(opt, SAE_OPT_GHOST_MASK, rd->err);
+
+    if (st != SAE_OK)
+        return st;
+    if (ts->ndim > SAE_MAX_DIMS)
+        return wrong_rank(rd, ts, "at most 8");
+    st = read_floats(rd, ts, true, &opt->ghost_mask);
+    if (st != SAE_OK)
+        return st;
+    opt->n_ghost_mask = (size_t)ts->count;
+    opt->ghost_shape.n = ts->ndim;
+    memcpy(opt->ghost_shape.dim, ts->shape, sizeof ts->shape);
+    opt->asked |= SAE_OPT_GHOST_MASK;
+    return SAE_OK;
+}
+
+/* ---- the whole body -------------------------------------------------------------------------- */
+
+static bool is_csr_name(const char *name)
+{
+    for (int i = 0; i < N_CSR; i++)
+        if (strcmp(name, csr_names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Every tensor must be one that this operation reads. *sparse: a part of a sparse f is there. */
+static enum sae_status check_names(struct reader *rd, bool *sparse)
+{
+    const bool decode = rd->t->op == SAE_OP_DECODE;
+
+    *sparse = false;
+    for (size_t i = 0; i < rd->file->n; i++) {
+        const char *name = rd->file->tensors[i].name;
+
+        if (decode && is_csr_name(name))
+            *sparse = true;
+        else if (strcmp(name, decode ? "f" : "x") != 0 && strcmp(name, "features") != 0 &&
+                 strcmp(name, "ghost_mask") != 0)
+            return sae_err_set(rd->err, SAE_E_BAD_OPTION, name,
+                               "cannot read safetensors: there is no tensor \"%.64s\" in this "
+                               "operation, it takes %s (options that are no tensor go in the query "
+                               "string)",
+                               name,
+                               decode ? "f, or f.indptr, f.indices, f.values and f.shape"
+                                      : "x, features and ghost_mask");
+    }
+    return SAE_OK;
+}
+
+static enum sae_status read_request(struct reader *rd)
+{
+    const char *input = rd->t->op == SAE_OP_DECODE ? "f" : "x";
+    const struct sae_st_tensor *dense = find(rd, input), *features = find(rd, "features"),
+                               *ghost_mask = find(rd, "ghost_mask");
+    bool sparse;
+    enum sae_status st = check_names(rd, &sparse);
+
+    if (st != SAE_OK)
+        return st;
+    if (!dense && !sparse)
+        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, input,
+                           "cannot read safetensors: tensor %s is missing", input);
+    if (dense && sparse)
+        return sae_err_set(rd->err, SAE_E_BAD_OPTION, "f",
+                           "cannot read f: it is given twice, dense and in parts");
+    st = sparse ? read_csr(rd) : read_dense(rd, dense);
+    if (st == SAE_OK && features)
+        st = read_features(rd, features);
+    if (st == SAE_OK && ghost_mask)
+        st = read_ghost_mask(rd, ghost_mask);
+    return st == SAE_OK ? sae_request_check(rd->r, rd->t, rd->err) : st;
+}
+
+enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_target *t,
+                                      const void *body, size_t n, struct sae_err *err)
+{
+    struct sae_st_file file = {0};
+    enum sae_status st = sae_st_open(&file, body, n, t->max_bytes, err);
+
+    if (st == SAE_OK) {
+        struct reader rd = {.r = r, .t = t, .file = &file, .left = t->max_bytes, .err = err};
+
+        st = read_request(&rd);
+    }
+    sae_st_close(&file);
+    return st;
+}

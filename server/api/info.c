@@ -1,0 +1,203 @@
+/* info.c - the GET routes: what is served, how it is, how it does. See routes.h.
+ *
+ * Documents are made anew for each request, on the connection's thread: a few microseconds each. */
+#include "proto/json/numtext.h"
+#include "server/api/op.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_DOCUMENT (64u << 20)
+#define JSON "application/json"
+
+/* The documents are written through this: the first failure stays. */
+struct doc {
+    struct sae_buf b;
+    enum sae_status st;
+};
+
+static void put(struct doc *d, const char *fmt, ...) SAE_PRINTF(2, 3);
+static void put(struct doc *d, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (d->st == SAE_OK)
+        d->st = n < 0 || (size_t)n >= sizeof text ? SAE_E_INTERNAL
+                                                  : sae_buf_add(&d->b, text, (size_t)n);
+}
+
+static void put_string(struct doc *d, const char *s)
+{
+    if (d->st == SAE_OK)
+        d->st = sae_json_string(&d->b, s, strlen(s));
+}
+
+static void put_number(struct doc *d, float v)
+{
+    char text[SAE_NUM_TEXT_MAX];
+
+    if (d->st == SAE_OK)
+        d->st = sae_buf_add(&d->b, text, sae_num_print(text, v));
+}
+
+static void send(struct saed_exchange *x, struct doc *d, const char *content_type)
+{
+    struct sae_err err = {0};
+
+    if (d->st == SAE_OK) {
+        saed_http_reply(x, 200, content_type, d->b.data, d->b.len, sae_free, d->b.data);
+        return;
+    }
+    sae_buf_fini(&d->b);
+    sae_err_set(&err, d->st, "", "cannot print the answer: memory has run out");
+    saed_http_error(x, &err);
+}
+
+void saed_info_root(struct saed_routes *r, struct saed_exchange *x, size_t index)
+{
+    struct doc d = {.st = SAE_OK};
+    const char *key;
+    uint64_t value;
+
+    (void)index;
+    sae_buf_init(&d.b, MAX_DOCUMENT);
+    put(&d, "{\"version\":\"%s\",\"engine\":", SAED_VERSION);
+    put_string(&d, sae_engine_name(r->engine));
+    put(&d, ",\"kernel\":");
+    put_string(&d, sae_engine_kernel(r->engine));
+    put(&d, ",\"threads\":%" PRIu64 ",\"bitwise\":%s,\"media_types\":[", r->opts->threads,
+        sae_engine_bitwise(r->engine) ? "true" : "false");
+    for (int m = 0; m < SAE_N_MEDIA; m++) {
+        put(&d, "%s", m ? "," : "");
+        put_string(&d, sae_media_name((enum sae_media)m));
+    }
+    put(&d, "],\"limits\":{");
+    for (size_t i = 0; saed_opts_limit(r->opts, i, &key, &value); i++)
+        put(&d, "%s\"%s\":%" PRIu64, i ? "," : "", key, value);
+    put(&d, "}}\n");
+    send(x, &d, JSON);
+}
+
+static void put_dictionary(struct doc *d, struct saed_routes *r, const struct saed_entry *e)
+{
+    const struct sae_dict_info *info = e->info;
+    const char *comma = "";
+
+    put(d, "{\"name\":");
+    put_string(d, e->name);
+    put(d, ",\"dict_class\":");
+    put_string(d, info->class_name);
+    put(d, ",\"activation_dim\":%" PRIu64 ",\"dict_size\":%" PRIu64 ",\"dtype\":",
+        info->activation_dim, info->dict_size);
+    put_string(d, info->dtype);
+    put(d, ",\"source\":");
+    put_string(d, e->source);
+    put(d, ",\"bytes\":%" PRIu64 ",\"engine\":", info->bytes);
+    put_string(d, sae_engine_name(r->engine));
+    put(d, ",\"kernel\":");
+    put_string(d, sae_engine_kernel(r->engine));
+    put(d, ",\"options\":[");
+    for (unsigned bit = 1; bit && bit <= SAE_OPT_GHOST_MASK; bit <<= 1) {
+        if (!(info->options & bit))
+            continue;
+        put(d, "%s", comma);
+        put_string(d, sae_option_name(bit));
+        comma = ",";
+    }
+    put(d, "],\"decoder_norm\":{\"min\":");
+    put_number(d, info->norm_min);
+    put(d, ",\"median\":");
+    put_number(d, info->norm_median);
+    put(d, ",\"max\":");
+    put_number(d, info->norm_max);
+    put(d, "}}");
+}
+
+void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x, size_t index)
+{
+    struct doc d = {.st = SAE_OK};
+
+    (void)index;
+    sae_buf_init(&d.b, MAX_DOCUMENT);
+    put(&d, "{\"dictionaries\":[");
+    for (size_t i = 0; i < r->registry->n; i++) {
+        put(&d, "%s", i ? "," : "");
+        put_dictionary(&d, r, &r->registry->entries[i]);
+    }
+    put(&d, "]}\n");
+    send(x, &d, JSON);
+}
+
+void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x, size_t index)
+{
+    struct doc d = {.st = SAE_OK};
+
+    sae_buf_init(&d.b, MAX_DOCUMENT);
+    put_dictionary(&d, r, &r->registry->entries[index]);
+    put(&d, "\n");
+    send(x, &d, JSON);
+}
+
+void saed_info_health(struct saed_routes *r, struct saed_exchange *x, size_t index)
+{
+    (void)r, (void)index;
+    saed_http_reply(x, 200, "text/plain; charset=utf-8", "ok\n", 3, NULL, NULL);
+}
+
+void saed_info_ready(struct saed_routes *r, struct saed_exchange *x, size_t index)
+{
+    struct sae_err err = {0};
+
+    (void)index;
+    switch (atomic_load(&r->state)) {
+    case SAED_ROUTES_READY:
+        saed_http_reply(x, 200, "text/plain; charset=utf-8", "ready\n", 6, NULL, NULL);
+        return;
+    case SAED_ROUTES_LOADING:
+        sae_err_set(&err, SAE_E_LOADING, "", "not ready: dictionaries are being loaded");
+        break;
+    default:
+        sae_err_set(&err, SAE_E_DRAINING, "", "not ready: the server is stopping");
+        break;
+    }
+    saed_http_error(x, &err);
+}
+
+void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x, size_t index)
+{
+    struct saed_metrics_gauges g = {0};
+    struct doc d = {.st = SAE_OK};
+    uint64_t *values = NULL; /* queue rows, candidates, dense rows: [n] each */
+
+    (void)index;
+    sae_buf_init(&d.b, MAX_DOCUMENT);
+    if (atomic_load(&r->loaded)) {
+        size_t n = r->registry->n;
+
+        values = sae_calloc(3 * n, sizeof *values);
+        for (size_t i = 0; values && i < n; i++) {
+            struct sae_screen_stats screen =
+                sae_engine_stats(r->engine, r->registry->entries[i].dict);
+
+            values[i] = saed_sched_queue_rows(r->sched, i);
+            values[n + i] = screen.candidates;
+            values[2 * n + i] = screen.dense_rows;
+        }
+        g.queue_rows = values;
+        if (values && strcmp(sae_engine_name(r->engine), "native") == 0) {
+            g.screen_candidates = values + n;
+            g.dense_rows = values + 2 * n;
+        }
+        g.inflight_bytes = saed_sched_inflight_bytes(r->sched);
+    }
+    d.st = saed_metrics_print(r->metrics, &g, &d.b);
+    sae_free(values);
+    send(x, &d, "text/plain; version=0.0.4; charset=utf-8");
+}

@@ -1,0 +1,536 @@
+/* op.c - an operation's way: decode, check, reserve, queue, print. See routes.h.
+ *
+ *     head      415, 413 by length                          connection's thread
+ *     decode    body -> request -> plan of the answer       connection's or a codec thread
+ *     submit    the scheduler has it until `done`           the same; done: a compute thread
+ *     finish    what selection found -> printed body        connection's or a codec thread
+ *     reply                                                 connection's thread
+ *
+ * The exchange is suspended from before submit (from before decode, where a codec thread does that)
+ * until it is finished or failed. Bodies and answers above SAED_CODEC_BYTES go to codec threads.
+ *
+ * BYTES IN FLIGHT  an operation holds one reservation: first its body; once decoded, its rows, the
+ * task's arrays and the bound of its answer; once printed, the answer; released when it is sent. */
+#include "server/api/op.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What a client that goes away meets. */
+enum phase { PHASE_BEFORE, PHASE_SUBMITTED, PHASE_GONE };
+
+/* One request. Owned as its exchange: by the connection's thread, or by whoever has it suspended.
+ */
+struct op {
+    struct saed_routes *r;
+    struct saed_exchange *x;
+    size_t index; /* of the dictionary */
+    enum sae_media in, out;
+    struct sae_target target;
+    struct sae_request req;
+    struct sae_sparse_row *f_in; /* rows of a sparse decode, pointing into req.csr */
+    struct sae_answer answer;
+    struct sae_body body;
+    struct sae_err err; /* .status: the answer is this error */
+    uint64_t reserved;
+    bool printed;
+    _Atomic int phase;
+    struct saed_codec_work work;
+    struct saed_job job;
+};
+
+/* ---- bytes in flight ----------------------------------------------------------------------- */
+
+static enum sae_status hold(struct op *op, uint64_t bytes, enum sae_status too_large,
+                            struct sae_err *err)
+{
+    uint64_t limit = op->r->opts->max_inflight_bytes;
+    enum sae_status st;
+
+    if (bytes > limit)
+        return sae_err_limit(err, too_large, "--max-inflight-bytes", limit, bytes,
+                             "cannot take request: it alone needs %llu bytes, and the limit of all "
+                             "in flight is %llu (--max-inflight-bytes)",
+                             (unsigned long long)bytes, (unsigned long long)limit);
+    if (bytes > op->reserved) {
+        st = saed_sched_reserve(op->r->sched, bytes - op->reserved, err);
+        if (st != SAE_OK)
+            return st;
+    } else if (bytes < op->reserved) {
+        saed_sched_release(op->r->sched, op->reserved - bytes);
+    }
+    op->reserved = bytes;
+    return SAE_OK;
+}
+
+enum sae_status saed_op_reserve(struct saed_exchange *x, uint64_t bytes, struct sae_err *err)
+{
+    return hold(x->user, bytes, SAE_E_BODY_TOO_LARGE, err);
+}
+
+/* ---- head ---------------------------------------------------------------------------------- */
+
+/* Text for the detail of a wrong width: who takes it. */
+static void name_takers(void *arg, uint64_t width, char *text, size_t cap)
+{
+    struct op *op = arg;
+    const struct saed_registry *reg = op->r->registry;
+    size_t len = 0, n = 0;
+
+    for (size_t i = 0; i < reg->n; i++) {
+        const struct saed_entry *e = &reg->entries[i];
+        uint64_t takes =
+            op->target.op == SAE_OP_DECODE ? e->info->dict_size : e->info->activation_dim;
+
+        if (takes != width)
+            continue;
+        if (len + strlen(e->name) + 40 > cap) {
+            snprintf(text + len, cap - len, ", ...");
+            return;
+        }
+        len += (size_t)snprintf(text + len, cap - len, "%s\"%s\"",
+                                n++ ? ", " : "; that width is taken by ", e->name);
+    }
+    if (n == 0)
+        snprintf(text, cap, "; no dictionary takes that width");
+}
+
+enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, size_t index,
+                             enum sae_op kind, struct sae_err *err)
+{
+    const struct saed_entry *e = &r->registry->entries[index];
+    const struct saed_opts *o = r->opts;
+    enum sae_media in;
+    enum sae_status st = sae_content_type(x->content_type, &in, err);
+    struct op *op;
+
+    if (st != SAE_OK)
+        return st;
+    op = sae_calloc(1, sizeof *op);
+    if (!op)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot take request: memory has run out");
+    x->user = op;
+    x->max_body_bytes = o->max_body_bytes;
+    x->max_body_option = "--max-body-bytes";
+    if (in == SAE_MEDIA_JSON && o->max_json_bytes < o->max_body_bytes) {
+        x->max_body_bytes = o->max_json_bytes;
+        x->max_body_option = "--max-json-bytes";
+    }
+    op->r = r;
+    op->x = x;
+    op->index = index;
+    op->in = in;
+    op->target = (struct sae_target){
+        .op = kind,
+        .dictionary = e->name,
+        .class_name = e->info->class_name,
+        .activation_dim = e->info->activation_dim,
+        .dict_size = e->info->dict_size,
+        .class_options = e->info->options,
+        .aux_name = e->info->aux_name,
+        .name_takers = name_takers,
+        .name_takers_arg = op,
+        .max_bytes = o->max_inflight_bytes,
+    };
+    return SAE_OK;
+}
+
+/* ---- decode -------------------------------------------------------------------------------- */
+
+static enum sae_status parse_body(struct op *op)
+{
+    struct saed_exchange *x = op->x;
+    const char *body = x->body ? x->body : "";
+    enum sae_status st;
+    char *taken;
+
+    if (x->query) {
+        st = sae_query_parse(&op->req.opt, x->query, &op->err);
+        if (st != SAE_OK)
+            return st;
+    }
+    switch (op->in) {
+    case SAE_MEDIA_RAW:
+        if (!x->body)
+            return sae_raw_parse(&op->req, &op->target, x->shape, body, 0, &op->err);
+        taken = x->body; /* the rows are these very bytes */
+        x->body = NULL;
+        return sae_raw_take(&op->req, &op->target, x->shape, taken, x->n_body, &op->err);
+    case SAE_MEDIA_SAFETENSORS:
+        return sae_safetensors_parse(&op->req, &op->target, body, x->n_body, &op->err);
+    default:
+        return sae_json_parse(&op->req, &op->target, body, x->n_body, &op->err);
+    }
+}
+
+static void plan_query(struct op *op)
+{
+    const struct sae_options *o = &op->req.opt;
+    struct sae_query *q = &op->job.task.query;
+
+    q->op = op->target.op;
+    q->want_aux = o->asked & (SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP);
+    q->want_f = q->op == SAE_OP_ENCODE ||
+                (q->op == SAE_OP_FORWARD &&
+                 (o->asked & (SAE_OPT_OUTPUT_FEATURES | SAE_OPT_OUTPUT_PRE_JUMP)));
+    q->form = o->asked & SAE_OPT_TOP_K    ? SAE_FORM_TOP
+              : o->asked & SAE_OPT_SPARSE ? SAE_FORM_SPARSE
+                                          : SAE_FORM_DENSE;
+    q->top_k = o->asked & SAE_OPT_TOP_K ? o->top_k : 0;
+    q->has_features = o->asked & SAE_OPT_FEATURES;
+    q->features = o->features;
+    q->n_features = o->n_features;
+    if (o->asked & SAE_OPT_GHOST_MASK) {
+        q->ghost_mask = o->ghost_mask;
+        q->ghost_row = o->ghost_row;
+        q->ghost_col = o->ghost_col;
+    }
+}
+
+/* Rows of a sparse f as the engine wants them. */
+static enum sae_status plan_rows(struct op *op)
+{
+    struct sae_request *req = &op->req;
+    struct sae_task *t = &op->job.task;
+
+    t->dict = op->r->registry->entries[op->index].dict;
+    t->n_rows = req->n_rows;
+    t->x = req->values;
+    if (!req->is_sparse)
+        return SAE_OK;
+    op->f_in = sae_calloc(req->n_rows, sizeof *op->f_in);
+    if (!op->f_in)
+        return sae_err_set(&op->err, SAE_E_NOMEM, "",
+                           "cannot hold %zu sparse rows: memory has run out", req->n_rows);
+    for (size_t i = 0; i < req->n_rows; i++) {
+        size_t at = (size_t)req->csr.indptr[i];
+
+        op->f_in[i].ids = req->csr.ids + at;
+        op->f_in[i].values = req->csr.values + at;
+        op->f_in[i].n = (size_t)(req->csr.indptr[i + 1] - at);
+    }
+    t->f_in = op->f_in;
+    return SAE_OK;
+}
+
+static struct sae_out_tensor *add_tensor(struct sae_answer *a, const char *name, uint64_t width)
+{
+    struct sae_out_tensor *t = &a->tensors[a->n_tensors++];
+
+    *t = (struct sae_out_tensor){.name = name, .form = SAE_FORM_DENSE, .width = width};
+    return t;
+}
+
+static void add_features(struct op *op, const char *name, const float *dense,
+                         const struct sae_sparse_row *rows, uint64_t nnz)
+{
+    const struct sae_task *t = &op->job.task;
+    const struct sae_query *q = &t->query;
+    uint64_t F = op->target.dict_size, candidates = F;
+    bool is_dense = q->form == SAE_FORM_DENSE;
+    struct sae_out_tensor *o =
+        add_tensor(&op->answer, name, is_dense && q->has_features ? q->n_features : F);
+
+    o->form = q->form;
+    o->data = dense;
+    o->rows = rows;
+    o->nnz = nnz;
+    if (q->form != SAE_FORM_TOP)
+        return;
+    if (q->has_features) {
+        /* before prepare their distinct number is not known: an upper bound */
+        candidates = t->candidates ? t->n_candidates : q->n_features;
+        o->candidates = t->candidates;
+        o->n_candidates = t->n_candidates;
+    }
+    o->top_width = q->top_k < candidates ? q->top_k : candidates;
+    if (o->top_width > F)
+        o->top_width = F;
+}
+
+/* The answer as far as it is known: before prepare without data, after the job with it. */
+static void describe_answer(struct op *op)
+{
+    const struct sae_dict_info *info = op->r->registry->entries[op->index].info;
+    const struct sae_task *t = &op->job.task;
+    const struct sae_query *q = &t->query;
+    struct sae_answer *a = &op->answer;
+
+    memset(a, 0, sizeof *a);
+    a->lead = op->req.lead;
+    a->n_rows = op->req.n_rows;
+    if (q->op != SAE_OP_ENCODE)
+        add_tensor(a, "x_hat", op->target.activation_dim)->data = t->x_hat;
+    if (q->ghost_mask || (op->req.opt.asked & SAE_OPT_GHOST_MASK))
+        add_tensor(a, "x_ghost", op->target.activation_dim)->data = t->x_ghost;
+    if (q->want_f)
+        add_features(op, "f", t->f, t->f_rows, t->nnz);
+    if (q->want_aux)
+        add_features(op, info->aux_name, t->aux, t->aux_rows, t->aux_nnz);
+    if (q->op == SAE_OP_FORWARD && q->want_f)
+        a->f_units = info->scales_forward_f ? "decoder_norm" : "encode";
+}
+
+static enum sae_status check_bound(struct op *op, uint64_t *bound)
+{
+    uint64_t limit = op->r->opts->max_response_bytes;
+
+    *bound = sae_answer_bound(op->out, &op->answer);
+    if (*bound <= limit)
+        return SAE_OK;
+    return sae_err_limit(&op->err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", limit, *bound,
+                         "cannot answer %zu rows: up to %llu bytes of %s, and the limit is %llu "
+                         "(--max-response-bytes)",
+                         op->req.n_rows, (unsigned long long)*bound, sae_media_name(op->out),
+                         (unsigned long long)limit);
+}
+
+/* Bytes that the decoded request holds. */
+static uint64_t request_bytes(const struct op *op)
+{
+    const struct sae_request *r = &op->req;
+    uint64_t width =
+        op->target.op == SAE_OP_DECODE ? op->target.dict_size : op->target.activation_dim;
+    uint64_t n = (uint64_t)r->opt.n_features * 4 + (uint64_t)r->opt.n_ghost_mask * 4;
+
+    if (r->values)
+        n += (uint64_t)r->n_rows * width * 4;
+    if (r->is_sparse)
+        n += (uint64_t)r->n_rows * (8 + sizeof(struct sae_sparse_row)) + (uint64_t)r->csr.nnz * 8;
+    return n;
+}
+
+/* From a whole body to a task that can be queued; op->err says why not. */
+static enum sae_status decode(struct op *op)
+{
+    uint64_t limit_rows = op->r->opts->max_queue_rows, bound, task, total;
+    enum sae_status st = parse_body(op);
+
+    if (st != SAE_OK)
+        return st;
+    plan_query(op);
+    st = plan_rows(op);
+    if (st != SAE_OK)
+        return st;
+    describe_answer(op);
+    st = sae_accept(op->x->accept, op->in, sae_media_can(&op->answer), &op->out, &op->err);
+    if (st != SAE_OK)
+        return st;
+    if (op->req.n_rows > limit_rows)
+        return sae_err_limit(&op->err, SAE_E_TOO_MANY_ROWS, "--max-queue-rows", limit_rows,
+                             op->req.n_rows,
+                             "cannot take %zu rows: a queue holds %llu (--max-queue-rows)",
+                             op->req.n_rows, (unsigned long long)limit_rows);
+    st = check_bound(op, &bound);
+    if (st != SAE_OK)
+        return st;
+    saed_http_free_body(op->x);
+    task = sae_task_bytes(&op->job.task);
+    if (__builtin_add_overflow(task, bound, &total) ||
+        __builtin_add_overflow(total, request_bytes(op), &total))
+        total = UINT64_MAX;
+    st = hold(op, total, SAE_E_RESPONSE_TOO_LARGE, &op->err);
+    if (st != SAE_OK)
+        return st;
+    return sae_task_prepare(&op->job.task, &op->err);
+}
+
+/* ---- finish -------------------------------------------------------------------------------- */
+
+static void free_rows(struct op *op)
+{
+    sae_task_fini(&op->job.task);
+    sae_request_fini(&op->req);
+    memset(&op->req, 0, sizeof op->req);
+    sae_free(op->f_in);
+    op->f_in = NULL;
+}
+
+/* Bytes are known now where entries were selected: limits once more, then print. */
+static enum sae_status finish(struct op *op)
+{
+    const struct saed_opts *o = op->r->opts;
+    uint64_t bound, sparse, total;
+    enum sae_status st;
+
+    describe_answer(op);
+    st = check_bound(op, &bound);
+    if (st != SAE_OK)
+        return st;
+    /* A dense answer's numbers are those of before. */
+    sparse = sae_task_sparse_bytes(&op->job.task);
+    total = bound + sparse + sae_task_bytes(&op->job.task) + request_bytes(op);
+    st = hold(op, total, SAE_E_RESPONSE_TOO_LARGE, &op->err);
+    if (st != SAE_OK)
+        return st;
+    st = sae_codecs[op->out].print(&op->body, &op->answer, o->max_response_bytes, &op->err);
+    if (st != SAE_OK)
+        return st;
+    free_rows(op);
+    op->printed = true;
+    return hold(op, op->body.n, SAE_E_RESPONSE_TOO_LARGE, &op->err);
+}
+
+static void finish_and_resume(void *arg)
+{
+    struct op *op = arg;
+
+    (void)finish(op); /* op->err says it */
+    saed_http_resume(op->x);
+}
+
+/* The scheduler is done with the job: on a compute thread, or the one that cancelled. */
+static void on_done(struct saed_job *job, void *arg)
+{
+    struct op *op = arg;
+
+    if (job->status != SAE_OK) {
+        switch (job->status) {
+        case SAE_E_DEADLINE_EXCEEDED:
+            sae_err_limit(
+                &op->err, job->status, "--request-timeout-ms", op->r->opts->request_timeout_ms,
+                (saed_now_ns() - op->x->arrival_ns) / 1000000,
+                "cannot compute: still not in a batch after %llu ms (--request-timeout-ms)",
+                (unsigned long long)op->r->opts->request_timeout_ms);
+            break;
+        case SAE_E_DRAINING:
+            sae_err_set(&op->err, job->status, "", "cannot compute: the server is stopping");
+            break;
+        case SAE_E_NOMEM:
+            sae_err_set(&op->err, job->status, "", "cannot compute: memory has run out");
+            break;
+        default:
+            sae_err_set(&op->err, job->status, "", "cannot compute: the request was cancelled");
+            break;
+        }
+        saed_http_resume(op->x);
+        return;
+    }
+    describe_answer(op);
+    if (sae_answer_bound(op->out, &op->answer) > SAED_CODEC_BYTES) {
+        op->work.run = finish_and_resume;
+        op->work.arg = op;
+        saed_codec_push(op->r->codec, &op->work);
+        return;
+    }
+    saed_http_resume(op->x); /* printed by saed_op_resumed */
+}
+
+typedef enum sae_status submit_fn(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+                                  struct sae_err *err);
+
+/* ---- queue --------------------------------------------------------------------------------- */
+
+/* Hand over the suspended exchange; when that fails op->err says why and it is resumed. On a
+ * codec thread *op may be gone when it returns. */
+static void submit(struct op *op, submit_fn *queue)
+{
+    struct saed_job *job = &op->job;
+    int before = PHASE_BEFORE;
+    enum sae_status st;
+
+    job->side = op->target.op == SAE_OP_DECODE ? SAE_SIDE_DECODE : SAE_SIDE_ENCODE;
+    job->arrival_ns = op->x->arrival_ns;
+    job->deadline_ns = job->arrival_ns + op->r->opts->request_timeout_ms * 1000000;
+    job->done = on_done;
+    job->done_arg = op;
+    /* A client that goes from here on cancels; one that has gone is not queued. Between the two
+     * lines a cancel may meet a job that is not queued yet and be lost: its rows are computed for
+     * nobody. */
+    if (!atomic_compare_exchange_strong(&op->phase, &before, PHASE_SUBMITTED)) {
+        sae_err_set(&op->err, SAE_E_CANCELLED, "", "cannot compute: the client has gone");
+        saed_http_resume(op->x);
+        return;
+    }
+    st = queue(op->r->sched, op->index, job, &op->err);
+    if (st != SAE_OK)
+        saed_http_resume(op->x);
+}
+
+static void decode_and_submit(void *arg)
+{
+    struct op *op = arg;
+
+    if (decode(op) != SAE_OK)
+        saed_http_resume(op->x);
+    else if (op->req.n_rows == 0)
+        finish_and_resume(op);
+    else
+        submit(op, saed_sched_submit);
+}
+
+/* As milliseconds: whole ones and microseconds. */
+#define MS(ns) (unsigned long long)((ns) / 1000000), (unsigned)((ns) / 1000 % 1000)
+
+static void reply(struct op *op)
+{
+    const struct saed_job *job = &op->job;
+    struct saed_exchange *x = op->x;
+    uint64_t queue_ns = job->start_ns > job->submit_ns ? job->start_ns - job->submit_ns : 0;
+    uint64_t total_ns = saed_now_ns() - x->arrival_ns;
+
+    saed_http_header(x, "Server-Timing",
+                     "queue;dur=%llu.%03u, compute;dur=%llu.%03u, total;dur=%llu.%03u",
+                     MS(queue_ns), MS(job->compute_ns), MS(total_ns));
+    saed_http_header(x, "Saed-Batch-Rows", "%zu", job->largest_batch);
+    saed_http_header(x, "Vary", "Accept");
+    if (op->body.shape[0])
+        saed_http_header(x, "Saed-Shape", "%s", op->body.shape);
+    saed_http_reply(x, 200, sae_media_name(op->out), op->body.data, op->body.n, sae_free,
+                    op->body.data);
+    op->body.data = NULL; /* the reply's now */
+}
+
+void saed_op_request(struct saed_exchange *x)
+{
+    struct op *op = x->user;
+
+    if (x->n_body > SAED_CODEC_BYTES) {
+        op->work.run = decode_and_submit;
+        op->work.arg = op;
+        saed_http_suspend(x);
+        saed_codec_push(op->r->codec, &op->work);
+        return;
+    }
+    if (decode(op) != SAE_OK || op->req.n_rows == 0) {
+        saed_op_resumed(x);
+        return;
+    }
+    saed_http_suspend(x);
+    submit(op, saed_sched_enqueue);
+    saed_http_expect_more(x); /* those that come together ride together */
+}
+
+void saed_op_resumed(struct saed_exchange *x)
+{
+    struct op *op = x->user;
+
+    if (op->err.status == SAE_OK && !op->printed)
+        (void)finish(op); /* op->err says it */
+    if (op->err.status == SAE_E_CANCELLED)
+        saed_http_drop(x);
+    else if (op->err.status != SAE_OK)
+        saed_http_error(x, &op->err);
+    else
+        reply(op);
+}
+
+void saed_op_gone(struct saed_exchange *x)
+{
+    struct op *op = x->user;
+
+    if (atomic_exchange(&op->phase, PHASE_GONE) == PHASE_SUBMITTED)
+        saed_sched_cancel(op->r->sched, &op->job);
+}
+
+void saed_op_end(struct saed_exchange *x)
+{
+    struct op *op = x->user;
+
+    free_rows(op);
+    sae_body_fini(&op->body);
+    if (op->reserved)
+        saed_sched_release(op->r->sched, op->reserved);
+    sae_free(op);
+    x->user = NULL;
+}

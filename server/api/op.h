@@ -1,0 +1,47 @@
+/* op.h - shared by routes.c (which route), api/info.c (GET) and api/op.c (POST). */
+#ifndef SAED_ROUTES_IMPL_H
+#define SAED_ROUTES_IMPL_H
+
+#include "proto/wire.h"
+#include "server/api/pool.h"
+#include "server/api/routes.h"
+
+#include <stdatomic.h>
+
+enum saed_routes_state {
+    SAED_ROUTES_LOADING,
+    SAED_ROUTES_READY,
+    SAED_ROUTES_DRAINING, /* serves on, not ready */
+    SAED_ROUTES_REFUSING
+};
+
+struct saed_routes {
+    const struct saed_opts *opts;
+    struct saed_metrics *metrics;
+    struct saed_codec *codec;
+    _Atomic int state; /* the three below are set before READY */
+    _Atomic bool loaded;
+    const struct saed_registry *registry;
+    const struct sae_engine *engine;
+    struct saed_sched *sched;
+};
+
+/* api/info.c: replies of GET routes. `index` is the dictionary of {name}, or SAED_NO_DICT. */
+void saed_info_root(struct saed_routes *r, struct saed_exchange *x, size_t index);
+void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x, size_t index);
+void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x, size_t index);
+void saed_info_health(struct saed_routes *r, struct saed_exchange *x, size_t index);
+void saed_info_ready(struct saed_routes *r, struct saed_exchange *x, size_t index);
+void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x, size_t index);
+
+/* api/op.c: an operation, made at the head; x->user is its struct. */
+enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, size_t index,
+                             enum sae_op op, struct sae_err *err) SAE_MUST_USE;
+enum sae_status saed_op_reserve(struct saed_exchange *x, uint64_t bytes,
+                                struct sae_err *err) SAE_MUST_USE;
+void saed_op_request(struct saed_exchange *x);
+void saed_op_resumed(struct saed_exchange *x);
+void saed_op_gone(struct saed_exchange *x);
+void saed_op_end(struct saed_exchange *x);
+
+#endif

@@ -1,0 +1,28 @@
+/* pool.h - threads for bodies that are too large to parse or print on a connection's thread.
+ *
+ * A queue of callbacks, first come first served. The node is the caller's, so that queueing cannot
+ * fail; it is borrowed until the callback runs. Any thread may push. */
+#ifndef SAED_CODEC_H
+#define SAED_CODEC_H
+
+#include "lib/base.h"
+
+/* Bodies and answers larger than this go to a codec thread: parsing or printing it takes about as
+ * long as a connection's thread may be blocked, a millisecond. */
+#define SAED_CODEC_BYTES (256u << 10)
+
+struct saed_codec_work {
+    void (*run)(void *arg);
+    void *arg;
+    struct saed_codec_work *next; /* private */
+};
+
+struct saed_codec;
+
+enum sae_status saed_codec_create(struct saed_codec **out, size_t n_threads,
+                                  struct sae_err *err) SAE_MUST_USE;
+/* Runs what is queued, then ends the threads. NULL allowed. */
+void saed_codec_free(struct saed_codec *c);
+void saed_codec_push(struct saed_codec *c, struct saed_codec_work *w);
+
+#endif

@@ -1,0 +1,251 @@
+/* routes.c - which route a request is for: one table. See routes.h.
+ *
+ * The order of what is refused is the contract's (spec 3.3): 404, 405, then loading and draining,
+ * and in api/op.c 415, 413 by length, and the rest. Paths match byte by byte: a trailing or
+ * doubled slash or another case is another path. */
+#include "server/api/op.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A GET route's body is nothing to it; so much of one is read for the sake of the connection. */
+#define IGNORED_BODY_BYTES (64u << 10)
+
+struct route {
+    const char *path; /* {} stands for a dictionary's name, at its place only */
+    bool is_op;
+    bool always; /* also while loading, and when all else is refused */
+    enum sae_op op;
+    void (*reply)(struct saed_routes *r, struct saed_exchange *x, size_t index);
+};
+
+static const struct route routes[] = {
+    {.path = "/v1", .reply = saed_info_root},
+    {.path = "/v1/dictionaries", .reply = saed_info_dictionaries},
+    {.path = "/v1/dictionaries/{}", .reply = saed_info_dictionary},
+    {.path = "/v1/dictionaries/{}/encode", .is_op = true, .op = SAE_OP_ENCODE},
+    {.path = "/v1/dictionaries/{}/decode", .is_op = true, .op = SAE_OP_DECODE},
+    {.path = "/v1/dictionaries/{}/forward", .is_op = true, .op = SAE_OP_FORWARD},
+    {.path = "/healthz", .always = true, .reply = saed_info_health},
+    {.path = "/readyz", .always = true, .reply = saed_info_ready},
+    {.path = "/metrics", .always = true, .reply = saed_info_metrics},
+};
+
+/* Match one path; the name is copied to `name` (cap bytes, cut: a cut one is unknown anyway). */
+static bool matches(const char *pattern, const char *path, char *name, size_t cap)
+{
+    const char *hole = strstr(pattern, "{}");
+    size_t before, n;
+
+    if (!hole)
+        return strcmp(pattern, path) == 0;
+    before = (size_t)(hole - pattern);
+    if (strncmp(pattern, path, before) != 0)
+        return false;
+    n = strcspn(path + before, "/");
+    if (n == 0 || strcmp(hole + 2, path + before + n) != 0)
+        return false;
+    snprintf(name, cap, "%.*s", (int)(n < cap ? n : cap), path + before);
+    return true;
+}
+
+static const struct route *find_route(const char *path, char *name, size_t cap)
+{
+    for (size_t i = 0; i < SAE_COUNTOF(routes); i++)
+        if (matches(routes[i].path, path, name, cap))
+            return &routes[i];
+    return NULL;
+}
+
+static enum sae_status unknown_dictionary(struct saed_routes *r, const char *name,
+                                          struct sae_err *err)
+{
+    char list[256] = "";
+    size_t len = 0;
+
+    for (size_t i = 0; i < r->registry->n; i++) {
+        const char *served = r->registry->entries[i].name;
+
+        if (len + strlen(served) + 12 > sizeof list) {
+            snprintf(list + len, sizeof list - len, ", ...");
+            break;
+        }
+        len += (size_t)snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", served);
+    }
+    return sae_err_set(err, SAE_E_UNKNOWN_DICTIONARY, "",
+                       "cannot find dictionary \"%.64s\": served are %s", name, list);
+}
+
+/* /v1/dictionaries/NAME or below it: an unknown NAME is named as such whatever follows. */
+static enum sae_status no_route(struct saed_routes *r, const char *path, bool loaded,
+                                struct sae_err *err)
+{
+    static const char prefix[] = "/v1/dictionaries/";
+    char name[208];
+    size_t n;
+
+    if (loaded && strncmp(path, prefix, sizeof prefix - 1) == 0) {
+        n = strcspn(path + sizeof prefix - 1, "/");
+        snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name),
+                 path + sizeof prefix - 1);
+        if (n > 0 && saed_registry_find(r->registry, name) == r->registry->n)
+            return unknown_dictionary(r, name, err);
+    }
+    return sae_err_set(err, SAE_E_NOT_FOUND, "", "cannot find path \"%.100s\"%s", path,
+                       strlen(path) > 100 ? "..." : "");
+}
+
+static enum sae_status check_method(const struct route *route, struct saed_exchange *x,
+                                    struct sae_err *err)
+{
+    const char *allow = route->is_op ? "POST" : "GET, HEAD";
+    bool is_post = x->method == SAED_METHOD_POST;
+    bool is_get = x->method == SAED_METHOD_GET || x->method == SAED_METHOD_HEAD;
+
+    if (route->is_op ? is_post : is_get)
+        return SAE_OK;
+    saed_http_header(x, "Allow", "%s", allow);
+    return sae_err_set(err, SAE_E_METHOD_NOT_ALLOWED, "",
+                       "cannot use this method on \"%.100s\": allowed is %s", x->path, allow);
+}
+
+static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_err *err)
+{
+    struct saed_routes *r = arg;
+    bool loaded = atomic_load(&r->loaded);
+    size_t index = SAED_NO_DICT;
+    const struct route *route;
+    char name[208] = "";
+    enum sae_status st;
+
+    route = find_route(x->path, name, sizeof name);
+    if (!route)
+        return no_route(r, x->path, loaded, err);
+    if (name[0] && loaded) {
+        index = saed_registry_find(r->registry, name);
+        if (index == r->registry->n)
+            return unknown_dictionary(r, name, err);
+        x->dict_index = index;
+    }
+    if (route->is_op)
+        x->op = (enum saed_metric_op)route->op;
+    st = check_method(route, x, err);
+    if (st != SAE_OK)
+        return st;
+    if (!route->always && !loaded) {
+        x->op = SAED_MOP_OTHER; /* no dictionary, no series of one */
+        return sae_err_set(err, SAE_E_LOADING, "",
+                           "cannot serve yet: dictionaries are being loaded");
+    }
+    if (!route->always && atomic_load(&r->state) == SAED_ROUTES_REFUSING)
+        return sae_err_set(err, SAE_E_DRAINING, "", "cannot take requests: the server is stopping");
+    if (route->is_op)
+        return saed_op_head(r, x, index, route->op, err);
+    x->max_body_bytes = IGNORED_BODY_BYTES;
+    x->max_body_option = "--max-body-bytes";
+    route->reply(r, x, index);
+    return SAE_OK;
+}
+
+static enum sae_status on_reserve(void *arg, struct saed_exchange *x, uint64_t bytes,
+                                  struct sae_err *err)
+{
+    (void)arg;
+    return saed_op_reserve(x, bytes, err);
+}
+
+static void on_request(void *arg, struct saed_exchange *x)
+{
+    (void)arg;
+    saed_op_request(x);
+}
+
+static void on_resumed(void *arg, struct saed_exchange *x)
+{
+    (void)arg;
+    saed_op_resumed(x);
+}
+
+static void on_round_over(void *arg)
+{
+    struct saed_routes *r = arg;
+
+    saed_sched_rouse(r->sched);
+}
+
+static void on_gone(void *arg, struct saed_exchange *x)
+{
+    (void)arg;
+    saed_op_gone(x);
+}
+
+static void on_end(void *arg, struct saed_exchange *x)
+{
+    (void)arg;
+    if (x->user)
+        saed_op_end(x);
+}
+
+struct saed_http_handler saed_routes_handler(struct saed_routes *r)
+{
+    return (struct saed_http_handler){
+        .arg = r,
+        .head = on_head,
+        .reserve = on_reserve,
+        .request = on_request,
+        .resumed = on_resumed,
+        .round_over = on_round_over,
+        .gone = on_gone,
+        .end = on_end,
+    };
+}
+
+enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_opts *opts,
+                                   struct saed_metrics *metrics, struct sae_err *err)
+{
+    struct saed_routes *r = sae_calloc(1, sizeof *r);
+    enum sae_status st;
+
+    if (!r)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate routes");
+    r->opts = opts;
+    r->metrics = metrics;
+    st = saed_codec_create(&r->codec, opts->http_threads, err);
+    if (st != SAE_OK) {
+        saed_routes_free(r);
+        return st;
+    }
+    *out = r;
+    return SAE_OK;
+}
+
+void saed_routes_ready(struct saed_routes *r, const struct saed_registry *registry,
+                       const struct sae_engine *engine, struct saed_sched *sched)
+{
+    int loading = SAED_ROUTES_LOADING;
+
+    r->registry = registry;
+    r->engine = engine;
+    r->sched = sched;
+    atomic_store(&r->loaded, true);
+    /* A drain that began meanwhile stays one. */
+    atomic_compare_exchange_strong(&r->state, &loading, SAED_ROUTES_READY);
+}
+
+void saed_routes_drain(struct saed_routes *r)
+{
+    atomic_store(&r->state, SAED_ROUTES_DRAINING);
+}
+
+void saed_routes_refuse(struct saed_routes *r)
+{
+    atomic_store(&r->state, SAED_ROUTES_REFUSING);
+}
+
+void saed_routes_free(struct saed_routes *r)
+{
+    if (!r)
+        return;
+    saed_codec_free(r->codec);
+    sae_free(r);
+}

@@ -1,0 +1,33 @@
+/* routes.h - what saed serves: paths to dictionaries and operations (spec section 3).
+ *
+ * The handler behind http.h. Made before anything is loaded (it then answers /healthz, /readyz and
+ * /metrics, and 503 loading for the rest); saed_routes_ready gives it the dictionaries, the engine
+ * and the scheduler. All of it is immutable from then on but the state, which is atomic. */
+#ifndef SAED_ROUTES_H
+#define SAED_ROUTES_H
+
+#include "lib/saed.h"
+#include "server/net/http.h"
+#include "server/report/metrics.h"
+#include "server/opts/opts.h"
+#include "server/registry.h"
+#include "server/sched/sched.h"
+
+struct saed_routes;
+
+/* opts and metrics are borrowed until free. */
+enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_opts *opts,
+                                   struct saed_metrics *metrics, struct sae_err *err) SAE_MUST_USE;
+/* Serve these; borrowed until free. Once. */
+void saed_routes_ready(struct saed_routes *r, const struct saed_registry *registry,
+                       const struct sae_engine *engine, struct saed_sched *sched);
+/* /readyz says 503 draining; everything else goes on. */
+void saed_routes_drain(struct saed_routes *r);
+/* Every request that comes is answered 503 draining. */
+void saed_routes_refuse(struct saed_routes *r);
+/* When no exchange is left. NULL allowed. */
+void saed_routes_free(struct saed_routes *r);
+
+struct saed_http_handler saed_routes_handler(struct saed_routes *r);
+
+#endif

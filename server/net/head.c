@@ -1,0 +1,227 @@
+/* head.c - see head.h. Recipe and reasons: RFC 9112 sections 2.2, 3, 5, 6.1 to 6.3. */
+#include "server/net/head.h"
+
+#include <string.h>
+#include <strings.h>
+
+static void fault(struct saed_head *h, const char *what)
+{
+    if (!h->fault)
+        h->fault = what;
+}
+
+/* RFC 9110 5.6.2 */
+static bool is_token(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        bool alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+
+        if (!alnum && (c == '\0' || !strchr("!#$%&'*+-.^_`|~", c)))
+            return false;
+    }
+    return n > 0;
+}
+
+static int hex(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+bool saed_path_decode(char *dst, const char *path, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char c = path[i];
+
+        if (c == '%') {
+            if (i + 2 >= n || hex(path[i + 1]) < 0 || hex(path[i + 2]) < 0)
+                return false;
+            c = (char)(hex(path[i + 1]) * 16 + hex(path[i + 2]));
+            if (c == '\0')
+                return false;
+            if (c == '/')
+                c = '\x01';
+            i += 2;
+        }
+        *dst++ = c;
+    }
+    *dst = '\0';
+    return true;
+}
+
+static void check_target(struct saed_head *h, const char *target)
+{
+    if (target[0] != '/')
+        fault(h, "the target does not begin with '/'");
+    for (const char *p = target; *p; p++) {
+        if (*p < 0x21 || *p > 0x7e)
+            fault(h, "the target has a byte that is not visible ASCII");
+        if (p[0] == '%' && p[1] == '0' && p[2] == '0')
+            fault(h, "the target has a %00");
+    }
+    for (const char *p = target; *p && *p != '?'; p++)
+        if (*p == '%' && (hex(p[1]) < 0 || hex(p[2]) < 0))
+            fault(h, "the path has a '%' without two hexadecimal digits");
+}
+
+void saed_head_begin(struct saed_head *h, const char *method, const char *uri, const char *target,
+                     const char *version)
+{
+    size_t n = strlen(method);
+
+    memset(h, 0, sizeof *h);
+    if (!is_token(method, n))
+        fault(h, "the method is no token");
+    if (strcmp(method, "GET") == 0)
+        h->method = SAED_METHOD_GET;
+    else if (strcmp(method, "HEAD") == 0)
+        h->method = SAED_METHOD_HEAD;
+    else if (strcmp(method, "POST") == 0)
+        h->method = SAED_METHOD_POST;
+    else
+        h->method = SAED_METHOD_OTHER;
+    check_target(h, target);
+    if (strlen(version) != 8 || memcmp(version, "HTTP/1.", 7) != 0 || version[7] < '0' ||
+        version[7] > '9')
+        fault(h, "the version is not HTTP/1.0 or HTTP/1.1");
+    else
+        h->is_http_1_0 = version[7] == '0';
+    if (h->fault)
+        return;
+    if (method + n + 1 != uri || uri + strlen(target) + 1 != version)
+        fault(h, "the request line is not method, blank, target, blank, version");
+    h->next = version + 8 + 2;
+}
+
+static void check_host(struct saed_head *h, struct saed_value v)
+{
+    if (++h->n_host > 1)
+        fault(h, "Host is sent twice");
+    for (size_t i = 0; i < v.n; i++)
+        if (v.p[i] < 0x21 || v.p[i] > 0x7e || strchr("/\\,@?#<>\"{}|^`", v.p[i]))
+            fault(h, "Host is no host and port");
+}
+
+static void check_length(struct saed_head *h, struct saed_value v)
+{
+    if (++h->n_length > 1)
+        fault(h, "Content-Length is sent twice");
+    if (v.n == 0)
+        fault(h, "Content-Length is no number");
+    for (size_t i = 0; i < v.n; i++) {
+        if (v.p[i] < '0' || v.p[i] > '9')
+            fault(h, "Content-Length is no number");
+        else if (__builtin_mul_overflow(h->length, 10, &h->length) ||
+                 __builtin_add_overflow(h->length, (uint64_t)(v.p[i] - '0'), &h->length))
+            fault(h, "Content-Length is larger than 64 bits hold");
+    }
+    /* The library's word for "unknown": it would wait for ever. */
+    if (h->length == UINT64_MAX)
+        fault(h, "Content-Length is larger than 64 bits hold");
+    h->has_length = true;
+}
+
+static void check_transfer(struct saed_head *h, struct saed_value v)
+{
+    if (++h->n_transfer > 1)
+        fault(h, "Transfer-Encoding is sent twice");
+    if (v.n != 7 || strncasecmp(v.p, "chunked", 7) != 0)
+        fault(h, "Transfer-Encoding is not chunked");
+    if (h->is_http_1_0)
+        fault(h, "Transfer-Encoding is not for HTTP/1.0");
+    h->chunked = true;
+}
+
+static void once(struct saed_head *h, struct saed_value *to, struct saed_value v, const char *what)
+{
+    if (to->p)
+        fault(h, what);
+    *to = v;
+}
+
+static bool named(const char *name, size_t n, const char *want)
+{
+    return strlen(want) == n && strncasecmp(name, want, n) == 0;
+}
+
+/* True when name and value stand where the chain says, with nothing between but colon and blanks.
+ */
+static bool chain_holds(struct saed_head *h, const char *name, size_t name_len, const char *value,
+                        size_t value_len)
+{
+    if (!h->next || name != h->next)
+        return false;
+    if ((uintptr_t)value <= (uintptr_t)(name + name_len))
+        return false;
+    for (const char *p = name + name_len + 1; p < value; p++)
+        if (*p != ' ' && *p != '\t')
+            return false;
+    if (value[value_len] != '\0' || value[value_len + 1] != '\0')
+        return false;
+    h->next = value + value_len + 2;
+    return true;
+}
+
+void saed_head_field(struct saed_head *h, const char *name, size_t name_len, const char *value,
+                     size_t value_len)
+{
+    struct saed_value v = {value, value_len};
+
+    if (h->fault)
+        return;
+    if (!value || !chain_holds(h, name, name_len, value, value_len)) {
+        fault(h, "a line is not name, colon, value, CRLF");
+        return;
+    }
+    if (!is_token(name, name_len))
+        fault(h, "a field's name is no token");
+    for (size_t i = 0; i < value_len; i++)
+        if (((unsigned char)value[i] < 0x20 && value[i] != '\t') || value[i] == 0x7f)
+            fault(h, "a field's value has a control byte");
+    while (v.n > 0 && (v.p[v.n - 1] == ' ' || v.p[v.n - 1] == '\t'))
+        v.n--;
+    if (named(name, name_len, "Host"))
+        check_host(h, v);
+    else if (named(name, name_len, "Content-Length"))
+        check_length(h, v);
+    else if (named(name, name_len, "Transfer-Encoding"))
+        check_transfer(h, v);
+    else if (named(name, name_len, "Content-Type"))
+        once(h, &h->content_type, v, "Content-Type is sent twice");
+    else if (named(name, name_len, "Saed-Shape"))
+        once(h, &h->shape, v, "Saed-Shape is sent twice");
+    else if (named(name, name_len, "Saed-Request-Id"))
+        once(h, &h->request_id, v, "Saed-Request-Id is sent twice");
+    else if (named(name, name_len, "Accept")) {
+        if (h->n_accept == SAE_COUNTOF(h->accept))
+            fault(h, "Accept is sent more than 4 times");
+        else
+            h->accept[h->n_accept++] = v;
+    }
+}
+
+enum sae_status saed_head_end(struct saed_head *h, const char *end, struct sae_err *err)
+{
+    if (!h->fault) {
+        if (h->next + 2 != end)
+            fault(h, "a line is not name, colon, value, CRLF");
+        if (h->n_host == 0 && !h->is_http_1_0)
+            fault(h, "Host is missing");
+        if (h->chunked && h->has_length)
+            fault(h, "both Content-Length and Transfer-Encoding are sent");
+        for (size_t i = 0; h->request_id.p && i < h->request_id.n; i++)
+            if (h->request_id.p[i] < 0x21 || h->request_id.p[i] > 0x7e)
+                fault(h, "Saed-Request-Id is not 1 to 128 visible ASCII characters");
+        if (h->request_id.p && (h->request_id.n < 1 || h->request_id.n > 128))
+            fault(h, "Saed-Request-Id is not 1 to 128 visible ASCII characters");
+    }
+    if (h->fault)
+        return sae_err_set(err, SAE_E_BAD_REQUEST, "", "cannot read request head: %s", h->fault);
+    return SAE_OK;
+}

@@ -1,0 +1,865 @@
+/* http.c - see http.h: libmicrohttpd 0.9.75 (Debian bookworm) behind the handler interface.
+ *
+ * What of MHD shapes this file: a reply queued in the first call of the access handler always
+ * closes the connection, so one to a request without a body waits for the second call; a reply
+ * cannot be queued while a body arrives, only at its end; a suspended connection leaves MHD's epoll
+ * set. MHD_quiesce_daemon panics when it races with a worker, and MHD's accept loop cannot be told
+ * to stop otherwise: sockets come from conns.c through MHD_add_connection. MHD's own threads are
+ * not used (loop.h says why): each of ours drives an MHD daemon of its own, which nobody else
+ * touches; resumed exchanges and accepted sockets come to it as notes.
+ *
+ * Longer than most: all that knows MHD stands here. */
+#include "server/net/http.h"
+
+#include "proto/wire.h"
+#include "server/net/conns.h"
+#include "server/net/loop.h"
+
+#include <microhttpd.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* MHD's own default. A head must fit in, a body comes in pieces of half of it. MHD zeroes one and a
+ * half times as much for each request: with 64 KB that was a fifth of this thread's time. */
+#define CONNECTION_MEMORY (32u << 10)
+#define FIRST_CHUNKED_BYTES (64u << 10)
+#define IGNORED_BODY_BYTES (64u << 10)
+#define MAX_HEADERS 10
+#define ROUND_MAX 64
+#define PROBLEM_JSON "application/problem+json"
+
+enum stage { STAGE_LINE, STAGE_BODY, STAGE_SUSPENDED, STAGE_REPLY, STAGE_SENDING };
+
+/* A connection thread. Owned by it but for `loop`. */
+struct io {
+    struct saed_http *h;
+    struct MHD_Daemon *daemon;
+    struct saed_loop *loop;
+    size_t n_round;    /* requests that expect more of this round */
+    uint64_t round_ns; /* when the first of them came */
+    size_t n_out;      /* exchanges suspended in MHD */
+};
+
+struct exchange {
+    struct saed_exchange x; /* first: the handler's view */
+    struct saed_http *h;
+    struct io *io;
+    struct saed_loop_note resume;
+    struct MHD_Connection *connection;
+    struct saed_conn *conn;
+    enum stage stage;
+    bool headed; /* handler.head has run: `end` is due */
+    bool dropped;
+    const char *uri;     /* where MHD found the target */
+    uint64_t wire_bytes; /* of the whole request; UINT64_MAX: chunked */
+    size_t body_cap;
+    uint64_t body_seen;     /* bytes of body read, kept or not */
+    struct sae_err refused; /* .status: the body is read but not kept, this is the answer */
+    char *copies[3];        /* owned: header values that could not be borrowed */
+    unsigned n_copies;
+
+    int status; /* the reply, once made */
+    const char *content_type;
+    const void *data;
+    size_t n_data;
+    void (*free_data)(void *);
+    void *free_arg;
+    unsigned n_headers;
+    struct {
+        const char *name;
+        char value[192];
+    } headers[MAX_HEADERS];
+    char target[]; /* path, NUL, query */
+};
+
+struct saed_http {
+    struct saed_http_config cfg;
+    struct io *ios; /* [cfg.n_threads] */
+    size_t next_io; /* the accepting thread's: who gets the next socket */
+    struct saed_conns *conns;
+    struct MHD_Response *no_memory; /* for when there is none to make another */
+    char id_prefix[9];
+    _Atomic uint64_t next_id;
+    _Atomic bool draining;
+    _Atomic bool stopping;
+    _Atomic size_t n_suspended; /* not resumed yet, or whoever resumes is not out of it */
+};
+
+static struct exchange *of(struct saed_exchange *x)
+{
+    return (struct exchange *)x;
+}
+
+/* ---- replies ------------------------------------------------------------------------------- */
+
+void saed_http_header(struct saed_exchange *x, const char *name, const char *fmt, ...)
+{
+    struct exchange *e = of(x);
+    va_list ap;
+
+    if (e->n_headers == MAX_HEADERS)
+        return;
+    e->headers[e->n_headers].name = name;
+    va_start(ap, fmt);
+    vsnprintf(e->headers[e->n_headers].value, sizeof e->headers[0].value, fmt, ap);
+    va_end(ap);
+    e->n_headers++;
+}
+
+void saed_http_reply(struct saed_exchange *x, int status, const char *content_type,
+                     const void *data, size_t n, void (*free_data)(void *), void *free_arg)
+{
+    struct exchange *e = of(x);
+
+    e->status = status;
+    e->content_type = content_type;
+    e->data = data;
+    e->n_data = n;
+    e->free_data = free_data;
+    e->free_arg = free_arg;
+}
+
+void saed_http_error(struct saed_exchange *x, const struct sae_err *err)
+{
+    static const char plain[] = "{\"type\":\"about:blank\",\"title\":\"Overloaded\",\"status\":503,"
+                                "\"detail\":\"memory has run out\",\"code\":\"overloaded\"}";
+    int status = sae_error_info(err->status).http;
+    struct sae_buf b;
+
+    sae_buf_init(&b, 16384);
+    if (sae_problem_print(&b, err) == SAE_OK) {
+        saed_http_reply(x, status, PROBLEM_JSON, b.data, b.len, sae_free, b.data);
+    } else {
+        sae_buf_fini(&b);
+        status = 503;
+        saed_http_reply(x, status, PROBLEM_JSON, plain, sizeof plain - 1, NULL, NULL);
+    }
+    if (status == 503)
+        saed_http_header(x, "Retry-After", "1");
+}
+
+void saed_http_drop(struct saed_exchange *x)
+{
+    of(x)->dropped = true;
+}
+
+static void free_reply(struct exchange *e)
+{
+    if (e->free_data)
+        e->free_data(e->free_arg);
+    e->free_data = NULL;
+    e->status = 0;
+}
+
+static struct MHD_Response *make_response(struct exchange *e)
+{
+    struct MHD_Response *r;
+
+    if (e->free_data)
+        r = MHD_create_response_from_buffer_with_free_callback_cls(
+            e->n_data, (void *)(uintptr_t)e->data, e->free_data, e->free_arg);
+    else
+        r = MHD_create_response_from_buffer(e->n_data, (void *)(uintptr_t)e->data,
+                                            MHD_RESPMEM_PERSISTENT);
+    if (!r)
+        return NULL;
+    e->free_data = NULL; /* the response's from now on */
+    bool ok = MHD_add_response_header(r, "Content-Type", e->content_type) == MHD_YES &&
+              MHD_add_response_header(r, "X-Content-Type-Options", "nosniff") == MHD_YES &&
+              MHD_add_response_header(r, "Cache-Control", "no-store") == MHD_YES &&
+              MHD_add_response_header(r, "Saed-Request-Id", e->x.request_id) == MHD_YES;
+    for (unsigned i = 0; ok && i < e->n_headers; i++)
+        ok = MHD_add_response_header(r, e->headers[i].name, e->headers[i].value) == MHD_YES;
+    /* While draining a connection ends with the last request that has arrived on it. */
+    if (ok && atomic_load(&e->h->draining) &&
+        !(e->conn && e->wire_bytes != UINT64_MAX && saed_conn_has(e->conn, e->wire_bytes + 1)))
+        ok = MHD_add_response_header(r, "Connection", "close") == MHD_YES;
+    if (ok)
+        return r;
+    MHD_destroy_response(r);
+    return NULL;
+}
+
+/* The one way out: sends what has been replied, and counts it. */
+static enum MHD_Result send_reply(struct exchange *e)
+{
+    struct saed_http *h = e->h;
+    enum MHD_Result ok;
+    struct MHD_Response *r;
+
+    if (e->dropped) {
+        free_reply(e);
+        return MHD_NO;
+    }
+    if (e->status == 0) {
+        struct sae_err err = {0};
+
+        sae_err_set(&err, SAE_E_INTERNAL, "", "cannot answer: no reply was made");
+        saed_http_error(&e->x, &err);
+    }
+    r = make_response(e);
+    if (!r)
+        e->status = 503;
+    e->stage = STAGE_SENDING;
+    if (e->conn)
+        saed_conn_phase(e->conn, SAED_PHASE_SEND);
+    ok = MHD_queue_response(e->connection, (unsigned)e->status, r ? r : h->no_memory);
+    if (r)
+        MHD_destroy_response(r);
+    if (ok == MHD_YES)
+        saed_metrics_request(h->cfg.metrics, e->x.dict_index, e->x.op, e->status,
+                             saed_now_ns() - e->x.arrival_ns);
+    return ok;
+}
+
+/* ---- suspended exchanges ------------------------------------------------------------------- */
+
+void saed_http_suspend(struct saed_exchange *x)
+{
+    struct exchange *e = of(x);
+
+    e->stage = STAGE_SUSPENDED;
+    atomic_fetch_add(&e->h->n_suspended, 1);
+    e->io->n_out++;
+    MHD_suspend_connection(e->connection);
+    if (e->conn)
+        saed_conn_watch(e->h->conns, e->conn, e);
+}
+
+static void on_resume_note(struct saed_loop_note *note)
+{
+    struct exchange *e =
+        (struct exchange *)(void *)((char *)note - offsetof(struct exchange, resume));
+
+    e->io->n_out--;
+    MHD_resume_connection(e->connection);
+}
+
+static void resume_now(struct exchange *e)
+{
+    struct saed_http *h = e->h;
+
+    /* After this the connection's thread may free *e at any moment. */
+    e->resume.run = on_resume_note;
+    saed_loop_post(e->io->loop, &e->resume);
+    atomic_fetch_sub(&h->n_suspended, 1);
+}
+
+static void end_round(struct io *io)
+{
+    struct saed_http_handler *hd = &io->h->cfg.handler;
+
+    if (io->n_round)
+        hd->round_over(hd->arg);
+    io->n_round = 0;
+}
+
+static bool is_round_long(const struct io *io)
+{
+    return io->n_round == ROUND_MAX || saed_now_ns() - io->round_ns > io->h->cfg.gather_ns;
+}
+
+void saed_http_expect_more(struct saed_exchange *x)
+{
+    struct io *io = of(x)->io;
+
+    if (io->n_round++ == 0)
+        io->round_ns = saed_now_ns();
+    else if (is_round_long(io))
+        end_round(io);
+}
+
+void saed_http_resume(struct saed_exchange *x)
+{
+    struct exchange *e = of(x);
+
+    if (!e->conn || saed_conn_unwatch(e->h->conns, e->conn))
+        resume_now(e);
+}
+
+static void on_gone(void *arg, void *exchange)
+{
+    struct saed_http *h = arg;
+    struct exchange *e = exchange;
+
+    h->cfg.handler.gone(h->cfg.handler.arg, &e->x);
+}
+
+static void on_unwatched(void *arg, void *exchange)
+{
+    (void)arg;
+    resume_now(exchange);
+}
+
+/* ---- head ---------------------------------------------------------------------------------- */
+
+/* The request line: called before MHD decodes the target in place. Its result is the exchange. */
+static void *on_line(void *cls, const char *uri, struct MHD_Connection *connection)
+{
+    struct io *io = cls;
+    struct saed_http *h = io->h;
+    size_t n = uri ? strlen(uri) : 0;
+    struct exchange *e = sae_calloc(1, sizeof *e + n + 2);
+    const union MHD_ConnectionInfo *info;
+
+    if (!e)
+        return NULL;
+    e->h = h;
+    e->io = io;
+    e->connection = connection;
+    e->uri = uri;
+    if (uri)
+        memcpy(e->target, uri, n);
+    e->x.dict_index = SAED_NO_DICT;
+    e->x.op = SAED_MOP_OTHER;
+    info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    e->conn = info ? info->socket_context : NULL;
+    e->x.arrival_ns = e->conn ? saed_conn_begin(e->conn) : saed_now_ns();
+    snprintf(e->x.request_id, sizeof e->x.request_id, "%s%08llx", h->id_prefix,
+             (unsigned long long)atomic_fetch_add(&h->next_id, 1));
+    saed_metrics_in_flight(h->cfg.metrics, 1);
+    return e;
+}
+
+static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *name,
+                                size_t name_len, const char *value, size_t value_len)
+{
+    (void)kind;
+    saed_head_field(cls, name, name_len, value, value_len);
+    return MHD_YES;
+}
+
+/* A value as a string: borrowed when MHD's NUL stands right behind it. NULL: out of memory. */
+static const char *as_string(struct exchange *e, const struct saed_value *v, unsigned n)
+{
+    size_t len = 0;
+    char *s;
+
+    if (n == 1 && v[0].p[v[0].n] == '\0')
+        return v[0].p;
+    for (unsigned i = 0; i < n; i++)
+        len += v[i].n + 2;
+    s = sae_calloc(1, len + 1);
+    if (!s)
+        return NULL;
+    e->copies[e->n_copies++] = s;
+    len = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (i > 0) {
+            memcpy(s + len, ", ", 2);
+            len += 2;
+        }
+        memcpy(s + len, v[i].p, v[i].n);
+        len += v[i].n;
+    }
+    return s;
+}
+
+static bool take_strings(struct exchange *e, const struct saed_head *head)
+{
+    struct saed_exchange *x = &e->x;
+
+    if (head->content_type.p && !(x->content_type = as_string(e, &head->content_type, 1)))
+        return false;
+    if (head->shape.p && !(x->shape = as_string(e, &head->shape, 1)))
+        return false;
+    if (head->n_accept && !(x->accept = as_string(e, head->accept, head->n_accept)))
+        return false;
+    return true;
+}
+
+/* Split the target in place and decode the path. */
+static bool take_target(struct exchange *e)
+{
+    size_t n = strcspn(e->target, "?");
+    char *query = e->target[n] == '?' ? e->target + n + 1 : NULL;
+
+    e->target[n] = '\0';
+    e->x.query = query;
+    e->x.path = e->target;
+    return saed_path_decode(e->target, e->target, n);
+}
+
+static enum sae_status read_head(struct exchange *e, const char *method, const char *version,
+                                 struct sae_err *err)
+{
+    const union MHD_ConnectionInfo *info;
+    struct saed_exchange *x = &e->x;
+    enum sae_status st;
+    struct saed_head head;
+
+    saed_head_begin(&head, method, e->uri, e->target, version);
+    MHD_get_connection_values_n(e->connection, MHD_HEADER_KIND, on_field, &head);
+    info = MHD_get_connection_info(e->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    st = saed_head_end(&head, info ? method + info->header_size : NULL, err);
+    x->method = head.method;
+    x->chunked = head.chunked;
+    x->content_length = head.length;
+    x->has_body = head.chunked || head.length > 0;
+    if (st != SAE_OK)
+        return st;
+    e->wire_bytes = UINT64_MAX;
+    if (!head.chunked && head.length < UINT64_MAX / 2)
+        e->wire_bytes =
+            info->header_size + head.length + (e->conn ? saed_conn_leading(e->conn, method) : 0);
+    if (head.request_id.p) {
+        memcpy(x->request_id, head.request_id.p, head.request_id.n);
+        x->request_id[head.request_id.n] = '\0';
+    }
+    if (!take_strings(e, &head))
+        return sae_err_set(err, SAE_E_NOMEM, "",
+                           "cannot keep the request's head: memory has run out");
+    if (!take_target(e))
+        return sae_err_set(err, SAE_E_BAD_REQUEST, "", "cannot decode the path: a '%%' is no %%XX");
+    return SAE_OK;
+}
+
+/* Length known: refuse it now, or make room for all of it. */
+static enum sae_status prepare_body(struct exchange *e, struct sae_err *err)
+{
+    struct saed_exchange *x = &e->x;
+    struct saed_http_handler *hd = &e->h->cfg.handler;
+    enum sae_status st;
+
+    if (!x->has_body || x->chunked)
+        return SAE_OK;
+    if (x->content_length > x->max_body_bytes)
+        return sae_err_limit(err, SAE_E_BODY_TOO_LARGE, x->max_body_option, x->max_body_bytes,
+                             x->content_length,
+                             "cannot take a body of %llu bytes: the limit is %llu (%s)",
+                             (unsigned long long)x->content_length,
+                             (unsigned long long)x->max_body_bytes, x->max_body_option);
+    st = hd->reserve(hd->arg, x, x->content_length, err);
+    if (st != SAE_OK)
+        return st;
+    x->body = sae_alloc(x->content_length, 1);
+    if (!x->body)
+        return sae_err_set(err, SAE_E_NOMEM, "",
+                           "cannot hold a body of %llu bytes: memory has run out",
+                           (unsigned long long)x->content_length);
+    e->body_cap = x->content_length;
+    return SAE_OK;
+}
+
+/* A body that nobody wants, the reply being made: read it for the connection's sake? A reply that
+ * is no error may wait for a small one; an error only if it is here already, and one about size
+ * never. */
+static bool may_ignore_body(struct exchange *e, enum sae_status st)
+{
+    struct saed_exchange *x = &e->x;
+
+    if (st == SAE_OK)
+        return x->content_length <= x->max_body_bytes;
+    x->max_body_bytes = IGNORED_BODY_BYTES;
+    return st != SAE_E_BODY_TOO_LARGE && !x->chunked && x->content_length <= IGNORED_BODY_BYTES &&
+           e->conn && saed_conn_has(e->conn, e->wire_bytes);
+}
+
+static enum MHD_Result on_head(struct exchange *e, const char *method, const char *version)
+{
+    struct saed_http_handler *hd = &e->h->cfg.handler;
+    struct sae_err err = {0};
+    enum sae_status st = read_head(e, method, version, &err);
+
+    if (st != SAE_OK) { /* what this client means by a request is unknown: close */
+        saed_http_error(&e->x, &err);
+        return send_reply(e);
+    }
+    e->headed = true;
+    st = hd->head(hd->arg, &e->x, &err);
+    if (st == SAE_OK && e->status == 0)
+        st = prepare_body(e, &err);
+    if (st != SAE_OK && e->status == 0)
+        saed_http_error(&e->x, &err);
+    if (e->status && e->x.has_body && !may_ignore_body(e, st))
+        return send_reply(e);
+    e->stage = e->x.has_body || !e->status ? STAGE_BODY : STAGE_REPLY;
+    if (e->conn)
+        saed_conn_phase(e->conn, SAED_PHASE_BODY);
+    return MHD_YES;
+}
+
+/* ---- body ---------------------------------------------------------------------------------- */
+
+void saed_http_free_body(struct saed_exchange *x)
+{
+    sae_free(x->body);
+    x->body = NULL;
+    x->n_body = 0;
+    of(x)->body_cap = 0;
+}
+
+/* Room for `need` bytes of a chunked body; e->refused says why not. */
+static void grow_body(struct exchange *e, size_t need)
+{
+    struct saed_exchange *x = &e->x;
+    struct saed_http_handler *hd = &e->h->cfg.handler;
+    size_t cap = e->body_cap ? e->body_cap : FIRST_CHUNKED_BYTES;
+    char *grown;
+
+    if (need > x->max_body_bytes) {
+        sae_err_limit(&e->refused, SAE_E_BODY_TOO_LARGE, x->max_body_option, x->max_body_bytes,
+                      need, "cannot take a body of more than %llu bytes (%s)",
+                      (unsigned long long)x->max_body_bytes, x->max_body_option);
+        return;
+    }
+    while (cap < need)
+        cap *= 2;
+    if (cap > x->max_body_bytes)
+        cap = x->max_body_bytes;
+    if (hd->reserve(hd->arg, x, cap, &e->refused) != SAE_OK) {
+        return;
+    }
+    grown = sae_alloc(cap, 1);
+    if (!grown) {
+        sae_err_set(&e->refused, SAE_E_NOMEM, "",
+                    "cannot hold a body of %zu bytes: memory has run out", cap);
+        return;
+    }
+    if (x->n_body)
+        memcpy(grown, x->body, x->n_body);
+    sae_free(x->body);
+    x->body = grown;
+    e->body_cap = cap;
+}
+
+static enum MHD_Result on_body(struct exchange *e, const char *piece, size_t n)
+{
+    struct saed_exchange *x = &e->x;
+
+    e->body_seen += n;
+    if (x->chunked && e->body_seen / 2 > x->max_body_bytes)
+        return MHD_NO; /* it may go on for ever */
+    if (e->status)     /* replied to already */
+        return MHD_YES;
+    if (!e->refused.status && n > e->body_cap - x->n_body) {
+        if (!x->chunked)
+            return MHD_NO; /* more than its Content-Length: MHD does not do that */
+        grow_body(e, x->n_body + n);
+    }
+    if (e->refused.status) {
+        saed_http_free_body(x); /* from now on it is read and thrown away */
+    } else {
+        memcpy(x->body + x->n_body, piece, n);
+        x->n_body += n;
+    }
+    return MHD_YES;
+}
+
+static enum MHD_Result on_whole(struct exchange *e)
+{
+    struct saed_http_handler *hd = &e->h->cfg.handler;
+
+    if (e->conn)
+        saed_conn_phase(e->conn, SAED_PHASE_WORK);
+    if (e->refused.status) {
+        saed_http_error(&e->x, &e->refused);
+        return send_reply(e);
+    }
+    if (e->status)
+        return send_reply(e);
+    hd->request(hd->arg, &e->x);
+    /* The stage is this thread's alone, and only this thread frees *e: both hold when suspended. */
+    return e->stage == STAGE_SUSPENDED ? MHD_YES : send_reply(e);
+}
+
+/* ---- MHD's callbacks ----------------------------------------------------------------------- */
+
+static enum MHD_Result on_call(void *cls, struct MHD_Connection *connection, const char *url,
+                               const char *method, const char *version, const char *upload_data,
+                               size_t *upload_data_size, void **con_cls)
+{
+    struct saed_http *h = ((struct io *)cls)->h;
+    struct exchange *e = *con_cls;
+
+    (void)url;
+    if (!e)
+        return MHD_queue_response(connection, 503, h->no_memory);
+    switch (e->stage) {
+    case STAGE_LINE:
+        return on_head(e, method, version);
+    case STAGE_BODY:
+        if (*upload_data_size == 0)
+            return on_whole(e);
+        if (on_body(e, upload_data, *upload_data_size) != MHD_YES)
+            return MHD_NO;
+        *upload_data_size = 0;
+        return MHD_YES;
+    case STAGE_SUSPENDED:
+        h->cfg.handler.resumed(h->cfg.handler.arg, &e->x);
+        return send_reply(e);
+    case STAGE_REPLY:
+        return send_reply(e);
+    case STAGE_SENDING:
+        break;
+    }
+    return MHD_NO;
+}
+
+/* MHD answered by itself before the handler saw the request (a Content-Length that is no number,
+ * a head that is too large, ...): counted like the others. */
+static void count_foreign_reply(struct exchange *e)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(e->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+
+    if (info && info->http_status)
+        saed_metrics_request(e->h->cfg.metrics, SAED_NO_DICT, SAED_MOP_OTHER,
+                             (int)info->http_status, saed_now_ns() - e->x.arrival_ns);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
+                         enum MHD_RequestTerminationCode toe)
+{
+    struct saed_http *h = ((struct io *)cls)->h;
+    struct exchange *e = *con_cls;
+
+    (void)connection, (void)toe;
+    if (!e)
+        return;
+    *con_cls = NULL;
+    if (e->stage != STAGE_SENDING)
+        count_foreign_reply(e);
+    if (e->headed)
+        h->cfg.handler.end(h->cfg.handler.arg, &e->x);
+    if (e->conn)
+        saed_conn_finish(e->conn, e->wire_bytes);
+    free_reply(e);
+    saed_http_free_body(&e->x);
+    for (unsigned i = 0; i < e->n_copies; i++)
+        sae_free(e->copies[i]);
+    sae_free(e);
+    saed_metrics_in_flight(h->cfg.metrics, -1);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode toe)
+{
+    struct saed_http *h = ((struct io *)cls)->h;
+
+    if (toe == MHD_CONNECTION_NOTIFY_STARTED)
+        *socket_context = saed_conn_open(
+            h->conns,
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+    else
+        saed_conn_close(h->conns, *socket_context);
+}
+
+/* A socket on its way to the thread that will serve it. */
+struct newcomer {
+    struct saed_loop_note note;
+    struct io *io;
+    int fd;
+    struct sockaddr_storage addr;
+    socklen_t len;
+};
+
+static void on_newcomer_note(struct saed_loop_note *note)
+{
+    struct newcomer *n = (struct newcomer *)note;
+
+    /* closes the socket when it fails */
+    MHD_add_connection(n->io->daemon, n->fd, (struct sockaddr *)&n->addr, n->len);
+    sae_free(n);
+}
+
+static void on_accepted(void *arg, int fd, const struct sockaddr *addr, socklen_t len)
+{
+    struct saed_http *h = arg;
+    struct newcomer *n = sae_calloc(1, sizeof *n);
+
+    if (!n || len > sizeof n->addr) {
+        sae_free(n);
+        close(fd);
+        return;
+    }
+    n->note.run = on_newcomer_note;
+    n->io = &h->ios[h->next_io++ % h->cfg.n_threads];
+    n->fd = fd;
+    memcpy(&n->addr, addr, len);
+    n->len = len;
+    saed_loop_post(n->io->loop, &n->note);
+}
+
+/* ---- making and ending --------------------------------------------------------------------- */
+
+/* Connections, and some for files and event loops. */
+static void raise_descriptor_limit(size_t max_connections)
+{
+    rlim_t want = max_connections + 128;
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY || r.rlim_cur >= want)
+        return;
+    r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max >= want ? want : r.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &r); /* short of descriptors accepting waits, nothing breaks */
+}
+
+static struct MHD_Response *make_no_memory(void)
+{
+    static const char text[] = "{\"type\":\"about:blank\",\"title\":\"Overloaded\",\"status\":503,"
+                               "\"detail\":\"memory has run out\",\"code\":\"overloaded\"}";
+    struct MHD_Response *r = MHD_create_response_from_buffer(
+        sizeof text - 1, (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
+
+    if (r && MHD_add_response_header(r, "Content-Type", PROBLEM_JSON) == MHD_YES &&
+        MHD_add_response_header(r, "Retry-After", "1") == MHD_YES &&
+        MHD_add_response_header(r, "Connection", "close") == MHD_YES)
+        return r;
+    if (r)
+        MHD_destroy_response(r);
+    return NULL;
+}
+
+static enum saed_loop_next on_turn(void *arg, bool idle)
+{
+    struct io *io = arg;
+    bool stopping = atomic_load(&io->h->stopping);
+    MHD_UNSIGNED_LONG_LONG wait_ms;
+
+    if (idle)
+        end_round(io);
+    MHD_run(io->daemon);
+    if (stopping || (io->n_round && is_round_long(io)))
+        end_round(io);
+    if (stopping) /* MHD aborts when it is stopped with a connection suspended */
+        return io->n_out ? SAED_LOOP_BUSY : SAED_LOOP_IDLE;
+    if (io->n_round) /* look whether more has come */
+        return SAED_LOOP_AGAIN;
+    /* It has no timeouts of ours: what it waits for is 0 or an event. */
+    return MHD_get_timeout(io->daemon, &wait_ms) == MHD_YES && wait_ms == 0 ? SAED_LOOP_AGAIN
+                                                                            : SAED_LOOP_IDLE;
+}
+
+static struct MHD_Daemon *start_mhd(struct io *io)
+{
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET;
+    size_t limit = io->h->cfg.max_connections + 1024; /* our own count is the limit */
+
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_call, io, MHD_OPTION_CONNECTION_LIMIT,
+                            (unsigned)(limit > UINT32_MAX / 2 ? UINT32_MAX / 2 : limit),
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+                            MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK, on_line,
+                            io, MHD_OPTION_NOTIFY_COMPLETED, on_completed, io,
+                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, io, MHD_OPTION_END);
+}
+
+static enum sae_status start_io(struct saed_http *h, size_t i, struct sae_err *err)
+{
+    struct io *io = &h->ios[i];
+    const union MHD_DaemonInfo *info;
+    char name[16];
+
+    io->h = h;
+    io->daemon = start_mhd(io);
+    info = io->daemon ? MHD_get_daemon_info(io->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+    if (!info)
+        return sae_err_set(err, SAE_E_IO, "", "cannot start the HTTP threads");
+    snprintf(name, sizeof name, "saed-http-%u", (unsigned)i % 100000);
+    return saed_loop_create(&io->loop, info->epoll_fd, on_turn, io, name, err);
+}
+
+static void make_id_prefix(struct saed_http *h)
+{
+    uint32_t random = 0;
+
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
+        random = (uint32_t)saed_now_ns();
+    snprintf(h->id_prefix, sizeof h->id_prefix, "%08x", random);
+}
+
+enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_config *cfg,
+                                 uint16_t *port, struct sae_err *err)
+{
+    struct saed_http *h = sae_calloc(1, sizeof *h);
+    enum sae_status st = SAE_OK;
+
+    if (!h)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the HTTP server");
+    h->cfg = *cfg;
+    *port = cfg->port;
+    make_id_prefix(h);
+    raise_descriptor_limit(cfg->max_connections);
+    struct saed_conns_config cc = {
+        .max_connections = cfg->max_connections,
+        .request_timeout_ns = cfg->request_timeout_ns,
+        .arg = h,
+        .add = on_accepted,
+        .gone = on_gone,
+        .unwatched = on_unwatched,
+    };
+    st = saed_conns_create(&h->conns, &cc, cfg->host, port, err);
+    if (st != SAE_OK)
+        goto out;
+    h->no_memory = make_no_memory();
+    h->ios = sae_calloc(cfg->n_threads, sizeof *h->ios);
+    if (!h->no_memory || !h->ios) {
+        st = sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the HTTP server");
+        goto out;
+    }
+    for (size_t i = 0; st == SAE_OK && i < cfg->n_threads; i++)
+        st = start_io(h, i, err);
+    if (st == SAE_OK)
+        st = saed_conns_start(h->conns, err);
+    if (st != SAE_OK)
+        goto out;
+    *out = h;
+    h = NULL;
+out:
+    saed_http_free(h);
+    return st;
+}
+
+void saed_http_drain(struct saed_http *h)
+{
+    atomic_store(&h->draining, true);
+    saed_conns_close_listener(h->conns);
+}
+
+size_t saed_http_busy(struct saed_http *h)
+{
+    return saed_conns_busy(h->conns);
+}
+
+size_t saed_http_suspended(struct saed_http *h)
+{
+    return atomic_load(&h->n_suspended);
+}
+
+size_t saed_http_close_idle(struct saed_http *h)
+{
+    saed_conns_close_idle(h->conns);
+    return saed_conns_open(h->conns);
+}
+
+void saed_http_free(struct saed_http *h)
+{
+    if (!h)
+        return;
+    if (h->conns)
+        saed_conns_stop(h->conns); /* nobody may hand over a socket to a loop that stops */
+    atomic_store(&h->stopping, true);
+    for (size_t i = 0; h->ios && i < h->cfg.n_threads; i++)
+        if (h->ios[i].loop)
+            saed_loop_stop(h->ios[i].loop);
+    /* Whoever resumed an exchange last may still be ringing, though it is answered. */
+    while (atomic_load(&h->n_suspended) > 0)
+        sched_yield();
+    for (size_t i = 0; h->ios && i < h->cfg.n_threads; i++) {
+        saed_loop_free(h->ios[i].loop);
+        if (h->ios[i].daemon)
+            MHD_stop_daemon(h->ios[i].daemon);
+    }
+    sae_free(h->ios);
+    if (h->no_memory)
+        MHD_destroy_response(h->no_memory);
+    saed_conns_free(h->conns);
+    sae_free(h);
+}

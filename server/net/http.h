@@ -1,0 +1,115 @@
+/* http.h - HTTP/1.1 over libmicrohttpd: connections, heads, bodies, replies. Knows no routes.
+ *
+ * An exchange is one request and its answer. Its way, with the stage in capitals and what runs:
+ *
+ *     LINE --head read--> handler.head --+-- refused, body unread --> answer, connection closes
+ *                                        +-- refused, no body ------> answer, connection stays
+ *                                        +-- BODY --> handler.request --+--> reply ------> SENDING
+ *                                                                       |                     |
+ *       end <-- SENDING <-- handler.resumed <-- resume <-- SUSPENDED <--+-- suspend          end
+ *
+ * handler.head, request and resumed run on the connection's thread, which serves many connections:
+ * they take less than a millisecond. In request the handler either replies, or suspends and sees to
+ * it that saed_http_resume is called exactly once, from any thread; then resumed must reply or
+ * drop. Everything of an exchange belongs to the connection's thread but between suspend and
+ * resume, when it belongs to the handler. `end` runs once for each exchange whose `head` has run,
+ * when its answer has been sent or its connection has gone.
+ *
+ * THREADS  http_threads of loop.h, each with the connections that it was given, and one of conns.h
+ * (accepting, deadlines, clients gone). */
+#ifndef SAED_HTTP_H
+#define SAED_HTTP_H
+
+#include "lib/base.h"
+#include "server/net/head.h"
+#include "server/report/metrics.h"
+
+#define SAED_REQUEST_ID_MAX 128
+
+struct saed_exchange {
+    /* The request. Strings are borrowed until `end`. */
+    enum saed_method method;
+    const char *path;  /* percent-decoded */
+    const char *query; /* as sent, what follows '?'; NULL if there is none */
+    const char *content_type, *accept, *shape; /* NULL: not sent */
+    bool has_body, chunked;
+    uint64_t content_length; /* unless chunked */
+    uint64_t arrival_ns;     /* first byte */
+    char request_id[SAED_REQUEST_ID_MAX + 1];
+    char *
+        body; /* from handler.request on; owned by the exchange, NULL when empty; 64-byte aligned */
+    size_t n_body;
+
+    /* Set by handler.head. */
+    uint64_t max_body_bytes;
+    const char *max_body_option; /* "--max-body-bytes" */
+    void *user;
+    size_t dict_index; /* for metrics: SAED_NO_DICT and SAED_MOP_OTHER unless set */
+    enum saed_metric_op op;
+};
+
+struct saed_http_handler {
+    void *arg;
+    /* The head is well-formed. SAE_OK: go on with the body (or with request, if there is none);
+     * otherwise *err is the answer, unless a reply has been made. */
+    enum sae_status (*head)(void *arg, struct saed_exchange *x, struct sae_err *err);
+    /* Memory for a body of `bytes` in all (may come again with more): SAE_E_OVERLOADED, ... */
+    enum sae_status (*reserve)(void *arg, struct saed_exchange *x, uint64_t bytes,
+                               struct sae_err *err);
+    void (*request)(void *arg, struct saed_exchange *x);
+    void (*resumed)(void *arg, struct saed_exchange *x);
+    void (*round_over)(void *arg); /* see saed_http_expect_more */
+    /* The client of a suspended exchange has gone. On the thread of conns.h; the exchange is still
+     * suspended until it returns, whoever resumes it meanwhile. */
+    void (*gone)(void *arg, struct saed_exchange *x);
+    void (*end)(void *arg, struct saed_exchange *x);
+};
+
+struct saed_http_config {
+    const char *host; /* without brackets */
+    uint16_t port;    /* 0: any */
+    size_t n_threads, max_connections;
+    uint64_t request_timeout_ns, gather_ns;
+    struct saed_http_handler handler;
+    struct saed_metrics *metrics; /* borrowed until free */
+};
+
+struct saed_http;
+
+/* Listen and serve. *port is the port in use. SAE_E_IO: address in use, ... */
+enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_config *cfg,
+                                 uint16_t *port, struct sae_err *err) SAE_MUST_USE;
+/* Close the listener; answers say Connection: close from now on. */
+void saed_http_drain(struct saed_http *h);
+/* Requests of which a byte has been read and which have not been answered. */
+size_t saed_http_busy(struct saed_http *h);
+/* Exchanges that are suspended: free waits for them. */
+size_t saed_http_suspended(struct saed_http *h);
+/* Let idle connections end; returns how many are open. */
+size_t saed_http_close_idle(struct saed_http *h);
+/* End whatever is open and free. NULL allowed. */
+void saed_http_free(struct saed_http *h);
+
+/* Add a header to the coming reply; name is static. Values are cut at 191 bytes. */
+void saed_http_header(struct saed_exchange *x, const char *name, const char *fmt, ...)
+    SAE_PRINTF(3, 4);
+/* Reply with `data`, which is taken: free_data(free_arg) is called when it has been sent (free_data
+ * NULL: data is static). content_type is static. */
+void saed_http_reply(struct saed_exchange *x, int status, const char *content_type,
+                     const void *data, size_t n, void (*free_data)(void *), void *free_arg);
+/* Reply with problem+json. */
+void saed_http_error(struct saed_exchange *x, const struct sae_err *err);
+/* Nobody waits for a reply: close the connection. */
+void saed_http_drop(struct saed_exchange *x);
+/* The body is not needed any more: free it. */
+void saed_http_free_body(struct saed_exchange *x);
+
+void saed_http_suspend(struct saed_exchange *x);
+void saed_http_resume(struct saed_exchange *x);
+/* In `request`: have handler.round_over called on this thread once nothing more is ready on its
+ * connections, or gather_ns have passed or 64 requests have come since the first that asked. */
+void saed_http_expect_more(struct saed_exchange *x);
+
+uint64_t saed_now_ns(void); /* CLOCK_MONOTONIC */
+
+#endif

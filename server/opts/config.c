@@ -1,0 +1,230 @@
+/* config.c - the JSON config file: options by key, and the list of dictionaries.
+ *
+ * A value is turned back into text and goes the way of a flag's or a variable's, so that ranges and
+ * messages are the same. Doubled keys are refused (jansson's JSON_REJECT_DUPLICATES), so are NUL
+ * bytes, which jansson 2.14 drops in some places. Called by opts.c, before threads. */
+#include "server/opts/table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CONFIG_MAX ((size_t)16 << 20)
+
+/* The whole file; failures are reported. */
+static bool read_file(struct saed_parse *p, struct sae_buf *b)
+{
+    int fd = open(p->config, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    ssize_t n = -1;
+    int e = errno;
+
+    while (fd >= 0) {
+        if (sae_buf_reserve(b, 16384) != SAE_OK) {
+            close(fd);
+            saed_parse_fail(p, b->len + 16384 > b->max ? SAE_E_USAGE : SAE_E_NOMEM,
+                            "cannot read config file %.200s: more than %zu bytes", p->config,
+                            b->len);
+            return false;
+        }
+        n = read(fd, b->data + b->len, 16384);
+        e = errno;
+        if (n < 0 && e == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        b->len += (size_t)n;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (n == 0)
+        return true;
+    saed_parse_fail(p, SAE_E_IO, "cannot read config file %.200s: %s", p->config, strerror(e));
+    return false;
+}
+
+static json_t *parse_json(struct saed_parse *p, const struct sae_buf *b)
+{
+    const char *nul = b->len ? memchr(b->data, '\0', b->len) : NULL;
+    json_error_t je;
+    json_t *root;
+
+    if (nul) {
+        saed_parse_fail(p, SAE_E_USAGE, "cannot parse config file %.200s: NUL byte at offset %zu",
+                        p->config, (size_t)(nul - b->data));
+        return NULL;
+    }
+    root = json_loadb(b->len ? b->data : "", b->len, JSON_REJECT_DUPLICATES, &je);
+    if (!root)
+        saed_parse_fail(
+            p, json_error_code(&je) == json_error_out_of_memory ? SAE_E_NOMEM : SAE_E_USAGE,
+            "cannot parse config file %.200s:%d:%d: %s", p->config, je.line, je.column, je.text);
+    return root;
+}
+
+static const char *type_name(const json_t *v)
+{
+    switch (json_typeof(v)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "a list";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "a whole number";
+    case JSON_REAL:
+        return "a fraction or power";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "true or false";
+    case JSON_NULL:
+        return "null";
+    }
+    return "something else";
+}
+
+/* A JSON value of a type that the row takes, as text; NULL for another type. */
+static const char *value_text(const struct saed_opt_row *row, const json_t *v, char number[32])
+{
+    bool wants_number = row->kind == SAED_KIND_INT || row->kind == SAED_KIND_SIZE;
+
+    if (wants_number && json_is_integer(v)) {
+        snprintf(number, 32, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+        return number;
+    }
+    if (row->kind == SAED_KIND_BOOL)
+        return json_is_true(v) ? "true" : json_is_false(v) ? "false" : NULL;
+    return row->kind != SAED_KIND_INT && json_is_string(v) ? json_string_value(v) : NULL;
+}
+
+static void apply_option(struct saed_parse *p, enum saed_opt_index i, const json_t *v)
+{
+    const struct saed_opt_row *row = &saed_opt_rows[i];
+    char number[32], want[160], what[161];
+    const char *text = value_text(row, v, number);
+
+    if (text) {
+        snprintf(what, sizeof what, "%s %.40s in %.80s", row->key, text[0] ? text : "\"\"",
+                 p->config);
+        saed_parse_value(p, i, SAED_FROM_FILE, text, what);
+    } else {
+        saed_value_want(row, want, sizeof want);
+        saed_parse_fail(p, SAE_E_USAGE, "cannot use %s in %.120s: want %s, found %s", row->key,
+                        p->config, want, type_name(v));
+    }
+}
+
+static void unknown_key(struct saed_parse *p, const char *where, const char *key,
+                        const char *const *names, size_t n)
+{
+    for (unsigned i = 0; i < SAED_N_FLAGS; i++)
+        if (strcmp(key, saed_flag_rows[i].name) == 0) {
+            saed_parse_fail(p, SAE_E_USAGE,
+                            "cannot use key \"%s\" in %.120s%s: --%s is for the command line only",
+                            key, p->config, where, key);
+            return;
+        }
+    saed_parse_fail(p, SAE_E_USAGE,
+                    "cannot use key \"%.80s\" in %.120s%s: no such key, the nearest is \"%s\"", key,
+                    p->config, where, saed_nearest(key, names, n));
+}
+
+/* One {"name": ..., "source": ...}; `where` is " /dictionaries/3". */
+static void apply_dictionary(struct saed_parse *p, const json_t *entry, const char *where)
+{
+    static const char *const names[] = {"name", "source"};
+    const json_t *value[2] = {NULL, NULL};
+    const char *key;
+    json_t *v;
+    char in[256];
+    bool good = true;
+
+    if (!json_is_object(entry)) {
+        saed_parse_fail(p, SAE_E_USAGE,
+                        "cannot use %.120s%s: want {\"name\": ..., \"source\": ...}, found %s",
+                        p->config, where, type_name(entry));
+        return;
+    }
+    json_object_foreach((json_t *)entry, key, v)
+    {
+        size_t i = 0;
+
+        while (i < 2 && strcmp(key, names[i]) != 0)
+            i++;
+        if (i < 2)
+            value[i] = v;
+        else
+            unknown_key(p, where, key, names, 2);
+    }
+    for (size_t i = 0; i < 2; i++)
+        if (!value[i] || !json_is_string(value[i])) {
+            saed_parse_fail(p, SAE_E_USAGE, "cannot use %.120s%s: \"%s\" wants a string, found %s",
+                            p->config, where, names[i], value[i] ? type_name(value[i]) : "none");
+            good = false;
+        }
+    if (!good)
+        return;
+    snprintf(in, sizeof in, " in %.120s%s", p->config, where);
+    saed_parse_source(p, json_string_value(value[0]), json_string_length(value[0]),
+                      json_string_value(value[1]), in);
+}
+
+static void apply_dictionaries(struct saed_parse *p, const json_t *list)
+{
+    char where[64];
+
+    if (!json_is_array(list)) {
+        saed_parse_fail(p, SAE_E_USAGE,
+                        "cannot use dictionaries in %.120s: want a list of {\"name\": ..., "
+                        "\"source\": ...}, found %s",
+                        p->config, type_name(list));
+        return;
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        snprintf(where, sizeof where, " /dictionaries/%zu", i);
+        apply_dictionary(p, json_array_get(list, i), where);
+    }
+}
+
+static void apply_key(struct saed_parse *p, const char *key, const json_t *v)
+{
+    static const char *const names[] = {
+#define SAED_OPTION(key, ...) #key,
+#include "server/opts/opts.def"
+        "dictionaries",
+    };
+
+    if (strcmp(key, "dictionaries") == 0) {
+        apply_dictionaries(p, v);
+        return;
+    }
+    for (unsigned i = 0; i < SAED_N_OPTIONS; i++)
+        if (strcmp(key, saed_opt_rows[i].key) == 0) {
+            apply_option(p, (enum saed_opt_index)i, v);
+            return;
+        }
+    unknown_key(p, "", key, names, SAE_COUNTOF(names));
+}
+
+void saed_parse_config(struct saed_parse *p)
+{
+    struct sae_buf b;
+    json_t *root = NULL;
+    const char *key;
+    json_t *v;
+
+    sae_buf_init(&b, CONFIG_MAX);
+    if (read_file(p, &b))
+        root = parse_json(p, &b);
+    if (root && !json_is_object(root))
+        saed_parse_fail(p, SAE_E_USAGE, "cannot use config file %.200s: want an object, found %s",
+                        p->config, type_name(root));
+    else if (root)
+        json_object_foreach(root, key, v) apply_key(p, key, v);
+    json_decref(root);
+    sae_buf_fini(&b);
+}

@@ -1,0 +1,436 @@
+/* opts.c - the option table at work: command line, environment, defaults, cross-checks.
+ *
+ * Values may be met in any order (the command line is read first, since it names the config file);
+ * each carries its rank, and a lower rank never overwrites a higher one. So every source is checked
+ * whole and everything wrong is reported in one run. Called by main, before threads. */
+#include "server/opts/cpus.h"
+#include "server/opts/table.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct saed_opt_row saed_opt_rows[SAED_N_OPTIONS] = {
+#define SAED_OPTION(key, kind, field, dflt, min, max, is_limit, group, metavar, help) \
+    {#key,                                                                            \
+     SAED_KIND_##kind,                                                                \
+     offsetof(struct saed_opts, field),                                               \
+     dflt,                                                                            \
+     min,                                                                             \
+     max,                                                                             \
+     is_limit,                                                                        \
+     group,                                                                           \
+     metavar,                                                                         \
+     help},
+#include "server/opts/opts.def"
+};
+
+const struct saed_flag_row saed_flag_rows[SAED_N_FLAGS] = {
+#define SAED_FLAG(name, metavar, help) {#name, metavar, help},
+#include "server/opts/opts.def"
+};
+
+/* What --engine's choices are stored as. */
+_Static_assert(SAE_ENGINE_AUTO == 0 && SAE_ENGINE_NATIVE == 1 && SAE_ENGINE_OPENBLAS == 2,
+               "the order of --engine's choices in opts.def");
+
+/* ---- reporting ----------------------------------------------------------------------------- */
+
+static int gravity(enum sae_status st)
+{
+    return st == SAE_OK ? 0 : st == SAE_E_IO ? 1 : st == SAE_E_USAGE ? 2 : 3;
+}
+
+void saed_parse_fail(struct saed_parse *p, enum sae_status st, const char *fmt, ...)
+{
+    struct sae_err err = {0};
+    char text[2 * sizeof err.text];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    sae_err_set(&err, st, "", "%s", text);
+    if (gravity(st) > gravity(p->status))
+        p->status = st;
+    if (p->report)
+        p->report(p->arg, &err);
+}
+
+/* ---- values and dictionaries --------------------------------------------------------------- */
+
+void saed_parse_value(struct saed_parse *p, enum saed_opt_index i, enum saed_opt_rank rank,
+                      const char *text, const char *what)
+{
+    const struct saed_opt_row *row = &saed_opt_rows[i];
+    struct saed_opts scratch;
+    char want[160];
+
+    if (!saed_value_set(rank < p->rank[i] ? &scratch : p->o, row, text)) {
+        saed_value_want(row, want, sizeof want);
+        saed_parse_fail(p, SAE_E_USAGE, "cannot use %.160s: want %s", what, want);
+    } else if (rank > p->rank[i]) {
+        p->rank[i] = (unsigned char)rank;
+    }
+}
+
+static bool is_name(const char *s, size_t n)
+{
+    if (n < 1 || n > 200 || !isalnum((unsigned char)s[0]))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum((unsigned char)s[i]) && !memchr("._-", s[i], 3))
+            return false;
+    return true;
+}
+
+static bool add_source(struct saed_opts *o, const char *name, size_t name_len, const char *source)
+{
+    struct saed_source *s = sae_realloc(o->sources, o->n_sources + 1, sizeof *s);
+
+    if (!s)
+        return false;
+    o->sources = s;
+    s += o->n_sources;
+    s->name = sae_calloc(name_len + 1, 1);
+    s->source = sae_strdup(source);
+    if (!s->name || !s->source) {
+        sae_free(s->name);
+        sae_free(s->source);
+        return false;
+    }
+    memcpy(s->name, name, name_len);
+    o->n_sources++;
+    return true;
+}
+
+void saed_parse_source(struct saed_parse *p, const char *name, size_t name_len, const char *source,
+                       const char *in)
+{
+    struct saed_opts *o = p->o;
+    struct sae_err err = {0};
+    int n = name_len < 210 ? (int)name_len : 210;
+
+    if (!is_name(name, name_len)) {
+        saed_parse_fail(p, SAE_E_USAGE,
+                        "cannot use name \"%.*s\"%s: want a letter or digit, then up to 199 "
+                        "letters, digits, '.', '_' or '-'",
+                        n, name, in);
+        return;
+    }
+    for (size_t i = 0; i < o->n_sources; i++)
+        if (strlen(o->sources[i].name) == name_len &&
+            memcmp(o->sources[i].name, name, name_len) == 0) {
+            saed_parse_fail(p, SAE_E_USAGE,
+                            "cannot use name \"%.*s\"%s twice: it already stands for %.80s", n,
+                            name, in, o->sources[i].source);
+            return;
+        }
+    if (sae_source_check(source, &err) != SAE_OK) {
+        saed_parse_fail(p, err.status == SAE_E_NOMEM ? SAE_E_NOMEM : SAE_E_USAGE,
+                        "dictionary %.*s%s: %s%s%s", n, name, in, err.where,
+                        err.where[0] ? ": " : "", err.text);
+        /* Kept all the same, so that a second use of the name is found in this run too. */
+    }
+    if (!add_source(o, name, name_len, source))
+        saed_parse_fail(p, SAE_E_NOMEM, "cannot allocate dictionary %zu", o->n_sources + 1);
+}
+
+/* ---- command line -------------------------------------------------------------------------- */
+
+void saed_flag_name(const char *key, char out[64])
+{
+    snprintf(out, 64, "--%s", key);
+    for (char *c = out; *c; c++)
+        if (*c == '_')
+            *c = '-';
+}
+
+static void env_name(const char *key, char out[64])
+{
+    snprintf(out, 64, "SAED_%s", key);
+    for (char *c = out; *c; c++)
+        *c = (char)toupper((unsigned char)*c);
+}
+
+/* An argument that begins with '-', taken apart. */
+struct flag {
+    const char *word;  /* as written */
+    char name[64];     /* "--threads"; a longer one is cut, and unknown */
+    const char *value; /* behind '=', or NULL */
+};
+
+static struct flag flag_split(const char *word)
+{
+    struct flag f = {.word = word};
+    size_t n = strcspn(word, "=");
+
+    if (word[n] == '=')
+        f.value = word + n + 1;
+    if (n >= sizeof f.name)
+        n = sizeof f.name - 1;
+    memcpy(f.name, word, n);
+    return f;
+}
+
+static void unknown_flag(struct saed_parse *p, const struct flag *f)
+{
+    static const char *const names[] = {
+#define SAED_OPTION(key, ...) #key,
+#include "server/opts/opts.def"
+#define SAED_FLAG(name, ...) #name,
+#include "server/opts/opts.def"
+    };
+    char near[64];
+
+    saed_flag_name(saed_nearest(f->name, names, SAE_COUNTOF(names)), near);
+    saed_parse_fail(p, SAE_E_USAGE, "cannot use %s: no such option, the nearest is %s", f->name,
+                    near);
+}
+
+/* The value of a flag: behind '=', or the next argument. NULL (reported) when there is none; a next
+ * argument that begins with "--" is a forgotten value, not a value. */
+static const char *flag_value(struct saed_parse *p, const struct flag *f, const char *metavar,
+                              char *const **rest)
+{
+    const char *next = **rest;
+
+    if (f->value)
+        return f->value;
+    if (next && strncmp(next, "--", 2) != 0) {
+        ++*rest;
+        return next;
+    }
+    saed_parse_fail(p, SAE_E_USAGE, "cannot use %s: it needs a value, %s", f->name, metavar);
+    return NULL;
+}
+
+static void option_flag(struct saed_parse *p, enum saed_opt_index i, const struct flag *f,
+                        char *const **rest)
+{
+    const struct saed_opt_row *row = &saed_opt_rows[i];
+    const char *value = f->value ? f->value : "true";
+    char what[160];
+
+    if (row->kind != SAED_KIND_BOOL)
+        value = flag_value(p, f, row->metavar, rest);
+    if (!value)
+        return;
+    snprintf(what, sizeof what, "%s %.80s", f->name, value[0] ? value : "\"\"");
+    saed_parse_value(p, i, SAED_FROM_FLAG, value, what);
+}
+
+static void set_action(struct saed_parse *p, enum saed_action action)
+{
+    if (p->has_action && p->o->action != action)
+        saed_parse_fail(p, SAE_E_USAGE, "cannot use --check and --probe together");
+    p->has_action = true;
+    p->o->action = action;
+}
+
+/* True when the line ends here: --version and --help. */
+static bool action_flag(struct saed_parse *p, enum saed_flag_index i, const struct flag *f,
+                        char *const **rest)
+{
+    const char *value = NULL;
+
+    if (saed_flag_rows[i].metavar[0]) {
+        value = flag_value(p, f, saed_flag_rows[i].metavar, rest);
+        if (!value)
+            return false;
+        if (value[0] == '\0') {
+            saed_parse_fail(p, SAE_E_USAGE, "cannot use %s: its value is empty", f->name);
+            return false;
+        }
+    } else if (f->value) {
+        saed_parse_fail(p, SAE_E_USAGE, "cannot use %s: it takes no value, got \"%.80s\"", f->name,
+                        f->value);
+        return false;
+    }
+    switch (i) {
+    case SAED_FLAG_config:
+        p->config = value;
+        return false;
+    case SAED_FLAG_check:
+        set_action(p, SAED_CHECK);
+        return false;
+    case SAED_FLAG_probe:
+        set_action(p, SAED_PROBE);
+        p->o->probe_url = value;
+        return false;
+    case SAED_FLAG_version:
+        p->o->action = SAED_VERSION_ACTION;
+        return true;
+    case SAED_FLAG_help:
+        p->o->action = SAED_HELP;
+        return true;
+    case SAED_N_FLAGS:
+        break;
+    }
+    return false;
+}
+
+/* True when the line ends here. */
+static bool parse_flag(struct saed_parse *p, const char *word, char *const **rest)
+{
+    struct flag f = flag_split(word);
+    char name[64];
+
+    for (unsigned i = 0; i < SAED_N_OPTIONS; i++) {
+        saed_flag_name(saed_opt_rows[i].key, name);
+        if (strcmp(f.name, name) == 0) {
+            option_flag(p, (enum saed_opt_index)i, &f, rest);
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < SAED_N_FLAGS; i++) {
+        saed_flag_name(saed_flag_rows[i].name, name);
+        if (strcmp(f.name, name) == 0)
+            return action_flag(p, (enum saed_flag_index)i, &f, rest);
+    }
+    unknown_flag(p, &f);
+    /* What follows is most likely its value: one mistake, one message. */
+    if (!f.value && **rest && (**rest)[0] != '-' && !strchr(**rest, '='))
+        ++*rest;
+    return false;
+}
+
+static void parse_positional(struct saed_parse *p, const char *arg)
+{
+    const char *eq = strchr(arg, '=');
+
+    if (!eq)
+        saed_parse_fail(p, SAE_E_USAGE,
+                        "cannot use \"%.200s\": a dictionary is given as NAME=SOURCE", arg);
+    else
+        saed_parse_source(p, arg, (size_t)(eq - arg), eq + 1, "");
+}
+
+static void parse_line(struct saed_parse *p, int argc, char *const *argv)
+{
+    char *const *rest = argv + (argc > 0);
+    bool flags = true;
+
+    while (*rest) {
+        const char *arg = *rest++;
+
+        if (flags && strcmp(arg, "--") == 0)
+            flags = false;
+        else if (!flags || arg[0] != '-')
+            parse_positional(p, arg);
+        else if (parse_flag(p, arg, &rest))
+            return;
+    }
+}
+
+/* ---- environment, defaults, cross-checks --------------------------------------------------- */
+
+static const char *env_get(char *const *envp, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (; envp && *envp; envp++)
+        if (strncmp(*envp, name, n) == 0 && (*envp)[n] == '=')
+            return *envp + n + 1;
+    return NULL;
+}
+
+/* An empty variable counts as unset: that is how a pod's manifest takes one away. */
+static void parse_env(struct saed_parse *p, char *const *envp)
+{
+    const char *isa = env_get(envp, "SAED_ISA");
+    char name[64], what[160];
+
+    for (unsigned i = 0; i < SAED_N_OPTIONS; i++) {
+        const char *value;
+
+        env_name(saed_opt_rows[i].key, name);
+        value = env_get(envp, name);
+        if (!value || !value[0])
+            continue;
+        snprintf(what, sizeof what, "%s=%.80s", name, value);
+        saed_parse_value(p, (enum saed_opt_index)i, SAED_FROM_ENV, value, what);
+    }
+    if (isa && isa[0])
+        p->o->isa = isa;
+}
+
+/* Defaults as the table writes them; one it leaves empty is resolved afterwards, by hand. */
+static void set_defaults(struct saed_opts *o)
+{
+    for (unsigned i = 0; i < SAED_N_OPTIONS; i++)
+        if (saed_opt_rows[i].dflt[0])
+            (void)saed_value_set(o, &saed_opt_rows[i], saed_opt_rows[i].dflt);
+}
+
+static void resolve_threads(struct saed_parse *p)
+{
+    unsigned cpus = saed_cpus();
+    uint64_t most = saed_opt_rows[SAED_OPT_threads].max;
+
+    if (p->rank[SAED_OPT_threads] == SAED_FROM_DEFAULT)
+        p->o->threads = cpus < most ? cpus : most;
+    if (p->rank[SAED_OPT_http_threads] == SAED_FROM_DEFAULT)
+        p->o->http_threads = cpus > 4 ? 2 : 1;
+}
+
+static void cross_check(struct saed_parse *p)
+{
+    const struct saed_opts *o = p->o;
+
+    if (!saed_host_is_loopback(o->host) && !o->insecure_no_auth)
+        saed_parse_fail(p, SAE_E_USAGE,
+                        "cannot listen on %s: others could reach it and nothing would ask who they "
+                        "are; give --insecure-no-auth to allow that, or a loopback host",
+                        o->host);
+    /* A config file that cannot be read may well have named some. */
+    if (o->n_sources == 0 && p->status == SAE_OK)
+        saed_parse_fail(p, SAE_E_USAGE,
+                        "cannot serve without a dictionary: give NAME=SOURCE, or \"dictionaries\" "
+                        "in the config file (see --help)");
+}
+
+enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv, char *const *envp,
+                                saed_report_fn *report, void *arg)
+{
+    struct saed_parse p = {.o = o, .report = report, .arg = arg};
+
+    set_defaults(o);
+    parse_line(&p, argc, argv);
+    /* These run before, or beside, a daemon whose environment and file are not theirs. */
+    if (o->action == SAED_HELP || o->action == SAED_VERSION_ACTION || o->action == SAED_PROBE)
+        return p.status;
+    parse_env(&p, envp);
+    if (p.config)
+        saed_parse_config(&p);
+    resolve_threads(&p);
+    cross_check(&p);
+    return p.status;
+}
+
+void saed_opts_fini(struct saed_opts *o)
+{
+    for (size_t i = 0; i < o->n_sources; i++) {
+        sae_free(o->sources[i].name);
+        sae_free(o->sources[i].source);
+    }
+    sae_free(o->sources);
+    o->sources = NULL;
+    o->n_sources = 0;
+}
+
+bool saed_opts_limit(const struct saed_opts *o, size_t i, const char **key, uint64_t *value)
+{
+    for (unsigned r = 0; r < SAED_N_OPTIONS; r++) {
+        const struct saed_opt_row *row = &saed_opt_rows[r];
+
+        if (!row->is_limit || i-- != 0)
+            continue;
+        *key = row->key;
+        memcpy(value, (const char *)o + row->field, sizeof *value);
+        return true;
+    }
+    return false;
+}

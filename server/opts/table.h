@@ -1,0 +1,90 @@
+/* table.h - what the files behind opts.h share: the table's rows, one parse in progress.
+ *
+ * opts.c          orchestrates: command line, environment, defaults, cross-checks
+ * opts/value.c    text -> value of a row; HOST:PORT; the nearest name
+ * opts/config.c   the JSON file
+ * opts/help.c     --help
+ * Private to these four. A parse is owned by main's thread. */
+#ifndef SAED_OPTS_IMPL_H
+#define SAED_OPTS_IMPL_H
+
+#include "server/opts/opts.h"
+
+enum saed_opt_kind {
+    SAED_KIND_INT,
+    SAED_KIND_SIZE,
+    SAED_KIND_BOOL,
+    SAED_KIND_CHOICE,
+    SAED_KIND_LISTEN
+};
+
+struct saed_opt_row {
+    const char *key;
+    enum saed_opt_kind kind;
+    size_t field; /* offset in struct saed_opts */
+    const char *dflt;
+    uint64_t min, max;
+    bool is_limit;
+    const char *group, *metavar, *help;
+};
+
+struct saed_flag_row {
+    const char *name, *metavar, *help;
+};
+
+enum saed_opt_index {
+#define SAED_OPTION(key, ...) SAED_OPT_##key,
+#include "server/opts/opts.def"
+    SAED_N_OPTIONS
+};
+
+enum saed_flag_index {
+#define SAED_FLAG(name, ...) SAED_FLAG_##name,
+#include "server/opts/opts.def"
+    SAED_N_FLAGS
+};
+
+extern const struct saed_opt_row saed_opt_rows[SAED_N_OPTIONS];
+extern const struct saed_flag_row saed_flag_rows[SAED_N_FLAGS];
+
+/* Where a value came from; a later one overrides an earlier one whatever the order of reading. */
+enum saed_opt_rank { SAED_FROM_DEFAULT, SAED_FROM_FILE, SAED_FROM_ENV, SAED_FROM_FLAG };
+
+struct saed_parse {
+    struct saed_opts *o;
+    saed_report_fn *report;
+    void *arg;
+    enum sae_status status; /* SAE_OK until something was reported; see saed_parse_fail */
+    unsigned char rank[SAED_N_OPTIONS]; /* enum saed_opt_rank of what stands in *o */
+    const char *config;                 /* --config's value or NULL */
+    bool has_action;                    /* --check or --probe was given */
+};
+
+/* Report one failure and go on. The parse's status becomes the gravest: NOMEM, USAGE, IO. */
+void saed_parse_fail(struct saed_parse *p, enum sae_status st, const char *fmt, ...)
+    SAE_PRINTF(3, 4);
+/* Check `text` as row's value and store it unless a higher rank already did. `what` is how the user
+ * wrote it, for the message: "--threads abc", "SAED_THREADS=abc". */
+void saed_parse_value(struct saed_parse *p, enum saed_opt_index i, enum saed_opt_rank rank,
+                      const char *text, const char *what);
+/* Add a dictionary, checking NAME, that it is new, and the source's grammar. `in` is appended to
+ * messages: "" or " in FILE". */
+void saed_parse_source(struct saed_parse *p, const char *name, size_t name_len, const char *source,
+                       const char *in);
+/* The config file p->config. */
+void saed_parse_config(struct saed_parse *p);
+
+/* Store text as row's value in *o; false (and *o untouched) when it is not one. */
+bool saed_value_set(struct saed_opts *o, const struct saed_opt_row *row, const char *text);
+/* What row takes, to follow "want": "a whole number from 1 to 1024". */
+void saed_value_want(const struct saed_opt_row *row, char *out, size_t cap);
+/* "max_batch_rows" as "--max-batch-rows". */
+void saed_flag_name(const char *key, char out[64]);
+/* True for 127.0.0.0/8, ::1 and localhost: hosts that only this machine can reach. */
+bool saed_host_is_loopback(const char *host);
+
+/* The name nearest to word: '-' and '_' and letter case are alike, leading dashes do not count;
+ * then what word is the beginning of; then by edits. n >= 1. */
+const char *saed_nearest(const char *word, const char *const *names, size_t n);
+
+#endif

@@ -1,0 +1,290 @@
+/* value.c - text to the value of an option's row, and the nearest name to a misspelt one.
+ *
+ * Pure functions of their arguments; called by opts.c and opts/config.c. */
+#include "server/opts/table.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+/* Digits only, no sign, no blanks: strtoull would take all of these. */
+static bool parse_digits(const char *s, size_t n, uint64_t *out)
+{
+    uint64_t v = 0;
+
+    if (n == 0)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] < '0' || s[i] > '9')
+            return false;
+        if (__builtin_mul_overflow(v, 10, &v) ||
+            __builtin_add_overflow(v, (uint64_t)(s[i] - '0'), &v))
+            return false;
+    }
+    *out = v;
+    return true;
+}
+
+static bool parse_size(const char *s, uint64_t *out)
+{
+    size_t n = strlen(s);
+    unsigned shift = 0;
+    uint64_t v;
+
+    switch (n ? s[n - 1] : '\0') {
+    case 'k':
+    case 'K':
+        shift = 10;
+        break;
+    case 'm':
+    case 'M':
+        shift = 20;
+        break;
+    case 'g':
+    case 'G':
+        shift = 30;
+        break;
+    default:
+        break;
+    }
+    if (!parse_digits(s, shift ? n - 1 : n, &v) || v > UINT64_MAX >> shift)
+        return false;
+    *out = v << shift;
+    return true;
+}
+
+static bool parse_bool(const char *s, bool *out)
+{
+    if (strcmp(s, "true") == 0 || strcmp(s, "1") == 0)
+        *out = true;
+    else if (strcmp(s, "false") == 0 || strcmp(s, "0") == 0)
+        *out = false;
+    else
+        return false;
+    return true;
+}
+
+/* Index of s in "a|b|c". */
+static bool parse_choice(const char *choices, const char *s, unsigned *out)
+{
+    size_t n = strlen(s);
+
+    for (unsigned i = 0;; i++) {
+        size_t len = strcspn(choices, "|");
+
+        if (len == n && memcmp(choices, s, n) == 0) {
+            *out = i;
+            return true;
+        }
+        if (choices[len] == '\0')
+            return false;
+        choices += len + 1;
+    }
+}
+
+/* An IPv6 address, perhaps with a zone (fe80::1%eth0). */
+static bool is_ipv6(const char *host)
+{
+    size_t n = strcspn(host, "%");
+    char addr[64];
+    struct in6_addr a;
+
+    if (n >= sizeof addr || (host[n] == '%' && host[n + 1] == '\0'))
+        return false;
+    memcpy(addr, host, n);
+    addr[n] = '\0';
+    return inet_pton(AF_INET6, addr, &a) == 1;
+}
+
+/* A host name, or an IPv4 address in its usual form. All digits and dots but no address (300.1.1.1,
+ * or 127.1 which resolvers read in their own way) is refused. */
+static bool is_host(const char *host)
+{
+    bool numeric = true;
+    struct in_addr a;
+
+    if (host[0] == '\0' || host[0] == '-' || host[0] == '.' || strlen(host) > 253)
+        return false;
+    for (const char *p = host; *p; p++) {
+        if (!isalnum((unsigned char)*p) && !strchr("-._", *p))
+            return false;
+        if (!isdigit((unsigned char)*p) && *p != '.')
+            numeric = false;
+    }
+    return !numeric || inet_pton(AF_INET, host, &a) == 1;
+}
+
+/* HOST:PORT or [IPV6]:PORT. */
+static bool parse_listen(struct saed_opts *o, const char *s)
+{
+    const char *colon = strrchr(s, ':');
+    char host[sizeof o->host];
+    bool brackets = s[0] == '[';
+    size_t n;
+    uint64_t port;
+
+    if (!colon || !parse_digits(colon + 1, strlen(colon + 1), &port) || port > 65535)
+        return false;
+    n = (size_t)(colon - s);
+    if (brackets) {
+        if (n < 2 || s[n - 1] != ']')
+            return false;
+        s++;
+        n -= 2;
+    }
+    if (n >= sizeof host)
+        return false;
+    memcpy(host, s, n);
+    host[n] = '\0';
+    if (brackets ? !is_ipv6(host) : !is_host(host))
+        return false;
+    memcpy(o->host, host, n + 1);
+    o->port = (uint16_t)port;
+    return true;
+}
+
+bool saed_value_set(struct saed_opts *o, const struct saed_opt_row *row, const char *text)
+{
+    void *field = (char *)o + row->field;
+    uint64_t v;
+    unsigned choice;
+
+    switch (row->kind) {
+    case SAED_KIND_INT:
+    case SAED_KIND_SIZE:
+        if (row->kind == SAED_KIND_INT ? !parse_digits(text, strlen(text), &v)
+                                       : !parse_size(text, &v))
+            return false;
+        if (v < row->min || v > row->max)
+            return false;
+        *(uint64_t *)field = v;
+        return true;
+    case SAED_KIND_BOOL:
+        return parse_bool(text, field);
+    case SAED_KIND_CHOICE:
+        if (!parse_choice(row->metavar, text, &choice))
+            return false;
+        *(enum sae_engine_kind *)field = (enum sae_engine_kind)choice;
+        return true;
+    case SAED_KIND_LISTEN:
+        return parse_listen(o, text);
+    }
+    return false;
+}
+
+/* 1099511627776 as "1024G": the largest suffix that leaves no rest. */
+static void print_size(uint64_t v, char *out, size_t cap)
+{
+    static const char *const suffix[] = {"", "K", "M", "G"};
+    unsigned i = 0;
+
+    while (i < 3 && v && v % 1024 == 0) {
+        v /= 1024;
+        i++;
+    }
+    snprintf(out, cap, "%" PRIu64 "%s", v, suffix[i]);
+}
+
+void saed_value_want(const struct saed_opt_row *row, char *out, size_t cap)
+{
+    char lo[32], hi[32];
+
+    switch (row->kind) {
+    case SAED_KIND_INT:
+        snprintf(out, cap, "a whole number from %" PRIu64 " to %" PRIu64, row->min, row->max);
+        break;
+    case SAED_KIND_SIZE:
+        print_size(row->min, lo, sizeof lo);
+        print_size(row->max, hi, sizeof hi);
+        snprintf(out, cap, "bytes from %s to %s, K, M and G (1024s) allowed", lo, hi);
+        break;
+    case SAED_KIND_BOOL:
+        snprintf(out, cap, "true or false");
+        break;
+    case SAED_KIND_CHOICE:
+        snprintf(out, cap, "one of %s", row->metavar);
+        break;
+    case SAED_KIND_LISTEN:
+        snprintf(out, cap,
+                 "HOST:PORT with a port from 0 to 65535, and an IPv6 address in brackets");
+        break;
+    }
+}
+
+bool saed_host_is_loopback(const char *host)
+{
+    struct in_addr a4;
+    struct in6_addr a6;
+
+    if (inet_pton(AF_INET, host, &a4) == 1)
+        return ntohl(a4.s_addr) >> 24 == 127;
+    if (inet_pton(AF_INET6, host, &a6) == 1)
+        return IN6_IS_ADDR_LOOPBACK(&a6);
+    return strcasecmp(host, "localhost") == 0;
+}
+
+/* ---- the nearest name ---------------------------------------------------------------------- */
+
+#define WORD_MAX 63
+
+static size_t fold(char out[WORD_MAX + 1], const char *s)
+{
+    size_t n = 0;
+
+    while (*s == '-')
+        s++;
+    for (; s[n] && n < WORD_MAX; n++)
+        out[n] = s[n] == '-' ? '_' : (char)tolower((unsigned char)s[n]);
+    out[n] = '\0';
+    return n;
+}
+
+/* Edits (insert, delete, replace, swap of neighbours) from a to b: optimal string alignment. */
+static unsigned edits(const char *a, size_t na, const char *b, size_t nb)
+{
+    unsigned row[3][WORD_MAX + 2];
+
+    for (unsigned j = 0; j <= nb; j++)
+        row[0][j] = j;
+    for (size_t i = 1; i <= na; i++) {
+        unsigned *cur = row[i % 3], *up = row[(i + 2) % 3], *up2 = row[(i + 1) % 3];
+
+        cur[0] = (unsigned)i;
+        for (size_t j = 1; j <= nb; j++) {
+            unsigned best = up[j - 1] + (a[i - 1] != b[j - 1]);
+
+            if (up[j] + 1 < best)
+                best = up[j] + 1;
+            if (cur[j - 1] + 1 < best)
+                best = cur[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                up2[j - 2] + 1 < best)
+                best = up2[j - 2] + 1;
+            cur[j] = best;
+        }
+    }
+    return row[na % 3][nb];
+}
+
+const char *saed_nearest(const char *word, const char *const *names, size_t n)
+{
+    char w[WORD_MAX + 1], name[WORD_MAX + 1];
+    size_t w_len = fold(w, word), best = 0;
+    unsigned best_cost = UINT32_MAX;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t len = fold(name, names[i]);
+        unsigned d = edits(w, w_len, name, len);
+        bool begins = w_len && w_len < len && memcmp(w, name, w_len) == 0;
+        unsigned cost = (begins && d > 1 ? 1 : d) * 2 * WORD_MAX + d;
+
+        if (cost < best_cost) {
+            best_cost = cost;
+            best = i;
+        }
+    }
+    return names[best];
+}
