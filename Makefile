@@ -152,12 +152,14 @@ check: $(BUILD)/saed $(COUNT_BIN) $(TEST_BIN)
 check-unit: $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 	@sh tests/support/run.sh $(BUILD) $^
 
-## check-bound: the screening bound on 1.2 million random trials over all instruction sets that the CPU
-##        has, and rows in any company at d of 767, 768 and 4097 with 24,576 features
+## check-bound: the screening bound on 1.5 million random trials over all instruction sets that the CPU
+##        has, rows at the ends of f32 and raw bytes as rows through the engine, and rows in any company
+##        at d of 767, 768 and 4097 with 24,576 features
 BOUND_TRIALS = 150
-check-bound: $(addprefix $(BUILD)/tests/unit/engine/,native/test_plane test_company)
+check-bound: $(addprefix $(BUILD)/tests/unit/engine/,native/test_plane native/test_extremes test_company)
 	@printf '%s\n' vnni avx512 avxvnni avx2 scalar | \
 	    SAED_SCREEN_TRIALS=$(BOUND_TRIALS) xargs -P "$$(nproc)" -I{} env CK_RUN_CASE={} $<
+	SAED_SCREEN_TRIALS=10 $(BUILD)/tests/unit/engine/native/test_extremes
 	SAED_FULL_SHAPES=1 $(BUILD)/tests/unit/engine/test_company
 
 ## demo: build, serve the dictionary that ships, send it requests, leave it serving

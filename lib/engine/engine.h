@@ -48,8 +48,8 @@ struct sae_cols;
 struct sae_engine_ops {
     const char *name;
     bool is_bitwise; /* sae_engine_bitwise */
-    /* Any of the following six may be NULL: nothing to do. What an engine keeps of its own hangs on
-     * sae_dict.engine_data (prepare), sae_batch.engine_data and sae_scratch.engine_data (init;
+    /* Any of the following seven may be NULL: nothing to do. What an engine keeps of its own hangs
+     * on sae_dict.engine_data (prepare), sae_batch.engine_data and sae_scratch.engine_data (init;
      * false: out of memory; fini must cope with what a failed init left). */
     enum sae_status (*prepare)(const struct sae_engine *e, struct sae_dict *d, struct sae_err *err);
     bool (*batch_init)(struct sae_batch *b, struct sae_dict *const *dicts, size_t n_dicts);
@@ -59,6 +59,8 @@ struct sae_engine_ops {
     void (*stats)(const struct sae_dict *d, struct sae_screen_stats *out);
     /* An encode-side batch of a dictionary with an encoder begins; its rows are set, X is not. */
     void (*begin)(struct sae_batch *b);
+    /* A batch of either side is complete: let go of what is held for its rows. */
+    void (*end)(struct sae_batch *b);
     /* Rows r0 .. r1 - 1 of X stand: derive what encode needs of them. s is NULL in begin. */
     void (*gather)(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
     /* Features block * SAE_BLOCK ... of rows 0 .. n_gemm - 1; see above. */

@@ -122,6 +122,85 @@ START_TEST(realistic_rows_are_screened)
 }
 END_TEST
 
+/* Encode n rows of width d: the answer's features on, dense or listed. Owned (got_free). */
+static struct got encode(const struct server *s, const float *x, size_t n, size_t d,
+                         const char *options)
+{
+    char path[128];
+    struct reply r;
+    struct got g;
+
+    snprintf(path, sizeof path, "/v1/dictionaries/s/encode?%s", options);
+    r = request(s, "POST", path,
+                (const char *const[]){"Content-Type: application/octet-stream",
+                                      "Accept: application/x-safetensors", NULL},
+                x, n * d * 4);
+    g = got_read(&r, "f", GOT_ASCENDING);
+    reply_free(&r);
+    return g;
+}
+
+/* One such row of finite numbers ended the daemon, or zeroed the row beside it, or was answered
+ * with nothing on: its large dimension was infinite in units of the rest. */
+START_TEST(a_row_at_the_ends_of_f32_is_a_row)
+{
+    enum { WIDTH = 768, SIZE = 1030 };
+    float *x = malloc(3 * WIDTH * sizeof *x);
+    struct server s = server_start(
+        (const char *const[]){"--engine", "native", "s=init:AutoEncoder:768:1030", NULL});
+    struct got sparse, dense, alone;
+
+    for (size_t i = 0; i < 3 * WIDTH; i++)
+        x[i] = i / WIDTH == 1 ? 1e-13f : normal();
+    x[WIDTH] = 1e27f;
+    for (int i = 0; i < 5; i++) {
+        sparse = encode(&s, x, 3, WIDTH, "sparse=true");
+        dense = encode(&s, x, 3, WIDTH, "");
+        alone = encode(&s, x + 2 * WIDTH, 1, WIDTH, "");
+        ck_assert_mem_eq(sparse.v, dense.v, 3 * SIZE * sizeof *dense.v);
+        ck_assert_mem_eq(dense.v + 2 * SIZE, alone.v, SIZE * sizeof *alone.v);
+        got_free(&alone);
+        got_free(&dense);
+        got_free(&sparse);
+    }
+    ck_assert_int_eq(server_stop(&s), 0);
+    free(x);
+}
+END_TEST
+
+/* np.eye(d) took every column that outlier dimensions can have, and rows with outliers were dense
+ * from then on; outliers of a million times the rest are screened as well as those of 300. */
+START_TEST(unit_vectors_and_large_outliers_cost_nobody_else)
+{
+    char path[64] = "/tmp/saed-test-XXXXXX", source[96];
+    float *x = calloc(D * D, sizeof *x);
+    struct server s;
+    struct got g;
+
+    ck_assert_int_ge(mkstemp(path), 0);
+    write_dictionary(path, 3);
+    snprintf(source, sizeof source, "s=%s", path);
+    s = server_start((const char *const[]){"--engine", "native", source, NULL});
+    remove(path);
+    for (size_t k = 0; k < D; k++)
+        x[k * D + k] = 1;
+    g = encode(&s, x, D, D, "sparse=true");
+    got_free(&g);
+    for (int million = 0; million < 2; million++) {
+        for (size_t i = 0; i < N * D; i++)
+            x[i] = normal();
+        for (size_t r = 0; r < N; r++)
+            for (size_t i = 0; i < sizeof outliers / sizeof outliers[0]; i++)
+                x[r * D + outliers[i]] *= million ? 1e6f : 300;
+        g = encode(&s, x, N, D, "sparse=true");
+        got_free(&g);
+        ck_assert(metric(&s, DENSE_ROWS) == 0);
+    }
+    ck_assert_int_eq(server_stop(&s), 0);
+    free(x);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("screening");
@@ -131,6 +210,8 @@ int main(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, realistic_rows_are_screened, 0, sizeof cases / sizeof cases[0]);
+    tcase_add_test(t, a_row_at_the_ends_of_f32_is_a_row);
+    tcase_add_test(t, unit_vectors_and_large_outliers_cost_nobody_else);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);

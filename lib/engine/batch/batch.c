@@ -308,8 +308,11 @@ bool sae_batch_next_phase(struct sae_batch *b, struct sae_phase *phase)
             break;
         }
     }
-    if (n == 0)
+    if (n == 0) {
+        if (b->e->ops->end)
+            b->e->ops->end(b);
         return false;
+    }
     *phase = (struct sae_phase){
         .n_tiles = n,
         .gemm = b->phase == SAE_PHASE_DECODE ? SAE_SIDE_DECODE : b->side,

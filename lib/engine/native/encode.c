@@ -11,6 +11,7 @@
  *          scratch and the row's sinks; the counters of a dictionary are relaxed atomics. */
 #include "lib/engine/native/state.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -167,7 +168,7 @@ static bool batch_init(struct sae_batch *b, struct sae_dict *const *dicts, size_
     if (!nb)
         return false;
     nb->q = sae_alloc(b->max_rows, dq);
-    nb->rows = sae_alloc(b->max_rows, sizeof *nb->rows);
+    nb->rows = sae_calloc(b->max_rows, sizeof *nb->rows); /* no row holds a column */
     nb->is_screened = sae_calloc(b->max_rows, sizeof *nb->is_screened);
     nb->v = sae_alloc(dq, sizeof *nb->v);
     nb->top = sae_calloc(b->max_rows, sizeof *nb->top);
@@ -326,23 +327,30 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
         atomic_fetch_add_explicit(&nd->dense_rows, dense, memory_order_relaxed);
 }
 
+static void end(struct sae_batch *b)
+{
+    struct native_batch *nb = b->engine_data;
+    struct sae_native_dict *nd = b->dict->engine_data;
+
+    if (nd && nd->plane)
+        sae_plane_release(nd->plane, nb->rows, b->n_gemm);
+}
+
 /* ---- encode ------------------------------------------------------------------------------------
  */
 
 /* Candidates of one group, by feature and then row, behind the pairs found so far; n->fetch has
  * their distinct weight rows. */
-static size_t collect(const struct sae_dict *d, struct native_scratch *n, size_t n_rows,
+static size_t collect(const struct sae_plane *pl, struct native_scratch *n, size_t n_rows,
                       const struct sae_screen_group *g, size_t n_pairs, size_t *n_fetch)
 {
     uint32_t at[NATIVE_GROUP] = {0}, total = 0, first = 0;
-    const uint64_t valid = ~(uint64_t)0 >> (NATIVE_GROUP - g->n_panels * SAE_SCREEN_PANEL);
+    const uint64_t valid = sae_group_valid(pl, g);
     uint64_t all = 0;
 
     for (size_t i = 0; i < n_rows; i++) {
-        const uint16_t *m = n->masks[i];
-        uint64_t bits = m[0] | (uint64_t)m[1] << 16 | (uint64_t)m[2] << 32 | (uint64_t)m[3] << 48;
+        uint64_t bits = sae_group_bits(n->masks[i], valid);
 
-        bits &= valid;
         if (!bits || n->count[i] > MAX_CANDIDATES)
             continue;
         all |= bits;
@@ -359,7 +367,7 @@ static size_t collect(const struct sae_dict *d, struct native_scratch *n, size_t
         unsigned bit = (unsigned)__builtin_ctzll(all);
         uint32_t m = at[bit];
 
-        n->fetch[(*n_fetch)++] = (const char *)(d->enc + sae_group_feature(g, bit) * d->d);
+        n->fetch[(*n_fetch)++] = (const char *)(pl->w + sae_group_feature(g, bit) * pl->d);
         at[bit] = first;
         first += m;
     }
@@ -384,6 +392,7 @@ static void compute_pairs(struct sae_batch *b, size_t from, size_t to, struct na
 
         for (size_t i = 0; i < m; i++) {
             x[i] = b->x + n->row_of[n->pair_row[from + i]] * b->ld;
+            assert(n->pair_col[from + i] < d->F);
             w[i] = d->enc + (size_t)n->pair_col[from + i] * d->d;
         }
         sae_native_kernels(b->e)->pairs(x, w, m, d->d, n->pair_p + from);
@@ -407,7 +416,7 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
         size_t before = n_pairs;
 
         k->screen(n->rows, n_rows, &g, n->masks);
-        n_pairs = collect(b->dict, n, n_rows, &g, n_pairs, &g.n_fetch);
+        n_pairs = collect(pl, n, n_rows, &g, n_pairs, &g.n_fetch);
         compute_pairs(b, computed, before, n);
         computed = before;
     }
@@ -539,6 +548,7 @@ const struct sae_engine_ops sae_engine_native = {
     .scratch_init = scratch_init,
     .scratch_fini = scratch_fini,
     .begin = begin,
+    .end = end,
     .gather = gather,
     .encode = encode,
     .resolve = sae_native_top_resolve,

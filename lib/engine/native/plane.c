@@ -11,6 +11,10 @@
 #define ROTATE_SLACK 1e-13
 /* Outliers: split the largest dimension off while it exceeds this many rms of the rest. */
 #define OUTLIER_RMS 6.0
+/* ... but only if what is left then is more than this much of it. */
+#define LEAST_REST 0x1p-30
+/* Intervals: above this a number says nothing (RANGES in plane.h). */
+#define LARGE 1e18
 /* int32 sums: 255 * 127 * d must stay below 2^31. */
 #define MAX_WIDTH 65536
 
@@ -105,9 +109,9 @@ enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t 
         p->b = sae_calloc(Fp, sizeof *p->b);
         p->t = sae_calloc(Fp, sizeof *p->t);
         p->s = sae_calloc(Fp, sizeof *p->s);
-        p->columns = sae_calloc(d, sizeof *p->columns);
+        p->asked = sae_calloc(d, sizeof *p->asked);
     }
-    if (!p || !v || !q || !p->q || !p->a || !p->b || !p->t || !p->s || !p->columns) {
+    if (!p || !v || !q || !p->q || !p->a || !p->b || !p->t || !p->s || !p->asked) {
         st = sae_err_set(err, SAE_E_NOMEM, "", "cannot quantise the encoder: %zu bytes", Fp * dq);
         goto out;
     }
@@ -130,10 +134,9 @@ void sae_plane_free(struct sae_plane *p)
 {
     if (!p)
         return;
-    if (p->columns)
-        for (size_t k = 0; k < p->d; k++)
-            sae_free(p->columns[k]);
-    sae_free(p->columns);
+    for (size_t i = 0; i < SAE_PLANE_COLUMNS; i++)
+        sae_free(p->columns[i].values);
+    sae_free(p->asked);
     sae_free(p->s);
     sae_free(p->t);
     sae_free(p->b);
@@ -143,88 +146,190 @@ void sae_plane_free(struct sae_plane *p)
     sae_free(p);
 }
 
-/* The encoder's column k in units of s_j, made on first use and kept. NULL: no room for one more.
- */
-static const float *column(struct sae_plane *p, size_t k)
-{
-    float *c = atomic_load_explicit(&p->columns[k], memory_order_acquire);
+/* ---- columns -----------------------------------------------------------------------------------
+ * All locked. */
 
+static struct sae_plane_column *find_column(struct sae_plane *p, size_t k)
+{
+    for (size_t i = 0; i < SAE_PLANE_COLUMNS; i++)
+        if (p->columns[i].values && p->columns[i].k == k)
+            return &p->columns[i];
+    return NULL;
+}
+
+/* Count that dimension k is wanted. */
+static void ask(struct sae_plane *p, size_t k)
+{
+    p->asked[k]++;
+    if (++p->n_asked < SAE_PLANE_AGE)
+        return;
+    p->n_asked = 0;
+    for (size_t i = 0; i < p->d; i++)
+        p->asked[i] /= 2;
+}
+
+/* A free place, or the one that makes way for dimension k, or NULL. */
+static struct sae_plane_column *place_for(struct sae_plane *p, size_t k)
+{
+    struct sae_plane_column *least = NULL;
+
+    for (size_t i = 0; i < SAE_PLANE_COLUMNS; i++) {
+        struct sae_plane_column *c = &p->columns[i];
+
+        if (!c->values)
+            return c;
+        if (c->holders == 0 && (!least || p->asked[c->k] < p->asked[least->k]))
+            least = c;
+    }
+    if (!least || p->asked[k] < SAE_PLANE_DEMAND || p->asked[k] / 2 < p->asked[least->k])
+        return NULL;
+    return least;
+}
+
+/* The column of dimension k, made when it has a place; NULL: it has none, or there is no memory. */
+static struct sae_plane_column *column(struct sae_plane *p, size_t k)
+{
+    struct sae_plane_column *c = find_column(p, k);
+
+    ask(p, k);
     if (c)
         return c;
+    c = place_for(p, k);
+    if (!c || (!c->values && !(c->values = sae_alloc(p->Fp, sizeof *c->values))))
+        return NULL;
+    c->k = k;
+    for (size_t j = 0; j < p->Fp; j++)
+        c->values[j] = j < p->F ? p->w[j * p->d + k] / p->s[j] : 0.0f;
+    return c;
+}
+
+static void release_row(struct sae_plane *p, struct sae_screen_row *row)
+{
+    for (int o = 0; o < row->n_split; o++)
+        for (size_t i = 0; i < SAE_PLANE_COLUMNS; i++)
+            if (p->columns[i].values == row->col[o])
+                p->columns[i].holders--;
+    row->n_split = 0;
+}
+
+/* Hold the columns of n dimensions for a row: all, or none. */
+static bool hold_columns(struct sae_plane *p, struct sae_screen_row *row, const size_t *k, int n)
+{
+    struct sae_plane_column *c = NULL;
+
+    if (n == 0)
+        return true;
     pthread_mutex_lock(&p->lock);
-    c = atomic_load_explicit(&p->columns[k], memory_order_relaxed);
-    if (!c && p->n_columns < SAE_PLANE_COLUMNS && (c = sae_alloc(p->Fp, sizeof *c))) {
-        for (size_t j = 0; j < p->Fp; j++)
-            c[j] = j < p->F ? p->w[j * p->d + k] / p->s[j] : 0.0f;
-        p->n_columns++;
-        atomic_store_explicit(&p->columns[k], c, memory_order_release);
+    for (int o = 0; o < n; o++) {
+        c = column(p, k[o]);
+        if (!c)
+            break;
+        c->holders++;
+        row->col[row->n_split++] = c->values;
     }
+    if (!c)
+        release_row(p, row);
     pthread_mutex_unlock(&p->lock);
     return c;
 }
+
+void sae_plane_release(struct sae_plane *p, struct sae_screen_row *rows, size_t n)
+{
+    for (size_t r = 0; r < n; r++) {
+        if (rows[r].n_split == 0)
+            continue;
+        pthread_mutex_lock(&p->lock);
+        release_row(p, &rows[r]);
+        pthread_mutex_unlock(&p->lock);
+    }
+}
+
+/* ---- rows --------------------------------------------------------------------------------------
+ */
 
 size_t sae_plane_row_scratch(const struct sae_plane *p)
 {
     return p->dq;
 }
 
-/* Split outliers of v off into row (x_o not yet scaled). *n2, *m: squared norm and largest
- * magnitude of v, then of the rest; *out2: squared norm of what was split. False: a column could
- * not be had. */
-static bool split_outliers(struct sae_plane *p, double *v, struct sae_screen_row *row, double *n2,
-                           double m, double *out2)
-{
-    *out2 = 0;
-    while (row->n_split < SAE_SCREEN_SPLIT && p->d > 1 && m > 0) {
-        double rest = *n2 - m * m;
-        size_t k = 0;
+/* A row on its way: v, and what has been split off it. */
+struct split {
+    double left2, out2; /* squared norms: of what is left in v, of what was split off */
+    double max;         /* largest magnitude left */
+    int n;
+    size_t k[SAE_SCREEN_SPLIT];
+    double x[SAE_SCREEN_SPLIT]; /* descending magnitudes */
+};
 
-        if (m * m * (double)(p->d - 1) <= OUTLIER_RMS * OUTLIER_RMS * (rest > 0 ? rest : 0))
-            break;
-        while (fabs(v[k]) != m)
-            k++;
-        row->col[row->n_split] = column(p, k);
-        if (!row->col[row->n_split])
-            return false;
-        row->xo[row->n_split++] = (float)v[k];
-        *out2 += v[k] * v[k];
-        v[k] = 0;
-        *n2 = m = 0; /* summed anew: subtraction would cancel */
-        for (size_t i = 0; i < p->d; i++) {
-            *n2 += v[i] * v[i];
-            m = fabs(v[i]) > m ? fabs(v[i]) : m;
-        }
+/* Take the dimension of largest magnitude out of v. */
+static void split_largest(double *v, size_t d, struct split *s)
+{
+    size_t k = 0;
+
+    while (fabs(v[k]) != s->max)
+        k++;
+    s->k[s->n] = k;
+    s->x[s->n++] = v[k];
+    s->out2 += v[k] * v[k];
+    v[k] = 0;
+    s->left2 = s->max = 0; /* summed anew: subtraction would cancel */
+    for (size_t i = 0; i < d; i++) {
+        s->left2 += v[i] * v[i];
+        s->max = fabs(v[i]) > s->max ? fabs(v[i]) : s->max;
     }
-    return true;
+}
+
+/* Split outliers off v, whose squared norm and largest magnitude stand in *s: not where what would
+ * be left is next to nothing (RANGES in plane.h). */
+static void split_outliers(double *v, size_t d, struct split *s)
+{
+    while (s->n < SAE_SCREEN_SPLIT && d > 1 && s->max > 0) {
+        double rest = s->left2 - s->max * s->max;
+
+        if (s->max * s->max * (double)(d - 1) <= OUTLIER_RMS * OUTLIER_RMS * (rest > 0 ? rest : 0))
+            break;
+        split_largest(v, d, s);
+    }
+    if (s->n == 0 || s->max > fabs(s->x[0]) * LEAST_REST)
+        return;
+    for (int o = 0; o < s->n; o++)
+        v[s->k[o]] = s->x[o];
+    s->left2 += s->out2;
+    s->out2 = 0;
+    s->n = 0;
 }
 
 bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_screen_row *row,
                    double *v)
 {
     const double g = gamma_n(p->d);
-    double left2, out2, err2, e, m;
+    struct split split = {0};
+    double err2, e, m;
     int64_t q2, sum;
     float s;
 
     row->q = q;
     row->n_split = 0;
-    m = p->quant->widen(x, p->d, v, &left2);
-    if (!(m < 1e30) || !split_outliers(p, v, row, &left2, m, &out2) ||
-        !(sqrt(left2 + out2) * p->max_norm < 1e37))
+    split.max = p->quant->widen(x, p->d, v, &split.left2);
+    if (!(split.max < 1e30))
+        return false;
+    split_outliers(v, p->d, &split);
+    if (!(sqrt(split.left2 + split.out2) * p->max_norm < 1e36))
         return false;
     m = p->quant->rotate(v, p->dq) / p->xmax;
     s = m > 0 ? (float)m : 1.0f;
-    if (!(s >= 0x1p-100f && (double)s * (double)p->min_s >= 0x1p-100))
+    if (!(s >= 0x1p-100f && (double)s * (double)p->min_s >= 0x1p-100) ||
+        !hold_columns(p, row, split.k, split.n))
         return false;
     p->quant->round(v, p->dq, (double)s, p->xmax, q, &err2, &q2, &sum);
-    e = sqrt(err2) * NORM_SLACK + ROTATE_SLACK * sqrt(left2);
-    row->A = round_up(NORM_SLACK * (e + (g + 16 * U) * sqrt(out2)) / (double)s);
+    e = sqrt(err2) * NORM_SLACK + ROTATE_SLACK * sqrt(split.left2);
+    row->A = round_up(NORM_SLACK * (e + (g + 16 * U) * sqrt(split.out2)) / (double)s);
     row->B = round_up(NORM_SLACK * sqrt((double)q2));
     row->C = 1 / s;
     row->s = s;
     row->init = (int32_t)(-128 * sum);
-    for (int o = 0; o < row->n_split; o++)
-        row->xo[o] /= s;
+    for (int o = 0; o < split.n; o++)
+        row->xo[o] = (float)split.x[o] / s;
     return true;
 }
 
@@ -235,7 +340,7 @@ void sae_plane_line(const struct sae_plane *p, size_t j, double c1, double c0, d
 
     *u = 0;
     *z = INFINITY;
-    if (!(unit > 1e-30 && unit < 1e30 && terms < 1e30))
+    if (!(unit > 1 / LARGE && unit < 1e30 && terms < 1e30 && fabs(v) < LARGE))
         return;
     *u = (float)(1 / unit);
     *z = round_up(v + 0x1p-20 * fabs(v));
@@ -245,7 +350,7 @@ float sae_plane_floor(const struct sae_screen_row *row, float floor)
 {
     float t = floor * row->C;
 
-    if (!(fabsf(floor) < 1e30f && fabsf(t) < 1e30f))
+    if (!(row->C < (float)LARGE && fabsf(t) < (float)LARGE))
         return -INFINITY;
     return t - fabsf(t) * (32 * (float)U);
 }
@@ -261,6 +366,18 @@ void sae_groups_init(struct sae_groups *s, const struct sae_plane *p, size_t fir
                              .n = n,
                              .n_apart = apart ? n / SAE_SCREEN_STREAMS : 0,
                              .width = width};
+}
+
+uint64_t sae_group_valid(const struct sae_plane *p, const struct sae_screen_group *g)
+{
+    uint64_t valid = 0;
+
+    for (size_t c = 0; c < g->n_panels; c++) {
+        size_t f = g->f0 + c * g->step * SAE_SCREEN_PANEL, n = p->F - f;
+
+        valid |= (n < SAE_SCREEN_PANEL ? ((uint64_t)1 << n) - 1 : 0xffff) << c * SAE_SCREEN_PANEL;
+    }
+    return valid;
 }
 
 bool sae_groups_next(struct sae_groups *s, struct sae_screen_group *g)

@@ -21,8 +21,22 @@
  *     t_j <= tau - 16u|tau|,                   tau = theta_j / s_j
  *     off <=> fl(fma(-C, t_j, v)) <= -2^-30,   v = fma(A, a_j, fma(B, b_j, float(I))) + split dims
  *
- * where p <= theta_j means off. 2^-30 covers underflow as long as s_x min_j s_j >= 2^-100; rows
- * beyond that, rows that are not finite, and those with |x| max|w| >= 1e37 are not screened.
+ * where p <= theta_j means off.
+ *
+ * RANGES. Nothing here overflows, and what underflows is covered, because of what is not screened:
+ * encoders whose largest weight L is not within 1e-30 .. 1e30, and rows that are not finite or
+ * reach 1e30, with |x| max|w| >= 1e36, s_x < 2^-100 or s_x min_j s_j < 2^-100. Then, for
+ * d <= 2^16,
+ *   - s_j >= max|Q w_j|/127 and >= L 2^-30, so |w_j|/s_j, a_j and all |w_jo|/s_j are below 2^16,
+ *     and b_j below 2^8; t_j may be infinite or the largest float, rounded towards "candidate";
+ *   - a dimension is split off only beside a rest that is more than 2^-30 of it (else nothing is
+ *     split: a rotated row of a few entries quantises well). So s_x >= max|x_R|/(32 * 127) puts
+ *     x_o/s_x below 2^43, and x_o being above the rest, at 1 or more;
+ *   - A < 2^33, B < 2^16, |I| < 2^32, and |v| < 8 * 2^43 * 2^16 + 2^49 + 2^32 + 2^24 < 2^63;
+ *   - 2^-99 < C < 2^101, and C t_j comes in by an fma: exact, or beyond every v.
+ * Underflow: that of the canonical dot, at most (d + 16) 2^-150 <= 2^-133, is below 2^-33 in units
+ * of s_x s_j; that of w_jo/s_j at most 8 * 2^43 * 2^-150; both are within the 2^-30. A, B, a_j, b_j
+ * and t_j are rounded outward as floats, denormal or not.
  *
  * TOP-K asks for more: may the value reach a floor, the k-th best that the row has for certain? The
  * value of a feature that is on is the line c1 p + c0 up to the roundings of the class's formula,
@@ -33,12 +47,19 @@
  *     T <= floor/s_x - 32u |floor/s_x|
  *
  * where 32 u leaves room for the three roundings in T u_j, two in the fma, and those of the value,
- * and 2^-126 for the underflow of r p. Where this could overflow (a factor beyond 1e+-30), u_j = 0
- * and z_j = infinity, or T = -infinity, keep everything. Of what is left sae_plane_interval gives
- * the ends: v is the upper one, the lower lies two half-widths below.
+ * and 2^-126 for the underflow of r p. Where |z_j|, u_j, C or |T| would be above 1e18, u_j = 0 and
+ * z_j = infinity, or T = -infinity, keep everything; so C z_j and T u_j are at most 1e36, and their
+ * sums with v are finite. Of what is left sae_plane_interval gives the ends: v is the upper one,
+ * the lower lies two half-widths below. As rounding to a multiple of s loses no more than what was
+ * there, s_x s_j times v and the two widths is at most 16 |x||w_j| < 1e38.
  *
- * A plane is immutable after create but for the cache of outlier columns, which is filled under
- * its own lock and read without one. */
+ * COLUMNS w_jo/s_j of split dimensions are kept for rows to come, SAE_PLANE_COLUMNS of them. When
+ * all are taken, a dimension gets the place of the one that is used least, once it has been asked
+ * for SAE_PLANE_DEMAND times and twice as often as that one; until then its rows are not screened.
+ * A column that a row holds (sae_plane_row) stays until it is released.
+ *
+ * A plane is immutable after create but for the columns, which are guarded by its lock; what a row
+ * holds is read without it. */
 #ifndef SAE_SCREEN_H
 #define SAE_SCREEN_H
 
@@ -48,10 +69,18 @@
 
 #include <math.h>
 #include <pthread.h>
-#include <stdatomic.h>
 
-/* Columns of outlier dimensions kept a dictionary; a row that needs one more is not screened. */
-#define SAE_PLANE_COLUMNS 32
+#define SAE_PLANE_COLUMNS 32 /* columns of outlier dimensions kept a dictionary */
+#define SAE_PLANE_DEMAND 16  /* rows that ask in vain before another column makes way */
+#define SAE_PLANE_AGE 8192   /* askings after which all counts are halved: old use is forgotten */
+
+/* The encoder's column of an outlier dimension. Guarded by the plane's lock; values are made once
+ * and immutable while there are holders. */
+struct sae_plane_column {
+    float *values;    /* [Fp]: w_jk / s_j; NULL: the place is free */
+    size_t k;         /* the dimension */
+    uint32_t holders; /* rows of batches that read it */
+};
 
 struct sae_plane {
     size_t d, F;
@@ -62,10 +91,11 @@ struct sae_plane {
     float *a, *b, *t, *s; /* [Fp]; padding features are never candidates */
     double max_norm;      /* max |w_j| */
     float min_s;
-    const float *w;            /* borrowed: the encoder, [F][d] */
-    pthread_mutex_t lock;      /* guards making of columns */
-    _Atomic(float *) *columns; /* [d]: w_jo / s_j for all j, or NULL */
-    size_t n_columns;          /* guarded by lock */
+    const float *w;       /* borrowed: the encoder, [F][d] */
+    pthread_mutex_t lock; /* guards what follows */
+    struct sae_plane_column columns[SAE_PLANE_COLUMNS];
+    uint32_t *asked;  /* [d]: how often a row wanted to split the dimension off, lately */
+    uint32_t n_asked; /* since counts were last halved */
 };
 
 /* Quantise an encoder. theta[j]: p <= theta[j] proves feature j off (may be infinite).
@@ -77,10 +107,13 @@ void sae_plane_free(struct sae_plane *p);
 
 /* Doubles of scratch that sae_plane_row needs. */
 size_t sae_plane_row_scratch(const struct sae_plane *p);
-/* Quantise a row (centred, [d]) into q [dq] and *row (whose q is then `q`).
- * False: this row cannot be screened; compute it densely. */
+/* Quantise a row (centred, [d]) into q [dq] and *row (whose q is then `q`). The row holds the
+ * columns that it reads until sae_plane_release. False: this row cannot be screened; compute it
+ * densely. It holds nothing. */
 bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_screen_row *row,
                    double *scratch);
+/* The n rows hold no columns any more; rows that hold none are passed over. */
+void sae_plane_release(struct sae_plane *p, struct sae_screen_row *rows, size_t n);
 
 /* The numbers of a feature's line c1 p + c0 (c1 >= 0) for the interval kernels; terms: what |c0|
  * was summed from. The row's floor for them; -infinity: none. */
@@ -89,12 +122,13 @@ void sae_plane_line(const struct sae_plane *p, size_t j, double c1, double c0, d
 float sae_plane_floor(const struct sae_screen_row *row, float floor);
 
 /* low <= p <= up for the projection of feature j, from the kernel's v. 2^-20 of the magnitudes
- * covers the roundings made here and in v, 1e-37 their underflow. */
+ * covers the roundings made here and in v, 2^-30 the underflow in v, 1e-37 that of what is made
+ * here. */
 static inline void sae_plane_interval(const struct sae_plane *p, const struct sae_screen_row *row,
                                       size_t j, float v, float *low, float *up)
 {
     float width = 2.0f * (row->A * p->a[j] + row->B * p->b[j]), ss = row->s * p->s[j];
-    float slack = (fabsf(v) + width) * ss * 0x1p-20f + 1e-37f;
+    float slack = ((fabsf(v) + width) * 0x1p-20f + 0x1p-30f) * ss + 1e-37f;
 
     *up = v * ss + slack;
     *low = (v - width) * ss - slack;
@@ -121,6 +155,16 @@ bool sae_groups_next(struct sae_groups *s, struct sae_screen_group *g);
 static inline size_t sae_group_feature(const struct sae_screen_group *g, size_t bit)
 {
     return g->f0 + bit / SAE_SCREEN_PANEL * g->step * SAE_SCREEN_PANEL + bit % SAE_SCREEN_PANEL;
+}
+
+/* The bits of a group that stand for features: those of its panels, without the padding behind
+ * feature F - 1. Whatever a kernel says of the others, no id comes of it. */
+uint64_t sae_group_valid(const struct sae_plane *p, const struct sae_screen_group *g);
+/* A row's candidates of a group, from its masks. */
+static inline uint64_t sae_group_bits(const uint16_t *masks, uint64_t valid)
+{
+    return valid & (masks[0] | (uint64_t)masks[1] << 16 | (uint64_t)masks[2] << 32 |
+                    (uint64_t)masks[3] << 48);
 }
 
 #endif

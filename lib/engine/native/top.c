@@ -24,6 +24,7 @@
 
 #include "lib/num.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -146,22 +147,19 @@ static void merge_best(const struct sae_kern *kern, struct native_top *t, struct
  */
 
 /* Survivors of one group behind the pairs found so far: pair_p is the kernel's v for now. */
-static size_t collect_group(struct native_scratch *n, size_t n_rows, size_t n_panels, size_t f,
-                            size_t n_pairs)
+static size_t collect_group(const struct sae_plane *pl, struct native_scratch *n, size_t n_rows,
+                            const struct sae_screen_group *g, size_t n_pairs)
 {
-    for (size_t i = 0; i < n_rows; i++) {
-        const uint16_t *m = n->masks[i];
-        uint64_t bits = m[0] | (n_panels > 1 ? (uint64_t)m[1] << 16 : 0) |
-                        (n_panels > 2 ? (uint64_t)m[2] << 32 : 0);
+    const uint64_t valid = sae_group_valid(pl, g);
 
-        for (; bits; bits &= bits - 1) {
+    for (size_t i = 0; i < n_rows; i++)
+        for (uint64_t bits = sae_group_bits(n->masks[i], valid); bits; bits &= bits - 1) {
             size_t in = (size_t)__builtin_ctzll(bits);
 
             n->pair_row[n_pairs] = (uint32_t)i;
-            n->pair_col[n_pairs] = (uint32_t)(f + in);
+            n->pair_col[n_pairs] = (uint32_t)(g->f0 + in);
             n->pair_p[n_pairs++] = n->v_of[i][in];
         }
-    }
     return n_pairs;
 }
 
@@ -247,13 +245,14 @@ static size_t collect_block(struct sae_batch *b, size_t block, size_t n_rows, st
             .z = nd->z,
             .f0 = f,
             .n_panels = left < SAE_SCREEN_PANELS ? left : SAE_SCREEN_PANELS,
+            .step = 1,
             .ahead = left >= 2 * SAE_SCREEN_PANELS
                          ? (const char *)pl->q + (f + INTERVAL_GROUP) * pl->dq
                          : NULL,
         };
 
         sae_native_kernels(b->e)->interval(n->rows, n_rows, &g, n->plane_floor, n->masks, n->v_of);
-        n_pairs = collect_group(n, n_rows, g.n_panels, f, n_pairs);
+        n_pairs = collect_group(pl, n, n_rows, &g, n_pairs);
         if (n_pairs - settled >= due || f + INTERVAL_GROUP >= end)
             n_pairs = settled = settle(b, n_rows, settled, n_pairs, s);
     }
@@ -280,6 +279,7 @@ static void put_pairs(struct sae_batch *b, size_t block, size_t n_rows, size_t n
 
         if (n->pair_p[i] < n->floor[r])
             continue;
+        assert(n->pair_col[i] < b->dict->F);
         n->ids[n->start[r]] = n->pair_col[i];
         n->p[n->start[r]++] = n->pair_p[i];
     }

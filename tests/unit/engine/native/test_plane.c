@@ -207,11 +207,15 @@ static struct outcome run(int k, struct sae_plane *p, const float *x, size_t n, 
                 o.missed += on && !candidate;
             }
     }
+    sae_plane_release(p, rows, o.rows);
     free(which);
     free(masks);
     free(rows);
     sae_free(v);
     sae_free(q);
+    for (size_t i = 0; i < SAE_PLANE_COLUMNS; i++)
+        REQUIRE(p->columns[i].holders == 0, "a column is held by %u rows that are gone",
+                p->columns[i].holders);
     return o;
 }
 
@@ -245,10 +249,43 @@ enum {
     HEAVY_BOTH,
     CONSTANT,
     ONE_HOT,
+    LARGE_BESIDE_NOTHING, /* 1, 2 or 5 dimensions of 1e20 to 3e38 beside 1e-13 to 1e-44 */
+    ENDS_OF_F32,          /* rows log-uniform from denormals to the largest, weights ragged */
     N_KINDS
 };
-static const char *const kind_names[] = {"gauss",   "outliers x300", "outliers x1000", "lognormal",
-                                         "heavy w", "heavy x and w", "constant",       "one hot"};
+static const char *const kind_names[] = {
+    "gauss",    "outliers x300", "outliers x1000",       "lognormal",  "heavy w", "heavy x and w",
+    "constant", "one hot",       "large beside nothing", "ends of f32"};
+
+/* 10^low .. 10^high, of either sign. */
+static double log_uniform(double low, double high)
+{
+    return copysign(pow(10, low + uniform() * (high - low)), uniform() - 0.5);
+}
+
+/* The two kinds that take no heed of scales. */
+static void fill_extremes(int kind, float *x, size_t n, size_t ld, float *w, size_t F, size_t d)
+{
+    static const size_t n_large[] = {1, 2, 5};
+
+    for (size_t r = 0; r < n; r++) {
+        double rest = pow(10, -13 - uniform() * 31);
+
+        for (size_t k = 0; k < d; k++)
+            x[r * ld + k] =
+                (float)(kind == ENDS_OF_F32
+                            ? fmax(-3e38, fmin(3e38, log_uniform(-46, r % 2 ? 38.4 : 25)))
+                            : normal() * rest);
+        for (size_t i = 0; kind == LARGE_BESIDE_NOTHING && i < n_large[r % 3]; i++)
+            x[r * ld + (size_t)(uniform() * (double)d)] = (float)log_uniform(20, r % 2 ? 38.4 : 29);
+    }
+    for (size_t j = 0; kind == ENDS_OF_F32 && j < F; j++) {
+        double own = log_uniform(-45, 6);
+
+        for (size_t k = 0; k < d; k++)
+            w[j * d + k] = (float)(normal() * own * (j % 5 ? 1 : log_uniform(-20, 0)));
+    }
+}
 
 static void fill(int kind, float *x, size_t n, size_t ld, float *w, size_t F, size_t d, double xs,
                  double ws)
@@ -280,6 +317,8 @@ static void fill(int kind, float *x, size_t n, size_t ld, float *w, size_t F, si
                 v *= j % 2 ? 0.01 : 1;
             w[j * d + k] = (float)(v * ws);
         }
+    if (kind == LARGE_BESIDE_NOTHING || kind == ENDS_OF_F32)
+        fill_extremes(kind, x, n, ld, w, F, d);
 }
 
 /* One draw of rows, weights and thresholds; the outcome, or none when it is not screened. */
@@ -338,6 +377,7 @@ START_TEST(random_rows)
             rows += o.rows;
             on += o.on;
         }
+    ck_assert_uint_gt(rows, 0);
     ck_assert_uint_gt(on, 0);
     if (repeats > REPEATS)
         printf("%s, %s: %zu trials, %zu rows screened, %zu active features, none missed\n",
@@ -688,12 +728,84 @@ out:
 }
 END_TEST
 
+/* d 64; `where`: the outlier dimension. */
+static bool holds_column_of(struct sae_plane *p, size_t where, float rest,
+                            struct sae_screen_row *row)
+{
+    static double v[64];
+    static int8_t q[64];
+    float x[64];
+
+    for (size_t k = 0; k < 64; k++)
+        x[k] = k == where ? 1.0f : rest * (k % 2 ? 1.0f : -1.0f);
+    return sae_plane_row(p, x, q, row, v) && row->n_split == 1;
+}
+
+/* Rows of one large dimension and nothing else took all the columns, and rows with other outlier
+ * dimensions were dense from then on. */
+START_TEST(unit_vectors_take_no_columns)
+{
+    static float w[40 * 64];
+    static double theta[40];
+    struct sae_screen_row row = {0};
+    struct sae_plane *p;
+
+    for (size_t i = 0; i < SAE_COUNTOF(w); i++)
+        w[i] = (float)normal();
+    p = plane(0, w, 40, 64, theta);
+    for (size_t k = 0; k < 64; k++) {
+        ck_assert(!holds_column_of(p, k, 0, &row));
+        ck_assert(!holds_column_of(p, k, 1e-10f, &row));
+    }
+    for (size_t i = 0; i < SAE_PLANE_COLUMNS; i++)
+        ck_assert_ptr_null(p->columns[i].values);
+    sae_plane_free(p);
+}
+END_TEST
+
+/* All columns taken: the one least used makes way for one that is asked for again and again, unless
+ * a row holds it. */
+START_TEST(columns_make_way_for_those_that_are_used)
+{
+    static float w[40 * 64];
+    static double theta[40];
+    struct sae_screen_row rows[SAE_PLANE_COLUMNS] = {0}, row;
+    struct sae_plane *p;
+
+    for (size_t i = 0; i < SAE_COUNTOF(w); i++)
+        w[i] = (float)normal();
+    p = plane(0, w, 40, 64, theta);
+    for (size_t k = 0; k < SAE_PLANE_COLUMNS; k++)
+        ck_assert(holds_column_of(p, k, 1e-3f, &rows[k]));
+    for (int i = 0; i < 2 * SAE_PLANE_DEMAND; i++) /* all are held: none makes way */
+        ck_assert(!holds_column_of(p, 60, 1e-3f, &row));
+    sae_plane_release(p, rows, SAE_PLANE_COLUMNS);
+    ck_assert(holds_column_of(p, 60, 1e-3f, &row)); /* wanted much more often than any */
+    for (size_t j = 0; j < 40; j++)
+        ck_assert_float_eq(row.col[0][j], w[j * 64 + 60] / p->s[j]);
+    sae_plane_release(p, &row, 1);
+    for (int i = 1; i < SAE_PLANE_DEMAND; i++) /* often enough, one short */
+        ck_assert(!holds_column_of(p, 61, 1e-3f, &row));
+    ck_assert(holds_column_of(p, 61, 1e-3f, &row));
+    sae_plane_release(p, &row, 1);
+    ck_assert(holds_column_of(p, 60, 1e-3f, &row)); /* the least used went, not this one */
+    sae_plane_release(p, &row, 1);
+    /* What was asked for long ago counts for little. */
+    for (int i = 0; i < 10 * SAE_PLANE_AGE; i++)
+        if (holds_column_of(p, 62, 1e-3f, &row))
+            sae_plane_release(p, &row, 1);
+    ck_assert_uint_eq(p->asked[60], 0);
+    sae_plane_free(p);
+}
+END_TEST
+
 /* Every panel once, in whatever order; nothing outside the plane is prefetched. */
 START_TEST(groups_cover_every_panel_once)
 {
     enum { D = 16, BLOCK = 16 * 12 };
     static float w[16 * 40 * D];
     static double theta[16 * 40];
+    static const uint16_t all[SAE_SCREEN_STREAMS] = {0xffff, 0xffff, 0xffff, 0xffff};
 
     for (size_t i = 0; i < SAE_COUNTOF(w); i++)
         w[i] = 1;
@@ -718,6 +830,11 @@ START_TEST(groups_cover_every_panel_once)
                         ck_assert(j >= f && j < f + BLOCK && j < p->Fp);
                         seen[j / SAE_SCREEN_PANEL]++;
                     }
+                    /* whatever a kernel says, bits of padding and of no panel are no candidates */
+                    for (size_t bit = 0; bit < 64; bit++)
+                        ck_assert_uint_eq(sae_group_bits(all, sae_group_valid(p, &g)) >> bit & 1,
+                                          bit < g.n_panels * SAE_SCREEN_PANEL &&
+                                              sae_group_feature(&g, bit) < p->F);
                     ck_assert(!g.ahead ||
                               (g.ahead >= begin &&
                                g.ahead + ((g.n_panels - 1) * g.step + 1) * p->dq * 16 <= end));
@@ -749,6 +866,8 @@ int main(void)
         if (k == 0) {
             tcase_add_test(t, rows_that_cannot_be_screened_say_so);
             tcase_add_test(t, groups_cover_every_panel_once);
+            tcase_add_test(t, unit_vectors_take_no_columns);
+            tcase_add_test(t, columns_make_way_for_those_that_are_used);
         }
         suite_add_tcase(s, t);
     }
