@@ -267,7 +267,8 @@ unsigned long sae_alloc_count(void)
 
 void sae_buf_init(struct sae_buf *b, size_t max)
 {
-    *b = (struct sae_buf){.max = max};
+    /* one byte more is kept for the NUL */
+    *b = (struct sae_buf){.max = max < SIZE_MAX ? max : SIZE_MAX - 1};
 }
 
 void sae_buf_fini(struct sae_buf *b)

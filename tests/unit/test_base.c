@@ -80,6 +80,25 @@ START_TEST(buffer_stops_at_its_cap)
 }
 END_TEST
 
+/* The NUL behind a cap of all there is: max + 1 was 0, and the buffer 64 bytes whatever it held. */
+START_TEST(a_buffer_without_a_cap_grows)
+{
+    char text[1000];
+    struct sae_buf b;
+
+    memset(text, 'x', sizeof text);
+    sae_buf_init(&b, SIZE_MAX);
+    ck_assert_int_eq(sae_buf_reserve(&b, sizeof text), SAE_OK);
+    ck_assert_uint_gt(b.cap, sizeof text);
+    ck_assert_int_eq(sae_buf_add(&b, text, sizeof text), SAE_OK);
+    ck_assert_int_eq(sae_buf_add(&b, text, sizeof text), SAE_OK);
+    ck_assert_uint_eq(b.len, 2 * sizeof text);
+    ck_assert_int_eq(sae_buf_reserve(&b, SIZE_MAX - b.len), SAE_E_NOMEM);
+    ck_assert_uint_eq(strlen(b.data), b.len);
+    sae_buf_fini(&b);
+}
+END_TEST
+
 START_TEST(binary16_is_exact)
 {
     ck_assert(sae_f16_to_f32(0x3c00) == 1.0f);
@@ -131,6 +150,7 @@ int main(void)
     tcase_add_test(t, memory_of_any_size_is_aligned);
     tcase_add_test(t, huge_memory_is_aligned_and_zeroed);
     tcase_add_test(t, buffer_stops_at_its_cap);
+    tcase_add_test(t, a_buffer_without_a_cap_grows);
     tcase_add_test(t, binary16_is_exact);
     tcase_add_test(t, exp_is_correctly_rounded_almost_always);
     suite_add_tcase(s, t);
