@@ -152,6 +152,22 @@ START_TEST(a_large_file_is_served_fast_and_small)
 }
 END_TEST
 
+/* What the largest batch that may be asked for costs before the first row has come. */
+START_TEST(the_largest_batch_is_affordable)
+{
+    struct server s = server_start(
+        (const char *const[]){"--threads", "4", "--max-batch-rows", "4096", "i=identity:2", NULL});
+
+    if (SANITIZED)
+        printf("SKIP: memory of a sanitized build says nothing\n");
+    else
+        ck_assert_int_lt(status_kb(&s, "VmHWM:"), 512 << 10);
+    ck_assert_int_eq(server_stop(&s), 0);
+    s = server_spawn((const char *const[]){"--max-batch-rows", "4097", "i=identity:2", NULL});
+    ck_assert_int_eq(server_wait(&s, MS), 2);
+}
+END_TEST
+
 /* ---- the file afterwards --------------------------------------------------------------------- */
 
 static void copy(const char *from, const char *to)
@@ -386,6 +402,7 @@ int main(void)
 
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, a_large_file_is_served_fast_and_small, 0, 2);
+    tcase_add_test(t, the_largest_batch_is_affordable);
     tcase_add_test(t, the_file_has_no_power_once_it_is_read);
     tcase_add_loop_test(t, what_is_no_regular_file_is_refused, 0, 4);
     tcase_add_test(t, while_loading_it_says_so);

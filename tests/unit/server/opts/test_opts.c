@@ -203,7 +203,7 @@ static const struct {
     {"a=x --threads 18446744073709551617", "--threads 18446744073709551617", "from 1 to 1024"},
     {"a=x --threads 1.5", "--threads 1.5", "from 1 to 1024"},
     {"a=x --http-threads 65", "--http-threads 65", "from 1 to 64"},
-    {"a=x --max-batch-rows 65537", "--max-batch-rows 65537", "from 1 to 65536"},
+    {"a=x --max-batch-rows 4097", "--max-batch-rows 4097", "from 1 to 4096"},
     {"a=x --max-delay-us 10000001", "--max-delay-us 10000001", "from 0 to 10000000"},
     {"a=x --max-queue-rows 2147483649", "--max-queue-rows", "from 1 to 2147483648"},
     {"a=x --max-connections 0", "--max-connections 0", "from 1 to 1000000"},
