@@ -6,6 +6,8 @@
 #include "lib/engine/engine.h"
 
 #include <cblas.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -18,8 +20,36 @@
 #define GEMV_STRIP 32
 #define GEMM_ROUND 4
 
+/* A call holds one of OpenBLAS's buffers, of which a build has twice as many as the threads it was
+ * made for, and OpenBLAS's own threads hold some. A call that finds none never returns: so there
+ * are never more calls at once than that number of threads. */
+static sem_t calls;
+static pthread_once_t calls_once = PTHREAD_ONCE_INIT;
+
+static void init_calls(void)
+{
+    const char *max = strstr(openblas_get_config(), "MAX_THREADS=");
+    unsigned n = 0;
+
+    if (!max || sscanf(max, "MAX_THREADS=%u", &n) != 1 || n < 1)
+        n = 16; /* a build that does not say has 50 at least */
+    sem_init(&calls, 0, n);
+}
+
+static void enter(void)
+{
+    while (sem_wait(&calls) != 0)
+        ; /* a signal */
+}
+
+static void leave(void)
+{
+    sem_post(&calls);
+}
+
 void sae_blas_open(char *kernel, size_t cap)
 {
+    pthread_once(&calls_once, init_calls);
     openblas_set_num_threads(1);
     snprintf(kernel, cap, "%s", openblas_get_corename());
 }
@@ -33,18 +63,18 @@ static size_t gemm_rows(size_t n)
 static void project(const float *x, size_t ld, size_t n, const float *w, size_t d, size_t m,
                     float *p)
 {
-    if (n > GEMV_ROWS) {
+    enter();
+    if (n > GEMV_ROWS)
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)gemm_rows(n), (blasint)m,
                     (blasint)d, 1.0f, x, (blasint)ld, w, (blasint)d, 0.0f, p, SAE_BLOCK);
-        return;
-    }
-    for (size_t j = 0; j < m; j += GEMV_STRIP) {
+    for (size_t j = 0; n <= GEMV_ROWS && j < m; j += GEMV_STRIP) {
         size_t strip = m - j < GEMV_STRIP ? m - j : GEMV_STRIP;
 
         for (size_t i = 0; i < n; i++)
             cblas_sgemv(CblasRowMajor, CblasNoTrans, (blasint)strip, (blasint)d, 1.0f, w + j * d,
                         (blasint)d, x + i * ld, 1, 0.0f, p + i * SAE_BLOCK + j, 1);
     }
+    leave();
 }
 
 static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
@@ -70,9 +100,11 @@ static void decode_items(struct sae_batch *b, const struct sae_item *items, size
 
         for (size_t i = 0; i < m; i++)
             sae_item_block(b, &items[i], j, n, &s->cursor[i], s->p + i * SAE_BLOCK);
+        enter();
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)(k1 - k0),
                     (blasint)n, 1.0f, s->p, SAE_BLOCK, d->dec + j * d->d + k0, (blasint)d->d,
                     j == 0 ? 0.0f : 1.0f, s->c, SAE_DECODE_COLS);
+        leave();
     }
 }
 
@@ -95,9 +127,9 @@ static void decode_dense(struct sae_batch *b, size_t k0, size_t k1, struct sae_s
     }
 }
 
-/* OpenBLAS maps a buffer for each call that runs at the same time as others, at the first such call
- * (and never returns if it cannot). Products of full size for a few milliseconds: threads that warm
- * up together meet there, and each gets its buffer before the first request. */
+/* OpenBLAS maps a buffer for each call that runs at the same time as others, at the first such
+ * call. Products of full size for a few milliseconds: threads that warm up together meet there, and
+ * each gets its buffer before the first request. */
 static void warm(const struct sae_engine *e, struct sae_scratch *s)
 {
     const struct sae_dict *d = s->widest;
@@ -111,8 +143,10 @@ static void warm(const struct sae_engine *e, struct sae_scratch *s)
     m = d->F < SAE_BLOCK ? d->F : SAE_BLOCK;
     clock_gettime(CLOCK_MONOTONIC, &t0);
     do {
+        enter();
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n, (blasint)m, (blasint)d->d,
                     1.0f, d->enc, (blasint)d->d, d->enc, (blasint)d->d, 0.0f, s->p, SAE_BLOCK);
+        leave();
         project(d->enc, d->d, 1, d->enc, d->d, m, s->p);
         clock_gettime(CLOCK_MONOTONIC, &t);
     } while ((t.tv_sec - t0.tv_sec) * 1000000000L + (t.tv_nsec - t0.tv_nsec) < 5000000L);

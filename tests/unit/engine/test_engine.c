@@ -5,6 +5,7 @@
 #include "tests/support/dicts.h"
 
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -94,6 +95,49 @@ START_TEST(every_isa_decodes_alike)
 }
 END_TEST
 
+/* ---- more threads than OpenBLAS has buffers ----------------------------------------------------
+ */
+
+#define MANY 1024 /* as --threads may be; builds of OpenBLAS have some hundred buffers */
+
+static struct sae_dict *wide;
+static pthread_barrier_t together;
+
+static void *warm_up(void *arg)
+{
+    struct sae_engine *e = arg;
+    struct sae_scratch *s;
+
+    ck_assert_int_eq(sae_scratch_create(&s, e, &wide, 1, 32, NULL), SAE_OK);
+    pthread_barrier_wait(&together);
+    sae_engine_warm(e, s);
+    sae_scratch_free(s);
+    return NULL;
+}
+
+/* Calls that found no buffer never returned. */
+START_TEST(more_threads_than_openblas_has_buffers)
+{
+    static pthread_t threads[MANY];
+    struct sae_engine *e = NULL;
+    pthread_attr_t attr;
+
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
+    wide = dicts_make("AutoEncoder", 4096, 1024, 1); /* a call outlasts a time slice */
+    ck_assert_int_eq(pthread_barrier_init(&together, NULL, MANY), 0);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, (size_t)1 << 20);
+    for (size_t i = 0; i < MANY; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], &attr, warm_up, e), 0);
+    for (size_t i = 0; i < MANY; i++)
+        pthread_join(threads[i], NULL);
+    pthread_attr_destroy(&attr);
+    pthread_barrier_destroy(&together);
+    sae_dict_free(wide);
+    sae_engine_free(e);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("engine");
@@ -103,6 +147,7 @@ int main(void)
     tcase_add_test(t, auto_takes_native_where_it_is_fast);
     tcase_add_test(t, instruction_sets_by_name);
     tcase_add_test(t, every_isa_decodes_alike);
+    tcase_add_test(t, more_threads_than_openblas_has_buffers);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
