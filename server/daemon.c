@@ -23,7 +23,8 @@
 #define QUIET_NS 50000000ull
 #define REPLY_NS 1000000000ull /* for the last answers to go out once the drain has timed out */
 
-/* Owned by the main thread, but for `service` and `status` while loading. */
+/* Owned by the main thread, but for `service` and `status` while loading. Not on its stack: a
+ * loader that is abandoned writes to it until the process ends. */
 struct daemon {
     const struct saed_opts *opts;
     saed_report_fn *report;
@@ -197,45 +198,59 @@ static void finish(struct daemon *d)
     saed_metrics_free(d->metrics);
     if (d->loaded_fd >= 0)
         close(d->loaded_fd);
+    sae_free(d);
+}
+
+/* Nothing is in flight but answers of a few bytes. *d stays: the loader, which nothing stops, goes
+ * on with it. */
+static void abandon(struct daemon *d)
+{
+    uint64_t end = saed_now_ns() + REPLY_NS;
+
+    saed_routes_drain(d->routes);
+    saed_http_drain(d->http);
+    while (saed_http_busy(d->http) > 0 && saed_now_ns() < end)
+        wait_ms(d, POLL_MS);
 }
 
 int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *arg,
                     bool *abandoned)
 {
-    struct daemon d = {.opts = opts, .report = report, .report_arg = arg, .loaded_fd = -1};
+    struct daemon *d = sae_calloc(1, sizeof *d);
     struct sae_err err = {0};
     uint16_t port = 0;
     int exit_status = 1;
     bool loaded = false;
 
     *abandoned = false;
-    if (start(&d, &port, &err) != SAE_OK) {
+    if (!d) {
+        sae_err_set(&err, SAE_E_NOMEM, "", "cannot allocate the daemon: %zu bytes", sizeof *d);
+        report(arg, &err);
+        return 1;
+    }
+    *d = (struct daemon){.opts = opts, .report = report, .report_arg = arg, .loaded_fd = -1};
+    if (start(d, &port, &err) != SAE_OK) {
         report(arg, &err);
         goto out;
     }
-    while (!loaded && d.n_signals == 0)
-        loaded = wait_ms(&d, -1);
-    if (!loaded) { /* nothing is in flight but answers of a few bytes */
-        uint64_t end = saed_now_ns() + REPLY_NS;
-
-        saed_routes_drain(d.routes);
-        saed_http_drain(d.http);
-        while (saed_http_busy(d.http) > 0 && saed_now_ns() < end)
-            wait_ms(&d, POLL_MS);
+    while (!loaded && d->n_signals == 0)
+        loaded = wait_ms(d, -1);
+    if (!loaded) {
+        abandon(d);
         *abandoned = true;
         return 0;
     }
-    pthread_join(d.loader, NULL);
-    if (d.status != SAE_OK)
+    pthread_join(d->loader, NULL);
+    if (d->status != SAE_OK)
         goto out;
-    saed_routes_ready(d.routes, d.service.registry, d.service.engine, d.service.sched);
-    announce(&d, port);
-    while (d.n_signals == 0)
-        wait_ms(&d, -1);
-    drain(&d);
-    saed_log(SAED_INFO, "stopped", "signals", "%llu", (unsigned long long)d.n_signals, NULL);
+    saed_routes_ready(d->routes, d->service.registry, d->service.engine, d->service.sched);
+    announce(d, port);
+    while (d->n_signals == 0)
+        wait_ms(d, -1);
+    drain(d);
+    saed_log(SAED_INFO, "stopped", "signals", "%llu", (unsigned long long)d->n_signals, NULL);
     exit_status = 0;
 out:
-    finish(&d);
+    finish(d);
     return exit_status;
 }
