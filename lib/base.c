@@ -253,6 +253,14 @@ void sae_huge_free(void *p, size_t n, size_t size)
         munmap(p, huge_bytes(n * size));
 }
 
+void sae_team_run(struct sae_team *team, size_t n, size_t step, sae_range_fn *range, void *arg)
+{
+    if (team)
+        team->run(team, n, step, range, arg);
+    else
+        range(arg, 0, n);
+}
+
 void sae_alloc_fault(long n, bool persistent)
 {
     atomic_store(&fault_persistent, persistent);

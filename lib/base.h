@@ -85,6 +85,16 @@ void sae_free(void *p);
 void *sae_huge_alloc(size_t n, size_t size) SAE_MUST_USE;
 void sae_huge_free(void *p, size_t n, size_t size);
 
+/* Threads that a caller lends, for work that can be cut: `run` calls range(arg, from, to) for
+ * pieces of at most `step` that together are 0 .. n - 1, in any order, on any threads, and returns
+ * when all of them have. What is made must not depend on the cut. */
+typedef void sae_range_fn(void *arg, size_t from, size_t to);
+struct sae_team {
+    void (*run)(struct sae_team *team, size_t n, size_t step, sae_range_fn *range, void *arg);
+};
+/* team NULL: this thread alone, in one piece. */
+void sae_team_run(struct sae_team *team, size_t n, size_t step, sae_range_fn *range, void *arg);
+
 /* Tests: let `n` allocations through, then fail one (persistent: all that follow).
  * n < 0 switches the hook off. sae_alloc_count counts calls since the last set. */
 void sae_alloc_fault(long n, bool persistent);

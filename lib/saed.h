@@ -38,9 +38,10 @@ struct sae_dict_info {
 };
 
 /* Open what `source` names: a path of a weights file, "identity:D", or
- * "init:CLASS:D:F[:seed=S][:l0=L]" (spec section 1). On success *out is owned (sae_dict_free).
+ * "init:CLASS:D:F[:seed=S][:l0=L]" (spec section 1), with the threads of `team` (NULL: this one).
+ * On success *out is owned (sae_dict_free).
  * SAE_E_USAGE the source's grammar; SAE_E_IO, SAE_E_FORMAT, SAE_E_WEIGHTS the file; SAE_E_NOMEM. */
-enum sae_status sae_dict_open(struct sae_dict **out, const char *source,
+enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
 /* Only the grammar of a source: SAE_OK or SAE_E_USAGE, no file is touched. */
 enum sae_status sae_source_check(const char *source, struct sae_err *err) SAE_MUST_USE;
@@ -66,10 +67,10 @@ sae_engine_kernel(const struct sae_engine *e); /* the kernel in use, e.g. "Haswe
 bool sae_engine_bitwise(const struct sae_engine *e);
 
 /* Make what the engine needs of a dictionary beside its tensors (native: a quantised plane of an
- * eighth of their bytes). Once for each dictionary, before batches of it; kept until it is freed.
- */
+ * eighth of their bytes), with the threads of `team` (NULL: this one). Once for each dictionary,
+ * before batches of it; kept until it is freed. */
 enum sae_status sae_engine_prepare(const struct sae_engine *e, struct sae_dict *d,
-                                   struct sae_err *err) SAE_MUST_USE;
+                                   struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
 /* Counters of the native engine's screening, since prepare; zero for other engines. */
 struct sae_screen_stats {
     uint64_t candidates; /* features that had to be computed exactly in screened rows */

@@ -1,54 +1,36 @@
 /* registry.c - see registry.h. */
 #include "server/registry.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
-#define MAX_THREADS 16
-
-/* The loading in progress: threads take the next source until none is left. */
+/* The loading in progress. */
 struct loading {
     struct saed_registry *r;
+    struct sae_team *team;
     struct sae_err *errs; /* [n], zero where it went well */
-    _Atomic size_t next;
 };
 
-static void *load_some(void *arg)
+static void load_range(void *arg, size_t from, size_t to)
 {
     struct loading *l = arg;
-    size_t i;
 
-    while ((i = atomic_fetch_add(&l->next, 1)) < l->r->n) {
+    for (size_t i = from; i < to; i++) {
         struct saed_entry *e = &l->r->entries[i];
 
-        if (sae_dict_open(&e->dict, e->source, &l->errs[i]) == SAE_OK)
+        if (sae_dict_open(&e->dict, e->source, l->team, &l->errs[i]) == SAE_OK)
             e->info = sae_dict_info(e->dict);
         else if (l->errs[i].status == SAE_OK)
             sae_err_set(&l->errs[i], SAE_E_INTERNAL, e->name,
                         "cannot open dictionary: no reason given");
     }
-    return NULL;
-}
-
-static void load_all(struct loading *l, size_t threads)
-{
-    pthread_t ids[MAX_THREADS];
-    size_t n = 0;
-
-    while (n + 1 < threads && n + 1 < l->r->n && n < MAX_THREADS &&
-           pthread_create(&ids[n], NULL, load_some, l) == 0)
-        n++;
-    load_some(l); /* this thread too, also when no other could be made */
-    for (size_t i = 0; i < n; i++)
-        pthread_join(ids[i], NULL);
 }
 
 enum sae_status saed_registry_load(struct saed_registry **out, const struct saed_source *sources,
-                                   size_t n, size_t threads, saed_report_fn *report, void *arg)
+                                   size_t n, struct sae_team *team, saed_report_fn *report,
+                                   void *arg)
 {
     enum sae_status st = SAE_OK;
-    struct loading l = {0};
+    struct loading l = {.team = team};
     struct sae_err nomem = {0};
 
     l.r = sae_calloc(1, sizeof *l.r);
@@ -65,7 +47,7 @@ enum sae_status saed_registry_load(struct saed_registry **out, const struct saed
         l.r->entries[i].name = sources[i].name;
         l.r->entries[i].source = sources[i].source;
     }
-    load_all(&l, threads);
+    sae_team_run(team, n, 1, load_range, &l);
     for (size_t i = 0; i < n; i++) {
         struct sae_err full = {0};
 

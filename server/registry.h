@@ -18,10 +18,10 @@ struct saed_registry {
     size_t n;
 };
 
-/* Open every source, up to `threads` at a time. `report` is told of each that fails, in order, with
+/* Open every source with the threads of `team`. `report` is told of each that fails, in order, with
  * `where` = its name; then *out is untouched and the first failure's status is returned. */
 enum sae_status saed_registry_load(struct saed_registry **out, const struct saed_source *sources,
-                                   size_t n, size_t threads, saed_report_fn *report,
+                                   size_t n, struct sae_team *team, saed_report_fn *report,
                                    void *arg) SAE_MUST_USE;
 void saed_registry_free(struct saed_registry *r); /* NULL allowed */
 

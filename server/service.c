@@ -2,6 +2,7 @@
 #include "server/service.h"
 
 #include "server/report/log.h"
+#include "server/team.h"
 
 #include <malloc.h>
 #include <string.h>
@@ -90,16 +91,21 @@ static void on_rows(void *arg, size_t dict_index, enum sae_op op, size_t rows)
 enum sae_status saed_service_load(struct saed_service *s, const struct saed_opts *opts,
                                   saed_report_fn *report, void *arg)
 {
+    struct saed_team *team = NULL;
     struct sae_err err = {0};
-    enum sae_status st, loaded;
+    enum sae_status st = saed_team_create(&team, (size_t)opts->threads, &err), loaded = SAE_OK;
 
     memset(s, 0, sizeof *s);
     s->opts = opts;
-    loaded = saed_registry_load(&s->registry, opts->sources, opts->n_sources, (size_t)opts->threads,
-                                report, arg);
-    st = sae_engine_open(&s->engine, opts->engine, opts->isa, &err);
+    if (st == SAE_OK) {
+        loaded = saed_registry_load(&s->registry, opts->sources, opts->n_sources,
+                                    saed_team_lent(team), report, arg);
+        st = sae_engine_open(&s->engine, opts->engine, opts->isa, &err);
+    }
     for (size_t i = 0; st == SAE_OK && loaded == SAE_OK && i < s->registry->n; i++)
-        st = sae_engine_prepare(s->engine, s->registry->entries[i].dict, &err);
+        st =
+            sae_engine_prepare(s->engine, s->registry->entries[i].dict, saed_team_lent(team), &err);
+    saed_team_free(team);
     if (st != SAE_OK)
         report(arg, &err);
     return st != SAE_OK ? st : loaded;

@@ -40,7 +40,7 @@ struct sae_dict {
  * SAE_E_NOMEM; SAE_E_WEIGHTS names the tensor (where) and the value. */
 enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *arch, uint64_t d,
                                 uint64_t F, struct sae_err *err) SAE_MUST_USE;
-enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype,
+enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
 
 /* The array that a role fills, NULL when the class has none. */

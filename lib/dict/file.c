@@ -292,7 +292,8 @@ static enum sae_status read_all(const struct binding *b, struct sae_dict *d, str
     return SAE_OK;
 }
 
-enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sae_err *err)
+enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sae_team *team,
+                              struct sae_err *err)
 {
     struct binding b = {.path = path};
     struct sae_dict *d = NULL;
@@ -316,7 +317,7 @@ enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sa
     st = read_all(&b, d, err);
     if (st != SAE_OK)
         goto out;
-    st = sae_dict_seal(d, dtype_name(encoder(&b)->dtype), &low);
+    st = sae_dict_seal(d, dtype_name(encoder(&b)->dtype), team, &low);
     if (st != SAE_OK) {
         pass_on(path, &low, st, err);
         goto out;

@@ -151,7 +151,7 @@ static void fill_thresholds(struct sae_dict *d, double l0)
 }
 
 enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *src,
-                              struct sae_err *err)
+                              struct sae_team *team, struct sae_err *err)
 {
     struct sae_dict *d = NULL;
     enum sae_status st = sae_dict_create(&d, src->arch, src->d, src->F, err);
@@ -172,7 +172,7 @@ enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *sr
         fill_linear(d->enc_bias, d->F, d->d, stream(src->seed, SAE_ROLE_ENC_BIAS, 0));
     if (src->l0 > 0.0)
         fill_thresholds(d, src->l0);
-    st = sae_dict_seal(d, "float32", err);
+    st = sae_dict_seal(d, "float32", team, err);
     if (st == SAE_OK) {
         *out = d;
         d = NULL;

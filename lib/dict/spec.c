@@ -194,13 +194,13 @@ enum sae_status sae_source_check(const char *source, struct sae_err *err)
 }
 
 static enum sae_status make_identity(struct sae_dict **out, const struct sae_source *src,
-                                     struct sae_err *err)
+                                     struct sae_team *team, struct sae_err *err)
 {
     struct sae_dict *d = NULL;
     enum sae_status st = sae_dict_create(&d, src->arch, src->d, src->F, err);
 
     if (st == SAE_OK)
-        st = sae_dict_seal(d, "float32", err);
+        st = sae_dict_seal(d, "float32", team, err);
     if (st == SAE_OK)
         *out = d;
     else
@@ -208,7 +208,8 @@ static enum sae_status make_identity(struct sae_dict **out, const struct sae_sou
     return st;
 }
 
-enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct sae_err *err)
+enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct sae_team *team,
+                              struct sae_err *err)
 {
     struct sae_source src;
     enum sae_status st = sae_source_parse(&src, source, err);
@@ -217,11 +218,11 @@ enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct 
         return st;
     switch (src.kind) {
     case SAE_SOURCE_IDENTITY:
-        return make_identity(out, &src, err);
+        return make_identity(out, &src, team, err);
     case SAE_SOURCE_INIT:
-        return sae_dict_init(out, &src, err);
+        return sae_dict_init(out, &src, team, err);
     case SAE_SOURCE_FILE:
         break;
     }
-    return sae_dict_read(out, src.path, err);
+    return sae_dict_read(out, src.path, team, err);
 }

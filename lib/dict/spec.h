@@ -29,10 +29,10 @@ enum sae_status sae_source_parse(struct sae_source *out, const char *text,
 
 /* init.c. SAE_E_NOMEM. */
 enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *src,
-                              struct sae_err *err) SAE_MUST_USE;
+                              struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
 /* file.c. SAE_E_IO, SAE_E_FORMAT (not a weights file, or its keys are no class's), SAE_E_WEIGHTS
  * (a tensor has a wrong shape, dtype or value), SAE_E_NOMEM; the text names the file. */
-enum sae_status sae_dict_read(struct sae_dict **out, const char *path,
+enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
 
 /* init.c: the inverse of the standard normal distribution function, 0 < p < 1. */

@@ -85,9 +85,9 @@ bool sae_engine_bitwise(const struct sae_engine *e)
 }
 
 enum sae_status sae_engine_prepare(const struct sae_engine *e, struct sae_dict *d,
-                                   struct sae_err *err)
+                                   struct sae_team *team, struct sae_err *err)
 {
-    return e->ops->prepare ? e->ops->prepare(e, d, err) : SAE_OK;
+    return e->ops->prepare ? e->ops->prepare(e, d, team, err) : SAE_OK;
 }
 
 struct sae_screen_stats sae_engine_stats(const struct sae_engine *e, const struct sae_dict *d)

@@ -51,7 +51,8 @@ struct sae_engine_ops {
     /* Any of the following seven may be NULL: nothing to do. What an engine keeps of its own hangs
      * on sae_dict.engine_data (prepare), sae_batch.engine_data and sae_scratch.engine_data (init;
      * false: out of memory; fini must cope with what a failed init left). */
-    enum sae_status (*prepare)(const struct sae_engine *e, struct sae_dict *d, struct sae_err *err);
+    enum sae_status (*prepare)(const struct sae_engine *e, struct sae_dict *d,
+                               struct sae_team *team, struct sae_err *err);
     bool (*batch_init)(struct sae_batch *b, struct sae_dict *const *dicts, size_t n_dicts);
     void (*batch_fini)(struct sae_batch *b);
     bool (*scratch_init)(struct sae_scratch *s, struct sae_dict *const *dicts, size_t n_dicts);

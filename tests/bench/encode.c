@@ -55,7 +55,7 @@ static void rig_init(struct rig *g, const struct bench *bench, size_t d, size_t 
         snprintf(source + k, sizeof source - (size_t)k, ":l0=%u", l0);
     *g = (struct rig){.bench = bench};
     snprintf(g->shape, sizeof g->shape, "%zu/%zu", d, F);
-    if (sae_dict_open(&g->dict, source, &err) != SAE_OK ||
+    if (sae_dict_open(&g->dict, source, NULL, &err) != SAE_OK ||
         sae_engine_open(&g->e, SAE_ENGINE_NATIVE, sae_isa_name(bench->isa), &err) != SAE_OK)
         bench_die("%s", err.text);
     g->x = dicts_rows(MAX_ROWS, d, 1);
@@ -68,7 +68,7 @@ static void rig_init(struct rig *g, const struct bench *bench, size_t d, size_t 
                 g->wild[r * d + outliers[o]] *= OUTLIER_SCALE;
         }
     }
-    if (sae_engine_prepare(g->e, g->dict, &err) != SAE_OK ||
+    if (sae_engine_prepare(g->e, g->dict, NULL, &err) != SAE_OK ||
         sae_batch_create(&g->b, g->e, &g->dict, 1, MAX_ROWS, &err) != SAE_OK ||
         sae_scratch_create(&g->s, g->e, &g->dict, 1, MAX_ROWS, &err) != SAE_OK)
         bench_die("%s", err.text);

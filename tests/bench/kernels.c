@@ -76,7 +76,7 @@ static void rig_init(struct rig *g, const struct bench *b)
     double *theta, *v;
 
     g->k = kernels_of(b->isa);
-    if (sae_dict_open(&g->dict, "init:AutoEncoder:768:24576:l0=50", &err) != SAE_OK)
+    if (sae_dict_open(&g->dict, "init:AutoEncoder:768:24576:l0=50", NULL, &err) != SAE_OK)
         bench_die("%s", err.text);
     g->rows = dicts_rows(MAX_ROWS, g->dict->d, 1);
     g->p = sae_alloc((size_t)MAX_ROWS * SAE_BLOCK, sizeof *g->p);
@@ -88,7 +88,7 @@ static void rig_init(struct rig *g, const struct bench *b)
     for (size_t j = 0; j < g->dict->F; j++)
         theta[j] = -(double)g->dict->enc_bias[j];
     if (sae_plane_create(&g->plane, g->dict->enc, g->dict->F, g->dict->d, theta, g->k.xmax,
-                         g->k.quant, &err) != SAE_OK)
+                         g->k.quant, NULL, &err) != SAE_OK)
         bench_die("%s", err.text);
     v = sae_alloc(sae_plane_row_scratch(g->plane), sizeof *v);
     for (size_t r = 0; r < MAX_ROWS; r++) {

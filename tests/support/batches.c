@@ -64,7 +64,7 @@ struct sae_dict *batches_exact_dict(const char *class_name, size_t d, size_t F, 
     r = sae_dict_array(dict, SAE_ROLE_R_MAG);
     for (size_t j = 0; r && j < F; j++)
         r[j] = chance(&random, 3) ? 0.25f : 0.0f;
-    must(sae_dict_seal(dict, "float32", NULL) == SAE_OK, "cannot seal a dictionary");
+    must(sae_dict_seal(dict, "float32", NULL, NULL) == SAE_OK, "cannot seal a dictionary");
     return dict;
 }
 
@@ -591,7 +591,7 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
     struct sae_scratch *s;
     char label[96];
 
-    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, max_rows, NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, max_rows, NULL), SAE_OK);
     for (size_t i = 0; i < N_TASKS; i++) {
@@ -639,7 +639,7 @@ struct sae_engine *batches_native(enum sae_isa isa, struct sae_dict *dict)
         return NULL;
     }
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, sae_isa_name(isa), NULL), SAE_OK);
-    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
     return e;
 }
 
@@ -659,7 +659,7 @@ struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict)
         sae_engine_open(&e, way == BATCHES_OPENBLAS ? SAE_ENGINE_OPENBLAS : SAE_ENGINE_NATIVE, NULL,
                         NULL),
         SAE_OK);
-    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
     if (way != BATCHES_OPENBLAS)
         batches_only(way, dict);
     return e;

@@ -89,7 +89,7 @@ struct sae_dict *dicts_make(const char *class_name, size_t d, size_t F, uint64_t
     }
     for (unsigned i = 0; i < arch->n_keys; i++)
         fill_role(dict, arch->keys[i].role, &state);
-    if (sae_dict_seal(dict, "float32", &err) != SAE_OK) {
+    if (sae_dict_seal(dict, "float32", NULL, &err) != SAE_OK) {
         fprintf(stderr, "dicts_make: %s\n", err.text);
         abort();
     }

@@ -168,7 +168,7 @@ struct sae_dict *golden_dict(const struct golden *g)
 
     for (unsigned i = 0; ok && i < arch->n_keys; i++)
         ok = fill(d, g, &arch->keys[i]);
-    if (!ok || sae_dict_seal(d, "float32", &err) != SAE_OK) {
+    if (!ok || sae_dict_seal(d, "float32", NULL, &err) != SAE_OK) {
         fprintf(stderr, "golden: cannot make %s: %s\n", g->name, err.text);
         abort();
     }

@@ -78,7 +78,8 @@ static void dict_free(void *data)
     sae_free(nd);
 }
 
-static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d, struct sae_err *err)
+static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
+                               struct sae_team *team, struct sae_err *err)
 {
     enum sae_status st = SAE_OK;
     struct sae_native_dict *nd = NULL;
@@ -95,7 +96,7 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d, s
     for (size_t j = 0; j < d->F; j++)
         theta[j] = theta_of(d, j);
     st = sae_plane_create(&nd->plane, d->enc, d->F, d->d, theta, sae_native_kernels(e)->xmax,
-                          sae_native_kernels(e)->quant, err);
+                          sae_native_kernels(e)->quant, team, err);
     if (st != SAE_OK)
         goto out;
     nd->norms_finite = isfinite(d->info.norm_max);

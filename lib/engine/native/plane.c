@@ -15,6 +15,8 @@
 #define LEAST_REST 0x1p-30
 /* Intervals: above this a number says nothing (RANGES in plane.h). */
 #define LARGE 1e18
+/* Features of a piece of work: about a millisecond at d 768. */
+#define RANGE 256
 /* int32 sums: 255 * 127 * d must stay below 2^31. */
 #define MAX_WIDTH 65536
 
@@ -41,10 +43,10 @@ static double gamma_n(size_t d)
     return n * U / (1 - n * U);
 }
 
-/* Feature j of the plane. v: scratch of dq doubles, q of dq bytes. Scales below s_floor are raised
- * to it: nearly zero rows then quantise to zero and live on their norm alone. */
-static void plane_feature(struct sae_plane *p, size_t j, double theta, double s_floor, double *v,
-                          int8_t *q)
+/* Feature j of the plane; returns |w_j|. v: scratch of dq doubles, q of dq bytes. Scales below
+ * s_floor are raised to it: nearly zero rows then quantise to zero and live on their norm alone. */
+static double plane_feature(struct sae_plane *p, size_t j, double theta, double s_floor, double *v,
+                            int8_t *q)
 {
     const float *w = p->w + j * p->d;
     const double g = gamma_n(p->d);
@@ -67,56 +69,101 @@ static void plane_feature(struct sae_plane *p, size_t j, double theta, double s_
     p->b[j] = round_up(NORM_SLACK *
                        ((1 + 16 * U) * e + g * norm / (double)s + 16 * U * sqrt((double)q2)));
     p->t[j] = round_down(tau - 16 * U * fabs(tau));
-    if (norm > p->max_norm)
-        p->max_norm = norm;
-    if (s < p->min_s)
-        p->min_s = s;
+    return norm;
+}
+
+/* A plane being made, a range of features at a time. */
+struct making {
+    struct sae_plane *p;
+    const double *theta;
+    double largest; /* magnitude in w */
+    bool nomem;     /* these two and p's max_norm and min_s under p->lock */
+};
+
+static void largest_range(void *arg, size_t from, size_t to)
+{
+    struct making *m = arg;
+    const float *w = m->p->w;
+    double largest = 0;
+
+    for (size_t i = from * m->p->d; i < to * m->p->d; i++)
+        largest = fabs((double)w[i]) > largest ? fabs((double)w[i]) : largest;
+    pthread_mutex_lock(&m->p->lock);
+    m->largest = largest > m->largest ? largest : m->largest;
+    pthread_mutex_unlock(&m->p->lock);
+}
+
+static void quantise_range(void *arg, size_t from, size_t to)
+{
+    struct making *m = arg;
+    struct sae_plane *p = m->p;
+    double *v = sae_alloc(p->dq, sizeof *v), max_norm = 0;
+    int8_t *q = sae_alloc(p->dq, 1);
+    float min_s = INFINITY;
+
+    for (size_t j = from; v && q && j < to; j++) {
+        double norm = plane_feature(p, j, m->theta[j], m->largest * 0x1p-30, v, q);
+
+        max_norm = norm > max_norm ? norm : max_norm;
+        min_s = p->s[j] < min_s ? p->s[j] : min_s;
+    }
+    pthread_mutex_lock(&p->lock);
+    p->max_norm = max_norm > p->max_norm ? max_norm : p->max_norm;
+    p->min_s = min_s < p->min_s ? min_s : p->min_s;
+    m->nomem |= !v || !q;
+    pthread_mutex_unlock(&p->lock);
+    sae_free(q);
+    sae_free(v);
+}
+
+static enum sae_status nomem(size_t bytes, struct sae_err *err)
+{
+    return sae_err_set(err, SAE_E_NOMEM, "", "cannot quantise the encoder: %zu bytes", bytes);
 }
 
 enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
                                  const double *theta, int xmax, const struct sae_quant *quant,
-                                 struct sae_err *err)
+                                 struct sae_team *team, struct sae_err *err)
 {
     enum sae_status st = SAE_OK;
-    struct sae_plane *p = NULL;
-    double *v = NULL, largest = 0;
-    int8_t *q = NULL;
+    struct making m = {.theta = theta};
+    struct sae_plane *p;
     size_t dq = (d + 15) & ~(size_t)15,
            Fp = (F + SAE_SCREEN_PANEL - 1) / SAE_SCREEN_PANEL * SAE_SCREEN_PANEL;
 
     *out = NULL;
     if (dq > MAX_WIDTH)
         return SAE_OK;
-    for (size_t i = 0; i < F * d; i++)
-        largest = fabs((double)w[i]) > largest ? fabs((double)w[i]) : largest;
-    if (!(largest > 1e-30 && largest < 1e30))
-        return SAE_OK;
-    p = sae_calloc(1, sizeof *p);
-    v = sae_alloc(dq, sizeof *v);
-    q = sae_alloc(dq, 1);
-    if (p) {
-        *p = (struct sae_plane){.d = d,
-                                .F = F,
-                                .dq = dq,
-                                .Fp = Fp,
-                                .xmax = xmax,
-                                .quant = quant,
-                                .w = w,
-                                .min_s = INFINITY};
-        pthread_mutex_init(&p->lock, NULL);
-        p->q = sae_huge_alloc(Fp, dq);
-        p->a = sae_calloc(Fp, sizeof *p->a);
-        p->b = sae_calloc(Fp, sizeof *p->b);
-        p->t = sae_calloc(Fp, sizeof *p->t);
-        p->s = sae_calloc(Fp, sizeof *p->s);
-        p->asked = sae_calloc(d, sizeof *p->asked);
-    }
-    if (!p || !v || !q || !p->q || !p->a || !p->b || !p->t || !p->s || !p->asked) {
-        st = sae_err_set(err, SAE_E_NOMEM, "", "cannot quantise the encoder: %zu bytes", Fp * dq);
+    m.p = p = sae_calloc(1, sizeof *p);
+    if (!p)
+        return nomem(Fp * dq, err);
+    *p = (struct sae_plane){.d = d,
+                            .F = F,
+                            .dq = dq,
+                            .Fp = Fp,
+                            .xmax = xmax,
+                            .quant = quant,
+                            .w = w,
+                            .min_s = INFINITY};
+    pthread_mutex_init(&p->lock, NULL);
+    sae_team_run(team, F, RANGE, largest_range, &m);
+    if (!(m.largest > 1e-30 && m.largest < 1e30))
+        goto out;
+    p->q = sae_huge_alloc(Fp, dq);
+    p->a = sae_calloc(Fp, sizeof *p->a);
+    p->b = sae_calloc(Fp, sizeof *p->b);
+    p->t = sae_calloc(Fp, sizeof *p->t);
+    p->s = sae_calloc(Fp, sizeof *p->s);
+    p->asked = sae_calloc(d, sizeof *p->asked);
+    if (!p->q || !p->a || !p->b || !p->t || !p->s || !p->asked) {
+        st = nomem(Fp * dq, err);
         goto out;
     }
-    for (size_t j = 0; j < F; j++)
-        plane_feature(p, j, theta[j], largest * 0x1p-30, v, q);
+    sae_team_run(team, F, RANGE, quantise_range, &m);
+    if (m.nomem) {
+        st = nomem(Fp * dq, err);
+        goto out;
+    }
     for (size_t j = F; j < Fp; j++) { /* q stays 0, whatever that means: a = b = 0, never reached */
         p->t[j] = INFINITY;
         p->s[j] = 1;
@@ -124,8 +171,6 @@ enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t 
     *out = p;
     p = NULL;
 out:
-    sae_free(q);
-    sae_free(v);
     sae_plane_free(p);
     return st;
 }

@@ -92,7 +92,7 @@ struct sae_plane {
     double max_norm;      /* max |w_j| */
     float min_s;
     const float *w;       /* borrowed: the encoder, [F][d] */
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock; /* guards what follows; in create, what ranges have in common */
     struct sae_plane_column columns[SAE_PLANE_COLUMNS];
     uint32_t *asked;  /* [d]: how often a row wanted to split the dimension off, lately */
     uint32_t n_asked; /* since counts were last halved */
@@ -102,7 +102,7 @@ struct sae_plane {
  * SAE_E_NOMEM. NULL in *out with SAE_OK: this encoder cannot be screened (width, value range). */
 enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
                                  const double *theta, int xmax, const struct sae_quant *quant,
-                                 struct sae_err *err) SAE_MUST_USE;
+                                 struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
 void sae_plane_free(struct sae_plane *p);
 
 /* Doubles of scratch that sae_plane_row needs. */

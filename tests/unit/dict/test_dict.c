@@ -112,14 +112,14 @@ START_TEST(norms_are_in_double_and_their_median_is_the_middle)
     struct sae_dict *d = unsealed("AutoEncoderNew", 4, 5), *even = unsealed("AutoEncoderNew", 4, 2);
 
     memcpy(d->dec, rows, sizeof rows);
-    ck_assert_int_eq(sae_dict_seal(d, "float32", NULL), SAE_OK);
+    ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, NULL), SAE_OK);
     ck_assert(d->dec_norm[0] == 5.0f && d->dec_norm[1] == 0.0f && d->dec_norm[4] == 2.0f);
     ck_assert(d->dec_norm[2] == (float)(sqrt(2.0) * (double)1e30f));
     ck_assert(d->dec_norm[3] == 0x1p-140f);
     ck_assert(d->info.norm_min == 0.0f && d->info.norm_median == 2.0f);
     ck_assert(d->info.norm_max == d->dec_norm[2]);
     memcpy(even->dec, rows, 2 * sizeof rows[0]);
-    ck_assert_int_eq(sae_dict_seal(even, "float32", NULL), SAE_OK);
+    ck_assert_int_eq(sae_dict_seal(even, "float32", NULL, NULL), SAE_OK);
     ck_assert(even->info.norm_median == 2.5f);
     sae_dict_free(d);
     sae_dict_free(even);
@@ -154,7 +154,7 @@ START_TEST(values_are_checked)
                 continue;
             }
             sae_dict_array(d, a->keys[k].role)[2] = wrong[w];
-            ck_assert_int_eq(sae_dict_seal(d, "float32", &err), SAE_E_WEIGHTS);
+            ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, &err), SAE_E_WEIGHTS);
             ck_assert_str_eq(err.where, a->keys[k].name);
             ck_assert_ptr_nonnull(strstr(err.text, a->keys[k].name));
             sae_dict_free(d);
@@ -168,7 +168,7 @@ START_TEST(r_is_exp_of_r_mag)
     const float r_mag[4] = {0.0f, 88.72f, -200.0f, 0.5f};
 
     memcpy(d->r, r_mag, sizeof r_mag);
-    ck_assert_int_eq(sae_dict_seal(d, "float16", NULL), SAE_OK);
+    ck_assert_int_eq(sae_dict_seal(d, "float16", NULL, NULL), SAE_OK);
     ck_assert(d->r[0] == 1.0f && d->r[2] == 0.0f);
     for (size_t j = 0; j < 4; j++)
         ck_assert(d->r[j] == sae_exp_f32(r_mag[j]));
@@ -177,7 +177,7 @@ START_TEST(r_is_exp_of_r_mag)
     sae_dict_free(d);
     d = unsealed("GatedAutoEncoder", 1, 4);
     d->r[3] = 88.73f;
-    ck_assert_int_eq(sae_dict_seal(d, "float32", NULL), SAE_E_WEIGHTS);
+    ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, NULL), SAE_E_WEIGHTS);
     sae_dict_free(d);
 }
 END_TEST

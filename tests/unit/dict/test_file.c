@@ -152,7 +152,7 @@ START_TEST(binds)
 
     fake_file(goods[_i].file);
     fake.r_mag = 1.0f;
-    ck_assert_msg(sae_dict_open(&d, "x.pt", &err) == SAE_OK, "%s", err.text);
+    ck_assert_msg(sae_dict_open(&d, "x.pt", NULL, &err) == SAE_OK, "%s", err.text);
     ck_assert(!fake.open);
     ck_assert_uint_eq(fake.n_reads, fake.n); /* each once */
     ck_assert_str_eq(sae_dict_info(d)->class_name, goods[_i].class_name);
@@ -232,7 +232,7 @@ START_TEST(refuses)
     const char *head = "cannot load x.pt: ";
 
     fake_file(bads[_i].file);
-    ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), bads[_i].status);
+    ck_assert_int_eq(sae_dict_open(&d, "x.pt", NULL, &err), bads[_i].status);
     ck_assert_msg(strncmp(err.text, head, strlen(head)) == 0, "%s", err.text);
     ck_assert_str_eq(err.text + strlen(head), bads[_i].text);
     ck_assert_str_eq(err.where, bads[_i].where);
@@ -251,7 +251,7 @@ START_TEST(a_whole_transformer_is_listed_in_short)
     for (; fake.n < MAX_TENSORS; fake.n++)
         snprintf(fake.t[fake.n].name, sizeof fake.t[0].name, "transformer.h.%zu.attn.weight",
                  fake.n);
-    ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), SAE_E_FORMAT);
+    ck_assert_int_eq(sae_dict_open(&d, "x.pt", NULL, &err), SAE_E_FORMAT);
     ck_assert_str_eq(err.text,
                      "cannot load x.pt: cannot name the class: no class has its 300 keys: "
                      "\"transformer.h.0.attn.weight\", \"transformer.h.1.attn.weight\", "
@@ -271,7 +271,7 @@ START_TEST(long_names_are_cut_not_overrun)
         memset(fake.t[fake.n].name, 'a' + i, sizeof fake.t[0].name - 1);
     memset(path, 'p', sizeof path);
     strcpy(path + sizeof path - 7, "/ae.pt");
-    ck_assert_int_eq(sae_dict_open(&d, path, &err), SAE_E_FORMAT);
+    ck_assert_int_eq(sae_dict_open(&d, path, NULL, &err), SAE_E_FORMAT);
     ck_assert_msg(strncmp(err.text, "cannot load ...ppp", 18) == 0, "%s", err.text);
     ck_assert_ptr_nonnull(strstr(err.text, "ppp/ae.pt: cannot name the class: no class has"));
 }
@@ -287,7 +287,7 @@ START_TEST(a_failed_read_is_passed_on)
         char want[200];
 
         fake.fail_read = i;
-        ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), SAE_E_WEIGHTS);
+        ck_assert_int_eq(sae_dict_open(&d, "x.pt", NULL, &err), SAE_E_WEIGHTS);
         snprintf(want, sizeof want,
                  "cannot load x.pt: cannot use tensor %s: its value at [0] is nan", fake.t[i].name);
         ck_assert_str_eq(err.text, want);
@@ -304,12 +304,12 @@ START_TEST(exp_of_r_mag_must_be_finite)
 
     fake_file(GATED);
     fake.r_mag = 89.0f;
-    ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), SAE_E_WEIGHTS);
+    ck_assert_int_eq(sae_dict_open(&d, "x.pt", NULL, &err), SAE_E_WEIGHTS);
     ck_assert_str_eq(err.where, "r_mag");
     ck_assert_str_eq(err.text, "cannot load x.pt: cannot use r_mag: exp of value 0, 89, is not "
                                "finite as f32");
     fake.r_mag = 88.7f;
-    ck_assert_int_eq(sae_dict_open(&d, "x.pt", &err), SAE_OK);
+    ck_assert_int_eq(sae_dict_open(&d, "x.pt", NULL, &err), SAE_OK);
     ck_assert(isfinite(d->r[0]));
     sae_dict_free(d);
 }
@@ -320,12 +320,12 @@ START_TEST(the_loaders_errors_name_the_file_once)
     struct sae_dict *d = NULL;
     struct sae_err err = {0}, err2 = {0};
 
-    ck_assert_int_eq(sae_dict_open(&d, "bad.pt", &err), SAE_E_FORMAT);
+    ck_assert_int_eq(sae_dict_open(&d, "bad.pt", NULL, &err), SAE_E_FORMAT);
     ck_assert_str_eq(err.text, "cannot load bad.pt: cannot read zip archive: no directory");
     ck_assert_str_eq(err.where, "file:12");
-    ck_assert_int_eq(sae_dict_open(&d, "named.pt", &err2), SAE_E_IO);
+    ck_assert_int_eq(sae_dict_open(&d, "named.pt", NULL, &err2), SAE_E_IO);
     ck_assert_str_eq(err2.text, "cannot open named.pt: no such file");
-    ck_assert_int_eq(sae_dict_open(&d, "bad.pt", NULL), SAE_E_FORMAT);
+    ck_assert_int_eq(sae_dict_open(&d, "bad.pt", NULL, NULL), SAE_E_FORMAT);
 }
 END_TEST
 
@@ -340,7 +340,7 @@ START_TEST(out_of_memory_is_an_error)
         enum sae_status st;
 
         sae_alloc_fault(n, false);
-        st = sae_dict_open(&d, "x.pt", &err);
+        st = sae_dict_open(&d, "x.pt", NULL, &err);
         sae_alloc_fault(-1, false);
         ck_assert(st == (d ? SAE_OK : SAE_E_NOMEM));
         ck_assert(d || strncmp(err.text, "cannot load x.pt: cannot ", 25) == 0);

@@ -117,7 +117,7 @@ START_TEST(top_k_by_intervals)
                     v[k][j] = v[k][j - 1];
         }
     x = dicts_rows(N, D, 7);
-    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
     nd = dict->engine_data; /* as after some thousand rows on which thresholds proved nothing */
     atomic_store(&nd->thresholds.tried, 100);
     atomic_store(&nd->thresholds.failed, 100);
@@ -160,7 +160,7 @@ static void quantisation_error(const struct sae_native_kernels *k, const float *
     double n2, theta = 0, *v = sae_alloc(d, sizeof *v), *turned = sae_alloc(d, sizeof *turned);
     int8_t *q = sae_alloc(d, 1);
 
-    ck_assert_int_eq(sae_plane_create(&p, x, 1, d, &theta, k->xmax, k->quant, NULL), SAE_OK);
+    ck_assert_int_eq(sae_plane_create(&p, x, 1, d, &theta, k->xmax, k->quant, NULL, NULL), SAE_OK);
     ck_assert(sae_plane_row(p, x, q, &row, v));
     ck_assert_int_eq(row.n_split, 0);
     k->quant->widen(x, d, v, &n2);
@@ -218,7 +218,7 @@ START_TEST(floors_that_do_not_hold)
             dict->enc[j * D + k] =
                 (float)(along * (double)centred[k] - (is_lure ? error[k] / sqrt(e2) : 0));
     }
-    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 1, NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 1, NULL), SAE_OK);
     t = (struct sae_task){.dict = dict, .n_rows = 1, .x = x};

@@ -226,8 +226,9 @@ static struct sae_plane *plane_or_none(int k, const float *w, size_t F, size_t d
     struct sae_plane *p;
     struct sae_err err = {0};
 
-    ck_assert_int_eq(sae_plane_create(&p, w, F, d, theta, kernels[k].xmax, kernels[k].quant, &err),
-                     SAE_OK);
+    ck_assert_int_eq(
+        sae_plane_create(&p, w, F, d, theta, kernels[k].xmax, kernels[k].quant, NULL, &err),
+        SAE_OK);
     return p;
 }
 
