@@ -137,7 +137,6 @@ static enum sae_status start_scheduler(struct saed_service *s, struct sae_err *e
         .max_batch_rows = (size_t)o->max_batch_rows,
         .max_delay_ns = o->max_delay_us * 1000,
         .max_queue_rows = (size_t)o->max_queue_rows,
-        .max_inflight_bytes = o->max_inflight_bytes,
         .compute = {s, batch_create, batch_free, scratch_create, scratch_free, warm, begin,
                     next_phase, run_tile},
         .observer = {s->metrics, on_batch, on_queued, on_rows},

@@ -195,8 +195,8 @@ void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x, size_t in
             g.screen_candidates = values + n;
             g.dense_rows = values + 2 * n;
         }
-        g.inflight_bytes = saed_sched_inflight_bytes(r->sched);
     }
+    g.inflight_bytes = saed_budget_used(&r->budget);
     d.st = saed_metrics_print(r->metrics, &g, &d.b);
     sae_free(values);
     send(x, &d, "text/plain; version=0.0.4; charset=utf-8");

@@ -44,23 +44,7 @@ struct op {
 static enum sae_status hold(struct op *op, uint64_t bytes, enum sae_status too_large,
                             struct sae_err *err)
 {
-    uint64_t limit = op->r->opts->max_inflight_bytes;
-    enum sae_status st;
-
-    if (bytes > limit)
-        return sae_err_limit(err, too_large, "--max-inflight-bytes", limit, bytes,
-                             "cannot take request: it alone needs %llu bytes, and the limit of all "
-                             "in flight is %llu (--max-inflight-bytes)",
-                             (unsigned long long)bytes, (unsigned long long)limit);
-    if (bytes > op->reserved) {
-        st = saed_sched_reserve(op->r->sched, bytes - op->reserved, err);
-        if (st != SAE_OK)
-            return st;
-    } else if (bytes < op->reserved) {
-        saed_sched_release(op->r->sched, op->reserved - bytes);
-    }
-    op->reserved = bytes;
-    return SAE_OK;
+    return saed_budget_hold(&op->r->budget, &op->reserved, bytes, too_large, err);
 }
 
 enum sae_status saed_op_reserve(struct saed_exchange *x, uint64_t bytes, struct sae_err *err)
@@ -529,8 +513,7 @@ void saed_op_end(struct saed_exchange *x)
 
     free_rows(op);
     sae_body_fini(&op->body);
-    if (op->reserved)
-        saed_sched_release(op->r->sched, op->reserved);
+    saed_budget_release(&op->r->budget, &op->reserved);
     sae_free(op);
     x->user = NULL;
 }

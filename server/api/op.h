@@ -4,6 +4,7 @@
 
 #include "proto/wire.h"
 #include "server/api/pool.h"
+#include "server/budget.h"
 #include "server/api/routes.h"
 
 #include <stdatomic.h>
@@ -19,7 +20,8 @@ struct saed_routes {
     const struct saed_opts *opts;
     struct saed_metrics *metrics;
     struct saed_codec *codec;
-    _Atomic int state; /* the three below are set before READY */
+    struct saed_budget budget; /* bytes in flight */
+    _Atomic int state;         /* the three below are set before READY */
     _Atomic bool loaded;
     const struct saed_registry *registry;
     const struct sae_engine *engine;

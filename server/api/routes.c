@@ -203,13 +203,15 @@ struct saed_http_handler saed_routes_handler(struct saed_routes *r)
 enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_opts *opts,
                                    struct saed_metrics *metrics, struct sae_err *err)
 {
-    struct saed_routes *r = sae_calloc(1, sizeof *r);
+    struct saed_routes *r = sae_alloc(1, sizeof *r);
     enum sae_status st;
 
     if (!r)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate routes");
+    memset(r, 0, sizeof *r);
     r->opts = opts;
     r->metrics = metrics;
+    saed_budget_init(&r->budget, opts->max_inflight_bytes);
     st = saed_codec_create(&r->codec, opts->http_threads, err);
     if (st != SAE_OK) {
         saed_routes_free(r);

@@ -1,4 +1,4 @@
-/* sched.c - the scheduler's life and the calls of sched.h: create, submit, cancel, bytes, gauges.
+/* sched.c - the scheduler's life and the calls of sched.h: create, submit, cancel, gauges.
  *
  * What the workers do is in sched/worker.c. */
 #include "server/sched/state.h"
@@ -332,35 +332,7 @@ void saed_sched_abort(struct saed_sched *s)
     saed_sched_finish(s, &over);
 }
 
-/* ---- bytes and gauges ----------------------------------------------------------------------- */
-
-enum sae_status saed_sched_reserve(struct saed_sched *s, uint64_t bytes, struct sae_err *err)
-{
-    uint64_t max = s->cfg.max_inflight_bytes, used;
-    bool fits;
-
-    pthread_mutex_lock(&s->lock);
-    used = s->inflight_bytes;
-    fits = bytes <= max - used;
-    if (fits)
-        s->inflight_bytes = used + bytes;
-    pthread_mutex_unlock(&s->lock);
-    if (fits)
-        return SAE_OK;
-    return sae_err_limit(
-        err, SAE_E_OVERLOADED, "--max-inflight-bytes", max,
-        bytes > UINT64_MAX - used ? UINT64_MAX : used + bytes,
-        "cannot take request: %llu bytes beside %llu in flight, and the limit is %llu",
-        (unsigned long long)bytes, (unsigned long long)used, (unsigned long long)max);
-}
-
-void saed_sched_release(struct saed_sched *s, uint64_t bytes)
-{
-    pthread_mutex_lock(&s->lock);
-    assert(bytes <= s->inflight_bytes);
-    s->inflight_bytes -= bytes;
-    pthread_mutex_unlock(&s->lock);
-}
+/* ---- gauges --------------------------------------------------------------------------------- */
 
 size_t saed_sched_queue_rows(struct saed_sched *s, size_t dict_index)
 {
@@ -371,16 +343,6 @@ size_t saed_sched_queue_rows(struct saed_sched *s, size_t dict_index)
     rows = s->dict_rows[dict_index];
     pthread_mutex_unlock(&s->lock);
     return rows;
-}
-
-uint64_t saed_sched_inflight_bytes(struct saed_sched *s)
-{
-    uint64_t bytes;
-
-    pthread_mutex_lock(&s->lock);
-    bytes = s->inflight_bytes;
-    pthread_mutex_unlock(&s->lock);
-    return bytes;
 }
 
 bool saed_sched_idle(struct saed_sched *s)

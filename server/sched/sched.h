@@ -3,9 +3,9 @@
  * Knows neither HTTP nor engines: compute comes through `struct saed_compute` (lib's batches in the
  * daemon, a fake in tests) and time through a function, so tests drive it step by step.
  *
- * THREADS  n compute threads (workers) made by saed_sched_start; any thread may submit, cancel,
- *          reserve. One mutex guards queues, job and batch states and bytes in flight. It is never
- *          held over compute or over a done callback.
+ * THREADS  n compute threads (workers) made by saed_sched_start; any thread may submit and
+ *          cancel. One mutex guards queues, job and batch states. It is never held over compute or
+ *          over a done callback.
  *
  * JOB      idle --submit--> queued --rows taken--> running (rows left stay queued) --> done
  *                             |                        |
@@ -93,8 +93,7 @@ struct saed_sched_config {
     size_t n_threads;
     size_t max_batch_rows;
     uint64_t max_delay_ns;
-    size_t max_queue_rows; /* per dictionary, both sides together */
-    uint64_t max_inflight_bytes;
+    size_t max_queue_rows;         /* per dictionary, both sides together */
     uint64_t (*now_ns)(void *arg); /* NULL: CLOCK_MONOTONIC */
     void *now_arg;
     struct saed_compute compute;
@@ -128,17 +127,11 @@ void saed_sched_rouse(struct saed_sched *s);
  * the job's memory is still there. */
 void saed_sched_cancel(struct saed_sched *s, struct saed_job *job);
 
-/* Bytes in flight. Reserve fails with SAE_E_OVERLOADED when they would pass max_inflight_bytes. */
-enum sae_status saed_sched_reserve(struct saed_sched *s, uint64_t bytes,
-                                   struct sae_err *err) SAE_MUST_USE;
-void saed_sched_release(struct saed_sched *s, uint64_t bytes);
-
 /* Fail everything that is queued (status DRAINING) and refuse what comes: the drain's timeout. */
 void saed_sched_abort(struct saed_sched *s);
 
 /* Gauges, read under the lock. */
 size_t saed_sched_queue_rows(struct saed_sched *s, size_t dict_index);
-uint64_t saed_sched_inflight_bytes(struct saed_sched *s);
 /* Nothing queued, nothing in a batch; the last done callbacks may still be running. */
 bool saed_sched_idle(struct saed_sched *s);
 

@@ -90,7 +90,6 @@ struct saed_sched {
                `left` tells */
     struct saed_batch_list spare;
     size_t n_busy; /* batches not spare */
-    uint64_t inflight_bytes;
     bool draining; /* admission has stopped */
     bool stop;     /* form no batch; workers go home when no tile is left */
     size_t n_ready;

@@ -102,7 +102,6 @@ static struct saed_sched_config world_config(struct world *w, size_t threads, si
         .n_threads = threads,
         .max_batch_rows = max_batch,
         .max_queue_rows = 16384,
-        .max_inflight_bytes = 1000,
         .now_ns = world_now,
         .now_arg = w,
         .observer = {.arg = w, .batch = see_batch, .queued = see_queued, .rows = see_rows}};
@@ -751,30 +750,6 @@ START_TEST(helpers_come_before_new_batches_and_single_tiles_run_side_by_side)
 }
 END_TEST
 
-START_TEST(bytes_in_flight_are_limited)
-{
-    struct world w;
-    struct sae_err err = {0};
-
-    world_init(&w, 1, 8);
-    ck_assert_int_eq(saed_sched_reserve(w.s, 600, &err), SAE_OK);
-    ck_assert_int_eq(saed_sched_reserve(w.s, 400, &err), SAE_OK);
-    ck_assert_uint_eq(saed_sched_inflight_bytes(w.s), 1000);
-    ck_assert_int_eq(saed_sched_reserve(w.s, 1, &err), SAE_E_OVERLOADED);
-    ck_assert_str_eq(err.option, "--max-inflight-bytes");
-    ck_assert_uint_eq(err.limit, 1000);
-    ck_assert_uint_eq(err.got, 1001);
-    err = (struct sae_err){0};
-    ck_assert_int_eq(saed_sched_reserve(w.s, UINT64_MAX, &err), SAE_E_OVERLOADED);
-    ck_assert_uint_eq(err.got, UINT64_MAX);
-    saed_sched_release(w.s, 600);
-    ck_assert_int_eq(saed_sched_reserve(w.s, 600, NULL), SAE_OK);
-    saed_sched_release(w.s, 1000);
-    ck_assert_uint_eq(saed_sched_inflight_bytes(w.s), 0);
-    world_fini(&w);
-}
-END_TEST
-
 START_TEST(creation_survives_each_failed_allocation)
 {
     struct world w;
@@ -834,7 +809,6 @@ int main(void)
     tcase_add_test(t, times_and_rows_are_told);
     tcase_add_test(t, a_batch_without_phases_is_complete_at_once);
     tcase_add_test(t, helpers_come_before_new_batches_and_single_tiles_run_side_by_side);
-    tcase_add_test(t, bytes_in_flight_are_limited);
     tcase_add_test(t, creation_survives_each_failed_allocation);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -123,7 +123,6 @@ static void world_init(struct world *w, size_t n_threads, size_t max_batch, uint
         .max_batch_rows = max_batch,
         .max_delay_ns = delay_ns,
         .max_queue_rows = 4000,
-        .max_inflight_bytes = 1 << 20,
         .compute = fake_compute(&w->fake),
         .observer = {.arg = w, .batch = see_batch, .queued = see_queued, .rows = see_rows}};
 }
@@ -525,10 +524,6 @@ static void *produce(void *arg)
             }
             if (n && fake_random(&p->rng) % 10 == 0)
                 saed_sched_cancel(s, &live[fake_random(&p->rng) % n]->job);
-            if (fake_random(&p->rng) % 20 == 0) {
-                FAKE_CHECK(saed_sched_reserve(s, 100, NULL) == SAE_OK);
-                saed_sched_release(s, 100);
-            }
         }
         if (quietly)
             saed_sched_rouse(s);
@@ -570,7 +565,6 @@ START_TEST(every_job_of_a_storm_is_done_once)
     ck_assert(saed_sched_idle(w.s));
     for (size_t d = 0; d < N_DICTS; d++)
         ck_assert_uint_eq(saed_sched_queue_rows(w.s, d), 0);
-    ck_assert_uint_eq(saed_sched_inflight_bytes(w.s), 0);
     world_close(&w);
     ck_assert_uint_gt(n_ok, n / 4);
     ck_assert_uint_eq(w.queued_seen, n);
