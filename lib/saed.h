@@ -155,18 +155,27 @@ struct sae_phase {
 struct sae_batch;   /* scratch and plan of one batch at a time; reused. See above for threads */
 struct sae_scratch; /* one compute thread's own buffers; owned by that thread */
 
-/* Room for `max_rows` rows of any of the dictionaries given (so that begin allocates nothing in
- * the steady state). Engine and dictionaries are borrowed until free. */
+/* What batches and scratch have room for, so that begin allocates nothing in the steady state:
+ * rows, and the largest of the dictionaries that it was widened by. */
+struct sae_capacity {
+    size_t max_rows;
+    size_t max_d; /* of dictionaries with an encoder */
+    size_t max_F;
+    bool has_ghost; /* some take a ghost mask */
+};
+/* Make room for `d` too; false: there was. A batch or scratch that exists does not grow: who widens
+ * makes new ones before it begins a batch of `d`. */
+bool sae_capacity_widen(struct sae_capacity *c, const struct sae_dict *d);
+
+/* The engine is borrowed until free. */
 enum sae_status sae_batch_create(struct sae_batch **out, const struct sae_engine *e,
-                                 struct sae_dict *const *dicts, size_t n_dicts, size_t max_rows,
-                                 struct sae_err *err) SAE_MUST_USE;
+                                 struct sae_capacity c, struct sae_err *err) SAE_MUST_USE;
 void sae_batch_free(struct sae_batch *b);
 enum sae_status sae_scratch_create(struct sae_scratch **out, const struct sae_engine *e,
-                                   struct sae_dict *const *dicts, size_t n_dicts, size_t max_rows,
-                                   struct sae_err *err) SAE_MUST_USE;
+                                   struct sae_capacity c, struct sae_err *err) SAE_MUST_USE;
 void sae_scratch_free(struct sae_scratch *s);
-/* Touch every code path and buffer once at full concurrency size, so that the first request meets
- * no lazy set-up of OpenBLAS. Call from each compute thread before ready. */
+/* Touch every large buffer once, and OpenBLAS at full concurrency, so that the first request meets
+ * no lazy set-up. Call from each compute thread before ready. */
 void sae_engine_warm(const struct sae_engine *e, struct sae_scratch *s);
 
 /* Start a batch of slices of one dictionary and side, at most max_rows rows in all. The slices are

@@ -13,8 +13,7 @@ static enum sae_status batch_create(void *arg, void **batch, struct sae_err *err
 {
     struct saed_service *s = arg;
     struct sae_batch *b = NULL;
-    enum sae_status st = sae_batch_create(&b, s->engine, s->dicts, s->registry->n,
-                                          (size_t)s->opts->max_batch_rows, err);
+    enum sae_status st = sae_batch_create(&b, s->engine, s->capacity, err);
 
     *batch = b;
     return st;
@@ -30,8 +29,7 @@ static enum sae_status scratch_create(void *arg, void **scratch, struct sae_err 
 {
     struct saed_service *s = arg;
     struct sae_scratch *c = NULL;
-    enum sae_status st = sae_scratch_create(&c, s->engine, s->dicts, s->registry->n,
-                                            (size_t)s->opts->max_batch_rows, err);
+    enum sae_status st = sae_scratch_create(&c, s->engine, s->capacity, err);
 
     *scratch = c;
     return st;
@@ -146,6 +144,9 @@ static enum sae_status start_scheduler(struct saed_service *s, struct sae_err *e
     s->dicts = saed_registry_dicts(s->registry);
     if (!s->dicts)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the scheduler");
+    s->capacity.max_rows = cfg.max_batch_rows;
+    for (size_t i = 0; i < s->registry->n; i++)
+        (void)sae_capacity_widen(&s->capacity, s->dicts[i]);
     st = saed_sched_create(&s->sched, &cfg, s->dicts, s->registry->n, err);
     if (st == SAE_OK)
         st = saed_sched_start(s->sched, err);

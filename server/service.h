@@ -18,6 +18,7 @@ struct saed_service {
     struct sae_engine *engine;
     struct saed_sched *sched;
     struct sae_dict **dicts;
+    struct sae_capacity capacity; /* of batches and scratch */
 };
 
 /* Dictionaries and engine only (--check). Each failure is reported. *s is for saed_service_close

@@ -128,26 +128,22 @@ static void decode_dense(struct sae_batch *b, size_t k0, size_t k1, struct sae_s
 }
 
 /* OpenBLAS maps a buffer for each call that runs at the same time as others, at the first such
- * call. Products of full size for a few milliseconds: threads that warm up together meet there, and
- * each gets its buffer before the first request. */
+ * call. Products for a few milliseconds: threads that warm up together meet there, and each gets
+ * its buffer before the first request. */
 static void warm(const struct sae_engine *e, struct sae_scratch *s)
 {
-    const struct sae_dict *d = s->widest;
+    size_t n = s->max_rows, m = n < SAE_DECODE_COLS ? n : SAE_DECODE_COLS;
     struct timespec t0, t;
-    size_t n, m;
 
     (void)e;
-    if (!d)
-        return;
-    n = d->F < s->max_rows ? d->F : s->max_rows;
-    m = d->F < SAE_BLOCK ? d->F : SAE_BLOCK;
     clock_gettime(CLOCK_MONOTONIC, &t0);
     do {
         enter();
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n, (blasint)m, (blasint)d->d,
-                    1.0f, d->enc, (blasint)d->d, d->enc, (blasint)d->d, 0.0f, s->p, SAE_BLOCK);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n, (blasint)m, SAE_BLOCK,
+                    1.0f, s->p, SAE_BLOCK, s->p, SAE_BLOCK, 0.0f, s->c, SAE_DECODE_COLS);
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, (blasint)m, SAE_BLOCK, 1.0f, s->p, SAE_BLOCK, s->p,
+                    1, 0.0f, s->c, 1);
         leave();
-        project(d->enc, d->d, 1, d->enc, d->d, m, s->p);
         clock_gettime(CLOCK_MONOTONIC, &t);
     } while ((t.tv_sec - t0.tv_sec) * 1000000000L + (t.tv_nsec - t0.tv_nsec) < 5000000L);
 }

@@ -129,24 +129,15 @@ static bool scratch_alloc(struct sae_scratch *s, size_t max_F)
 }
 
 enum sae_status sae_scratch_create(struct sae_scratch **out, const struct sae_engine *e,
-                                   struct sae_dict *const *dicts, size_t n_dicts, size_t max_rows,
-                                   struct sae_err *err)
+                                   struct sae_capacity c, struct sae_err *err)
 {
     struct sae_scratch *s = sae_calloc(1, sizeof *s);
-    size_t max_F = 1;
 
     if (!s)
         goto nomem;
     s->e = e;
-    s->max_rows = max_rows;
-    for (size_t i = 0; i < n_dicts; i++) {
-        if (dicts[i]->F > max_F)
-            max_F = dicts[i]->F;
-        if (dicts[i]->enc && (!s->widest || dicts[i]->d > s->widest->d))
-            s->widest = dicts[i];
-    }
-    if (!scratch_alloc(s, max_F) ||
-        (e->ops->scratch_init && !e->ops->scratch_init(s, dicts, n_dicts)))
+    s->max_rows = c.max_rows;
+    if (!scratch_alloc(s, c.max_F) || (e->ops->scratch_init && !e->ops->scratch_init(s, &c)))
         goto nomem;
     *out = s;
     return SAE_OK;
@@ -154,7 +145,7 @@ nomem:
     sae_scratch_free(s);
     return sae_err_set(err, SAE_E_NOMEM, "",
                        "cannot allocate a compute thread's buffers: %zu rows, %zu features",
-                       max_rows, max_F);
+                       c.max_rows, c.max_F);
 }
 
 void sae_scratch_free(struct sae_scratch *s)

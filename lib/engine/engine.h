@@ -53,9 +53,9 @@ struct sae_engine_ops {
      * false: out of memory; fini must cope with what a failed init left). */
     enum sae_status (*prepare)(const struct sae_engine *e, struct sae_dict *d,
                                struct sae_team *team, struct sae_err *err);
-    bool (*batch_init)(struct sae_batch *b, struct sae_dict *const *dicts, size_t n_dicts);
+    bool (*batch_init)(struct sae_batch *b, const struct sae_capacity *c);
     void (*batch_fini)(struct sae_batch *b);
-    bool (*scratch_init)(struct sae_scratch *s, struct sae_dict *const *dicts, size_t n_dicts);
+    bool (*scratch_init)(struct sae_scratch *s, const struct sae_capacity *c);
     void (*scratch_fini)(struct sae_scratch *s);
     void (*stats)(const struct sae_dict *d, struct sae_screen_stats *out);
     /* An encode-side batch of a dictionary with an encoder begins; its rows are set, X is not. */
@@ -188,7 +188,7 @@ enum sae_batch_phase {
 
 struct sae_batch {
     const struct sae_engine *e;
-    size_t max_rows, max_blocks;
+    size_t max_rows, max_blocks, max_ld;
     void *engine_data;
     struct sae_pool pool;
 
@@ -217,7 +217,6 @@ struct sae_batch {
 struct sae_scratch {
     const struct sae_engine *e;
     void *engine_data;
-    const struct sae_dict *widest; /* borrowed; for warm; NULL: no dictionary has an encoder */
     size_t max_rows;
     float *p;                    /* [max_rows + 3][SAE_BLOCK] projections, or a dense block of f */
     float *c;                    /* [max_rows][SAE_DECODE_COLS] */

@@ -275,7 +275,7 @@ static void *work(void *arg)
     struct sae_err err = {0};
     size_t tile;
 
-    if (sae_scratch_create(&s, t->e, &t->dict, 1, t->n_rows, &err) != SAE_OK)
+    if (sae_scratch_create(&s, t->e, dicts_capacity(t->dict, t->n_rows), &err) != SAE_OK)
         bench_die("%s", err.text);
     sae_engine_warm(t->e, s);
     for (;;) {
@@ -302,7 +302,7 @@ static double kernel_rate(struct rig *g, struct sae_engine *e, struct sae_dict *
 
     t.n_threads = (unsigned)n;
     t.seconds = g->bench->seconds / 2;
-    if (sae_batch_create(&t.b, e, &dict, 1, n_rows, &err) != SAE_OK)
+    if (sae_batch_create(&t.b, e, dicts_capacity(dict, n_rows), &err) != SAE_OK)
         bench_die("%s", err.text);
     for (int i = 0; i < n; i++)
         if (pthread_create(&thread[i], NULL, work, &t))

@@ -69,8 +69,8 @@ static void rig_init(struct rig *g, const struct bench *bench, size_t d, size_t 
         }
     }
     if (sae_engine_prepare(g->e, g->dict, NULL, &err) != SAE_OK ||
-        sae_batch_create(&g->b, g->e, &g->dict, 1, MAX_ROWS, &err) != SAE_OK ||
-        sae_scratch_create(&g->s, g->e, &g->dict, 1, MAX_ROWS, &err) != SAE_OK)
+        sae_batch_create(&g->b, g->e, dicts_capacity(g->dict, MAX_ROWS), &err) != SAE_OK ||
+        sae_scratch_create(&g->s, g->e, dicts_capacity(g->dict, MAX_ROWS), &err) != SAE_OK)
         bench_die("%s", err.text);
     sae_engine_warm(g->e, g->s);
 }

@@ -592,8 +592,8 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
     char label[96];
 
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, max_rows, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, max_rows, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, max_rows), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, max_rows), NULL), SAE_OK);
     for (size_t i = 0; i < N_TASKS; i++) {
         size_t n = 1 + dicts_random(&random) % 6;
         float *x =

@@ -110,3 +110,11 @@ float *dicts_rows(size_t n, size_t d, uint64_t seed)
     fill(v, n * d, 0.0, 1.0, &state);
     return v;
 }
+
+struct sae_capacity dicts_capacity(const struct sae_dict *d, size_t max_rows)
+{
+    struct sae_capacity c = {.max_rows = max_rows};
+
+    (void)sae_capacity_widen(&c, d);
+    return c;
+}

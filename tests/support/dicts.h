@@ -15,6 +15,9 @@ struct sae_dict *dicts_make(const char *class_name, size_t d, size_t F, uint64_t
 /* n rows of d standard normal values, owned (sae_free), SAE_OVERREAD readable bytes behind. */
 float *dicts_rows(size_t n, size_t d, uint64_t seed);
 
+/* Room for max_rows rows of this dictionary. */
+struct sae_capacity dicts_capacity(const struct sae_dict *d, size_t max_rows);
+
 /* One standard normal value; *state is any number, advanced by each call. */
 float dicts_normal(uint64_t *state);
 uint64_t dicts_random(uint64_t *state); /* 64 uniform bits (SplitMix64) */

@@ -25,14 +25,26 @@ static size_t blocks_of(size_t n)
 /* ---- create, free -----------------------------------------------------------------------------
  */
 
-static bool batch_alloc(struct sae_batch *b, size_t max_ld, bool has_ghost)
+bool sae_capacity_widen(struct sae_capacity *c, const struct sae_dict *d)
+{
+    struct sae_capacity was = *c;
+
+    if (d->enc && d->d > c->max_d)
+        c->max_d = d->d;
+    if (d->F > c->max_F)
+        c->max_F = d->F;
+    c->has_ghost |= d->enc && d->arch->options & SAE_OPT_GHOST_MASK;
+    return c->max_d > was.max_d || c->max_F > was.max_F || c->has_ghost > was.has_ghost;
+}
+
+static bool batch_alloc(struct sae_batch *b, bool has_ghost)
 {
     size_t runs;
 
     b->parts = sae_calloc(b->max_rows, sizeof *b->parts);
     b->rows = sae_calloc(b->max_rows, sizeof *b->rows);
     /* an engine may round the number of rows up: what it reads there reaches no answer */
-    b->x = sae_alloc(b->max_rows + 3, max_ld * sizeof *b->x);
+    b->x = sae_alloc(b->max_rows + 3, b->max_ld * sizeof *b->x);
     b->items = sae_alloc(2 * b->max_rows, sizeof *b->items);
     b->dense = sae_alloc(2 * b->max_rows, sizeof *b->dense);
     if (__builtin_mul_overflow(b->max_rows, b->max_blocks, &runs))
@@ -40,38 +52,28 @@ static bool batch_alloc(struct sae_batch *b, size_t max_ld, bool has_ghost)
     b->runs[0] = sae_alloc(runs, sizeof *b->runs[0]);
     b->runs[1] = has_ghost ? sae_alloc(runs, sizeof *b->runs[1]) : NULL;
     if (b->x)
-        memset(b->x, 0, (b->max_rows + 3) * max_ld * sizeof *b->x);
+        memset(b->x, 0, (b->max_rows + 3) * b->max_ld * sizeof *b->x);
     return b->parts && b->rows && b->x && b->items && b->dense && b->runs[0] &&
            (b->runs[1] || !has_ghost);
 }
 
 enum sae_status sae_batch_create(struct sae_batch **out, const struct sae_engine *e,
-                                 struct sae_dict *const *dicts, size_t n_dicts, size_t max_rows,
-                                 struct sae_err *err)
+                                 struct sae_capacity c, struct sae_err *err)
 {
     struct sae_batch *b = sae_calloc(1, sizeof *b);
-    size_t max_ld = PAD;
-    bool has_ghost = false;
 
-    assert(max_rows >= 1);
+    assert(c.max_rows >= 1);
     if (!b || sae_pool_init(&b->pool, err) != SAE_OK) {
         sae_free(b);
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate a batch: out of memory");
     }
     b->e = e;
-    b->max_rows = max_rows;
-    b->max_blocks = 1;
-    for (size_t i = 0; i < n_dicts; i++) {
-        if (blocks_of(dicts[i]->F) > b->max_blocks)
-            b->max_blocks = blocks_of(dicts[i]->F);
-        if (dicts[i]->enc && round_up(dicts[i]->d, PAD) > max_ld)
-            max_ld = round_up(dicts[i]->d, PAD);
-        has_ghost |= dicts[i]->enc && dicts[i]->arch->options & SAE_OPT_GHOST_MASK;
-    }
-    if (!batch_alloc(b, max_ld, has_ghost) ||
-        (e->ops->batch_init && !e->ops->batch_init(b, dicts, n_dicts))) {
+    b->max_rows = c.max_rows;
+    b->max_blocks = c.max_F ? blocks_of(c.max_F) : 1;
+    b->max_ld = c.max_d ? round_up(c.max_d, PAD) : PAD;
+    if (!batch_alloc(b, c.has_ghost) || (e->ops->batch_init && !e->ops->batch_init(b, &c))) {
         sae_batch_free(b);
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate a batch of %zu rows", max_rows);
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate a batch of %zu rows", c.max_rows);
     }
     *out = b;
     return SAE_OK;
@@ -192,7 +194,7 @@ void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_
     b->ld = round_up(dict->d, PAD);
     b->phase = SAE_PHASE_BEGUN;
     b->tile_rows = 0;
-    assert(b->n_blocks <= b->max_blocks);
+    assert(b->n_blocks <= b->max_blocks && (!dict->enc || b->ld <= b->max_ld));
     sae_pool_reset(&b->pool);
     for (size_t i = 0; i < n_slices; i++)
         if (!has_own_columns(dict, &slices[i].task->query))

@@ -133,14 +133,9 @@ static void stats(const struct sae_dict *d, struct sae_screen_stats *out)
 /* ---- batches and scratch -----------------------------------------------------------------------
  */
 
-static size_t max_dq(struct sae_dict *const *dicts, size_t n)
+static size_t max_dq(const struct sae_capacity *c)
 {
-    size_t dq = 16;
-
-    for (size_t i = 0; i < n; i++)
-        if (dicts[i]->enc && dicts[i]->d + 15 > dq)
-            dq = (dicts[i]->d + 15) & ~(size_t)15;
-    return dq;
+    return c->max_d ? (c->max_d + 15) & ~(size_t)15 : 16;
 }
 
 static void batch_fini(struct sae_batch *b)
@@ -160,10 +155,10 @@ static void batch_fini(struct sae_batch *b)
     b->engine_data = NULL;
 }
 
-static bool batch_init(struct sae_batch *b, struct sae_dict *const *dicts, size_t n_dicts)
+static bool batch_init(struct sae_batch *b, const struct sae_capacity *c)
 {
     struct native_batch *nb = sae_calloc(1, sizeof *nb);
-    size_t dq = max_dq(dicts, n_dicts);
+    size_t dq = max_dq(c);
 
     b->engine_data = nb;
     if (!nb)
@@ -214,13 +209,11 @@ static void scratch_fini(struct sae_scratch *s)
     s->engine_data = NULL;
 }
 
-static bool scratch_init(struct sae_scratch *s, struct sae_dict *const *dicts, size_t n_dicts)
+static bool scratch_init(struct sae_scratch *s, const struct sae_capacity *c)
 {
     struct native_scratch *n = sae_calloc(1, sizeof *n);
-    size_t dq = max_dq(dicts, n_dicts), rows = s->max_rows, F = SAE_BLOCK;
+    size_t dq = max_dq(c), rows = s->max_rows, F = c->max_F > SAE_BLOCK ? c->max_F : SAE_BLOCK;
 
-    for (size_t i = 0; i < n_dicts; i++)
-        F = dicts[i]->F > F ? dicts[i]->F : F;
     s->engine_data = n;
     if (!n)
         return false;

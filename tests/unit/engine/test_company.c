@@ -153,9 +153,10 @@ static void rig_open(struct rig *g, enum sae_isa isa, bool by_interval, struct s
     g->e = batches_native(isa, dict);
     ck_assert_ptr_nonnull(g->e);
     batches_only(by_interval ? BATCHES_BY_INTERVAL : BATCHES_BY_THRESHOLD, dict);
-    ck_assert_int_eq(sae_batch_create(&g->b, g->e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&g->b, g->e, dicts_capacity(dict, MAX_ROWS), NULL), SAE_OK);
     for (size_t i = 0; i < N_THREADS; i++)
-        ck_assert_int_eq(sae_scratch_create(&g->s[i], g->e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
+        ck_assert_int_eq(sae_scratch_create(&g->s[i], g->e, dicts_capacity(dict, MAX_ROWS), NULL),
+                         SAE_OK);
 }
 
 static void rig_close(struct rig *g, struct sae_dict *dict)

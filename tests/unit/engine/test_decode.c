@@ -81,8 +81,10 @@ static void rig_init(struct rig *g, enum sae_isa isa, struct sae_dict *dict, boo
         g->ops.decode_dense = NULL;
     g->forced = *g->e;
     g->forced.ops = &g->ops;
-    ck_assert_int_eq(sae_batch_create(&g->b, &g->forced, &dict, 1, MAX_ROWS, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&g->s, &g->forced, &dict, 1, MAX_ROWS, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&g->b, &g->forced, dicts_capacity(dict, MAX_ROWS), NULL),
+                     SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&g->s, &g->forced, dicts_capacity(dict, MAX_ROWS), NULL),
+                     SAE_OK);
 }
 
 static void rig_fini(struct rig *g)
@@ -151,8 +153,8 @@ START_TEST(long_lists_of_a_batch_go_dense)
 
     ck_assert_ptr_nonnull(f);
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, MAX_ROWS), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, MAX_ROWS), NULL), SAE_OK);
     for (int i = 0; i < 3; i++) {
         size_t n = i == 1 ? 1 : 64;
         struct sae_task t = {.dict = dict, .n_rows = n, .x = f, .query.op = SAE_OP_DECODE};

@@ -77,8 +77,8 @@ START_TEST(every_isa_decodes_alike)
             printf("SKIP: this CPU has no %s\n", names[i]);
             continue;
         }
-        ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 4, NULL), SAE_OK);
-        ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 4, NULL), SAE_OK);
+        ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 4), NULL), SAE_OK);
+        ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 4), NULL), SAE_OK);
         ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
         sae_engine_warm(e, s);
         batches_run_all(b, s, dict, SAE_SIDE_DECODE, &t, 1, 3, 1);
@@ -103,15 +103,27 @@ END_TEST
 static struct sae_dict *wide;
 static pthread_barrier_t together;
 
-static void *warm_up(void *arg)
+/* One product that outlasts a time slice, so that all threads are inside at once. */
+static void *encode_rows(void *arg)
 {
-    struct sae_engine *e = arg;
+    const struct sae_engine *e = arg;
+    struct sae_task t = {
+        .dict = wide, .n_rows = 16, .query = {.op = SAE_OP_ENCODE, .want_f = true}};
+    struct sae_slice slice = {.task = &t, .row0 = 0, .n_rows = t.n_rows};
     struct sae_scratch *s;
+    struct sae_batch *b;
 
-    ck_assert_int_eq(sae_scratch_create(&s, e, &wide, 1, 32, NULL), SAE_OK);
+    t.x = wide->enc; /* any numbers */
+    t.query.form = SAE_FORM_TOP;
+    t.query.top_k = 1;
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(wide, t.n_rows), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(wide, t.n_rows), NULL), SAE_OK);
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
     pthread_barrier_wait(&together);
-    sae_engine_warm(e, s);
+    batches_run(b, s, wide, SAE_SIDE_ENCODE, &slice, 1);
+    sae_task_fini(&t);
     sae_scratch_free(s);
+    sae_batch_free(b);
     return NULL;
 }
 
@@ -123,12 +135,12 @@ START_TEST(more_threads_than_openblas_has_buffers)
     pthread_attr_t attr;
 
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
-    wide = dicts_make("AutoEncoder", 4096, 1024, 1); /* a call outlasts a time slice */
+    wide = dicts_make("AutoEncoder", 4096, 1024, 1);
     ck_assert_int_eq(pthread_barrier_init(&together, NULL, MANY), 0);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, (size_t)1 << 20);
     for (size_t i = 0; i < MANY; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], &attr, warm_up, e), 0);
+        ck_assert_int_eq(pthread_create(&threads[i], &attr, encode_rows, e), 0);
     for (size_t i = 0; i < MANY; i++)
         pthread_join(threads[i], NULL);
     pthread_attr_destroy(&attr);
@@ -147,6 +159,7 @@ int main(void)
     tcase_add_test(t, auto_takes_native_where_it_is_fast);
     tcase_add_test(t, instruction_sets_by_name);
     tcase_add_test(t, every_isa_decodes_alike);
+    tcase_set_timeout(t, 30);
     tcase_add_test(t, more_threads_than_openblas_has_buffers);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -23,8 +23,8 @@ static struct rig rig_of(struct sae_dict *dict, int way)
 
     g.e = batches_engine((enum batches_way)way, g.dict);
     g.x = batches_exact_rows(ROWS, D, 1);
-    ck_assert_int_eq(sae_batch_create(&g.b, g.e, &g.dict, 1, 4 * ROWS, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&g.s, g.e, &g.dict, 1, 4 * ROWS, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&g.b, g.e, dicts_capacity(g.dict, 4 * ROWS), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&g.s, g.e, dicts_capacity(g.dict, 4 * ROWS), NULL), SAE_OK);
     return g;
 }
 
@@ -134,7 +134,7 @@ START_TEST(create_fails_whole)
 
     for (long fault = 0; st != SAE_OK; fault++) {
         sae_alloc_fault(fault, false);
-        st = sae_batch_create(&b, g.e, &g.dict, 1, 8, NULL);
+        st = sae_batch_create(&b, g.e, dicts_capacity(g.dict, 8), NULL);
         sae_alloc_fault(-1, false);
         ck_assert(st == SAE_OK || (st == SAE_E_NOMEM && !b));
     }
@@ -142,7 +142,7 @@ START_TEST(create_fails_whole)
     st = SAE_E_NOMEM;
     for (long fault = 0; st != SAE_OK; fault++) {
         sae_alloc_fault(fault, false);
-        st = sae_scratch_create(&s, g.e, &g.dict, 1, 8, NULL);
+        st = sae_scratch_create(&s, g.e, dicts_capacity(g.dict, 8), NULL);
         sae_alloc_fault(-1, false);
         ck_assert(st == SAE_OK || (st == SAE_E_NOMEM && !s));
     }
@@ -227,8 +227,8 @@ START_TEST(the_pool_shrinks_again)
     for (size_t j = 0; j < WIDE; j++)
         dict->enc_bias[j] = 1000.0f; /* everything on */
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, MANY, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, MANY, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, MANY), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, MANY), NULL), SAE_OK);
     ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
     batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = MANY}, 1);
     most = b->pool.n_chunks;

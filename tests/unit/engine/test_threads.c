@@ -45,9 +45,10 @@ START_TEST(tiles_run_side_by_side)
     struct sae_scratch *s[N_THREADS];
     struct sae_batch *b;
 
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, MAX_ROWS), NULL), SAE_OK);
     for (size_t i = 0; i < N_THREADS; i++)
-        ck_assert_int_eq(sae_scratch_create(&s[i], e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
+        ck_assert_int_eq(sae_scratch_create(&s[i], e, dicts_capacity(dict, MAX_ROWS), NULL),
+                         SAE_OK);
     for (uint64_t seed = 1; seed <= 2; seed++) {
         struct sae_task t[N_TASKS];
         struct batches_store store[N_TASKS];
@@ -103,8 +104,10 @@ START_TEST(batches_share_tasks)
         tasks_make(t, store, dict, seed);
         for (size_t i = 0; i < 2; i++) {
             h[i] = (struct half){.t = t, .e = e, .dict = dict, .row0 = 2 * i};
-            ck_assert_int_eq(sae_batch_create(&h[i].b, e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
-            ck_assert_int_eq(sae_scratch_create(&h[i].s, e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
+            ck_assert_int_eq(sae_batch_create(&h[i].b, e, dicts_capacity(dict, MAX_ROWS), NULL),
+                             SAE_OK);
+            ck_assert_int_eq(sae_scratch_create(&h[i].s, e, dicts_capacity(dict, MAX_ROWS), NULL),
+                             SAE_OK);
         }
         for (size_t i = 0; i < 2; i++)
             ck_assert_int_eq(pthread_create(&threads[i], NULL, run_half, &h[i]), 0);

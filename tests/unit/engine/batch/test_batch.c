@@ -149,8 +149,8 @@ static void decode_rows(const struct sae_engine *e, struct sae_dict *dict, unsig
     struct sae_batch *b;
     struct sae_scratch *s;
 
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 17, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 17, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 17), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 17), NULL), SAE_OK);
     for (size_t i = 0; i < N; i++) {
         f[i] = random_f(n_rows[i], dict->F, i == 2 ? 1 : percent, &random);
         tasks[i] = (struct sae_task){.dict = dict, .n_rows = n_rows[i]};
@@ -228,8 +228,8 @@ START_TEST(scaled_zeros_follow_ieee_products)
                                          .features = ids,
                                          .n_features = features ? 5 : 0};
             ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
-            ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 2, NULL), SAE_OK);
-            ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 2, NULL), SAE_OK);
+            ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 2), NULL), SAE_OK);
+            ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 2), NULL), SAE_OK);
             batches_run_all(b, s, dict, SAE_SIDE_ENCODE, &t, 1, 2, 1);
             batches_check(&t, true, false, "infinite norm");
             sae_task_fini(&t);
@@ -258,8 +258,8 @@ START_TEST(long_lists_take_the_dense_way)
         dict->enc_bias[j] += 5.0f;
     t.query = (struct sae_query){.op = SAE_OP_FORWARD, .want_f = true, .ghost_mask = &one};
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, N, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, N, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, N), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, N), NULL), SAE_OK);
     ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
     batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = N}, 1);
     ck_assert_uint_eq(b->n_dense, 2 * N);
@@ -284,8 +284,8 @@ START_TEST(identity_keeps_negative_zero)
     struct sae_batch *b;
     struct sae_scratch *s;
 
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 2, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 2, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 2), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 2), NULL), SAE_OK);
     for (int op = 0; op < 2; op++) {
         t.query = (struct sae_query){.op = op ? SAE_OP_FORWARD : SAE_OP_ENCODE,
                                      .want_f = true,

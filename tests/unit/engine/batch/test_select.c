@@ -36,8 +36,8 @@ START_TEST(top_k_equals_a_sort)
             x[i] = v % 20 ? 0.0f : v % 3 ? INFINITY : v % 2 ? NAN : -INFINITY;
     }
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 3, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 3, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 3), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 3), NULL), SAE_OK);
     for (size_t i = 0; i < SAE_COUNTOF(ks); i++) {
         struct sae_task t = {.dict = dict, .n_rows = 3, .x = x};
 

@@ -143,8 +143,8 @@ static void check_answers(struct sae_engine *e, struct sae_dict *dict, const flo
     struct sae_batch *b;
     uint64_t random = seed;
 
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, MAX_ROWS, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, MAX_ROWS), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, MAX_ROWS), NULL), SAE_OK);
     for (size_t i = 0; i < N_TASKS; i++)
         t[i] = task_of(dict, x, &random, &stores[i]);
     batches_run_all(b, s, dict, SAE_SIDE_ENCODE, t, N_TASKS, MAX_ROWS, seed);

@@ -122,8 +122,8 @@ START_TEST(top_k_by_intervals)
     atomic_store(&nd->thresholds.tried, 100);
     atomic_store(&nd->thresholds.failed, 100);
     atomic_store(&nd->thresholds.batches, 1);
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 40, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 40, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 40), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 40), NULL), SAE_OK);
     for (size_t i = 0; i < N_K; i++) {
         tasks[i] = (struct sae_task){.dict = dict, .n_rows = N, .x = x};
         tasks[i].query = (struct sae_query){.op = SAE_OP_ENCODE,
@@ -219,8 +219,8 @@ START_TEST(floors_that_do_not_hold)
                 (float)(along * (double)centred[k] - (is_lure ? error[k] / sqrt(e2) : 0));
     }
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 1, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 1, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 1), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 1), NULL), SAE_OK);
     t = (struct sae_task){.dict = dict, .n_rows = 1, .x = x};
     t.query =
         (struct sae_query){.op = SAE_OP_ENCODE, .want_f = true, .form = SAE_FORM_TOP, .top_k = K};

@@ -117,8 +117,8 @@ static void check_answers(struct sae_engine *e, struct sae_dict *dict, const flo
         t[n++] = task_of(dict, x, SAE_FORM_TOP, top_ks[i]);
     for (size_t i = 0; i < n; i++)
         slices[i] = (struct sae_slice){.task = &t[i], .n_rows = N};
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, n * N, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, n * N, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, n * N), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, n * N), NULL), SAE_OK);
     batches_run(b, s, dict, SAE_SIDE_ENCODE, slices, n);
     for (size_t i = 0; i < n; i++) {
         batches_check(&t[i], true, true, label);

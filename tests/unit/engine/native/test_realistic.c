@@ -87,8 +87,8 @@ static void run_and_check(const struct sae_engine *e, struct sae_dict *dict, con
     struct sae_scratch *s;
     struct sae_batch *b;
 
-    ck_assert_int_eq(sae_batch_create(&b, e, &dict, 1, 2 * N, NULL), SAE_OK);
-    ck_assert_int_eq(sae_scratch_create(&s, e, &dict, 1, 2 * N, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 2 * N), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 2 * N), NULL), SAE_OK);
     for (size_t i = 0; i < SAE_COUNTOF(forms); i++) {
         t[i] = (struct sae_task){.dict = dict, .n_rows = N, .x = x};
         t[i].query =
