@@ -27,6 +27,7 @@ struct slots {
 struct sae_pickle {
     struct chunk *chunks;
     size_t arena_bytes;
+    struct slots persids, touched;
 };
 
 /* One run. Owned by sae_pickle_load. */
@@ -156,6 +157,15 @@ static enum sae_status slots_reserve(struct machine *m, struct slots *s, size_t 
     return SAE_OK;
 }
 
+static enum sae_status slots_add(struct machine *m, struct slots *s, value *v)
+{
+    enum sae_status st = slots_reserve(m, s, s->n + 1);
+
+    if (st == SAE_OK)
+        s->v[s->n++] = v;
+    return st;
+}
+
 /* ---- stack -------------------------------------------------------------------------------- */
 
 /* Values above the last MARK. */
@@ -167,16 +177,11 @@ static size_t above_mark(const struct machine *m)
 /* v NULL: make has failed. */
 static enum sae_status push(struct machine *m, value *v)
 {
-    enum sae_status st;
-
     if (!v)
         return m->err_status;
     if (m->stack.n == SAE_PICKLE_MAX_STACK)
         return bad(m, "more than %zu values on the stack", SAE_PICKLE_MAX_STACK);
-    st = slots_reserve(m, &m->stack, m->stack.n + 1);
-    if (st == SAE_OK)
-        m->stack.v[m->stack.n++] = v;
-    return st;
+    return slots_add(m, &m->stack, v);
 }
 
 static enum sae_status need(struct machine *m, size_t n)
@@ -357,6 +362,12 @@ static enum sae_status op_mark(struct machine *m, uint64_t u, int arg)
     return SAE_OK;
 }
 
+/* Whether Python takes it as the key of a dict. What a call returns may be one. */
+static bool hashable(const value *v)
+{
+    return v->type != SAE_PK_LIST && v->type != SAE_PK_DICT && !v->unhashable;
+}
+
 /* The n values on top of the stack, or those above the last MARK when n is 0. */
 static enum sae_status op_tuple(struct machine *m, uint64_t u, int n)
 {
@@ -373,13 +384,25 @@ static enum sae_status op_tuple(struct machine *m, uint64_t u, int n)
         if (!v->u.items)
             return m->err_status;
         memcpy(v->u.items, top_n.v, top_n.n * sizeof(value *));
-        v->n = v->cap = (uint32_t)top_n.n;
+        v->n = (uint32_t)top_n.n;
+        for (uint32_t i = 0; i < v->n; i++)
+            v->unhashable |= !hashable(v->u.items[i]);
     }
     return push(m, v);
 }
 
-/* Add to what stands on the stack's top: a container of `type`, or an object of a class that we
- * do not know, which takes anything and stays unknown. */
+/* The opcode being run changes `v`, the result of a call: what comes of it stays unknown. */
+static enum sae_status touch(struct machine *m, value *v)
+{
+    if (v->u.call.touched)
+        return SAE_OK;
+    v->u.call.touched = m->name;
+    v->n = (uint32_t)m->at;
+    return slots_add(m, &m->p->touched, v);
+}
+
+/* Add to what stands on the stack's top: a container of `type`, or the result of a call, which
+ * takes anything. */
 static enum sae_status extend(struct machine *m, enum sae_pk_type type, struct items add)
 {
     enum sae_status st = need(m, 1);
@@ -388,7 +411,7 @@ static enum sae_status extend(struct machine *m, enum sae_pk_type type, struct i
     if (st != SAE_OK)
         return st;
     if (top(m)->type == SAE_PK_CALL || top(m)->type == SAE_PK_OBJECT)
-        return SAE_OK;
+        return touch(m, top(m));
     if (top(m)->type != type)
         return bad(m, "on %s, a %s is wanted", sae_pk_describe(top(m), what, sizeof what),
                    type == SAE_PK_DICT ? "dict" : "list");
@@ -408,6 +431,7 @@ static enum sae_status op_append(struct machine *m, uint64_t u, int one)
 
 static enum sae_status op_setitem(struct machine *m, uint64_t u, int one)
 {
+    char what[160];
     struct items add;
     enum sae_status st = one ? pop_values(m, 2, &add) : pop_mark(m, &add);
 
@@ -416,6 +440,9 @@ static enum sae_status op_setitem(struct machine *m, uint64_t u, int one)
         return st;
     if (add.n % 2 != 0)
         return bad(m, "%zu values are no pairs", add.n);
+    for (size_t i = 0; i < add.n; i += 2)
+        if (!hashable(add.v[i]))
+            return bad(m, "%s cannot be a key", sae_pk_describe(add.v[i], what, sizeof what));
     return extend(m, SAE_PK_DICT, add);
 }
 
@@ -532,8 +559,12 @@ static enum sae_status op_call(struct machine *m, uint64_t u, int type)
                    sae_pk_describe(args, what, sizeof what));
     if (fn->type != SAE_PK_GLOBAL && fn->type != SAE_PK_CALL && fn->type != SAE_PK_OBJECT)
         return bad(m, "of %s, a GLOBAL is wanted", sae_pk_describe(fn, what, sizeof what));
-    if (args->n == 0 && sae_pk_is_global(fn, "collections", "OrderedDict"))
-        return push(m, make(m, SAE_PK_DICT));
+    if (args->n == 0 && sae_pk_is_global(fn, "collections", "OrderedDict")) {
+        v = make(m, SAE_PK_DICT);
+        if (v)
+            v->ordered = true;
+        return push(m, v);
+    }
     v = make(m, (enum sae_pk_type)type);
     if (v) {
         v->u.call.fn = fn;
@@ -542,8 +573,8 @@ static enum sae_status op_call(struct machine *m, uint64_t u, int type)
     return push(m, v);
 }
 
-/* Attributes of an object: those of a dict (_metadata) are of no use here, the rest stay unknown.
- */
+/* Attributes of an object: those of an OrderedDict (_metadata) are of no use here, the rest stay
+ * unknown. */
 static enum sae_status op_build(struct machine *m, uint64_t u, int arg)
 {
     char what[160];
@@ -555,9 +586,14 @@ static enum sae_status op_build(struct machine *m, uint64_t u, int arg)
         st = pop_values(m, 1, &state);
     if (st != SAE_OK)
         return st;
-    if (top(m)->type != SAE_PK_DICT && top(m)->type != SAE_PK_CALL && top(m)->type != SAE_PK_OBJECT)
-        return bad(m, "on %s, a dict or an object is wanted",
+    if (top(m)->type == SAE_PK_CALL || top(m)->type == SAE_PK_OBJECT)
+        return touch(m, top(m));
+    if (top(m)->type != SAE_PK_DICT || !top(m)->ordered)
+        return bad(m, "on %s, an OrderedDict or an object is wanted",
                    sae_pk_describe(top(m), what, sizeof what));
+    if (state.v[0]->type != SAE_PK_DICT)
+        return bad(m, "of an OrderedDict with %s, a dict is wanted",
+                   sae_pk_describe(state.v[0], what, sizeof what));
     return SAE_OK;
 }
 
@@ -573,7 +609,8 @@ static enum sae_status op_persid(struct machine *m, uint64_t u, int arg)
     v = make(m, SAE_PK_PERSID);
     if (v)
         v->u.id = id.v[0];
-    return push(m, v);
+    st = push(m, v);
+    return st == SAE_OK ? slots_add(m, &m->p->persids, v) : st;
 }
 
 static enum sae_status op_stop(struct machine *m, uint64_t u, int arg)
@@ -721,7 +758,19 @@ void sae_pickle_free(struct sae_pickle *p)
         next = c->next;
         sae_free(c);
     }
+    sae_free(p->persids.v);
+    sae_free(p->touched.v);
     sae_free(p);
+}
+
+struct sae_pk_list sae_pickle_persids(const struct sae_pickle *p)
+{
+    return (struct sae_pk_list){(const value *const *)p->persids.v, p->persids.n};
+}
+
+struct sae_pk_list sae_pickle_touched(const struct sae_pickle *p)
+{
+    return (struct sae_pk_list){(const value *const *)p->touched.v, p->touched.n};
 }
 
 /* ---- questions about values --------------------------------------------------------------- */

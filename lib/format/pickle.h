@@ -6,7 +6,8 @@
  * mean is for the reader above (pt.c) to say, by an allow-list, for those that it needs. The only
  * call carried out is collections.OrderedDict(), which gives an empty dict. Globals of modules
  * that no weights need and every attack uses (os, sys, subprocess, builtins.eval, ...) end the
- * reading wherever they stand.
+ * reading wherever they stand. What a SETITEM, APPEND or BUILD does to the result of a call is not
+ * known either: such a value is marked as touched.
  *
  * Values live in an arena that is freed at once, so values may contain themselves and no nesting
  * costs stack. Opcodes are bounded by the pickle's bytes, the rest by the limits below.
@@ -42,10 +43,13 @@ enum sae_pk_type {
 /* Immutable once sae_pickle_load has returned. Strings point into the pickle's bytes, without NUL.
  */
 struct sae_pk_value {
-    enum sae_pk_type type;
-    uint32_t offset; /* of the opcode that made it */
-    uint32_t n;      /* length of str, or of the module; items of tuple, list, dict (2 a pair) */
-    uint32_t cap;    /* length of the name; else private */
+    enum sae_pk_type type : 8;
+    bool ordered : 1;    /* of a dict: an OrderedDict, which may have attributes */
+    bool unhashable : 1; /* of a tuple: it cannot be a key */
+    uint32_t offset;     /* of the opcode that made it */
+    uint32_t n;   /* length of str, or of the module; items of tuple, list, dict (2 a pair); of a
+                     touched CALL or OBJECT the offset of the opcode that did it */
+    uint32_t cap; /* length of the name; else private */
     union {
         bool b;
         int64_t i;
@@ -57,7 +61,8 @@ struct sae_pk_value {
         } global;
         struct {
             struct sae_pk_value *fn, *args;
-        } call; /* CALL, OBJECT */
+            const char *touched; /* the opcode that changed it once it was made, or NULL; at n */
+        } call;                  /* CALL, OBJECT */
         struct sae_pk_value *id;
     } u;
 };
@@ -69,6 +74,16 @@ struct sae_pickle; /* the arena */
 enum sae_status sae_pickle_load(struct sae_pickle **out, const struct sae_pk_value **root,
                                 const void *bytes, size_t n, struct sae_err *err) SAE_MUST_USE;
 void sae_pickle_free(struct sae_pickle *p); /* NULL allowed */
+
+/* Values of one kind in the order of their opcodes, also those that the root does not lead to:
+ * whoever resolves persistent ids, or trusts the result of a call, must have looked at all.
+ * Borrowed from the pickle. */
+struct sae_pk_list {
+    const struct sae_pk_value *const *v;
+    size_t n;
+};
+struct sae_pk_list sae_pickle_persids(const struct sae_pickle *p);
+struct sae_pk_list sae_pickle_touched(const struct sae_pickle *p);
 
 bool sae_pk_is_str(const struct sae_pk_value *v, const char *s);
 bool sae_pk_is_global(const struct sae_pk_value *v, const char *module, const char *name);

@@ -411,12 +411,20 @@ out:
 
 /* ---- names -------------------------------------------------------------------------------- */
 
+/* Names that differ in nothing but case stand side by side. */
+static int order_names(const char *a, const char *b)
+{
+    int c = strcasecmp(a, b);
+
+    return c ? c : strcmp(a, b);
+}
+
 static int compare_name(const void *a, const void *b, void *arg)
 {
     const struct sae_zip *z = arg;
     const size_t *x = a, *y = b;
 
-    return strcmp(z->entries[*x].name, z->entries[*y].name);
+    return order_names(z->entries[*x].name, z->entries[*y].name);
 }
 
 static enum sae_status index_names(struct sae_zip *z, struct sae_err *err)
@@ -430,9 +438,14 @@ static enum sae_status index_names(struct sae_zip *z, struct sae_err *err)
     qsort_r(z->by_name, z->n, sizeof *z->by_name, compare_name, z);
     for (size_t i = 1; i < z->n; i++) {
         const char *name = z->entries[z->by_name[i]].name;
+        const char *before = z->entries[z->by_name[i - 1]].name;
 
-        if (strcmp(z->entries[z->by_name[i - 1]].name, name) == 0)
+        if (strcmp(before, name) == 0)
             return BAD_ENTRY(err, name, "two entries have this name");
+        /* One name to readers that do not heed case, as PyTorch's. */
+        if (strcasecmp(before, name) == 0)
+            return BAD_ENTRY(err, name, "another entry is called %s, the same but for case",
+                             before);
     }
     return SAE_OK;
 }
@@ -444,7 +457,7 @@ const struct sae_zip_entry *sae_zip_find(const struct sae_zip *z, const char *na
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
         const struct sae_zip_entry *e = &z->entries[z->by_name[mid]];
-        int c = strcmp(name, e->name);
+        int c = order_names(name, e->name);
 
         if (c == 0)
             return e;

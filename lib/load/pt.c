@@ -137,6 +137,65 @@ static enum sae_status open_archive(struct sae_tensors *ts, struct sae_err *err)
 
 /* ---- the state dict ----------------------------------------------------------------------- */
 
+/* Keys that are equal to Python: strings by their bytes, ints and bools by number; of all else only
+ * that a value equals itself. */
+static int key_class(const value *k)
+{
+    return k->type == SAE_PK_STR ? 0 : k->type == SAE_PK_INT || k->type == SAE_PK_BOOL ? 1 : 2;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const value *x = *(const value *const *)a, *y = *(const value *const *)b;
+    int kind = key_class(x), c = kind - key_class(y);
+
+    if (c)
+        return c;
+    if (kind == 0) {
+        uint32_t n = x->n < y->n ? x->n : y->n;
+
+        c = n ? memcmp(x->u.str, y->u.str, n) : 0;
+        return c ? c : (x->n > y->n) - (x->n < y->n);
+    }
+    if (kind == 1) {
+        int64_t i = x->type == SAE_PK_BOOL ? x->u.b : x->u.i;
+        int64_t j = y->type == SAE_PK_BOOL ? y->u.b : y->u.i;
+
+        return (i > j) - (i < j);
+    }
+    return (x > y) - (x < y);
+}
+
+static enum sae_status twice(const value *key, const char *what, struct sae_err *err)
+{
+    char text[200];
+
+    if (key->type == SAE_PK_STR)
+        return BAD(err, "data.pkl", "%s has the key %.*s twice", what,
+                   key->n < 128 ? (int)key->n : 128, key->u.str);
+    return BAD(err, "data.pkl", "%s has a key twice, %s at offset %" PRIu32, what,
+               sae_pk_describe(key, text, sizeof text), key->offset);
+}
+
+/* Python keeps the last of two equal keys, other readers the first: refuse. */
+static enum sae_status check_keys_differ(const value *dict, const char *what, struct sae_err *err)
+{
+    size_t n = dict->n / 2;
+    const value **keys = sae_calloc(n, sizeof(const value *));
+    enum sae_status st = SAE_OK;
+
+    if (!keys)
+        return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate index of %zu keys", n);
+    for (size_t i = 0; i < n; i++)
+        keys[i] = dict->u.items[2 * i];
+    qsort(keys, n, sizeof(const value *), compare_keys);
+    for (size_t i = 1; i < n && st == SAE_OK; i++)
+        if (compare_keys(&keys[i - 1], &keys[i]) == 0)
+            st = twice(keys[i], what, err);
+    sae_free(keys);
+    return st;
+}
+
 static enum sae_status find_state_dict(const value *root, const value **out, struct sae_err *err)
 {
     char what[200];
@@ -155,7 +214,7 @@ static enum sae_status find_state_dict(const value *root, const value **out, str
             if (sae_pk_is_str(root->u.items[i], wrappers[w]) &&
                 root->u.items[i + 1]->type == SAE_PK_DICT) {
                 *out = root->u.items[i + 1];
-                return SAE_OK;
+                return check_keys_differ(root, "the dict around its state dict", err);
             }
     return SAE_OK;
 }
@@ -182,35 +241,6 @@ static enum sae_status set_name(struct sae_tensor *t, const value *key, struct s
     return SAE_OK;
 }
 
-static int compare_keys(const void *a, const void *b)
-{
-    const value *x = *(const value *const *)a, *y = *(const value *const *)b;
-    uint32_t n = x->n < y->n ? x->n : y->n;
-    int c = n ? memcmp(x->u.str, y->u.str, n) : 0;
-
-    return c ? c : (x->n > y->n) - (x->n < y->n);
-}
-
-/* Python keeps the last of two equal keys, other readers the first: refuse. */
-static enum sae_status check_keys_differ(const value *dict, struct sae_err *err)
-{
-    size_t n = dict->n / 2;
-    const value **keys = sae_calloc(n, sizeof(const value *));
-    enum sae_status st = SAE_OK;
-
-    if (!keys)
-        return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate index of %zu keys", n);
-    for (size_t i = 0; i < n; i++)
-        keys[i] = dict->u.items[2 * i];
-    qsort(keys, n, sizeof(const value *), compare_keys);
-    for (size_t i = 1; i < n && st == SAE_OK; i++)
-        if (compare_keys(&keys[i - 1], &keys[i]) == 0)
-            st = BAD(err, "data.pkl", "its state dict has the key %.*s twice",
-                     keys[i]->n < 128 ? (int)keys[i]->n : 128, keys[i]->u.str);
-    sae_free(keys);
-    return st;
-}
-
 static enum sae_status list_tensors(struct sae_tensors *ts, const value *dict, struct sae_err *err)
 {
     struct pt *pt = ts->priv;
@@ -231,7 +261,7 @@ static enum sae_status list_tensors(struct sae_tensors *ts, const value *dict, s
                                     &pt->tensors[i], err);
     }
     if (st == SAE_OK)
-        st = check_keys_differ(dict, err);
+        st = check_keys_differ(dict, "its state dict", err);
     if (st == SAE_OK)
         ts->n_tensors = n;
     return st;
@@ -270,6 +300,10 @@ static enum sae_status pt_open(struct sae_tensors *ts, struct sae_err *err)
         st = find_state_dict(root, &dict, err);
     if (st == SAE_OK)
         st = list_tensors(ts, dict, err);
+    if (st == SAE_OK)
+        st = sae_pt_check_untouched(arena, err);
+    if (st == SAE_OK)
+        st = sae_pt_storage_check_all(&pt->archive, arena, err);
 out:
     sae_pickle_free(arena);
     sae_free(bytes);

@@ -1,7 +1,7 @@
 /* pt_tensor.c - see pt_tensor.h.
  *
- * The allow-list of a state dict is the three tables below: the rebuild functions of
- * torch/_utils.py, the storage classes and dtypes of torch/storage.py (PyTorch 1.6 to 2.9). */
+ * The allow-list of a state dict is the table of rebuild functions below (torch/_utils.py, PyTorch
+ * 1.6 to 2.9) and that of storage classes and dtypes in pt_storage.c. */
 #include "lib/load/pt_tensor.h"
 #include "lib/num.h"
 
@@ -13,35 +13,6 @@
 typedef struct sae_pk_value value;
 
 /* ---- tables ------------------------------------------------------------------------------- */
-
-static const struct dtype {
-    const char *name;    /* torch.NAME */
-    const char *storage; /* torch.STORAGE; NULL: only named by dtype, over untyped bytes */
-    unsigned bytes;
-    enum sae_dtype dtype;
-} dtypes[] = {
-    {"float32", "FloatStorage", 4, SAE_DTYPE_F32},
-    {"float16", "HalfStorage", 2, SAE_DTYPE_F16},
-    {"bfloat16", "BFloat16Storage", 2, SAE_DTYPE_BF16},
-    {"float64", "DoubleStorage", 8, SAE_DTYPE_F64},
-    {"int64", "LongStorage", 8, SAE_DTYPE_OTHER},
-    {"int32", "IntStorage", 4, SAE_DTYPE_OTHER},
-    {"int16", "ShortStorage", 2, SAE_DTYPE_OTHER},
-    {"int8", "CharStorage", 1, SAE_DTYPE_OTHER},
-    {"uint8", "ByteStorage", 1, SAE_DTYPE_OTHER},
-    {"bool", "BoolStorage", 1, SAE_DTYPE_OTHER},
-    {"complex64", "ComplexFloatStorage", 8, SAE_DTYPE_OTHER},
-    {"complex128", "ComplexDoubleStorage", 16, SAE_DTYPE_OTHER},
-    {"complex32", NULL, 4, SAE_DTYPE_OTHER},
-    {"uint16", NULL, 2, SAE_DTYPE_OTHER},
-    {"uint32", NULL, 4, SAE_DTYPE_OTHER},
-    {"uint64", NULL, 8, SAE_DTYPE_OTHER},
-    {"float8_e4m3fn", NULL, 1, SAE_DTYPE_OTHER},
-    {"float8_e5m2", NULL, 1, SAE_DTYPE_OTHER},
-    {"float8_e4m3fnuz", NULL, 1, SAE_DTYPE_OTHER},
-    {"float8_e5m2fnuz", NULL, 1, SAE_DTYPE_OTHER},
-    {"float8_e8m0fnu", NULL, 1, SAE_DTYPE_OTHER},
-};
 
 /* Functions of torch._utils whose call is a tensor. v2's arguments are (storage, offset, size,
  * stride, requires_grad, hooks[, metadata]); v3 has the dtype before the metadata; parameters wrap
@@ -157,97 +128,28 @@ static enum sae_status naturals(const struct binding *b, const char *what, const
 
 /* ---- storage ------------------------------------------------------------------------------ */
 
-const struct sae_zip_entry *sae_pt_find(const struct sae_pt_archive *a, const char *path)
+/* The storage `v`, the dtype of its elements and how many of them it has. A v3 tensor names its
+ * dtype, and its storage may be bytes; for the others `name` is NULL. */
+static enum sae_status bind_storage(const struct binding *b, const value *v, const value *name,
+                                    const struct sae_pt_dtype **type, uint64_t *numel)
 {
-    char name[SAE_PT_MAX_ROOT + 64];
-    int n = snprintf(name, sizeof name, "%s/%s", a->root, path);
-
-    return n > 0 && (size_t)n < sizeof name ? sae_zip_find(a->zip, name) : NULL;
-}
-
-/* data/KEY; a key is digits only, so that it can never be a path. */
-static enum sae_status find_record(const struct binding *b, const value *key,
-                                   const struct sae_zip_entry **out)
-{
-    char path[32];
-    bool digits = key->type == SAE_PK_STR && key->n > 0 && key->n <= 20;
-
-    for (uint32_t i = 0; digits && i < key->n; i++)
-        digits = key->u.str[i] >= '0' && key->u.str[i] <= '9';
-    if (!digits)
-        return bad(b, "the key of its storage is not a number");
-    snprintf(path, sizeof path, "data/%.*s", (int)key->n, key->u.str);
-    *out = sae_pt_find(b->archive, path);
-    if (!*out)
-        return bad(b, "the archive has no entry %s/%s", b->archive->root, path);
-    return SAE_OK;
-}
-
-static const struct dtype *dtype_of_storage(const value *cls)
-{
-    for (size_t i = 0; i < SAE_COUNTOF(dtypes); i++)
-        if (dtypes[i].storage && (sae_pk_is_global(cls, "torch", dtypes[i].storage) ||
-                                  sae_pk_is_global(cls, "torch.cuda", dtypes[i].storage)))
-            return &dtypes[i];
-    return NULL;
-}
-
-static const struct dtype *dtype_by_name(const value *v)
-{
-    for (size_t i = 0; i < SAE_COUNTOF(dtypes); i++)
-        if (sae_pk_is_global(v, "torch", dtypes[i].name))
-            return &dtypes[i];
-    return NULL;
-}
-
-/* The dtype of the elements and the elements that numel of class `cls` are. A v3 tensor names its
- * dtype, and its storage may be bytes. */
-static enum sae_status element_type(const struct binding *b, const value *cls, const value *name,
-                                    const struct dtype **out, uint64_t *unit)
-{
-    const struct dtype *storage = dtype_of_storage(cls);
-    bool untyped = sae_pk_is_global(cls, "torch.storage", "UntypedStorage");
-
-    if (!storage && !(untyped && name))
-        return not_wanted(b, cls, "the class of a storage");
-    *out = name ? dtype_by_name(name) : storage;
-    if (!*out)
-        return not_wanted(b, name, "a dtype");
-    *unit = untyped ? 1 : storage->bytes;
-    return SAE_OK;
-}
-
-/* A persistent id ('storage', class, key, location, numel); `dtype` is v3's or NULL. */
-static enum sae_status bind_storage(const struct binding *b, const value *v, const value *dtype,
-                                    const struct dtype **type, uint64_t *numel)
-{
-    const value *const *id;
-    uint64_t bytes, unit = 0;
+    struct sae_pt_storage s;
+    char who[SAE_TENSOR_NAME_MAX + 16];
     enum sae_status st;
 
     if (v->type != SAE_PK_PERSID)
         return not_wanted(b, v, "a storage");
-    if (v->u.id->type != SAE_PK_TUPLE || v->u.id->n != 5 ||
-        !sae_pk_is_str(v->u.id->u.items[0], "storage"))
-        return bad(b, "its persistent id is not ('storage', class, key, location, numel)");
-    id = (const value *const *)v->u.id->u.items;
-    st = element_type(b, id[1], dtype, type, &unit);
-    if (st == SAE_OK)
-        st = find_record(b, id[2], &b->out->entry);
-    if (st == SAE_OK)
-        st = natural(b, "storage's number of elements", id[4], numel);
+    snprintf(who, sizeof who, "tensor %s", b->t->name);
+    st = sae_pt_storage_parse(b->archive, v, b->t->name, who, &s, b->err);
     if (st != SAE_OK)
         return st;
-    if (id[3]->type != SAE_PK_STR)
-        return bad(b, "the location of its storage is not a string");
-    if (sae_pk_is_str(id[3], "meta"))
-        return bad(b, "its storage is on the meta device and has no values");
-    if (sae_mul_u64(*numel, unit, &bytes) || bytes != b->out->entry->bytes)
-        return bad(b,
-                   "its storage of %" PRIu64 " elements of %" PRIu64 " bytes is not the %" PRIu64
-                   " bytes of entry %s",
-                   *numel, unit, b->out->entry->bytes, b->out->entry->name);
-    *numel = bytes / (*type)->bytes;
+    if (!s.type && !(s.untyped && name))
+        return not_wanted(b, s.cls, "the class of a storage");
+    *type = name ? sae_pt_dtype_by_name(name) : s.type;
+    if (!*type)
+        return not_wanted(b, name, "a dtype");
+    b->out->entry = s.entry;
+    *numel = s.entry->bytes / (*type)->bytes;
     return SAE_OK;
 }
 
@@ -296,6 +198,17 @@ static void set_view(const struct binding *b, uint64_t offset, const uint64_t st
     b->out->view = v;
 }
 
+/* Whether a call of fn gives a tensor, as far as PyTorch's own names tell. */
+static bool makes_tensors(const value *fn)
+{
+    return (fn->n == strlen("torch._utils") &&
+            memcmp(fn->u.global.module, "torch._utils", fn->n) == 0) ||
+           sae_pk_is_global(fn, "torch.nn.parameter", "Parameter") ||
+           sae_pk_is_global(fn, "torch.nn", "Parameter") ||
+           sae_pk_is_global(fn, "torch._tensor", "Tensor") ||
+           sae_pk_is_global(fn, "torch", "Tensor");
+}
+
 /* ---- the tensor --------------------------------------------------------------------------- */
 
 /* Conjugate and negative views keep bits there; a reader that drops them gives other values. */
@@ -310,7 +223,8 @@ static enum sae_status check_metadata(const struct binding *b, const value *v)
     for (uint32_t i = 0; i + 1 < v->n; i += 2) {
         const value *k = v->u.items[i], *bit = v->u.items[i + 1];
 
-        if (bit->type != SAE_PK_BOOL || bit->u.b)
+        if ((!sae_pk_is_str(k, "conj") && !sae_pk_is_str(k, "neg")) || bit->type != SAE_PK_BOOL ||
+            bit->u.b)
             return bad(b, "its metadata sets '%.*s' (%s), which is not read",
                        k->type == SAE_PK_STR && k->n < 64 ? (int)k->n : 0,
                        k->type == SAE_PK_STR ? k->u.str : "",
@@ -331,6 +245,9 @@ static enum sae_status find_rebuild(const struct binding *b, const value *v,
             *out = &rebuilds[i];
     if (!*out)
         return not_wanted(b, v, "a tensor");
+    if (v->u.call.touched)
+        return bad(b, "%s at offset %" PRIu32 " of data.pkl changes it, so it is no tensor",
+                   v->u.call.touched, v->n);
     args = v->u.call.args;
     if (args->n < (*out)->min_args || args->n > (*out)->max_args)
         return bad(b,
@@ -340,13 +257,42 @@ static enum sae_status find_rebuild(const struct binding *b, const value *v,
     return SAE_OK;
 }
 
+static enum sae_status check_grad_and_hooks(const struct binding *b, const value *grad,
+                                            const value *hooks)
+{
+    if (grad->type != SAE_PK_BOOL)
+        return not_wanted(b, grad, "requires_grad, a bool,");
+    if (hooks->type != SAE_PK_DICT && hooks->type != SAE_PK_NONE)
+        return not_wanted(b, hooks, "a dict of hooks");
+    return SAE_OK;
+}
+
+/* A parameter's attributes, which torch sets one by one: `data` with a tensor would be its values.
+ */
+static enum sae_status check_attributes(const struct binding *b, const value *v)
+{
+    if (v->type != SAE_PK_DICT)
+        return not_wanted(b, v, "a dict of attributes");
+    for (uint32_t i = 0; i + 1 < v->n; i += 2)
+        if (v->u.items[i]->type != SAE_PK_STR || v->u.items[i + 1]->type > SAE_PK_STR)
+            return not_wanted(b, v->u.items[i + 1], "a plain value of an attribute");
+    return SAE_OK;
+}
+
+static enum sae_status check_parameter(const struct binding *b, const value *args)
+{
+    enum sae_status st = check_grad_and_hooks(b, args->u.items[1], args->u.items[2]);
+
+    return st == SAE_OK && args->n > 3 ? check_attributes(b, args->u.items[3]) : st;
+}
+
 static enum sae_status bind_tensor(const struct binding *b, const struct rebuild *how,
                                    const value *args)
 {
     value *const *arg = args->u.items;
     unsigned n_stride = 0, metadata = how->has_dtype ? ARG_DTYPE_V3 + 1 : ARG_HOOKS + 1;
     uint64_t offset = 0, numel = 0, stride[SAE_MAX_DIMS] = {0};
-    const struct dtype *type = NULL;
+    const struct sae_pt_dtype *type = NULL;
     enum sae_status st =
         bind_storage(b, arg[ARG_STORAGE], how->has_dtype ? arg[ARG_DTYPE_V3] : NULL, &type, &numel);
 
@@ -360,16 +306,11 @@ static enum sae_status bind_tensor(const struct binding *b, const struct rebuild
         return st;
     if (n_stride != b->t->ndim)
         return bad(b, "its size has %u dimensions and its stride %u", b->t->ndim, n_stride);
-    if (arg[ARG_GRAD]->type != SAE_PK_BOOL)
-        return not_wanted(b, arg[ARG_GRAD], "requires_grad, a bool,");
-    if (arg[ARG_HOOKS]->type != SAE_PK_DICT && arg[ARG_HOOKS]->type != SAE_PK_NONE)
-        return not_wanted(b, arg[ARG_HOOKS], "a dict of hooks");
-    if (args->n > metadata) {
+    st = check_grad_and_hooks(b, arg[ARG_GRAD], arg[ARG_HOOKS]);
+    if (st == SAE_OK && args->n > metadata)
         st = check_metadata(b, arg[metadata]);
-        if (st != SAE_OK)
-            return st;
-    }
-    st = check_bounds(b, offset, stride, numel);
+    if (st == SAE_OK)
+        st = check_bounds(b, offset, stride, numel);
     if (st != SAE_OK)
         return st;
     b->t->dtype = type->dtype;
@@ -388,10 +329,33 @@ enum sae_status sae_pt_tensor_bind(const struct sae_pt_archive *a, const struct 
 
     /* A Parameter holds a tensor, never another Parameter. */
     if (st == SAE_OK && how->wraps) {
+        st = check_parameter(&b, v->u.call.args);
         v = v->u.call.args->u.items[0];
-        st = find_rebuild(&b, v, &how);
+        if (st == SAE_OK)
+            st = find_rebuild(&b, v, &how);
         if (st == SAE_OK && how->wraps)
             st = bad(&b, "it is a parameter of a parameter, a tensor is wanted");
     }
     return st == SAE_OK ? bind_tensor(&b, how, v->u.call.args) : st;
+}
+
+enum sae_status sae_pt_check_untouched(const struct sae_pickle *p, struct sae_err *err)
+{
+    struct sae_pk_list touched = sae_pickle_touched(p);
+
+    for (size_t i = 0; i < touched.n; i++) {
+        const value *v = touched.v[i], *fn = v->u.call.fn;
+        char where[48], what[200];
+
+        if (fn->type != SAE_PK_GLOBAL || !makes_tensors(fn))
+            continue;
+        snprintf(where, sizeof where, "data.pkl:%" PRIu32, v->n);
+        return sae_err_set(err, SAE_E_FORMAT, where,
+                           "cannot read .pt file: %s at offset %" PRIu32
+                           " of data.pkl changes %s, made at offset %" PRIu32
+                           ", and with it what shares its storage",
+                           v->u.call.touched, v->n, sae_pk_describe(v, what, sizeof what),
+                           v->offset);
+    }
+    return SAE_OK;
 }

@@ -5,20 +5,8 @@
 #define SAE_PT_TENSOR_H
 
 #include "lib/load/load.h"
-#include "lib/format/pickle.h"
+#include "lib/load/pt_storage.h"
 #include "lib/load/view.h"
-#include "lib/format/zip.h"
-
-#define SAE_PT_MAX_ROOT 1024 /* bytes of the folder's name */
-
-/* An archive of torch.save: all entries are in one folder. */
-struct sae_pt_archive {
-    struct sae_zip *zip;
-    char root[SAE_PT_MAX_ROOT + 1];
-};
-
-/* The entry root/path, NULL if there is none. */
-const struct sae_zip_entry *sae_pt_find(const struct sae_pt_archive *a, const char *path);
 
 struct sae_pt_tensor {
     const struct sae_zip_entry *entry; /* its storage; borrowed from the archive */
@@ -28,9 +16,14 @@ struct sae_pt_tensor {
 /* Fill t (but its name, which is set and used in messages) and *out from the value of an entry of
  * the state dict. Every offset, size and product has been checked against the archive when this
  * returns SAE_OK. SAE_E_FORMAT: the value is no tensor, uses a GLOBAL that is not on the
- * allow-list, or does not fit its storage. */
+ * allow-list, was touched once it was made, or does not fit its storage. */
 enum sae_status sae_pt_tensor_bind(const struct sae_pt_archive *a, const struct sae_pk_value *v,
                                    struct sae_tensor *t, struct sae_pt_tensor *out,
                                    struct sae_err *err) SAE_MUST_USE;
+
+/* SAE_E_FORMAT when the pickle has touched a tensor, wherever that stands: an assignment to one
+ * writes into its storage, which others may share. */
+enum sae_status sae_pt_check_untouched(const struct sae_pickle *p,
+                                       struct sae_err *err) SAE_MUST_USE;
 
 #endif

@@ -3,7 +3,8 @@
 tests/golden/pt/NAME.pt with NAME.want beside it: for each tensor a line "key dtype ndim sizes...",
 followed, for 1-D and 2-D tensors of accepted dtypes, by a line of its values as f32 bits in hex,
 row-major. tests/invalid/pt/NAME/input.pt with `error`: fragments that the message must contain,
-one a line. Run with Debian's python3-torch: /usr/bin/python3 tests/golden/make_pt.py
+one a line (case-* there came from outside). Run with Debian's python3-torch:
+/usr/bin/python3 tests/golden/make_pt.py
 """
 import collections
 import io
@@ -168,13 +169,13 @@ def make_golden_newer():
         "v3.metadata": P.tensor(untyped, more=(P.glob("torch", "float32"), P.NONE), **v3),
         "v3.fp8": P.tensor(untyped, size=(24,), stride=(1,), more=(P.glob("torch", "float8_e4m3fn"),
                                                                  P.NONE), **v3),
-        "v2.metadata": P.tensor(more=(P.pairs((P.string("conj"), P.FALSE)),)),
+        "v2.metadata": P.tensor(P.storage(key="1"), more=(P.pairs((P.string("conj"), P.FALSE)),)),
         "parameter": P.glob("torch._utils", "_rebuild_parameter_with_state") +
-        P.tup(P.tensor(), P.TRUE, P.ORDERED_DICT, P.pairs((P.string("note"), P.integer(1)))) + b"R",
+        P.tup(P.tensor(P.storage(key="1")), P.TRUE, P.ORDERED_DICT, P.pairs((P.string("note"), P.integer(1)))) + b"R",
     })
     records = [P.Entry("new/data.pkl", P.pickled(newer)), P.Entry("new/.format_version", b"1"),
                P.Entry("new/.storage_alignment", b"64"), P.Entry("new/byteorder", b"little"),
-               P.Entry("new/data/0", P.SIX), P.Entry("new/version", b"3\n"),
+               P.Entry("new/data/0", P.SIX), P.Entry("new/version", b"3\n"), P.Entry("new/data/1", P.SIX),
                P.Entry("new/.data/serialization_id", b"0" * 40)]
     wanted = {"v3": six, "v3.metadata": six, "v3.fp8": None, "v2.metadata": six, "parameter": six}
     text = want({k: v for k, v in wanted.items() if v is not None}).splitlines()
@@ -222,6 +223,8 @@ def make_invalid_zip():
     invalid("zip-empty", P.archive([], zip64_end=False), "0 zip entries")
     invalid("zip-duplicate", zipped(rec, E("a/data/0", P.SIX)), "a/data/0", "two entries")
     invalid("zip-duplicate-pickle", zipped(rec, E("a/data.pkl", P.pickled(b"}"))), "two entries")
+    invalid("zip-case", zipped(rec, E("a/DATA/0", P.SIX)), "the same but for case")
+    invalid("zip-case-pickle", zipped(rec, E("a/Data.pkl", P.pickled(b"}"))), "the same but for case")
     invalid("zip-overlap", zipped(rec, E("a/data/1", P.SIX, header=64)), "cannot read zip entry")
     invalid("zip-same-bytes", zipped(rec, E("a/data/1", P.SIX, header=0)), "overlaps")
     invalid("zip-gap", zipped(E("a/data/0", P.SIX, before=b"hidden")),
@@ -337,6 +340,30 @@ def make_invalid_pickle():
     invalid("key-twice", of(P.pairs((S("w"), T), (S("v"), T), (S("w"), T))), "key w twice")
     invalid("key-newline", of(P.mapping(**{"a\nb": P.NONE})), "a?b", "None")
     invalid("key-nul", of(P.pairs((S("w\0"), T))), "NUL")
+    S2, outer = P.string("state_dict"), P.mapping(w=T)
+    invalid("key-twice-outer", of(P.pairs((S2, outer), (S("a"), P.NONE), (S2, outer))),
+            "the dict around its state dict", "key state_dict twice")
+    invalid("key-twice-beside", of(P.pairs((S("a"), P.NONE), (S2, outer), (S("a"), P.NONE))),
+            "key a twice")
+    invalid("key-twice-int", of(P.pairs((P.integer(1), P.NONE), (S2, outer), (P.TRUE, P.NONE))),
+            "key twice", "offset")
+    invalid("key-unhashable", of(P.pairs((P.tup(b"]"), P.NONE), (S2, outer))), "a tuple cannot be a key")
+    six = P.ints((0, 0)) + P.integer(7)
+    for name, change in (("setitem", six + b"s"), ("setitems", b"(" + six + b"u"),
+                         ("append", P.integer(7) + b"a"), ("appends", b"(" + P.integer(7) + b"e"),
+                         ("build", b"}b")):
+        invalid("touched-" + name, of(P.mapping(w=T + change)), "tensor w", name.upper(),
+                "changes it, so it is no tensor")
+        invalid("touched-beside-" + name, of(P.mapping(state_dict=P.mapping(w=T), x=T + change)),
+                name.upper(), "_rebuild_tensor_v2", "what shares its storage")
+    invalid("touched-later", of(b"}(" + S("w") + T + b"q\1u" + S("x") + b"h\1" + six + b"s" + b"s"),
+            "tensor w", "SETITEM")
+    invalid("touched-parameter", of(P.mapping(w=P.glob("torch._utils", "_rebuild_parameter") + P.tup(
+        T, P.TRUE, P.ORDERED_DICT) + b"R" + six + b"s")), "tensor w", "SETITEM")
+    invalid("touched-in-parameter", of(P.mapping(w=P.glob("torch._utils", "_rebuild_parameter") + P.tup(
+        T + six + b"s", P.TRUE, P.ORDERED_DICT) + b"R")), "tensor w", "SETITEM")
+    invalid("pickle-build-dict", raw(b"\x80\2}}b."), "BUILD at offset 4", "a dict")
+    invalid("pickle-build-state", raw(b"\x80\2" + P.ORDERED_DICT + b"]b."), "BUILD", "a list")
     invalid("pickle-empty", raw(b""), "truncated")
     invalid("pickle-no-proto", raw(b"}."), "PROTO")
     invalid("pickle-protocol-4", raw(b"\x80\4\x95\1\0\0\0\0\0\0\0}."), "protocol 4")
@@ -372,7 +399,7 @@ def make_invalid_tensor():
     def of(*args, data=(P.SIX,), **kw):
         return P.pt(P.mapping(w=P.tensor(*args, **kw)), data=data)
 
-    st = P.storage
+    st, S = P.storage, P.string
     invalid("storage-numel-low", of(st(numel=5), size=(5,), stride=(1,)), "tensor w", "5 elements",
             "24", "a/data/0")
     invalid("storage-numel-high", of(st(numel=7)), "7 elements", "24")
@@ -389,6 +416,21 @@ def make_invalid_tensor():
     invalid("storage-legacy-view", of(P.tup(P.string("storage"), P.glob("torch", "FloatStorage"),
                                             P.string("0"), P.string("cpu"), P.integer(6), P.NONE) +
                                       b"Q"), "persistent id")
+    half = P.tensor(st("HalfStorage", numel=12), size=(2,), stride=(1,))
+    invalid("storage-two-classes", P.pt(P.mapping(w=P.tensor(), v=half)), "a/data/0", "two classes",
+            "torch.FloatStorage", "torch.HalfStorage")
+    invalid("storage-two-classes-beside", P.pt(P.mapping(x=half, state_dict=P.mapping(w=P.tensor()))),
+            "a/data/0", "two classes")
+    other = P.tensor(st(location="meta2"))
+    invalid("storage-two-places", P.pt(P.mapping(x=other, state_dict=P.mapping(w=P.tensor()))),
+            "a/data/0", "two locations")
+    quint = P.tensor(st("QUInt8Storage", numel=24)), P.tensor(st("QUInt8Storage", numel=23))
+    invalid("storage-two-sizes", P.pt(P.mapping(x=quint[0], y=quint[1], state_dict=P.mapping())),
+            "a/data/0", "24 elements", "23")
+    invalid("storage-missing-beside", P.pt(P.mapping(x=P.tensor(st(key="5")), state_dict=P.mapping(
+        w=P.tensor()))), "no entry a/data/5")
+    invalid("storage-class-int", of(P.tup(S("storage"), P.integer(1), S("0"), S("cpu"), P.integer(6)) +
+                                    b"Q"), "tensor w", "an int", "class of its storage")
     invalid("storage-none", of(P.NONE), "None", "a storage")
     invalid("storage-quantised", of(st("QInt8Storage", numel=24)), "torch.QInt8Storage", "quantised")
     invalid("storage-untyped-v2", of(st("UntypedStorage", numel=24, module="torch.storage")),
@@ -415,6 +457,16 @@ def make_invalid_tensor():
     param = P.glob("torch._utils", "_rebuild_parameter")
     once = param + P.tup(P.tensor(), P.TRUE, P.ORDERED_DICT) + b"R"
     twice = param + P.tup(once, P.TRUE, P.ORDERED_DICT) + b"R"
+    invalid("tensor-parameter-grad", P.pt(P.mapping(w=param + P.tup(P.tensor(), P.NONE, P.ORDERED_DICT) +
+                                                    b"R")), "tensor w", "requires_grad")
+    invalid("tensor-parameter-hooks", P.pt(P.mapping(w=param + P.tup(
+        P.tensor(), P.TRUE, P.glob("x", "y")) + b"R")), "tensor w", "x.y")
+    state = P.glob("torch._utils", "_rebuild_parameter_with_state")
+    for name, attribute in (("data", P.pairs((S("data"), P.tensor(st(key="1"))))), ("key", P.pairs((P.NONE, P.NONE))),
+                            ("list", b"]")):
+        invalid("tensor-parameter-state-" + name, P.pt(P.mapping(w=state + P.tup(
+            P.tensor(), P.TRUE, P.ORDERED_DICT, attribute) + b"R"), data=(P.SIX, P.SIX)), "tensor w", "attribute")
+    invalid("tensor-metadata", of(more=(P.pairs((S("x"), P.FALSE)),)), "'x'")
     invalid("tensor-parameter-twice", P.pt(P.mapping(w=twice)), "parameter of a parameter")
     invalid("tensor-v1", of(fn="_rebuild_tensor"), "torch._utils._rebuild_tensor")
     invalid("tensor-quantised", saved({"w": torch.quantize_per_tensor(torch.ones(2), 0.5, 0,

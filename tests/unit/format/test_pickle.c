@@ -127,6 +127,63 @@ START_TEST(unknown_objects_take_anything)
 }
 END_TEST
 
+START_TEST(what_changes_the_result_of_a_call_is_noted)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *touched;
+        uint32_t at;
+    } rows[] = {
+        {LIT("\x80\2cm\nf\n)R."), NULL, 0},
+        {LIT("\x80\2cm\nf\n)RNNs."), "SETITEM", 11},
+        {LIT("\x80\2cm\nf\n)R(NNu."), "SETITEMS", 12},
+        {LIT("\x80\2cm\nf\n)RNa."), "APPEND", 10},
+        {LIT("\x80\2cm\nf\n)R(Ne."), "APPENDS", 11},
+        {LIT("\x80\2cm\nf\n)R}b."), "BUILD", 10},
+        {LIT("\x80\2cm\nf\n)\x81}b."), "BUILD", 10},
+    };
+    const struct sae_pk_value *v;
+    struct sae_pickle *p = loaded(&v, rows[_i].bytes, rows[_i].n);
+
+    ck_assert_uint_eq(sae_pickle_touched(p).n, rows[_i].touched != NULL);
+    if (rows[_i].touched) {
+        ck_assert_str_eq(v->u.call.touched, rows[_i].touched);
+        ck_assert_uint_eq(v->n, rows[_i].at);
+        ck_assert_ptr_eq(sae_pickle_touched(p).v[0], v);
+    } else {
+        ck_assert_ptr_null(v->u.call.touched);
+    }
+    sae_pickle_free(p);
+}
+END_TEST
+
+/* Through the memo, after the value has been put away. The first change is the one named. */
+START_TEST(a_change_by_another_name_is_noted)
+{
+    const struct sae_pk_value *v;
+    struct sae_pickle *p = loaded(&v, LIT("\x80\2(cm\nf\n)Rq\1h\1NNsNat."));
+
+    ck_assert_ptr_eq(v->u.items[0], v->u.items[1]);
+    ck_assert_str_eq(v->u.items[0]->u.call.touched, "SETITEM");
+    ck_assert_uint_eq(sae_pickle_touched(p).n, 1);
+    sae_pickle_free(p);
+}
+END_TEST
+
+START_TEST(persistent_ids_are_listed_also_those_that_were_dropped)
+{
+    const struct sae_pk_value *v;
+    struct sae_pickle *p = loaded(&v, LIT("\x80\2}(X\1\0\0\0aK\1QX\1\0\0\0aK\2Qu."));
+    struct sae_pk_list ids = sae_pickle_persids(p);
+
+    ck_assert_uint_eq(ids.n, 2);
+    ck_assert_int_eq(ids.v[0]->u.id->u.i, 1);
+    ck_assert_ptr_eq(ids.v[1], v->u.items[3]);
+    sae_pickle_free(p);
+}
+END_TEST
+
 /* `head`, then `body` n times, then `tail`. */
 static unsigned char *repeated(const char *head, const char *body, size_t n, const char *tail,
                                size_t *len)
@@ -293,6 +350,9 @@ int main(void)
     tcase_add_test(t, values_may_contain_themselves);
     tcase_add_test(t, names_are_kept_and_calls_are_not_made);
     tcase_add_test(t, unknown_objects_take_anything);
+    tcase_add_loop_test(t, what_changes_the_result_of_a_call_is_noted, 0, 7);
+    tcase_add_test(t, a_change_by_another_name_is_noted);
+    tcase_add_test(t, persistent_ids_are_listed_also_those_that_were_dropped);
     tcase_add_test(t, a_million_levels_cost_no_stack);
     tcase_add_loop_test(t, what_grows_has_a_limit, 0, 4);
     tcase_add_test(t, memo_limit);
