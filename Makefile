@@ -221,6 +221,14 @@ golden:
 	$(PYTHON) tests/golden/make_golden.py
 	$(PYTHON) tests/golden/make_pt.py
 
+## fuzz-pt: 30 seconds of altered archives of torch.save, read by saed and by PyTorch; FUZZ_SEED=1,
+##        FUZZ_SECONDS=30; files that differ are kept in build/fuzz-pt
+FUZZ_SEED = 1
+FUZZ_SECONDS = 30
+fuzz-pt: $(BUILD)/tests/fuzz/dump_pt
+	@sh tests/support/deps.sh python3-torch
+	$(PYTHON) tests/fuzz/fuzz_pt.py $< --seed $(FUZZ_SEED) --seconds $(FUZZ_SECONDS) --keep $(BUILD)/fuzz-pt
+
 ## clean: remove the build folder
 clean:
 	rm -rf $(BUILD)
@@ -231,6 +239,6 @@ help:
 
 
 .PHONY: all deps check check-bound check-threads check-unit check-san bench bench-programs demo image image-test install dist format lint golden \
-	clean help
+	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,4 +1,4 @@
-/* num.c - binary16 and the one exp of saed. See num.h. */
+/* num.c - binary16, UTF-8 and the one exp of saed. See num.h. */
 #include "lib/num.h"
 
 #include <math.h>
@@ -54,4 +54,22 @@ float sae_exp_f32(float x)
     for (size_t i = 1; i < sizeof inv_fact / sizeof inv_fact[0]; i++)
         p = p * r + inv_fact[i];
     return (float)ldexp(p, (int)k);
+}
+
+unsigned sae_utf8_len(const char *p, const char *end)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    unsigned n = b[0] < 0x80 ? 1 : b[0] < 0xc2 ? 0 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : 4;
+
+    if (n < 2)
+        return n;
+    if (b[0] > 0xf4 || (size_t)(end - p) < n)
+        return 0;
+    for (unsigned i = 1; i < n; i++)
+        if ((b[i] & 0xc0) != 0x80)
+            return 0;
+    if ((b[0] == 0xe0 && b[1] < 0xa0) || (b[0] == 0xed && b[1] > 0x9f) ||
+        (b[0] == 0xf0 && b[1] < 0x90) || (b[0] == 0xf4 && b[1] > 0x8f))
+        return 0;
+    return n;
 }

@@ -1,4 +1,4 @@
-/* num.h - number formats and checked arithmetic. Pure functions, any thread. */
+/* num.h - number formats, UTF-8 and checked arithmetic. Pure functions, any thread. */
 #ifndef SAE_NUM_H
 #define SAE_NUM_H
 
@@ -54,6 +54,10 @@ static inline uint64_t sae_le64(const void *p)
 {
     return sae_le32(p) | (uint64_t)sae_le32((const unsigned char *)p + 4) << 32;
 }
+
+/* Bytes of the UTF-8 character at p (p < end): 1 to 4, or 0 when it is none (cut short, overlong, a
+ * surrogate, above U+10FFFF). */
+unsigned sae_utf8_len(const char *p, const char *end);
 
 /* e^x, evaluated in double in one fixed order and rounded to f32: the same bits on every machine.
  * exp(NaN) = NaN; overflow gives infinity, deep underflow +0. */

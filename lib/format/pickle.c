@@ -325,15 +325,33 @@ static enum sae_status op_float(struct machine *m, uint64_t u, int arg)
     return push(m, v);
 }
 
-static enum sae_status op_str(struct machine *m, uint64_t u, int arg)
+/* As Python reads text: lone surrogates pass, but not in the byte strings of Python 2. */
+static bool is_text(const char *p, size_t n, bool surrogates_pass)
+{
+    const char *end = p + n;
+    unsigned len;
+
+    for (; p < end; p += len) {
+        len = sae_utf8_len(p, end);
+        if (len == 0 && surrogates_pass && end - p >= 3 && (unsigned char)p[0] == 0xed &&
+            ((unsigned char)p[1] & 0xc0) == 0x80 && ((unsigned char)p[2] & 0xc0) == 0x80)
+            len = 3;
+        if (len == 0)
+            return false;
+    }
+    return true;
+}
+
+static enum sae_status op_str(struct machine *m, uint64_t u, int surrogates_pass)
 {
     const unsigned char *p;
     enum sae_status st = take(m, u, &p);
     value *v;
 
-    (void)arg;
     if (st != SAE_OK)
         return st;
+    if (!is_text((const char *)p, u, surrogates_pass))
+        return bad(m, "its %lu bytes are no UTF-8", (unsigned long)u);
     v = make(m, SAE_PK_STR);
     if (v) {
         v->u.str = (const char *)p;
@@ -649,7 +667,7 @@ static const struct opcode {
     ['M'] = {"BININT2", 2, op_int, 0},
     [0x8a] = {"LONG1", 1, op_long, 0},
     ['G'] = {"BINFLOAT", 8, op_float, 0},
-    ['X'] = {"BINUNICODE", 4, op_str, 0},
+    ['X'] = {"BINUNICODE", 4, op_str, 1},
     ['U'] = {"SHORT_BINSTRING", 1, op_str, 0},
     ['('] = {"MARK", 0, op_mark, 0},
     [')'] = {"EMPTY_TUPLE", 0, op_empty, SAE_PK_TUPLE},

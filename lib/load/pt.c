@@ -87,11 +87,14 @@ static enum sae_status refuse_other_kinds(const struct sae_pt_archive *a, struct
     return SAE_OK;
 }
 
-/* byteorder: absent, or "little". version: absent, or a number from 1 to 10. */
+/* byteorder: absent, or "little". version: a number from 1 to 10, in one of two places. */
 static enum sae_status check_records(const struct sae_pt_archive *a, struct sae_err *err)
 {
     static const char *const paths[] = {"byteorder", "version", ".data/version"};
 
+    if (!sae_pt_find(a, "version") && !sae_pt_find(a, ".data/version"))
+        return BAD(err, "file",
+                   "the archive has no entry %s/version, so torch.save did not write it", a->root);
     for (size_t i = 0; i < SAE_COUNTOF(paths); i++) {
         const struct sae_zip_entry *e = sae_pt_find(a, paths[i]);
         unsigned char *s;

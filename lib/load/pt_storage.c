@@ -34,6 +34,11 @@ static const struct sae_pt_dtype dtypes[] = {
     {"float8_e8m0fnu", NULL, 1, SAE_DTYPE_OTHER},
 };
 
+/* Storages that no weights are in, but may stand beside them. */
+static const char *const other_classes[] = {
+    "QInt8Storage", "QUInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage",
+};
+
 static const struct sae_pt_dtype *dtype_of_class(const value *cls)
 {
     for (size_t i = 0; i < SAE_COUNTOF(dtypes); i++)
@@ -153,6 +158,15 @@ enum sae_status sae_pt_storage_parse(const struct sae_pt_archive *a, const struc
 
 /* ---- all ids ------------------------------------------------------------------------------ */
 
+static bool known_class(const struct sae_pt_storage *s)
+{
+    bool known = s->type || s->untyped;
+
+    for (size_t i = 0; i < SAE_COUNTOF(other_classes); i++)
+        known |= sae_pk_is_global(s->cls, "torch", other_classes[i]);
+    return known;
+}
+
 struct named {
     struct sae_pt_storage s;
     uint32_t offset; /* of its id */
@@ -209,7 +223,7 @@ enum sae_status sae_pt_storage_check_all(const struct sae_pt_archive *a, const s
     struct sae_pk_list ids = sae_pickle_persids(p);
     struct named *all = sae_calloc(ids.n, sizeof *all);
     enum sae_status st = SAE_OK;
-    char where[48];
+    char where[48], what[200];
 
     if (!all)
         return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu storages",
@@ -218,6 +232,9 @@ enum sae_status sae_pt_storage_check_all(const struct sae_pt_archive *a, const s
         snprintf(where, sizeof where, "data.pkl:%" PRIu32, ids.v[i]->offset);
         all[i].offset = ids.v[i]->offset;
         st = sae_pt_storage_parse(a, ids.v[i], where, where, &all[i].s, err);
+        if (st == SAE_OK && !known_class(&all[i].s))
+            st = bad(&(struct asked){where, where, err}, "%s is no class of a storage",
+                     sae_pk_describe(all[i].s.cls, what, sizeof what));
     }
     if (st == SAE_OK)
         qsort(all, ids.n, sizeof *all, compare_named);

@@ -14,24 +14,6 @@ static bool set_fault(struct sae_json_fault *fault, const char *what, const char
 
 /* ---- strings --------------------------------------------------------------------------------- */
 
-unsigned sae_utf8_len(const char *p, const char *end)
-{
-    const unsigned char *b = (const unsigned char *)p;
-    unsigned n = b[0] < 0x80 ? 1 : b[0] < 0xc2 ? 0 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : 4;
-
-    if (n < 2)
-        return n;
-    if (b[0] > 0xf4 || (size_t)(end - p) < n)
-        return 0;
-    for (unsigned i = 1; i < n; i++)
-        if ((b[i] & 0xc0) != 0x80)
-            return 0;
-    if ((b[0] == 0xe0 && b[1] < 0xa0) || (b[0] == 0xed && b[1] > 0x9f) ||
-        (b[0] == 0xf0 && b[1] < 0x90) || (b[0] == 0xf4 && b[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 static void add_text(struct sae_json_text *text, const char *p, unsigned n)
 {
     if (!text || text->cut)

@@ -1,4 +1,4 @@
-/* scan.h - the words of JSON text (blanks, strings, UTF-8) and the grammar of a whole one.
+/* scan.h - the words of JSON text (blanks, strings) and the grammar of a whole one.
  *
  * What jansson 2.14 accepts is accepted and what it refuses is refused, but for two things: numbers
  * may have any size, and a NUL byte is never let through. Called by the JSON codec's reader and by
@@ -7,6 +7,7 @@
 #define SAE_JSON_SCAN_H
 
 #include "lib/base.h"
+#include "lib/num.h"
 
 /* A value inside this many open lists and objects less one is the deepest (jansson 2.14's
  * JSON_PARSER_MAX_DEPTH; the value itself counts). */
@@ -31,10 +32,6 @@ static inline const char *sae_json_blanks(const char *p, const char *end)
         p++;
     return p;
 }
-
-/* Bytes of the UTF-8 character at p (p < end): 1 to 4, or 0 when it is none (cut short, overlong, a
- * surrogate, above U+10FFFF). */
-unsigned sae_utf8_len(const char *p, const char *end);
 
 /* Read a string whose opening quote is just before p, into *text (NULL: only check it). Returns the
  * byte behind the closing quote, or NULL with *fault filled. */

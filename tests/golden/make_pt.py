@@ -287,11 +287,15 @@ def make_invalid_kind():
     invalid("kind-torchscript", P.pt(one, extra=[P.Entry("a/constants.pkl", b"")]), "TorchScript",
             "a/constants.pkl")
     invalid("kind-torchscript-code", P.pt(one, extra=[P.Entry("a/code/x.py", b"x")]), "TorchScript")
-    invalid("kind-no-pickle", P.archive([P.Entry("a/data/0", P.SIX)]), "a/data.pkl")
+    invalid("kind-no-pickle", P.archive([P.Entry("a/data/0", P.SIX), P.Entry("a/version", b"3\n")]),
+            "a/data.pkl")
+    invalid("kind-no-version", P.archive([P.Entry("a/data.pkl", P.pickled(one)),
+                                          P.Entry("a/data/0", P.SIX)]), "no entry a/version")
     invalid("kind-other-zip", P.archive([P.Entry("readme", b"x")]), "not in one folder")
     invalid("kind-two-folders", P.pt(one, extra=[P.Entry("b/data/0", P.SIX)]), "b/data/0",
             "folder a")
     invalid("kind-big-endian", P.archive([P.Entry("a/data.pkl", P.pickled(one)),
+                                          P.Entry("a/version", b"3\n"),
                                           P.Entry("a/byteorder", b"big"),
                                           P.Entry("a/data/0", P.SIX)]), "byte order is big", *RESAVE)
     invalid("kind-version", P.archive([P.Entry("a/data.pkl", P.pickled(one)),
@@ -304,7 +308,8 @@ def make_invalid_pickle():
         return P.pt(value)
 
     def raw(pickle):
-        return P.archive([P.Entry("a/data.pkl", pickle), P.Entry("a/data/0", P.SIX)])
+        return P.archive([P.Entry("a/data.pkl", pickle), P.Entry("a/data/0", P.SIX),
+                          P.Entry("a/version", b"3\n")])
 
     T, S = P.tensor(), P.string
     attack = P.glob("os", "system") + P.tup(S("touch /tmp/x")) + b"R"
@@ -381,6 +386,8 @@ def make_invalid_pickle():
     invalid("pickle-no-mark", raw(b"\x80\2t."), "TUPLE at offset 2", "no MARK")
     invalid("pickle-memo", raw(b"\x80\2h\5."), "BINGET at offset 2", "memo index 5")
     invalid("pickle-memo-huge", raw(b"\x80\2}r\xff\xff\xff\xff."), "memo index 4294967295")
+    invalid("pickle-text", raw(b"\x80\2X\2\0\0\0\xc3\x28."), "BINUNICODE at offset 2", "no UTF-8")
+    invalid("pickle-text-short", raw(b"\x80\2U\3\xed\xa0\x80."), "SHORT_BINSTRING", "no UTF-8")
     invalid("pickle-string", raw(b"\x80\2X\xff\xff\xff\xff."), "BINUNICODE at offset 2",
             "4294967295 bytes wanted, 1 are left")
     invalid("pickle-operand", raw(b"\x80\2J\0\0"), "BININT at offset 2", "4 bytes wanted, 2")
@@ -429,6 +436,8 @@ def make_invalid_tensor():
             "a/data/0", "24 elements", "23")
     invalid("storage-missing-beside", P.pt(P.mapping(x=P.tensor(st(key="5")), state_dict=P.mapping(
         w=P.tensor()))), "no entry a/data/5")
+    invalid("storage-class-beside", P.pt(P.mapping(x=P.tensor(st("float32")), state_dict=P.mapping(
+        w=P.tensor(st(key="1")))), data=(P.SIX, P.SIX)), "data.pkl:", "torch.float32 is no class of a storage")
     invalid("storage-class-int", of(P.tup(S("storage"), P.integer(1), S("0"), S("cpu"), P.integer(6)) +
                                     b"Q"), "tensor w", "an int", "class of its storage")
     invalid("storage-none", of(P.NONE), "None", "a storage")

@@ -1,0 +1,49 @@
+/* dump_pt.c - the weights that saed serves from a file, as text: what fuzz_pt.py compares.
+ *
+ * A path a line on stdin; for each, "no REASON", or "ok CLASS" with a line "KEY n n : hex of f32"
+ * for each tensor in the orientation of the file, and "end". (r_mag is shown as exp(r_mag).) */
+#include "lib/dict/dict.h"
+#include "lib/num.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_key(struct sae_dict *d, const struct sae_arch_key *key)
+{
+    const float *v = sae_dict_array(d, key->role);
+    bool turned = strcmp(key->shape, "d,F") == 0; /* in memory [F][d] */
+    size_t rows = sae_arch_is_matrix(key) ? key->shape[0] == 'F' ? d->F : d->d : 1;
+    size_t cols = key->shape[strlen(key->shape) - 1] == 'F' ? d->F : d->d;
+
+    printf("%s", key->name);
+    if (sae_arch_is_matrix(key))
+        printf(" %zu", rows);
+    printf(" %zu : ", cols);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++)
+            printf("%08x", sae_f32_bits(turned ? v[c * rows + r] : v[r * cols + c]));
+    printf("\n");
+}
+
+int main(void)
+{
+    char path[4096];
+
+    while (fgets(path, sizeof path, stdin)) {
+        struct sae_dict *d = NULL;
+        struct sae_err err = {0};
+
+        path[strcspn(path, "\n")] = '\0';
+        if (sae_dict_open(&d, path, &err) == SAE_OK) {
+            printf("ok %s\n", d->arch->name);
+            for (unsigned k = 0; k < d->arch->n_keys; k++)
+                print_key(d, &d->arch->keys[k]);
+            printf("end\n");
+        } else {
+            printf("no %s\n", err.text);
+        }
+        fflush(stdout);
+        sae_dict_free(d);
+    }
+    return 0;
+}
