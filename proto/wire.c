@@ -302,6 +302,20 @@ static enum sae_status check_csr(struct sae_request *r, const struct sae_target 
     return SAE_OK;
 }
 
+/* ---- memory -----------------------------------------------------------------------------------
+ */
+
+enum sae_status sae_target_hold(const struct sae_target *t, uint64_t bytes, struct sae_err *err)
+{
+    if (bytes > t->max_bytes)
+        return sae_err_limit(err, SAE_E_BODY_TOO_LARGE, "--max-inflight-bytes", t->max_bytes, bytes,
+                             "cannot hold the request: what it decodes to takes %" PRIu64
+                             " bytes, and the limit of all in flight is %" PRIu64
+                             " (--max-inflight-bytes)",
+                             bytes, t->max_bytes);
+    return t->hold ? t->hold(t->hold_arg, bytes, err) : SAE_OK;
+}
+
 /* ---- the whole request ----------------------------------------------------------------------- */
 
 enum sae_status sae_width_check(const struct sae_target *t, uint64_t got, struct sae_err *err)

@@ -29,6 +29,10 @@ struct sae_target {
     void (*name_takers)(void *arg, uint64_t width, char *text, size_t cap);
     void *name_takers_arg;
     uint64_t max_bytes; /* cap on what the decoded request may allocate (max_inflight_bytes) */
+    /* From now on the decoder holds `bytes` in all: count them among the bytes in flight, or say
+     * why not (SAE_E_OVERLOADED, SAE_E_BODY_TOO_LARGE). NULL: nobody counts. */
+    enum sae_status (*hold)(void *arg, uint64_t bytes, struct sae_err *err);
+    void *hold_arg;
 };
 
 /* Options as given. `seen` has every option that was named (query or body), for doubles;
@@ -98,6 +102,10 @@ unsigned sae_options_of(const struct sae_target *t);
 /* The width that t's operation takes (activation_dim, or dict_size for decode) against `got`:
  * SAE_E_BAD_SHAPE, naming the dictionaries that take it. */
 enum sae_status sae_width_check(const struct sae_target *t, uint64_t got,
+                                struct sae_err *err) SAE_MUST_USE;
+/* A codec is about to hold `bytes` of its own in all: within max_bytes (SAE_E_BODY_TOO_LARGE names
+ * the option), and counted by t->hold. */
+enum sae_status sae_target_hold(const struct sae_target *t, uint64_t bytes,
                                 struct sae_err *err) SAE_MUST_USE;
 /* What all forms check alike once parsed: options against class and operation, feature ids below
  * dict_size, ghost mask's shape, csr ids in range, none twice, sorted. */

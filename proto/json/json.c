@@ -9,7 +9,6 @@
  * Called by the server's codec threads through wire.h; no state, any thread. */
 #include "proto/json/read.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -232,15 +231,8 @@ static enum sae_status read_request(struct sae_json_reader *rd)
 static enum sae_status fail_grammar(struct sae_err *err, const struct sae_json_fault *f,
                                     const char *body, size_t n)
 {
-    char found[32] = "the end";
-    size_t at = (size_t)(f->at - body);
-
-    if (at < n && body[at] > ' ' && body[at] < 0x7f)
-        snprintf(found, sizeof found, "'%c'", body[at]);
-    else if (at < n)
-        snprintf(found, sizeof found, "byte 0x%02x", (unsigned char)body[at]);
     return sae_err_set(err, SAE_E_MALFORMED_JSON, "", "cannot read JSON: %s, found %s at byte %zu",
-                       f->what, found, at);
+                       f->what, sae_json_found_at(f, body + n).s, (size_t)(f->at - body));
 }
 
 enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const char *body,

@@ -39,32 +39,15 @@ bool sae_json_take_word(struct sae_json_reader *rd, const char *w)
     return true;
 }
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
 bool sae_json_take_uint(struct sae_json_reader *rd, uint64_t *out)
 {
-    const char *p;
-    uint64_t v = 0;
+    const char *next;
 
     sae_json_peek(rd);
-    p = rd->p;
-    if (p == rd->end || !is_digit(*p))
-        return false;
-    if (*p == '0')
-        p++; /* 01 is no number: the next byte will not be the comma that is wanted */
-    else
-        for (; p < rd->end && is_digit(*p); p++)
-            if (__builtin_mul_overflow(v, 10, &v) ||
-                __builtin_add_overflow(v, (unsigned)(*p - '0'), &v))
-                v = UINT64_MAX;
-    if (p < rd->end && (*p == '.' || *p == 'e' || *p == 'E'))
-        return false;
-    rd->p = p;
-    *out = v;
-    return true;
+    next = sae_json_scan_uint(rd->p, rd->end, out);
+    if (next)
+        rd->p = next;
+    return next != NULL;
 }
 
 /* The string that comes next, in quotes and cut to what a message can carry. */

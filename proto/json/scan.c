@@ -3,6 +3,7 @@
 
 #include "proto/json/numtext.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static bool set_fault(struct sae_json_fault *fault, const char *what, const char *at)
@@ -14,19 +15,26 @@ static bool set_fault(struct sae_json_fault *fault, const char *what, const char
 
 /* ---- strings --------------------------------------------------------------------------------- */
 
-static void add_text(struct sae_json_text *text, const char *p, unsigned n)
+/* Where a decoded string goes. NULL: nowhere. */
+struct sink {
+    char *dst;
+    size_t n, cap;
+    bool cut;
+};
+
+static void add_text(struct sink *text, const char *p, unsigned n)
 {
     if (!text || text->cut)
         return;
-    if (n > sizeof text->s - text->n) {
+    if (n > text->cap - text->n) {
         text->cut = true;
         return;
     }
-    memcpy(text->s + text->n, p, n);
+    memcpy(text->dst + text->n, p, n);
     text->n += n;
 }
 
-static void add_code_point(struct sae_json_text *text, uint32_t c)
+static void add_code_point(struct sink *text, uint32_t c)
 {
     char b[4];
 
@@ -73,7 +81,7 @@ static int32_t hex4(const char *p, const char *end)
 }
 
 /* \uXXXX or a surrogate pair of them; p is at the backslash. */
-static const char *scan_unicode(const char *p, const char *end, struct sae_json_text *text,
+static const char *scan_unicode(const char *p, const char *end, struct sink *text,
                                 struct sae_json_fault *fault)
 {
     int32_t c = hex4(p + 2, end), low = -1;
@@ -104,7 +112,7 @@ static const char *scan_unicode(const char *p, const char *end, struct sae_json_
     return p + 6;
 }
 
-static const char *scan_escape(const char *p, const char *end, struct sae_json_text *text,
+static const char *scan_escape(const char *p, const char *end, struct sink *text,
                                struct sae_json_fault *fault)
 {
     static const char names[] = "\"\\/bfnrt", bytes[] = "\"\\/\b\f\n\r\t";
@@ -125,13 +133,9 @@ static const char *scan_escape(const char *p, const char *end, struct sae_json_t
     return p + 2;
 }
 
-const char *sae_json_scan_string(const char *p, const char *end, struct sae_json_text *text,
-                                 struct sae_json_fault *fault)
+static const char *scan_string(const char *p, const char *end, struct sink *text,
+                               struct sae_json_fault *fault)
 {
-    if (text) {
-        text->n = 0;
-        text->cut = false;
-    }
     while (p && p < end && *p != '"') {
         unsigned n;
 
@@ -152,6 +156,56 @@ const char *sae_json_scan_string(const char *p, const char *end, struct sae_json
         return NULL;
     }
     return p ? p + 1 : NULL;
+}
+
+const char *sae_json_scan_string(const char *p, const char *end, struct sae_json_text *text,
+                                 struct sae_json_fault *fault)
+{
+    struct sink sink;
+
+    if (!text)
+        return scan_string(p, end, NULL, fault);
+    sink = (struct sink){.dst = text->s, .cap = sizeof text->s};
+    p = scan_string(p, end, &sink, fault);
+    text->n = sink.n;
+    text->cut = sink.cut;
+    return p;
+}
+
+const char *sae_json_copy_string(const char *p, const char *end, char *dst, size_t *n,
+                                 struct sae_json_fault *fault)
+{
+    struct sink sink = {.dst = dst, .cap = SIZE_MAX};
+
+    p = scan_string(p, end, &sink, fault);
+    *n = sink.n;
+    return p;
+}
+
+/* ---- integers -------------------------------------------------------------------------------- */
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+const char *sae_json_scan_uint(const char *p, const char *end, uint64_t *out)
+{
+    uint64_t v = 0;
+
+    if (p == end || !is_digit(*p))
+        return NULL;
+    if (*p == '0')
+        p++; /* 01 is no number: the next byte will not be the comma that is wanted */
+    else
+        for (; p < end && is_digit(*p); p++)
+            if (__builtin_mul_overflow(v, 10, &v) ||
+                __builtin_add_overflow(v, (unsigned)(*p - '0'), &v))
+                v = UINT64_MAX;
+    if (p < end && (*p == '.' || *p == 'e' || *p == 'E'))
+        return NULL;
+    *out = v;
+    return p;
 }
 
 /* ---- the whole text -------------------------------------------------------------------------- */
@@ -296,4 +350,19 @@ bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault)
     if (peek(&g) != -1)
         return set_fault(fault, "expected the end of the text", g.p);
     return true;
+}
+
+struct sae_json_found sae_json_found_at(const struct sae_json_fault *fault, const char *end)
+{
+    struct sae_json_found found = {"the end"};
+
+    if (fault->at == end)
+        return found;
+    if (*fault->at > ' ' && *fault->at < 0x7f)
+        snprintf(found.s, sizeof found.s, "'%c'", *fault->at);
+    else if (*fault->at == '\0')
+        snprintf(found.s, sizeof found.s, "a zero byte");
+    else
+        snprintf(found.s, sizeof found.s, "byte 0x%02x", (unsigned char)*fault->at);
+    return found;
 }

@@ -1,8 +1,9 @@
 /* scan.h - the words of JSON text (blanks, strings) and the grammar of a whole one.
  *
  * What jansson 2.14 accepts is accepted and what it refuses is refused, but for two things: numbers
- * may have any size, and a NUL byte is never let through. Called by the JSON codec's reader and by
- * problem.c. Pure functions, any thread, no allocation, no recursion. */
+ * may have any size, and a NUL byte is never let through. Called by the JSON codec's reader, by
+ * safetensors/container.c for its header, and by problem.c. Pure functions, any thread, no
+ * allocation, no recursion. */
 #ifndef SAE_JSON_SCAN_H
 #define SAE_JSON_SCAN_H
 
@@ -37,6 +38,21 @@ static inline const char *sae_json_blanks(const char *p, const char *end)
  * byte behind the closing quote, or NULL with *fault filled. */
 const char *sae_json_scan_string(const char *p, const char *end, struct sae_json_text *text,
                                  struct sae_json_fault *fault);
+
+/* The same, with the whole of the decoded string copied to dst, which has room for its text (it is
+ * never longer decoded than it was). *n bytes, no NUL behind them and none in them. */
+const char *sae_json_copy_string(const char *p, const char *end, char *dst, size_t *n,
+                                 struct sae_json_fault *fault);
+
+/* Read an integer without sign, point or exponent at p; above 64 bits it is UINT64_MAX. Returns the
+ * byte behind it, or NULL: there is none. */
+const char *sae_json_scan_uint(const char *p, const char *end, uint64_t *out);
+
+/* What stands where a fault is, for its message: "'x'", "byte 0xff", "a zero byte", "the end". */
+struct sae_json_found {
+    char s[16];
+};
+struct sae_json_found sae_json_found_at(const struct sae_json_fault *fault, const char *end);
 
 /* Is this one list or object, and nothing else? *fault is filled when not. */
 bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault);

@@ -1,25 +1,23 @@
 /* container.c - the container of safetensors: u64 header length, JSON header, one buffer.
  *
  * What the reference's validate() checks (huggingface/safetensors, safetensors/src/tensor.rs) is
- * checked here, and what its README adds: the header begins with '{', no name twice. Memory is
- * bounded before jansson sees a byte: a look over the header counts what would become a node.
- * Called by safetensors/read.c; no state, any thread. */
+ * checked here, and what its README adds: the header begins with '{', no name twice. No tree is
+ * made of the header. json/scan.c checks its grammar; a look over it counts its keys, so that one
+ * allocation of known size holds all that is made of it; then it is read once. Called by
+ * safetensors/read.c; no state, any thread. */
 #include "proto/safetensors/container.h"
 
 #include "lib/num.h"
+#include "proto/json/scan.h"
 
 #include <inttypes.h>
-#include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* A tensor's entry is an object with a list in it (3 levels); some room for keys we do not know. */
 #define MAX_DEPTH 8
-/* jansson 2.14: an object with its table is about 250 bytes, an entry of a table 64 and its key. */
-#define NODE_BYTES 512
-/* A header this small is read whatever max_bytes says. */
-#define SMALL_TREE_BYTES (1u << 20)
+/* Keys of all the header's objects together. A tensor has four, no request has 20 tensors. */
+#define MAX_KEYS 65536u
 
 static const struct dtype_row {
     const char *name;
@@ -32,177 +30,377 @@ static const struct dtype_row {
     {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
 };
 
-static const struct dtype_row *dtype_by_name(const char *name)
-{
-    for (size_t i = 0; name && i < SAE_COUNTOF(dtypes); i++)
-        if (strcmp(dtypes[i].name, name) == 0)
-            return &dtypes[i];
-    return NULL;
-}
+/* A key of one of the header's objects: none may stand twice in one. */
+struct key {
+    const char *text; /* decoded */
+    uint32_t object;  /* they are numbered as they open, from 1 */
+};
+
+/* The header while it is read. Its grammar has been checked: what is looked for is there. */
+struct header {
+    const char *p, *end;
+    struct sae_st_file *file;
+    struct key *keys; /* in the file's memory, as is the text of the keys that are still to come */
+    char *text;
+    size_t n_keys;
+    uint32_t n_objects;
+    struct sae_err *err;
+};
 
 #define malformed(err, where, ...) sae_err_set(err, SAE_E_MALFORMED_BODY, where, __VA_ARGS__)
 
-/* Bound depth and memory of the tree before it is built. Whether it is JSON, jansson says. */
-static enum sae_status look_over(const char *s, size_t n, uint64_t max_bytes, struct sae_err *err)
-{
-    uint64_t nodes = 1, limit = max_bytes > SMALL_TREE_BYTES ? max_bytes : SMALL_TREE_BYTES, bytes;
-    int depth = 0;
+/* ---- words of the header ----------------------------------------------------------------------
+ */
 
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] == '"') {
-            for (i++; i < n && s[i] != '"'; i++)
-                i += s[i] == '\\';
-        } else if (s[i] == '{' || s[i] == '[') {
-            nodes++;
-            if (++depth > MAX_DEPTH)
-                return malformed(
-                    err, "header",
-                    "cannot read safetensors header: nested deeper than %d at byte %zu", MAX_DEPTH,
-                    i + 8);
-        } else if (s[i] == '}' || s[i] == ']') {
-            depth--;
-        } else if (s[i] == ',') {
-            nodes++;
-        } else if (s[i] == '\0') {
-            return malformed(err, "header",
-                             "cannot read safetensors header: a zero byte at byte %zu", i + 8);
-        }
-    }
-    bytes = nodes * NODE_BYTES + 2 * (uint64_t)n;
-    if (bytes > limit)
-        return sae_err_limit(err, SAE_E_BODY_TOO_LARGE, "--max-inflight-bytes", limit, bytes,
-                             "cannot read safetensors header: %zu bytes with %" PRIu64
-                             " items may need %" PRIu64 " bytes",
-                             n, nodes, bytes);
-    return SAE_OK;
+static int peek(struct header *h)
+{
+    h->p = sae_json_blanks(h->p, h->end);
+    return h->p < h->end ? (unsigned char)*h->p : -1;
 }
 
-static enum sae_status parse_header(json_t **out, const char *s, size_t n, struct sae_err *err)
+static bool take(struct header *h, char c)
 {
-    json_error_t je;
-    json_t *root = json_loadb(s, n, JSON_REJECT_DUPLICATES, &je);
+    bool is = peek(h) == (unsigned char)c;
 
-    if (root && json_is_object(root)) {
-        *out = root;
-        return SAE_OK;
-    }
-    json_decref(root);
-    if (!root && json_error_code(&je) == json_error_out_of_memory)
-        return sae_err_set(err, SAE_E_NOMEM, "header",
-                           "cannot read safetensors header: out of memory");
-    if (!root && json_error_code(&je) == json_error_duplicate_key)
-        return sae_err_set(err, SAE_E_BAD_OPTION, "header", "cannot read safetensors header: %s",
-                           je.text);
-    return malformed(err, "header", "cannot read safetensors header: %s",
-                     root ? "it is not an object" : je.text);
+    h->p += is;
+    return is;
 }
 
-/* The i-th item of a list as an integer of 0 or more. */
-static bool list_u64(const json_t *list, size_t i, uint64_t *out)
+/* Behind an item of a list or object: reads the comma, or the end. */
+static bool take_comma(struct header *h)
 {
-    const json_t *v = json_array_get(list, i);
+    bool is = peek(h) == ',';
 
-    if (!json_is_integer(v) || json_integer_value(v) < 0)
+    h->p++;
+    return is;
+}
+
+/* An integer of 0 or more that a signed one of 64 bits can hold. */
+static bool take_uint(struct header *h, uint64_t *out)
+{
+    const char *next;
+
+    peek(h);
+    next = sae_json_scan_uint(h->p, h->end, out);
+    if (!next || *out > INT64_MAX)
         return false;
-    *out = (uint64_t)json_integer_value(v);
+    h->p = next;
     return true;
 }
 
-static enum sae_status read_shape(struct sae_st_tensor *ts, const json_t *list, struct sae_err *err)
+/* The byte behind the string that begins with the quote at p. */
+static const char *skip_string(const char *p, const char *end)
 {
-    size_t n = json_array_size(list);
+    struct sae_json_fault fault;
 
+    return sae_json_scan_string(p + 1, end, NULL, &fault);
+}
+
+/* A key of `object` and its colon. */
+static const char *take_key(struct header *h, uint32_t object)
+{
+    struct sae_json_fault fault;
+    char *text = h->text;
+    size_t n;
+
+    peek(h);
+    h->p = sae_json_copy_string(h->p + 1, h->end, text, &n, &fault);
+    text[n] = '\0';
+    h->text += n + 1;
+    h->keys[h->n_keys++] = (struct key){text, object};
+    take(h, ':');
+    return text;
+}
+
+/* Over a value that means nothing to us; its keys are noted all the same. */
+static void skip_value(struct header *h)
+{
+    uint32_t open[MAX_DEPTH] = {0}; /* the objects; 0: a list */
+    unsigned depth = 0;
+
+    do {
+        const char *at;
+        int c = peek(h);
+
+        if (c == '{' || c == '[') {
+            open[depth++] = c == '{' ? ++h->n_objects : 0;
+            h->p++;
+        } else if (c == '}' || c == ']') {
+            depth--;
+            h->p++;
+        } else if (c == '"') {
+            at = h->p;
+            h->p = skip_string(h->p, h->end);
+            if (depth > 0 && peek(h) == ':') {
+                h->p = at;
+                take_key(h, open[depth - 1]);
+            }
+        } else if (c == ',') {
+            h->p++;
+        } else { /* a number or a word */
+            while (h->p < h->end && !strchr(",]} \t\r\n", *h->p))
+                h->p++;
+        }
+    } while (depth > 0);
+}
+
+/* ---- a tensor's entry --------------------------------------------------------------------------
+ */
+
+static enum sae_status read_dtype(struct header *h, struct sae_st_tensor *ts, unsigned *bits)
+{
+    struct sae_json_fault fault;
+    struct sae_json_text name;
+
+    h->p = sae_json_scan_string(h->p + 1, h->end, &name, &fault);
+    for (size_t i = 0; i < SAE_COUNTOF(dtypes); i++)
+        if (!name.cut && strlen(dtypes[i].name) == name.n &&
+            memcmp(dtypes[i].name, name.s, name.n) == 0) {
+            ts->dtype = dtypes[i].name;
+            *bits = dtypes[i].bits;
+            return SAE_OK;
+        }
+    return malformed(h->err, ts->name, "cannot read tensor \"%.64s\": there is no dtype \"%.*s\"",
+                     ts->name, (int)(name.n < 32 ? name.n : 32), name.s);
+}
+
+static enum sae_status read_shape(struct header *h, struct sae_st_tensor *ts)
+{
+    bool more;
+
+    h->p++;
+    ts->ndim = 0;
     ts->count = 1;
-    for (size_t i = 0; i < n; i++) {
+    for (more = !take(h, ']'); more; more = take_comma(h)) {
         uint64_t dim;
 
-        if (!list_u64(list, i, &dim))
+        if (!take_uint(h, &dim))
             return malformed(
-                err, ts->name,
-                "cannot read tensor \"%.64s\": dimension %zu of its shape is no integer "
-                "of 0 or more",
-                ts->name, i);
-        if (i < SAE_MAX_DIMS)
-            ts->shape[i] = dim;
+                h->err, ts->name,
+                "cannot read tensor \"%.64s\": dimension %u of its shape is no integer "
+                "of 0 to %" PRId64,
+                ts->name, ts->ndim, INT64_MAX);
+        if (ts->ndim < SAE_MAX_DIMS)
+            ts->shape[ts->ndim] = dim;
+        ts->ndim++;
         if (sae_mul_u64(ts->count, dim, &ts->count))
             return malformed(
-                err, ts->name,
+                h->err, ts->name,
                 "cannot read tensor \"%.64s\": the product of its shape passes 64 bits", ts->name);
     }
-    ts->ndim = (unsigned)n;
     return SAE_OK;
 }
 
-static enum sae_status read_entry(struct sae_st_tensor *ts, const char *name, const json_t *entry,
-                                  struct sae_err *err)
+static enum sae_status read_offsets(struct header *h, struct sae_st_tensor *ts)
 {
-    const json_t *dtype = json_object_get(entry, "dtype"), *shape = json_object_get(entry, "shape"),
-                 *offsets = json_object_get(entry, "data_offsets");
-    const struct dtype_row *row = dtype_by_name(json_string_value(dtype));
-    enum sae_status st;
-    uint64_t bits;
+    h->p++;
+    if (take_uint(h, &ts->begin) && take_comma(h) && take_uint(h, &ts->end) && !take_comma(h) &&
+        ts->begin <= ts->end)
+        return SAE_OK;
+    return malformed(h->err, ts->name,
+                     "cannot read tensor \"%.64s\": data_offsets are not two ascending integers",
+                     ts->name);
+}
 
-    *ts = (struct sae_st_tensor){.name = name};
-    if (!json_is_array(shape) || !json_is_array(offsets) || !json_is_string(dtype))
-        return malformed(
-            err, name,
-            "cannot read tensor \"%.64s\": its entry is not an object with dtype, shape "
-            "and data_offsets",
-            name);
-    if (!row)
-        return malformed(err, name, "cannot read tensor \"%.64s\": there is no dtype \"%.32s\"",
-                         name, json_string_value(dtype));
-    ts->dtype = row->name;
-    if (json_array_size(offsets) != 2 || !list_u64(offsets, 0, &ts->begin) ||
-        !list_u64(offsets, 1, &ts->end) || ts->begin > ts->end)
-        return malformed(
-            err, name, "cannot read tensor \"%.64s\": data_offsets are not two ascending integers",
-            name);
-    st = read_shape(ts, shape, err);
+static enum sae_status check_size(struct header *h, const struct sae_st_tensor *ts, unsigned bits)
+{
+    uint64_t n;
+
+    if (!sae_mul_u64(ts->count, bits, &n) && n % 8 == 0 && n / 8 == ts->end - ts->begin)
+        return SAE_OK;
+    return malformed(h->err, ts->name,
+                     "cannot read tensor \"%.64s\": %" PRIu64
+                     " values of %s do not fit its %" PRIu64 " bytes",
+                     ts->name, ts->count, ts->dtype, ts->end - ts->begin);
+}
+
+/* Keys that we do not know are passed over, as the reference does. */
+static enum sae_status read_entry(struct header *h, struct sae_st_tensor *ts)
+{
+    enum { DTYPE = 1, SHAPE = 2, OFFSETS = 4, ALL = 7 };
+    enum sae_status st = SAE_OK;
+    unsigned seen = 0, bits = 0;
+    const uint32_t object = h->n_objects + 1;
+    bool more = false;
+
+    if (take(h, '{')) {
+        h->n_objects++;
+        more = !take(h, '}');
+    }
+    while (st == SAE_OK && more) {
+        const char *key = take_key(h, object);
+        int c = peek(h);
+
+        if (c == '"' && strcmp(key, "dtype") == 0) {
+            st = read_dtype(h, ts, &bits);
+            seen |= DTYPE;
+        } else if (c == '[' && strcmp(key, "shape") == 0) {
+            st = read_shape(h, ts);
+            seen |= SHAPE;
+        } else if (c == '[' && strcmp(key, "data_offsets") == 0) {
+            st = read_offsets(h, ts);
+            seen |= OFFSETS;
+        } else {
+            skip_value(h);
+        }
+        more = st == SAE_OK && take_comma(h);
+    }
     if (st != SAE_OK)
         return st;
-    if (sae_mul_u64(ts->count, row->bits, &bits) || bits % 8 || bits / 8 != ts->end - ts->begin)
-        return malformed(err, name,
-                         "cannot read tensor \"%.64s\": %" PRIu64
-                         " values of %s do not fit its %" PRIu64 " bytes",
-                         name, ts->count, row->name, ts->end - ts->begin);
-    return SAE_OK;
+    if (seen != ALL)
+        return malformed(
+            h->err, ts->name,
+            "cannot read tensor \"%.64s\": its entry is not an object with dtype, shape "
+            "and data_offsets",
+            ts->name);
+    return check_size(h, ts, bits);
 }
 
-static enum sae_status check_metadata(const json_t *meta, struct sae_err *err)
-{
-    const char *key;
-    json_t *v;
+/* ---- the header ------------------------------------------------------------------------------ */
 
-    if (!json_is_object(meta))
-        return malformed(err, "__metadata__", "cannot read __metadata__: it is not an object");
-    json_object_foreach((json_t *)meta, key, v)
-    {
-        if (!json_is_string(v))
-            return malformed(err, "__metadata__",
+/* null is none, as the reference reads it. */
+static enum sae_status read_metadata(struct header *h)
+{
+    const uint32_t object = h->n_objects + 1;
+    bool more;
+
+    if (peek(h) == 'n') {
+        skip_value(h);
+        return SAE_OK;
+    }
+    if (!take(h, '{'))
+        return malformed(h->err, "__metadata__", "cannot read __metadata__: it is not an object");
+    h->n_objects++;
+    for (more = !take(h, '}'); more; more = take_comma(h)) {
+        const char *key = take_key(h, object);
+
+        if (peek(h) != '"')
+            return malformed(h->err, "__metadata__",
                              "cannot read __metadata__: the value of \"%.64s\" is not a string",
                              key);
+        h->p = skip_string(h->p, h->end);
     }
     return SAE_OK;
 }
 
-static enum sae_status read_entries(struct sae_st_file *f, struct sae_err *err)
+static enum sae_status read_entries(struct header *h)
 {
-    enum sae_status st = SAE_OK;
-    const char *name;
-    json_t *entry;
+    const uint32_t object = ++h->n_objects;
+    struct sae_st_file *f = h->file;
+    bool more;
 
-    json_object_foreach((json_t *)f->header, name, entry)
-    {
-        if (strcmp(name, "__metadata__") == 0)
-            st = check_metadata(entry, err);
-        else
-            st = read_entry(&f->tensors[f->n++], name, entry, err);
+    take(h, '{');
+    for (more = !take(h, '}'); more; more = take_comma(h)) {
+        const char *name = take_key(h, object);
+        enum sae_status st;
+
+        if (strcmp(name, "__metadata__") == 0) {
+            st = read_metadata(h);
+        } else {
+            f->tensors[f->n] = (struct sae_st_tensor){.name = name};
+            st = read_entry(h, &f->tensors[f->n++]);
+        }
         if (st != SAE_OK)
             return st;
     }
     return SAE_OK;
 }
+
+static int by_key(const void *a, const void *b)
+{
+    const struct key *x = a, *y = b;
+
+    if (x->object != y->object)
+        return x->object < y->object ? -1 : 1;
+    return strcmp(x->text, y->text);
+}
+
+static enum sae_status check_keys(struct header *h)
+{
+    struct key *k = h->keys;
+
+    qsort(k, h->n_keys, sizeof *k, by_key);
+    for (size_t i = 1; i < h->n_keys; i++)
+        if (by_key(&k[i - 1], &k[i]) == 0)
+            return sae_err_set(h->err, SAE_E_BAD_OPTION, "header",
+                               "cannot read safetensors header: duplicate key \"%.64s\"",
+                               k[i].text);
+    return SAE_OK;
+}
+
+/* What the header will need. */
+struct sizes {
+    uint64_t keys, tensors, text_bytes;
+};
+
+static enum sae_status look_over(const char *s, size_t n, struct sizes *z, struct sae_err *err)
+{
+    const char *end = s + n, *next;
+    uint64_t string_bytes = 0; /* of the last one, quotes included */
+    int depth = 0;
+
+    for (const char *p = s; p < end; p = next) {
+        next = p + 1;
+        if (*p == '"') {
+            next = skip_string(p, end);
+            string_bytes = (uint64_t)(next - p);
+        } else if (*p == ':') {
+            z->keys++;
+            z->tensors += depth == 1;
+            z->text_bytes += string_bytes;
+        } else if (*p == '{' || *p == '[') {
+            if (++depth > MAX_DEPTH)
+                return malformed(
+                    err, "header",
+                    "cannot read safetensors header: nested deeper than %d at byte %zu", MAX_DEPTH,
+                    (size_t)(p - s) + 8);
+        } else if (*p == '}' || *p == ']') {
+            depth--;
+        }
+    }
+    if (z->keys > MAX_KEYS)
+        return sae_err_set(err, SAE_E_BODY_TOO_LARGE, "header",
+                           "cannot read safetensors header: it has %" PRIu64
+                           " keys, %u is the most",
+                           z->keys, MAX_KEYS);
+    return SAE_OK;
+}
+
+static enum sae_status read_header(struct sae_st_file *f, const struct sae_target *t, const char *s,
+                                   size_t n, struct sae_err *err)
+{
+    struct header h = {.p = s, .end = s + n, .file = f, .err = err};
+    struct sae_json_fault fault;
+    struct sizes z = {0};
+    enum sae_status st;
+    char *memory;
+
+    if (!sae_json_check(s, n, &fault))
+        return malformed(err, "header", "cannot read safetensors header: %s, found %s at byte %zu",
+                         fault.what, sae_json_found_at(&fault, s + n).s,
+                         (size_t)(fault.at - s) + 8);
+    st = look_over(s, n, &z, err);
+    if (st != SAE_OK)
+        return st;
+    f->held_bytes = z.tensors * sizeof *f->tensors + z.keys * sizeof *h.keys + z.text_bytes;
+    st = sae_target_hold(t, f->held_bytes, err);
+    if (st != SAE_OK)
+        return st;
+    memory = sae_alloc((size_t)f->held_bytes, 1);
+    if (!memory)
+        return sae_err_set(err, SAE_E_NOMEM, "header",
+                           "cannot read safetensors header: no memory for %" PRIu64 " bytes",
+                           f->held_bytes);
+    f->memory = memory;
+    f->tensors = (struct sae_st_tensor *)(void *)memory;
+    memory += z.tensors * sizeof *f->tensors;
+    h.keys = (struct key *)(void *)memory;
+    h.text = memory + z.keys * sizeof *h.keys;
+    st = read_entries(&h);
+    return st == SAE_OK ? check_keys(&h) : st;
+}
+
+/* ---- the buffer ------------------------------------------------------------------------------ */
 
 static int by_offset(const void *a, const void *b)
 {
@@ -219,8 +417,7 @@ static enum sae_status check_cover(struct sae_st_file *f, const unsigned char *b
 {
     uint64_t at = 0;
 
-    if (f->n)
-        qsort(f->tensors, f->n, sizeof *f->tensors, by_offset);
+    qsort(f->tensors, f->n, sizeof *f->tensors, by_offset);
     for (size_t i = 0; i < f->n; i++) {
         struct sae_st_tensor *ts = &f->tensors[i];
 
@@ -245,13 +442,12 @@ static enum sae_status check_cover(struct sae_st_file *f, const unsigned char *b
     return SAE_OK;
 }
 
-enum sae_status sae_st_open(struct sae_st_file *out, const void *body, size_t n, uint64_t max_bytes,
-                            struct sae_err *err)
+enum sae_status sae_st_open(struct sae_st_file *out, const struct sae_target *t, const void *body,
+                            size_t n, struct sae_err *err)
 {
     const unsigned char *bytes = body;
     struct sae_st_file f = {0};
     enum sae_status st;
-    json_t *root = NULL;
     uint64_t h;
 
     if (n < 8)
@@ -264,34 +460,20 @@ enum sae_status sae_st_open(struct sae_st_file *out, const void *body, size_t n,
                          h, n, SAE_ST_HEADER_MAX);
     if (h == 0 || bytes[8] != '{')
         return malformed(err, "header", "cannot read safetensors header: it does not begin with {");
-    st = look_over((const char *)bytes + 8, (size_t)h, max_bytes, err);
-    if (st == SAE_OK)
-        st = parse_header(&root, (const char *)bytes + 8, (size_t)h, err);
-    if (st != SAE_OK)
-        return st;
-    f.header = root;
-    f.tensors = sae_calloc(json_object_size(root), sizeof *f.tensors);
-    if (!f.tensors) {
-        st = sae_err_set(err, SAE_E_NOMEM, "header",
-                         "cannot read safetensors header: out of memory");
-        goto out;
-    }
-    st = read_entries(&f, err);
+    st = read_header(&f, t, (const char *)bytes + 8, (size_t)h, err);
     if (st == SAE_OK)
         st = check_cover(&f, bytes + 8 + h, n - 8 - (size_t)h, err);
-    if (st != SAE_OK)
-        goto out;
-    *out = f;
-    f = (struct sae_st_file){0};
-out:
+    if (st == SAE_OK) {
+        *out = f;
+        f = (struct sae_st_file){0}; /* handed over */
+    }
     sae_st_close(&f);
     return st;
 }
 
 void sae_st_close(struct sae_st_file *f)
 {
-    json_decref(f->header);
-    sae_free(f->tensors);
+    sae_free(f->memory);
     *f = (struct sae_st_file){0};
 }
 

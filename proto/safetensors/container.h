@@ -10,12 +10,13 @@
 
 #include "lib/base.h"
 #include "lib/types.h"
+#include "proto/wire.h"
 
 /* The reference's own cap on the header. */
 #define SAE_ST_HEADER_MAX 100000000u
 
 struct sae_st_tensor {
-    const char *name;  /* borrowed from the file's header */
+    const char *name;  /* borrowed from the file */
     const char *dtype; /* "F32": one of the format's names */
     unsigned ndim;     /* may exceed SAE_MAX_DIMS: then shape holds the first of them */
     uint64_t shape[SAE_MAX_DIMS];
@@ -25,17 +26,19 @@ struct sae_st_tensor {
 };
 
 struct sae_st_file {
-    void *header;                  /* owned: the parsed JSON, which holds the names */
-    struct sae_st_tensor *tensors; /* owned; sorted by offset */
+    void *memory;                  /* owned: the tensors and their names */
+    struct sae_st_tensor *tensors; /* sorted by offset */
     size_t n;
+    uint64_t held_bytes; /* of memory */
 };
 
 /* Read the container in body[0 .. n), which is borrowed until sae_st_close. Every offset, size and
- * product is checked: the tensors cover the buffer exactly, without holes or overlap.
- * SAE_E_MALFORMED_BODY; SAE_E_BAD_OPTION for a name that stands twice; SAE_E_BODY_TOO_LARGE when
- * the header's tree might take more than max_bytes; NOMEM. On failure *f is untouched. */
-enum sae_status sae_st_open(struct sae_st_file *f, const void *body, size_t n, uint64_t max_bytes,
-                            struct sae_err *err) SAE_MUST_USE;
+ * product is checked: the tensors cover the buffer exactly, without holes or overlap. What is made
+ * of the header is held by t (sae_target_hold).
+ * SAE_E_MALFORMED_BODY; SAE_E_BAD_OPTION for a key that stands twice; SAE_E_BODY_TOO_LARGE when the
+ * header has too many keys; NOMEM; those of sae_target_hold. On failure *f is untouched. */
+enum sae_status sae_st_open(struct sae_st_file *f, const struct sae_target *t, const void *body,
+                            size_t n, struct sae_err *err) SAE_MUST_USE;
 void sae_st_close(struct sae_st_file *f); /* safe on a zeroed one */
 /* NULL: there is none of this name. */
 const struct sae_st_tensor *sae_st_find(const struct sae_st_file *f, const char *name);

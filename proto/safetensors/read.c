@@ -17,7 +17,7 @@ struct reader {
     struct sae_request *r;
     const struct sae_target *t;
     const struct sae_st_file *file;
-    uint64_t left; /* bytes that may still be allocated */
+    uint64_t held_bytes; /* the file's and those of the request's arrays */
     struct sae_err *err;
 };
 
@@ -26,23 +26,23 @@ static const struct sae_st_tensor *find(const struct reader *rd, const char *nam
     return sae_st_find(rd->file, name);
 }
 
-/* n items of `size` bytes for tensor `name`, within the cap. */
+/* n items of `size` bytes for tensor `name`, held by the target. */
 static enum sae_status take(struct reader *rd, void *out, const char *name, uint64_t n, size_t size)
 {
-    uint64_t bytes;
+    uint64_t bytes, total;
+    enum sae_status st;
     void *p;
 
-    if (sae_mul_u64(n, size, &bytes) || bytes > rd->left)
-        return sae_err_limit(rd->err, SAE_E_BODY_TOO_LARGE, "--max-inflight-bytes",
-                             rd->t->max_bytes, rd->t->max_bytes - rd->left + bytes,
-                             "cannot hold the request: its tensors take more than %" PRIu64
-                             " bytes",
-                             rd->t->max_bytes);
+    if (sae_mul_u64(n, size, &bytes) || sae_add_u64(rd->held_bytes, bytes, &total))
+        bytes = total = UINT64_MAX;
+    st = sae_target_hold(rd->t, total, rd->err);
+    if (st != SAE_OK)
+        return st;
     p = sae_alloc((size_t)n, size);
     if (!p)
         return sae_err_set(rd->err, SAE_E_NOMEM, name,
                            "cannot read tensor %s: no memory for %" PRIu64 " bytes", name, bytes);
-    rd->left -= bytes;
+    rd->held_bytes = total;
     memcpy(out, &p, sizeof p);
     return SAE_OK;
 }
@@ -434,10 +434,11 @@ enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_ta
                                       const void *body, size_t n, struct sae_err *err)
 {
     struct sae_st_file file = {0};
-    enum sae_status st = sae_st_open(&file, body, n, t->max_bytes, err);
+    enum sae_status st = sae_st_open(&file, t, body, n, err);
 
     if (st == SAE_OK) {
-        struct reader rd = {.r = r, .t = t, .file = &file, .left = t->max_bytes, .err = err};
+        struct reader rd = {
+            .r = r, .t = t, .file = &file, .held_bytes = file.held_bytes, .err = err};
 
         st = read_request(&rd);
     }

@@ -9,8 +9,9 @@
  * The exchange is suspended from before submit (from before decode, where a codec thread does that)
  * until it is finished or failed. Bodies and answers above SAED_CODEC_BYTES go to codec threads.
  *
- * BYTES IN FLIGHT  an operation holds one reservation: first its body; once decoded, its rows, the
- * task's arrays and the bound of its answer; once printed, the answer; released when it is sent. */
+ * BYTES IN FLIGHT  an operation holds one reservation: first its body; while that is decoded, also
+ * what the codec makes of it; once decoded, its rows, the task's arrays and the bound of its
+ * answer; once printed, the answer; released when it is sent. */
 #include "server/api/op.h"
 
 #include <stdio.h>
@@ -33,6 +34,7 @@ struct op {
     struct sae_body body;
     struct sae_err err; /* .status: the answer is this error */
     uint64_t reserved;
+    uint64_t body_bytes; /* reserved of it for the body, while that is decoded */
     bool printed;
     _Atomic int phase;
     struct saed_codec_work work;
@@ -50,6 +52,14 @@ static enum sae_status hold(struct op *op, uint64_t bytes, enum sae_status too_l
 enum sae_status saed_op_reserve(struct saed_exchange *x, uint64_t bytes, struct sae_err *err)
 {
     return hold(x->user, bytes, SAE_E_BODY_TOO_LARGE, err);
+}
+
+/* What a codec makes of the body is there beside it. */
+static enum sae_status hold_decoded(void *arg, uint64_t bytes, struct sae_err *err)
+{
+    struct op *op = arg;
+
+    return hold(op, op->body_bytes + bytes, SAE_E_BODY_TOO_LARGE, err);
 }
 
 /* ---- head ---------------------------------------------------------------------------------- */
@@ -115,6 +125,8 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, siz
         .name_takers = name_takers,
         .name_takers_arg = op,
         .max_bytes = o->max_inflight_bytes,
+        .hold = hold_decoded,
+        .hold_arg = op,
     };
     return SAE_OK;
 }
@@ -288,8 +300,10 @@ static uint64_t request_bytes(const struct op *op)
 static enum sae_status decode(struct op *op)
 {
     uint64_t limit_rows = op->r->opts->max_queue_rows, bound, task, total;
-    enum sae_status st = parse_body(op);
+    enum sae_status st;
 
+    op->body_bytes = op->reserved;
+    st = parse_body(op);
     if (st != SAE_OK)
         return st;
     plan_query(op);

@@ -231,6 +231,31 @@ START_TEST(limits_are_exact)
 }
 END_TEST
 
+/* What is made of a body counts beside it: here the keys of a header, 50,000 bytes twice. */
+START_TEST(memory_of_a_codec)
+{
+    struct server t =
+        server_start((const char *const[]){"--max-inflight-bytes", "100000", "i=identity:4", NULL});
+    const char *const headers[] = {"Content-Type: application/x-safetensors", NULL};
+    struct st_body b = {0};
+    static char key[50000];
+    struct text body;
+    struct reply r;
+
+    memset(key, 'k', sizeof key - 1);
+    text_addf(&b.header, "{\"__metadata__\":{\"");
+    text_add(&b.header, key, sizeof key - 1);
+    text_addf(&b.header, "\":\"\"}");
+    body = st_end(&b);
+    r = request(&t, "POST", "/v1/dictionaries/i/encode", headers, body.p, body.n);
+    check_problem(&r, 413, "body_too_large", "it alone needs", "--max-inflight-bytes");
+    reply_free(&r);
+    ck_assert(metric(&t, "saed_inflight_bytes") == 0);
+    text_free(&body);
+    ck_assert_int_eq(server_stop(&t), 0);
+}
+END_TEST
+
 START_TEST(memory_in_flight)
 {
     struct server t = server_start(
@@ -330,6 +355,7 @@ int main(void)
     suite_add_tcase(suite, t);
     tcase_set_timeout(own, 60);
     tcase_add_test(own, limits_are_exact);
+    tcase_add_test(own, memory_of_a_codec);
     tcase_add_test(own, memory_in_flight);
     tcase_add_test(own, a_deadline_is_a_504);
     tcase_add_test(own, connections_wait_beyond_their_limit);

@@ -61,7 +61,20 @@ case("name_escaped_nul", body('{"x\\u0000":{}}'), M, "cannot read safetensors he
 case("metadata_list", body('{"__metadata__":[],' + x() + "}", Z[:32]), M, "not an object")
 case("metadata_number", body('{"__metadata__":{"a":1},' + x() + "}", Z[:32]), M,
      'the value of "a" is not a string')
-case("metadata_null", body('{"__metadata__":null,' + x() + "}", Z[:32]), M, "not an object")
+case("metadata_key_twice", body('{"__metadata__":{"a":"1","\\u0061":"2"},' + x() + "}", Z[:32]),
+     "bad_option", "duplicate", '"a"')
+case("metadata_twice", body('{"__metadata__":null,"__metadata__":null,' + x() + "}", Z[:32]),
+     "bad_option", "duplicate", '"__metadata__"')
+case("name_twice_escaped", body("{" + x() + "," + x().replace('"x"', '"\\u0078"') + "}", Z[:32]),
+     "bad_option", "duplicate", '"x"')
+case("long_key_twice", body('{"x":{%s,"dtype":"F32","shape":[4],"data_offsets":[0,16]}}' %
+                            ",".join('"%s":1' % ("k" * 99) for _ in range(2)), Z[:16]),
+     "bad_option", "duplicate")
+case("unknown_key_twice_below", body('{"x":{"note":[{"a":1,"b":{"a":2},"a":3}],"dtype":"F32",'
+                                     '"shape":[4],"data_offsets":[0,16]}}', Z[:16]),
+     "bad_option", "duplicate", '"a"')
+case("malformed_wins_over_twice", body('{"x":{"dtype":1,"dtype":"F32","shape":[4]}}', Z[:16]), M,
+     "not an object with dtype")
 case("entry_number", body('{"x":1}'), M, "not an object with dtype, shape and data_offsets")
 case("entry_empty", body('{"x":{}}'), M, "not an object with dtype")
 case("dtype_unknown", body("{" + x(dtype="F33") + "}", Z[:32]), M, 'no dtype "F33"')
@@ -74,7 +87,7 @@ case("shape_real", body("{" + x(shape="[1.0,4]", n=16) + "}", Z[:16]), M, "dimen
 case("shape_exponent", body("{" + x(shape="[4,1e0]", n=16) + "}", Z[:16]), M, "dimension 1")
 case("shape_string", body("{" + x(shape='["1",4]', n=16) + "}", Z[:16]), M, "dimension 0")
 case("shape_beyond_64_bits", body("{" + x(shape="[18446744073709551616,4]", n=16) + "}", Z[:16]),
-     M, "too big integer")
+     M, "dimension 0 of its shape is no integer")
 case("shape_product_overflow", body("{" + x(shape="[9223372036854775807,4]", n=16) + "}", Z[:16]),
      M, "passes 64 bits")
 case("shape_bits_overflow", body("{" + x(shape="[2305843009213693952,4]", n=0) + "}"), M,

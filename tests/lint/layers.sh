@@ -60,7 +60,7 @@ home() {
     done
 }
 home 'microhttpd.h' 'server/net/http.c'
-home 'jansson.h' 'proto/json/json.c proto/safetensors/container.c server/opts/config.c'
+home 'jansson.h' 'server/opts/config.c'
 home 'cblas.h' 'lib/engine/blas.c'
 home 'zip.h' 'lib/format/zip.c'
 home 'zlib.h' 'lib/format/zip.c'

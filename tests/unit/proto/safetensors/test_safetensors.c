@@ -1,5 +1,6 @@
 /* test_safetensors.c - requests from safetensors bodies: dtypes, shapes, options, sparse f, damage.
  */
+#include "proto/safetensors/container.h"
 #include "tests/unit/proto/wire_fixture.h"
 
 #include <math.h>
@@ -425,6 +426,11 @@ END_TEST
 /* ---- memory ------------------------------------------------------------------------------------
  */
 
+/* A tensor, its four keys and their text, held for each. */
+#define ST_HEADER_OF_ONE                                                    \
+    (sizeof(struct sae_st_tensor) + (uint64_t)4 * 16 + sizeof "\"x\"" - 1 + \
+     sizeof "\"dtype\"\"shape\"\"data_offsets\"" - 1)
+
 START_TEST(what_a_body_may_allocate_is_capped)
 {
     struct sae_target t = target_of(CLASS_AUTO, SAE_OP_ENCODE, 4, 8);
@@ -433,40 +439,137 @@ START_TEST(what_a_body_may_allocate_is_capped)
     struct sae_err err = {0};
     struct st_body b;
 
-    t.max_bytes = 1600;
+    t.max_bytes = 1600 + ST_HEADER_OF_ONE;
     st_begin(&b);
     st_add(&b, "x", "F16", "100,4", half, sizeof half);
     st_finish(&b, 0);
     ck_assert_int_eq(parse(&r, &t, &b, NULL), SAE_OK);
     sae_request_fini(&r);
-    t.max_bytes = 1599;
+    t.max_bytes--;
     ck_assert_int_eq(parse(&r, &t, &b, &err), SAE_E_BODY_TOO_LARGE);
     ck_assert_str_eq(err.option, "--max-inflight-bytes");
-    ck_assert_uint_eq(err.limit, 1599);
-    ck_assert_uint_eq(err.got, 1600);
+    ck_assert_uint_eq(err.limit, t.max_bytes);
+    ck_assert_uint_eq(err.got, t.max_bytes + 1);
     sae_request_fini(&r);
     st_end(&b);
 }
 END_TEST
 
-/* A header of many small objects would take 79 bytes of heap for each of its own. */
-START_TEST(a_header_that_would_swell_is_refused)
+struct counted {
+    uint64_t calls, most, refuse_above;
+};
+
+static enum sae_status count(void *arg, uint64_t bytes, struct sae_err *err)
+{
+    struct counted *c = arg;
+
+    c->calls++;
+    if (bytes > c->refuse_above)
+        return sae_err_set(err, SAE_E_OVERLOADED, "", "cannot hold %d", 1);
+    if (bytes > c->most)
+        c->most = bytes;
+    return SAE_OK;
+}
+
+/* Header, x, ids and mask: each is told before it is there, and a refusal ends the reading. */
+START_TEST(what_a_body_allocates_is_counted)
+{
+    struct sae_target t = target_of(CLASS_AUTO, SAE_OP_FORWARD, 4, 8);
+    struct counted c = {.refuse_above = UINT64_MAX};
+    static const float x[4], mask[8];
+    static const int64_t ids[1];
+    struct sae_request r = {0};
+    struct sae_err err = {0};
+    struct st_body b;
+    uint64_t all;
+
+    t.hold = count;
+    t.hold_arg = &c;
+    st_begin(&b);
+    st_add(&b, "x", "F32", "4", x, 16);
+    st_add(&b, "ghost_mask", "F32", "8", mask, 32);
+    st_add(&b, "features", "I64", "1", ids, 8);
+    st_finish(&b, 0);
+    r.opt.asked = r.opt.seen = SAE_OPT_OUTPUT_FEATURES;
+    ck_assert_int_eq(parse(&r, &t, &b, NULL), SAE_OK);
+    sae_request_fini(&r);
+    ck_assert_uint_eq(c.calls, 4);
+    ck_assert_uint_ge(c.most, 3 * ST_HEADER_OF_ONE + 16 + 32 + 4);
+    all = c.most;
+    for (c.refuse_above = 0; c.refuse_above < all; c.refuse_above += 4) {
+        r.opt.asked = r.opt.seen = SAE_OPT_OUTPUT_FEATURES;
+        ck_assert_int_eq(parse(&r, &t, &b, &err), SAE_E_OVERLOADED);
+        sae_request_fini(&r);
+    }
+    st_end(&b);
+}
+END_TEST
+
+/* No tree is made of a header, but its keys are kept: so many and no more. */
+static void header_of(struct st_body *b, int n_keys)
+{
+    st_begin(b);
+    b->header.max = 1 << 24;
+    ck_assert_int_eq(sae_buf_addf(&b->header, "\"__metadata__\":{"), SAE_OK);
+    for (int i = 0; i < n_keys; i++)
+        ck_assert_int_eq(sae_buf_addf(&b->header, "%s\"%d\":\"\"", i ? "," : "", i), SAE_OK);
+    ck_assert_int_eq(sae_buf_addf(&b->header, "}"), SAE_OK);
+    st_finish(b, 0);
+}
+
+START_TEST(keys_of_a_header_are_limited)
 {
     struct sae_target t = target_of(CLASS_AUTO, SAE_OP_ENCODE, 4, 8);
     struct sae_request r = {0};
     struct sae_err err = {0};
     struct st_body b;
 
-    t.max_bytes = 1 << 22;
-    st_begin(&b);
-    for (int i = 0; i < 20000; i++)
-        ck_assert_int_eq(sae_buf_addf(&b.header, "%s\"%d\":{}", i ? "," : "", i), SAE_OK);
-    st_finish(&b, 0);
-    ck_assert_int_eq(parse(&r, &t, &b, &err), SAE_E_BODY_TOO_LARGE);
-    ck_assert_str_eq(err.option, "--max-inflight-bytes");
-    ck_assert_uint_gt(err.got, err.limit);
-    sae_request_fini(&r);
+    header_of(&b, 65535);
+    ck_assert_int_eq(parse(&r, &t, &b, &err), SAE_E_BAD_SHAPE); /* read whole: x is missing */
     st_end(&b);
+    err = (struct sae_err){0};
+    header_of(&b, 65536);
+    ck_assert_int_eq(parse(&r, &t, &b, &err), SAE_E_BODY_TOO_LARGE);
+    assert_err(err, SAE_E_BODY_TOO_LARGE, "it has 65537 keys, 65536 is the most");
+    st_end(&b);
+}
+END_TEST
+
+/* Whatever else an entry or the metadata holds is passed over, as the reference passes over it. */
+static const char *const headers[] = {
+    "\"__metadata__\":null",
+    "\"__metadata__\":{}",
+    "\"__metadata__\":{\"a\":\"}],\\\"\",\"b\":\"\\u00e9\"}",
+    "\"__metadata__\" : { \"a\" : \"\" } ",
+};
+static const char *const entries[] = {
+    "\"x\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}",
+    "\"\\u0078\" : { \"shape\" : [ 4 ] , \"data_offsets\" : [ 0 , 16 ] , \"\\u0064type\" : "
+    "\"F\\u00332\" }",
+    "\"x\":{\"note\":{\"dtype\":\"F16\",\"a\":[1e999,{\"shape\":[]},[[]]]},\"dtype\":\"F32\","
+    "\"shape\":[4],"
+    "\"data_offsets\":[0,16],\"more\":null,\"text\":\"a:b\",\"n\":-1.5e3}",
+};
+
+START_TEST(headers_as_the_reference_reads_them)
+{
+    struct sae_target t = target_of(CLASS_AUTO, SAE_OP_ENCODE, 4, 8);
+    static const float x[4] = {1, 2, 3, 4};
+
+    for (size_t i = 0; i < SAE_COUNTOF(entries); i++) {
+        struct sae_request r = {0};
+        struct sae_err err = {0};
+        struct st_body b;
+
+        st_begin(&b);
+        ck_assert_int_eq(sae_buf_addf(&b.header, "%s,%s", headers[_i], entries[i]), SAE_OK);
+        ck_assert_int_eq(sae_buf_add(&b.data, x, sizeof x), SAE_OK);
+        st_finish(&b, 0);
+        ck_assert_msg(parse(&r, &t, &b, &err) == SAE_OK, "%s", err.text);
+        ck_assert_int_eq(memcmp(r.values, x, sizeof x), 0);
+        sae_request_fini(&r);
+        st_end(&b);
+    }
 }
 END_TEST
 
@@ -497,7 +600,7 @@ START_TEST(out_of_memory_is_an_error)
         ck_assert_int_eq(st, SAE_E_NOMEM);
         failures++;
     }
-    ck_assert_int_eq(failures, 4); /* list of tensors, x, mask, features */
+    ck_assert_int_eq(failures, 4); /* header, x, mask, features */
     st_end(&b);
 }
 END_TEST
@@ -610,7 +713,9 @@ int main(void)
     tcase_add_test(t, ghost_mask_of_bools_and_floats);
     tcase_add_loop_test(t, sparse_f_for_decode, 0, SAE_COUNTOF(sparse));
     tcase_add_test(t, what_a_body_may_allocate_is_capped);
-    tcase_add_test(t, a_header_that_would_swell_is_refused);
+    tcase_add_test(t, what_a_body_allocates_is_counted);
+    tcase_add_test(t, keys_of_a_header_are_limited);
+    tcase_add_loop_test(t, headers_as_the_reference_reads_them, 0, SAE_COUNTOF(headers));
     tcase_add_test(t, out_of_memory_is_an_error);
     tcase_add_loop_test(t, every_prefix_and_every_changed_byte, 0, 2);
     suite_add_tcase(s, t);
