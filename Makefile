@@ -137,6 +137,12 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libsupport.a $(LIBS)
 	@mkdir -p $(@D)
 	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) $(PKG_LIBS) -lm)
 
+# The library that makes allocations of the daemon fail (tests/http/test_nomem.c preloads it).
+NOMEM = $(BUILD)/tests/nomem.so
+$(NOMEM): tests/shim/nomem.c tests/shim/nomem.h | $(BUILD)/deps.stamp
+	@mkdir -p $(@D)
+	$(call run,LD,$(CC) -std=c17 -O2 -g $(WARN) $(WARN_C) -I. -D_GNU_SOURCE -fPIC -fno-builtin -shared $(CFLAGS) -o $@ $<)
+
 ## deps: install the Debian packages that building and testing need (root or sudo)
 deps:
 	@sh tests/support/deps.sh $(DEPS_BUILD)
@@ -145,7 +151,7 @@ $(BUILD)/deps.stamp: Makefile
 	@mkdir -p $(@D) && touch $@
 
 ## check: build and run every test that a commit needs
-check: $(BUILD)/saed $(COUNT_BIN) $(TEST_BIN)
+check: $(BUILD)/saed $(COUNT_BIN) $(NOMEM) $(TEST_BIN)
 	@sh tests/support/run.sh $(BUILD) $(TEST_BIN)
 
 ## check-unit: the same without the black-box HTTP tests
