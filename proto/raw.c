@@ -130,6 +130,7 @@ enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t,
     if (!r->values)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot read body: no memory for %zu bytes", n);
     memcpy(r->values, body, n);
+    r->held_bytes += n;
     return SAE_OK;
 }
 

@@ -65,16 +65,18 @@ struct sae_request {
     bool is_sparse;
     struct sae_csr csr; /* is_sparse: decode's f; its `f.shape` has been checked */
     struct sae_options opt;
+    uint64_t held_bytes; /* of what it owns, with the room that arrays have beyond their items */
 };
 
 /* Frees what a request owns. Safe on a zeroed one and after a failed parse. */
 void sae_request_fini(struct sae_request *r);
 
 /* Decode a body for `t` into *r, which the caller zeroed; r->opt may already hold query options
- * (sae_query_parse). `shape` is the Saed-Shape header's value or NULL (raw only; NULL elsewhere).
- * Every length is checked before use. Errors: SAE_E_MALFORMED_JSON / MALFORMED_BODY (not the format
- * at all: wins over what follows), BAD_SHAPE, BAD_NUMBER, BAD_OPTION, NOMEM. Ends with
- * sae_request_check. On failure *r holds what sae_request_fini frees. */
+ * (sae_query_parse), and r->held_bytes what those take. `shape` is the Saed-Shape header's value or
+ * NULL (raw only; NULL elsewhere). Every length is checked before use. Errors: SAE_E_MALFORMED_JSON
+ * / MALFORMED_BODY (not the format at all: wins over what follows), BAD_SHAPE, BAD_NUMBER,
+ * BAD_OPTION, NOMEM. Ends with sae_request_check. On failure *r holds what sae_request_fini frees.
+ */
 enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const char *body,
                                size_t n, struct sae_err *err) SAE_MUST_USE;
 enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const char *shape,

@@ -235,6 +235,12 @@ static enum sae_status fail_grammar(struct sae_err *err, const struct sae_json_f
                        f->what, sae_json_found_at(f, body + n).s, (size_t)(f->at - body));
 }
 
+/* Then the text is not looked at any further. */
+static bool is_about_memory(enum sae_status st)
+{
+    return st == SAE_E_NOMEM || st == SAE_E_OVERLOADED || st == SAE_E_BODY_TOO_LARGE;
+}
+
 enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const char *body,
                                size_t n, struct sae_err *err)
 {
@@ -244,7 +250,7 @@ enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t
 
     if (st == SAE_OK)
         return sae_request_check(r, t, err);
-    if (st != SAE_E_NOMEM && !sae_json_check(body, n, &fault))
+    if (!is_about_memory(st) && !sae_json_check(body, n, &fault))
         return fail_grammar(err, &fault, body, n);
     if (rd.err.status == SAE_OK)
         sae_err_set(&rd.err, SAE_E_INTERNAL, "", "cannot read JSON: its reader stopped at byte %zu",

@@ -114,19 +114,15 @@ static size_t expected_items(const struct sae_json_reader *rd, const struct sae_
 
 enum sae_status sae_json_grow(struct sae_json_reader *rd, struct sae_json_array *a)
 {
-    size_t cap = expected_items(rd, a);
-    uint64_t free_bytes = rd->t->max_bytes - rd->held_bytes;
+    const size_t cap = expected_items(rd, a);
+    struct sae_request *r = rd->r;
+    enum sae_status st;
     void *data;
 
     /* While it is copied, the old array is there too. */
-    if (cap > free_bytes / a->size)
-        cap = (size_t)(free_bytes / a->size);
-    if (cap <= a->n)
-        return sae_err_limit(&rd->err, SAE_E_NOMEM, "--max-inflight-bytes", rd->t->max_bytes,
-                             rd->held_bytes + (a->n + 1) * a->size,
-                             "cannot hold the request: its numbers take more than %" PRIu64
-                             " bytes",
-                             rd->t->max_bytes);
+    st = sae_target_hold(rd->t, r->held_bytes + cap * a->size, &rd->err);
+    if (st != SAE_OK)
+        return st;
     data = sae_alloc(cap, a->size);
     if (!data)
         return sae_err_set(&rd->err, SAE_E_NOMEM, "", "cannot hold the request: %zu bytes",
@@ -135,11 +131,11 @@ enum sae_status sae_json_grow(struct sae_json_reader *rd, struct sae_json_array 
         memcpy(data, a->data, a->n * a->size);
     if (a->data) {
         sae_free(a->data);
-        rd->held_bytes -= a->cap * a->size;
+        r->held_bytes -= a->cap * a->size;
     }
     a->data = data;
     a->cap = cap;
-    rd->held_bytes += cap * a->size;
+    r->held_bytes += cap * a->size;
     return SAE_OK;
 }
 

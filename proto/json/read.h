@@ -4,7 +4,7 @@
  * One pass over the body, straight into struct sae_request. Each part reads its own form and stops
  * at the first byte that does not fit, with one of
  *   SAE_E_MALFORMED_JSON   the grammar is at fault here (nothing is recorded);
- *   SAE_E_NOMEM            memory, or the cap on it;
+ *   SAE_E_NOMEM, SAE_E_OVERLOADED, SAE_E_BODY_TOO_LARGE   memory, or a cap on it;
  *   another                a fault of meaning, recorded by sae_json_fail.
  * json.c then has the whole text checked, since a text that is no JSON is reported as such,
  * wherever its fault lies. So the parts need not know how to skip what they cannot read.
@@ -20,8 +20,7 @@ struct sae_json_reader {
     const char *p, *end; /* borrowed: the body */
     const struct sae_target *t;
     struct sae_request *r;
-    struct sae_err err;  /* the fault of meaning */
-    uint64_t held_bytes; /* of all arrays; never above t->max_bytes */
+    struct sae_err err; /* the fault of meaning */
 };
 
 /* An array that grows while it is read. `data` is from sae_alloc, owned by whom it is handed to. */
@@ -81,7 +80,7 @@ struct sae_json_name {
 };
 struct sae_json_name sae_json_describe(struct sae_json_reader *rd);
 
-/* Room for one more item. SAE_E_NOMEM. */
+/* Room for one more item, held by the target. SAE_E_NOMEM, and those of sae_target_hold. */
 enum sae_status sae_json_grow(struct sae_json_reader *rd, struct sae_json_array *a);
 
 /* A leaf that sae_num_read did not take as it stands: one of the three names, a boolean where

@@ -17,7 +17,6 @@ struct reader {
     struct sae_request *r;
     const struct sae_target *t;
     const struct sae_st_file *file;
-    uint64_t held_bytes; /* the file's and those of the request's arrays */
     struct sae_err *err;
 };
 
@@ -33,8 +32,9 @@ static enum sae_status take(struct reader *rd, void *out, const char *name, uint
     enum sae_status st;
     void *p;
 
-    if (sae_mul_u64(n, size, &bytes) || sae_add_u64(rd->held_bytes, bytes, &total))
-        bytes = total = UINT64_MAX;
+    if (sae_mul_u64(n, size, &bytes) ||
+        sae_add_u64(rd->r->held_bytes + rd->file->held_bytes, bytes, &total))
+        total = UINT64_MAX;
     st = sae_target_hold(rd->t, total, rd->err);
     if (st != SAE_OK)
         return st;
@@ -42,7 +42,7 @@ static enum sae_status take(struct reader *rd, void *out, const char *name, uint
     if (!p)
         return sae_err_set(rd->err, SAE_E_NOMEM, name,
                            "cannot read tensor %s: no memory for %" PRIu64 " bytes", name, bytes);
-    rd->held_bytes = total;
+    rd->r->held_bytes += bytes;
     memcpy(out, &p, sizeof p);
     return SAE_OK;
 }
@@ -437,8 +437,7 @@ enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_ta
     enum sae_status st = sae_st_open(&file, t, body, n, err);
 
     if (st == SAE_OK) {
-        struct reader rd = {
-            .r = r, .t = t, .file = &file, .held_bytes = file.held_bytes, .err = err};
+        struct reader rd = {.r = r, .t = t, .file = &file, .err = err};
 
         st = read_request(&rd);
     }

@@ -144,13 +144,15 @@ static enum sae_status parse_body(struct op *op)
         st = sae_query_parse(&op->req.opt, x->query, &op->err);
         if (st != SAE_OK)
             return st;
+        op->req.held_bytes = op->req.opt.n_features * sizeof *op->req.opt.features;
     }
     switch (op->in) {
     case SAE_MEDIA_RAW:
         if (!x->body)
             return sae_raw_parse(&op->req, &op->target, x->shape, body, 0, &op->err);
-        taken = x->body; /* the rows are these very bytes */
+        taken = x->body; /* the rows are these very bytes, and what there is of room behind them */
         x->body = NULL;
+        op->req.held_bytes += op->body_bytes;
         return sae_raw_take(&op->req, &op->target, x->shape, taken, x->n_body, &op->err);
     case SAE_MEDIA_SAFETENSORS:
         return sae_safetensors_parse(&op->req, &op->target, body, x->n_body, &op->err);
@@ -162,8 +164,12 @@ static enum sae_status parse_body(struct op *op)
 static void plan_query(struct op *op)
 {
     const struct sae_options *o = &op->req.opt;
-    struct sae_query *q = &op->job.task.query;
+    struct sae_task *t = &op->job.task;
+    struct sae_query *q = &t->query;
 
+    t->dict = op->r->registry->entries[op->index].dict;
+    t->n_rows = op->req.n_rows;
+    t->x = op->req.values;
     q->op = op->target.op;
     q->want_aux = o->asked & (SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP);
     q->want_f = q->op == SAE_OP_ENCODE ||
@@ -183,15 +189,11 @@ static void plan_query(struct op *op)
     }
 }
 
-/* Rows of a sparse f as the engine wants them. */
-static enum sae_status plan_rows(struct op *op)
+/* Rows of a sparse f as the engine wants them: 24 bytes a row, held by then. */
+static enum sae_status make_rows(struct op *op)
 {
     struct sae_request *req = &op->req;
-    struct sae_task *t = &op->job.task;
 
-    t->dict = op->r->registry->entries[op->index].dict;
-    t->n_rows = req->n_rows;
-    t->x = req->values;
     if (!req->is_sparse)
         return SAE_OK;
     op->f_in = sae_calloc(req->n_rows, sizeof *op->f_in);
@@ -205,7 +207,7 @@ static enum sae_status plan_rows(struct op *op)
         op->f_in[i].values = req->csr.values + at;
         op->f_in[i].n = (size_t)(req->csr.indptr[i + 1] - at);
     }
-    t->f_in = op->f_in;
+    op->job.task.f_in = op->f_in;
     return SAE_OK;
 }
 
@@ -281,19 +283,12 @@ static enum sae_status check_bound(struct op *op, uint64_t *bound)
                          (unsigned long long)limit);
 }
 
-/* Bytes that the decoded request holds. */
+/* Bytes that the decoded request holds, its rows as the engine wants them included. */
 static uint64_t request_bytes(const struct op *op)
 {
     const struct sae_request *r = &op->req;
-    uint64_t width =
-        op->target.op == SAE_OP_DECODE ? op->target.dict_size : op->target.activation_dim;
-    uint64_t n = (uint64_t)r->opt.n_features * 4 + (uint64_t)r->opt.n_ghost_mask * 4;
 
-    if (r->values)
-        n += (uint64_t)r->n_rows * width * 4;
-    if (r->is_sparse)
-        n += (uint64_t)r->n_rows * (8 + sizeof(struct sae_sparse_row)) + (uint64_t)r->csr.nnz * 8;
-    return n;
+    return r->held_bytes + (r->is_sparse ? (uint64_t)r->n_rows * sizeof *op->f_in : 0);
 }
 
 /* From a whole body to a task that can be queued; op->err says why not. */
@@ -307,9 +302,6 @@ static enum sae_status decode(struct op *op)
     if (st != SAE_OK)
         return st;
     plan_query(op);
-    st = plan_rows(op);
-    if (st != SAE_OK)
-        return st;
     describe_answer(op);
     st = sae_accept(op->x->accept, op->in, sae_media_can(&op->answer), &op->out, &op->err);
     if (st != SAE_OK)
@@ -328,6 +320,8 @@ static enum sae_status decode(struct op *op)
         __builtin_add_overflow(total, request_bytes(op), &total))
         total = UINT64_MAX;
     st = hold(op, total, SAE_E_RESPONSE_TOO_LARGE, &op->err);
+    if (st == SAE_OK)
+        st = make_rows(op);
     if (st != SAE_OK)
         return st;
     return sae_task_prepare(&op->job.task, &op->err);

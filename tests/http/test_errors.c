@@ -256,6 +256,82 @@ START_TEST(memory_of_a_codec)
 }
 END_TEST
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+static double peak_mb(const struct server *t)
+{
+    char path[64], line[256];
+    double kb = -1;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)t->pid);
+    f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %lf kB", &kb) == 1)
+            break;
+    fclose(f);
+    return kb / 1024;
+}
+
+/* 4 million empty rows in 16 MB: 32 MB as read, and 96 MB as the engine would have had them, which
+ * nobody may make of more rows than a queue holds. */
+START_TEST(memory_of_empty_rows)
+{
+    enum { ROWS = 4000000 };
+    struct server t =
+        server_start((const char *const[]){"--max-inflight-bytes", "64M", "i=identity:4", NULL});
+    const char *const headers[] = {"Content-Type: application/x-safetensors", NULL};
+    const int64_t shape[2] = {ROWS, 4};
+    int32_t *indptr = calloc(ROWS + 1, sizeof *indptr);
+    struct st_body b = {0};
+    double before = peak_mb(&t);
+    struct text body;
+    struct reply r;
+
+    st_add(&b, "f.indptr", "I32", "[4000001]", indptr, (ROWS + 1) * sizeof *indptr);
+    st_add(&b, "f.indices", "I32", "[0]", "", 0);
+    st_add(&b, "f.values", "F32", "[0]", "", 0);
+    st_add(&b, "f.shape", "I64", "[2]", shape, sizeof shape);
+    body = st_end(&b);
+    r = request(&t, "POST", "/v1/dictionaries/i/decode", headers, body.p, body.n);
+    check_problem(&r, 413, "too_many_rows", NULL, "--max-queue-rows");
+    if (!SANITIZED) /* which keeps what has been freed */
+        ck_assert_msg(peak_mb(&t) < before + 70, "from %.0f to %.0f MB", before, peak_mb(&t));
+    reply_free(&r);
+    ck_assert(metric(&t, "saed_inflight_bytes") == 0);
+    text_free(&body);
+    free(indptr);
+    ck_assert_int_eq(server_stop(&t), 0);
+}
+END_TEST
+
+/* A chunked body is read into an array that doubles: the rows keep all of it. */
+START_TEST(memory_of_a_chunked_body)
+{
+    struct server t =
+        server_start((const char *const[]){"--max-delay-us", "10000000", "--max-batch-rows", "4096",
+                                           "--max-queue-rows", "65536", "i=identity:64", NULL});
+    enum { BYTES = 256 * 258 }; /* 258 rows; the array begins with 64 KB */
+    static char x[BYTES];
+    int fd = raw_connect(&t);
+
+    raw_send(fd, "POST " I " HTTP/1.1\r\nHost: a\r\n" RAW "Transfer-Encoding: chunked\r\n\r\n"
+                 "10200\r\n");
+    raw_send_bytes(fd, x, BYTES);
+    raw_send(fd, "\r\n0\r\n\r\n");
+    wait_metric(&t, "saed_queue_rows{dictionary=\"i\"}", 258);
+    ck_assert(metric(&t, "saed_inflight_bytes") >= (128 << 10) + 2 * BYTES);
+    close(fd);
+    server_signal(&t, SIGKILL);
+    server_wait(&t, MS);
+}
+END_TEST
+
 START_TEST(memory_in_flight)
 {
     struct server t = server_start(
@@ -356,6 +432,8 @@ int main(void)
     tcase_set_timeout(own, 60);
     tcase_add_test(own, limits_are_exact);
     tcase_add_test(own, memory_of_a_codec);
+    tcase_add_test(own, memory_of_empty_rows);
+    tcase_add_test(own, memory_of_a_chunked_body);
     tcase_add_test(own, memory_in_flight);
     tcase_add_test(own, a_deadline_is_a_504);
     tcase_add_test(own, connections_wait_beyond_their_limit);

@@ -268,7 +268,7 @@ START_TEST(each_allocation_may_fail)
 }
 END_TEST
 
-/* The cap holds for every array, and what a body makes is in proportion to its bytes. */
+/* The cap holds for every array; a body that passes it alone is no matter of waiting (503). */
 START_TEST(memory_is_capped)
 {
     struct sae_target t = fixture_target(allocating[_i].op);
@@ -276,11 +276,50 @@ START_TEST(memory_is_capped)
     struct sae_err err;
 
     t.max_bytes = 7;
-    ck_assert_int_eq(fixture_parse(&r, &t, allocating[_i].body, &err), SAE_E_NOMEM);
+    ck_assert_int_eq(fixture_parse(&r, &t, allocating[_i].body, &err), SAE_E_BODY_TOO_LARGE);
     ck_assert_str_eq(err.option, "--max-inflight-bytes");
     ck_assert_uint_eq(err.limit, 7);
     ck_assert_uint_gt(err.got, 7);
     sae_request_fini(&r);
+}
+END_TEST
+
+struct counted {
+    uint64_t last, refuse_above;
+};
+
+static enum sae_status count(void *arg, uint64_t bytes, struct sae_err *err)
+{
+    struct counted *c = arg;
+
+    if (bytes > c->refuse_above)
+        return sae_err_set(err, SAE_E_OVERLOADED, "", "cannot hold %d", 1);
+    c->last = bytes;
+    return SAE_OK;
+}
+
+/* Each array is told before it is there, with the room that it has to grow. */
+START_TEST(memory_is_counted)
+{
+    struct sae_target t = fixture_target(allocating[_i].op);
+    struct counted c = {.refuse_above = UINT64_MAX};
+    struct sae_request r;
+    struct sae_err err;
+    uint64_t all;
+
+    t.hold = count;
+    t.hold_arg = &c;
+    ck_assert_int_eq(fixture_parse(&r, &t, allocating[_i].body, &err), SAE_OK);
+    all = c.last;
+    ck_assert_uint_le(r.held_bytes, all);
+    ck_assert_uint_ge(r.held_bytes,
+                      (r.values ? r.n_rows * 12 : r.csr.nnz * 8 + (r.n_rows + 1) * 8) +
+                          (r.opt.n_features + r.opt.n_ghost_mask) * 4);
+    sae_request_fini(&r);
+    for (c.refuse_above = 0; c.refuse_above < all; c.refuse_above++) {
+        ck_assert_int_eq(fixture_parse(&r, &t, allocating[_i].body, &err), SAE_E_OVERLOADED);
+        sae_request_fini(&r);
+    }
 }
 END_TEST
 
@@ -299,6 +338,7 @@ int main(void)
     tcase_add_test(t, two_million_numbers);
     tcase_add_loop_test(t, each_allocation_may_fail, 0, SAE_COUNTOF(allocating));
     tcase_add_loop_test(t, memory_is_capped, 0, SAE_COUNTOF(allocating));
+    tcase_add_loop_test(t, memory_is_counted, 0, SAE_COUNTOF(allocating));
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);

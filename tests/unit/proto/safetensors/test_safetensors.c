@@ -492,6 +492,7 @@ START_TEST(what_a_body_allocates_is_counted)
     st_finish(&b, 0);
     r.opt.asked = r.opt.seen = SAE_OPT_OUTPUT_FEATURES;
     ck_assert_int_eq(parse(&r, &t, &b, NULL), SAE_OK);
+    ck_assert_uint_eq(r.held_bytes, 16 + 32 + 4); /* the header is no longer there */
     sae_request_fini(&r);
     ck_assert_uint_eq(c.calls, 4);
     ck_assert_uint_ge(c.most, 3 * ST_HEADER_OF_ONE + 16 + 32 + 4);
