@@ -375,6 +375,7 @@ static void finish_and_resume(void *arg)
 static void on_done(struct saed_job *job, void *arg)
 {
     struct op *op = arg;
+    uint64_t bound;
 
     if (job->status != SAE_OK) {
         switch (job->status) {
@@ -399,10 +400,11 @@ static void on_done(struct saed_job *job, void *arg)
         return;
     }
     describe_answer(op);
-    if (sae_answer_bound(op->out, &op->answer) > SAED_CODEC_BYTES) {
+    bound = sae_answer_bound(op->out, &op->answer);
+    if (bound > SAED_CODEC_BYTES) {
         op->work.run = finish_and_resume;
         op->work.arg = op;
-        saed_codec_push(op->r->codec, &op->work);
+        saed_codec_push(op->r->codec, &op->work, bound);
         return;
     }
     saed_http_resume(op->x); /* printed by saed_op_resumed */
@@ -481,7 +483,7 @@ void saed_op_request(struct saed_exchange *x)
         op->work.run = decode_and_submit;
         op->work.arg = op;
         saed_http_suspend(x);
-        saed_codec_push(op->r->codec, &op->work);
+        saed_codec_push(op->r->codec, &op->work, x->n_body);
         return;
     }
     if (decode(op) != SAE_OK || op->req.n_rows == 0) {

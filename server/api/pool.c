@@ -1,4 +1,4 @@
-/* pool.c - see api/pool.h. */
+/* pool.c - see pool.h. */
 #include "server/api/pool.h"
 
 #include <pthread.h>
@@ -6,38 +6,59 @@
 
 #define MAX_THREADS 64
 
-struct saed_codec {
-    pthread_mutex_t lock; /* guards all below but the threads */
+enum { LANE_USUAL, LANE_LARGE, N_LANES };
+
+/* Guarded by the lock of its pool but for the threads. */
+struct lane {
+    struct saed_codec *c;
     pthread_cond_t wake;
     struct saed_codec_work *head, **tail;
-    bool stop;
     pthread_t threads[MAX_THREADS]; /* owned by create and free */
     size_t n_threads;
 };
 
+struct saed_codec {
+    pthread_mutex_t lock;
+    bool stop; /* guarded by it */
+    struct lane lanes[N_LANES];
+};
+
 static void *run(void *arg)
 {
-    struct saed_codec *c = arg;
+    struct lane *l = arg;
+    struct saed_codec *c = l->c;
 
     pthread_mutex_lock(&c->lock);
     for (;;) {
-        struct saed_codec_work *w = c->head;
+        struct saed_codec_work *w = l->head;
 
         if (!w && c->stop)
             break;
         if (!w) {
-            pthread_cond_wait(&c->wake, &c->lock);
+            pthread_cond_wait(&l->wake, &c->lock);
             continue;
         }
-        c->head = w->next;
-        if (!c->head)
-            c->tail = &c->head;
+        l->head = w->next;
+        if (!l->head)
+            l->tail = &l->head;
         pthread_mutex_unlock(&c->lock);
         w->run(w->arg); /* w may be gone when this returns */
         pthread_mutex_lock(&c->lock);
     }
     pthread_mutex_unlock(&c->lock);
     return NULL;
+}
+
+/* Returns 0, or why a thread could not be started. */
+static int start_lane(struct lane *l, size_t n_threads)
+{
+    int rc = 0;
+
+    while (rc == 0 && l->n_threads < n_threads && l->n_threads < MAX_THREADS) {
+        rc = pthread_create(&l->threads[l->n_threads], NULL, run, l);
+        l->n_threads += rc == 0;
+    }
+    return rc;
 }
 
 enum sae_status saed_codec_create(struct saed_codec **out, size_t n_threads, struct sae_err *err)
@@ -48,12 +69,15 @@ enum sae_status saed_codec_create(struct saed_codec **out, size_t n_threads, str
     if (!c)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate codec threads");
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->wake, NULL);
-    c->tail = &c->head;
-    while (rc == 0 && c->n_threads < n_threads && c->n_threads < MAX_THREADS) {
-        rc = pthread_create(&c->threads[c->n_threads], NULL, run, c);
-        c->n_threads += rc == 0;
+    for (int i = 0; i < N_LANES; i++) {
+        struct lane *l = &c->lanes[i];
+
+        l->c = c;
+        l->tail = &l->head;
+        pthread_cond_init(&l->wake, NULL);
     }
+    for (int i = 0; rc == 0 && i < N_LANES; i++)
+        rc = start_lane(&c->lanes[i], n_threads);
     if (rc != 0) {
         saed_codec_free(c);
         return sae_err_set(err, SAE_E_IO, "", "cannot start a codec thread: %s", strerror(rc));
@@ -68,21 +92,26 @@ void saed_codec_free(struct saed_codec *c)
         return;
     pthread_mutex_lock(&c->lock);
     c->stop = true;
-    pthread_cond_broadcast(&c->wake);
+    for (int i = 0; i < N_LANES; i++)
+        pthread_cond_broadcast(&c->lanes[i].wake);
     pthread_mutex_unlock(&c->lock);
-    for (size_t i = 0; i < c->n_threads; i++)
-        pthread_join(c->threads[i], NULL);
-    pthread_cond_destroy(&c->wake);
+    for (int i = 0; i < N_LANES; i++) {
+        for (size_t k = 0; k < c->lanes[i].n_threads; k++)
+            pthread_join(c->lanes[i].threads[k], NULL);
+        pthread_cond_destroy(&c->lanes[i].wake);
+    }
     pthread_mutex_destroy(&c->lock);
     sae_free(c);
 }
 
-void saed_codec_push(struct saed_codec *c, struct saed_codec_work *w)
+void saed_codec_push(struct saed_codec *c, struct saed_codec_work *w, uint64_t bytes)
 {
+    struct lane *l = &c->lanes[bytes > SAED_CODEC_LARGE_BYTES ? LANE_LARGE : LANE_USUAL];
+
     w->next = NULL;
     pthread_mutex_lock(&c->lock);
-    *c->tail = w;
-    c->tail = &w->next;
-    pthread_cond_signal(&c->wake);
+    *l->tail = w;
+    l->tail = &w->next;
+    pthread_cond_signal(&l->wake);
     pthread_mutex_unlock(&c->lock);
 }
