@@ -148,7 +148,7 @@ struct sae_row {
     unsigned sinks;
     uint32_t part;          /* index into sae_batch.parts */
     _Atomic uint32_t floor; /* SAE_SINK_TOP: kern->order keys below it are not among the k best */
-    size_t out, cap;        /* select: place and room of its entries in the part's block */
+    size_t out, cap;        /* select: place and room of its entries in the part's words */
     bool is_bounds;   /* the list holds bounds (f: what the value cannot exceed), to be resolved */
     size_t n_nonzero; /* decode side, dense f: how many of its values are not zero */
 };
@@ -159,11 +159,11 @@ struct sae_part {
     size_t row;           /* first row of the batch */
     const uint32_t *cols; /* `features` of an encode: only these columns are computed; else NULL */
     size_t n_cols;
-    size_t tile, n_tiles;    /* cols: its tiles of the encode phase ... */
-    size_t tile_blocks;      /* ... of so many blocks of SAE_BLOCK columns each */
-    bool selects;            /* has a select phase */
-    struct sae_block *block; /* select: entries of its rows */
-    size_t n_entries;        /* room in block */
+    size_t tile, n_tiles; /* cols: its tiles of the encode phase ... */
+    size_t tile_blocks;   /* ... of so many blocks of SAE_BLOCK columns each */
+    bool selects;         /* has a select phase */
+    uint32_t *words;      /* select: entries of its rows */
+    size_t n_entries;     /* room in them */
 };
 
 /* A row to decode: list 0 (f -> x_hat) or 1 (f_ghost -> x_ghost). */
@@ -318,9 +318,8 @@ void sae_item_block(const struct sae_batch *b, const struct sae_item *it, size_t
 
 /* Memory of sparse entries: of the room that prepare made, or a block of its own, pushed onto the
  * task. NULL: out of memory. */
-struct sae_block *sae_task_block(struct sae_task *t, size_t n_words);
-uint32_t *sae_block_words(struct sae_block *k);
-/* Words of an entry in a block: id, f; with top k aux shares the ids, else it has its own. */
+uint32_t *sae_task_words(struct sae_task *t, size_t n_words);
+/* Words of an entry: id, f; with top k aux shares the ids, else it has its own. */
 static inline size_t sae_entry_words(const struct sae_query *q)
 {
     return !q->want_aux ? 2 : q->form == SAE_FORM_TOP ? 3 : 4;

@@ -335,7 +335,7 @@ static enum sae_status pt_read(struct sae_tensors *ts, size_t i, float *dst, boo
 {
     struct pt *pt = ts->priv;
     struct sae_zip_stream stream;
-    struct sae_source src = {next_bytes, &stream};
+    struct sae_stream src = {next_bytes, &stream};
 
     sae_zip_stream_init(&stream, pt->archive.zip, pt->tensors[i].entry);
     return sae_view_read(&pt->tensors[i].view, &src, dst, transpose, err);

@@ -18,7 +18,7 @@ static const size_t max_strip_floats = (size_t)1 << 20; /* 4 MB of f32 */
 /* One read of a view. */
 struct job {
     const struct sae_view *v;
-    const struct sae_source *src;
+    const struct sae_stream *src;
     size_t item; /* bytes of an element */
     float *dst;
     uint64_t n; /* elements of the view */
@@ -285,7 +285,7 @@ static enum sae_status read_gathered(struct job *j, bool transpose)
     return st;
 }
 
-enum sae_status sae_view_read(const struct sae_view *v, const struct sae_source *src, float *dst,
+enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src, float *dst,
                               bool transpose, struct sae_err *err)
 {
     struct job j = {.v = v, .src = src, .item = sae_dtype_bytes(v->dtype), .dst = dst, .err = err};

@@ -21,7 +21,7 @@ struct sae_view {
 };
 
 /* The next n bytes of the storage. */
-struct sae_source {
+struct sae_stream {
     enum sae_status (*next)(void *ctx, void *buf, size_t n, struct sae_err *err);
     void *ctx;
 };
@@ -32,7 +32,7 @@ size_t sae_dtype_bytes(enum sae_dtype t); /* 0 for SAE_DTYPE_OTHER */
  * SAE_E_WEIGHTS once the whole source has been read; an error of the source comes first. dst holds
  * anything after a failure. Views that cover their elements in one run, rows or columns first, need
  * at most 16 MB of buffers; others as much as the storage. */
-enum sae_status sae_view_read(const struct sae_view *v, const struct sae_source *src, float *dst,
+enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src, float *dst,
                               bool transpose, struct sae_err *err) SAE_MUST_USE;
 
 #endif

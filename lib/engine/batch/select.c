@@ -93,8 +93,8 @@ bool sae_select_plan(struct sae_batch *b, size_t *work)
         }
         if (part->n_entries == 0)
             continue;
-        part->block = sae_task_block(t, part->n_entries * sae_entry_words(&t->query));
-        if (!part->block)
+        part->words = sae_task_words(t, part->n_entries * sae_entry_words(&t->query));
+        if (!part->words)
             sae_task_fail(t, SAE_E_NOMEM);
     }
     return any;
@@ -180,7 +180,7 @@ static size_t keep_nonzero(const float *norm, size_t n, struct sae_scratch *s, b
 static size_t put_sparse_aux(const struct sae_row *r, const struct sae_part *part, size_t n,
                              struct sae_scratch *s)
 {
-    uint32_t *ids = sae_block_words(part->block) + 2 * part->n_entries + r->out;
+    uint32_t *ids = part->words + 2 * part->n_entries + r->out;
     float *v = (float *)(ids + part->n_entries);
     size_t m = 0;
 
@@ -197,7 +197,7 @@ static size_t put_sparse_aux(const struct sae_row *r, const struct sae_part *par
 static size_t put_sparse(const struct sae_row *r, const struct sae_part *part, size_t n,
                          struct sae_scratch *s)
 {
-    uint32_t *ids = sae_block_words(part->block) + r->out;
+    uint32_t *ids = part->words + r->out;
     float *v = (float *)(ids + part->n_entries);
 
     memcpy(ids, s->row_ids, n * sizeof *ids);
@@ -212,7 +212,7 @@ static size_t put_top(const struct sae_kern *kern, const struct sae_row *r,
                       const struct sae_part *part, size_t n, struct sae_scratch *s)
 {
     const struct sae_query *q = &r->task->query;
-    uint32_t *ids = sae_block_words(part->block) + r->out;
+    uint32_t *ids = part->words + r->out;
     float *v = (float *)(ids + part->n_entries), *aux = (float *)(ids + 2 * part->n_entries);
     uint32_t *key = (uint32_t *)s->order_tmp, kth = 0;
     size_t k = n < q->top_k ? n : (size_t)q->top_k, ties = k, m = 0;

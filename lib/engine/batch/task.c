@@ -10,8 +10,7 @@
 #include <string.h>
 
 /* Memory of sparse entries: a header in the first 64 bytes, then words. Tasks own a stack of these,
- * pushed by several threads, freed at fini. The room is one, from which slices take pieces: a piece
- * has no header of its own (its 64 bytes are a neighbour's, and not touched). */
+ * pushed by several threads, freed at fini. The room is one, from which slices take pieces. */
 struct sae_block {
     struct sae_block *next;
     size_t bytes;
@@ -22,13 +21,13 @@ struct sae_block {
  * answers of usual sparsity (4 KB a row, little beside the row itself or its dense answer). */
 #define ROOM_ENTRIES 512
 
-uint32_t *sae_block_words(struct sae_block *k)
+static uint32_t *words_of(struct sae_block *k)
 {
     return (uint32_t *)((char *)k + BLOCK_HEADER);
 }
 
 /* A piece of the room, or NULL when it has not that much left. */
-static struct sae_block *take_room(struct sae_task *t, size_t n_words)
+static uint32_t *take_room(struct sae_task *t, size_t n_words)
 {
     size_t n, at;
 
@@ -41,16 +40,17 @@ static struct sae_block *take_room(struct sae_task *t, size_t n_words)
             return NULL;
     } while (!atomic_compare_exchange_weak_explicit(&t->room_used, &at, at + n_words,
                                                     memory_order_relaxed, memory_order_relaxed));
-    return (struct sae_block *)(void *)((uint32_t *)(void *)t->room + at);
+    return words_of(t->room) + at;
 }
 
-struct sae_block *sae_task_block(struct sae_task *t, size_t n_words)
+uint32_t *sae_task_words(struct sae_task *t, size_t n_words)
 {
-    struct sae_block *k = take_room(t, n_words);
+    uint32_t *words = take_room(t, n_words);
+    struct sae_block *k;
     size_t bytes;
 
-    if (k)
-        return k;
+    if (words)
+        return words;
     if (__builtin_mul_overflow(n_words, sizeof(uint32_t), &bytes) ||
         __builtin_add_overflow(bytes, (size_t)BLOCK_HEADER, &bytes))
         return NULL;
@@ -62,7 +62,7 @@ struct sae_block *sae_task_block(struct sae_task *t, size_t n_words)
     while (!atomic_compare_exchange_weak_explicit(&t->blocks, &k->next, k, memory_order_release,
                                                   memory_order_relaxed))
         ;
-    return k;
+    return words_of(k);
 }
 
 uint64_t sae_task_sparse_bytes(const struct sae_task *t)

@@ -1,5 +1,6 @@
 /* test_view.c - strided views against the plain definition, over shapes, strides and dtypes. */
 #include "lib/load/view.h"
+#include "lib/dict/spec.h" /* both had a struct sae_source */
 #include "lib/num.h"
 
 #include <check.h>
@@ -65,7 +66,7 @@ static void check_view(struct sae_view v)
 {
     unsigned char *p = storage(v.dtype, v.numel);
     struct memory m = {.p = p, .n = v.numel * sae_dtype_bytes(v.dtype), .fail_at = SIZE_MAX};
-    struct sae_source src = {next, &m};
+    struct sae_stream src = {next, &m};
     float *dst = malloc(v.rows * v.cols * sizeof *dst + 1);
 
     v.name = "w";
@@ -180,7 +181,7 @@ static enum sae_status read_f32(const float *values, bool columns, size_t fail_a
                                 struct sae_err *err)
 {
     struct memory m = {.p = (const unsigned char *)values, .n = 24, .fail_at = fail_at};
-    struct sae_source src = {next, &m};
+    struct sae_stream src = {next, &m};
     struct sae_view v = {.name = "w",
                          .dtype = SAE_DTYPE_F32,
                          .numel = 6,
@@ -226,7 +227,7 @@ START_TEST(f64_rounds_to_nearest_or_is_refused)
     /* The last is the smallest double that rounds to infinity. */
     double values[4] = {1 + 0x1p-24, 1 + 3 * 0x1p-24, 0x1.fffffefffffffp127, 0x1.ffffffp127};
     struct memory m = {.p = (const unsigned char *)values, .n = 24, .fail_at = SIZE_MAX};
-    struct sae_source src = {next, &m};
+    struct sae_stream src = {next, &m};
     struct sae_view v = {.name = "w",
                          .vector = true,
                          .dtype = SAE_DTYPE_F64,

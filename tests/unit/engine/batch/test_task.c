@@ -53,6 +53,32 @@ START_TEST(prepare_fills_what_is_asked)
 }
 END_TEST
 
+/* Slices take odd numbers of words: pieces of the room are that, words one behind the other. */
+START_TEST(pieces_of_the_room)
+{
+    struct sae_dict *dict = dicts_make("AutoEncoder", 10, 50, 1);
+    struct sae_task t = {.dict = dict, .n_rows = 3};
+    uint32_t *first, *second, *own;
+
+    t.query =
+        (struct sae_query){.op = SAE_OP_ENCODE, .want_f = true, .form = SAE_FORM_TOP, .top_k = 7};
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK); /* room for 42 */
+    first = sae_task_words(&t, 5);
+    second = sae_task_words(&t, 37);
+    ck_assert_uint_eq((uintptr_t)first % 64, 0);
+    ck_assert_ptr_eq(second, first + 5);
+    ck_assert_uint_eq(sae_task_sparse_bytes(&t), 0);
+    own = sae_task_words(&t, 1);
+    ck_assert_ptr_nonnull(own);
+    ck_assert_uint_eq((uintptr_t)own % 64, 0);
+    ck_assert_uint_eq(sae_task_sparse_bytes(&t), 64 + 4);
+    memset(first, 1, 42 * sizeof *first);
+    *own = 1;
+    sae_task_fini(&t);
+    sae_dict_free(dict);
+}
+END_TEST
+
 START_TEST(ghost_is_for_those_who_have_it)
 {
     struct sae_dict *ae = dicts_make("AutoEncoder", 4, 6, 1);
@@ -150,6 +176,7 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_test(t, prepare_fills_what_is_asked);
+    tcase_add_test(t, pieces_of_the_room);
     tcase_add_test(t, ghost_is_for_those_who_have_it);
     tcase_add_test(t, no_rows_and_no_columns_are_legal);
     tcase_add_test(t, prepare_fails_whole);
