@@ -284,13 +284,57 @@ static bool pays(struct native_record *r)
     return atomic_fetch_add_explicit(&r->batches, 1, memory_order_relaxed) % PROBE == 0;
 }
 
+void sae_native_mean(_Atomic uint32_t *mean, uint64_t sixteenths)
+{
+    int64_t old = atomic_load_explicit(mean, memory_order_relaxed);
+    int64_t v = sixteenths < UINT32_MAX ? (int64_t)sixteenths + 1 : UINT32_MAX; /* 0: not known */
+
+    atomic_store_explicit(mean, (uint32_t)(old == 0 ? v : old + (v - old) / 16),
+                          memory_order_relaxed);
+}
+
+static bool may_go_by_interval(const struct sae_row *row)
+{
+    return row->sinks & SAE_SINK_TOP && row->task->query.top_k <= NATIVE_TOP_MAX;
+}
+
 static void begin(struct sae_batch *b)
 {
     struct native_batch *nb = b->engine_data;
     struct sae_native_dict *nd = b->dict->engine_data;
+    bool any = false;
+    uint32_t n;
 
     nb->by_threshold = nd && nd->plane && pays(&nd->thresholds);
     nb->by_interval = nd && nd->plane && pays(&nd->intervals);
+    nb->top_way = NATIVE_CHEAPER;
+    if (!nb->by_threshold || !nb->by_interval)
+        return;
+    for (size_t r = 0; r < b->n_gemm && !any; r++)
+        any = may_go_by_interval(&b->rows[r]);
+    if (!any)
+        return;
+    n = atomic_fetch_add_explicit(&nd->top_batches, 1, memory_order_relaxed) % PROBE;
+    nb->top_way = n == 0 ? NATIVE_TRY_THRESHOLD : n == 1 ? NATIVE_TRY_INTERVAL : NATIVE_CHEAPER;
+}
+
+/* Is the interval the cheaper way for a top-k row? Its kernel does more for a feature, which is as
+ * if so many more were computed exactly (for few rows, where memory is read in one stream instead
+ * of several, many more), and for what it computes exactly it has first computed the ends: about
+ * twice. Measured at d 768 and F 24576 on AVX2, see tests/bench/LOG.md. */
+static bool interval_is_cheaper(const struct sae_batch *b, uint64_t top_k)
+{
+    const struct native_batch *nb = b->engine_data;
+    struct sae_native_dict *nd = b->dict->engine_data;
+    bool is_few = b->n_gemm <= sae_native_kernels(b->e)->max_apart;
+    uint64_t more = b->dict->F * (is_few ? 24 : 2) / b->dict->d;
+    uint64_t threshold = atomic_load_explicit(&nd->exact_by_threshold, memory_order_relaxed);
+    uint64_t interval = atomic_load_explicit(&nd->exact_by_interval[sae_native_k_class(top_k)],
+                                             memory_order_relaxed);
+
+    if (nb->top_way != NATIVE_CHEAPER)
+        return nb->top_way == NATIVE_TRY_INTERVAL;
+    return interval == 0 || (threshold > 0 && threshold > 2 * interval + 16 * more);
 }
 
 static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s)
@@ -302,11 +346,12 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
 
     for (size_t r = r0; r < r1 && r < b->n_gemm; r++) {
         struct sae_row *row = &b->rows[r];
-        bool by_interval = nb->by_interval && row->sinks & SAE_SINK_TOP &&
-                           row->task->query.top_k <= NATIVE_TOP_MAX;
+        bool by_threshold = nb->by_threshold && !needs_dense(nd, b->dict, row->sinks);
+        bool by_interval = nb->by_interval && may_go_by_interval(row) &&
+                           (!by_threshold || interval_is_cheaper(b, row->task->query.top_k));
 
         nb->is_screened[r] = row->is_bounds = false;
-        if (by_interval || (nb->by_threshold && !needs_dense(nd, b->dict, row->sinks))) {
+        if (by_interval || by_threshold) {
             bool fits = sae_plane_row(nd->plane, b->x + r * b->ld, nb->q + r * nd->plane->dq,
                                       &nb->rows[r], v);
 
@@ -525,6 +570,7 @@ static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
         }
         atomic_fetch_add_explicit(&nd->candidates, n_pairs, memory_order_relaxed);
         sae_native_record(&nd->thresholds, (uint32_t)n_rows, n_failed);
+        sae_native_mean(&nd->exact_by_threshold, 16 * n_pairs * b->n_blocks / n_rows);
     }
     encode_dense(b, block, n_dense, s);
     n_rows = pick_bounds(b, n);

@@ -38,12 +38,17 @@ struct native_record {
     _Atomic uint32_t batches;       /* begun while it did not pay */
 };
 
+#define NATIVE_K_CLASSES 8 /* of top_k: 1, 2, 3 .. 4, 5 .. 8, ... 65 .. 128 */
+
 /* What the engine keeps of a dictionary (sae_dict.engine_data). */
 struct sae_native_dict {
     struct sae_plane *plane; /* NULL: never screened */
     float *u, *z;            /* [plane->Fp]: the value's line, for intervals */
     bool norms_finite;       /* f = 0 stays 0 when it is scaled */
     struct native_record thresholds, intervals;
+    /* Features computed exactly a row, lately: moving means in 1/16, 0 while not known. */
+    _Atomic uint32_t exact_by_threshold, exact_by_interval[NATIVE_K_CLASSES];
+    _Atomic uint32_t top_batches; /* with rows that might go either way */
     _Atomic uint64_t candidates, dense_rows;
 };
 
@@ -55,6 +60,7 @@ struct native_batch {
     struct native_top *top;         /* [max_rows]: of rows that go by intervals */
     double *v;                      /* [max dq] for the part of gather that begin does */
     bool by_threshold, by_interval; /* what pays for this batch's dictionary; set in begin */
+    enum { NATIVE_CHEAPER, NATIVE_TRY_THRESHOLD, NATIVE_TRY_INTERVAL } top_way; /* where both do */
 };
 
 /* Projections and values of a piece of pairs, upper or likely ones. */
@@ -86,6 +92,13 @@ struct native_scratch {
 };
 
 void sae_native_record(struct native_record *r, uint32_t tried, uint32_t failed);
+/* Take a new value into a moving mean. */
+void sae_native_mean(_Atomic uint32_t *mean, uint64_t sixteenths);
+/* Which of exact_by_interval is that of k, 1 .. NATIVE_TOP_MAX. */
+static inline size_t sae_native_k_class(uint64_t k)
+{
+    return k <= 1 ? 0 : 64 - (size_t)__builtin_clzll(k - 1);
+}
 
 /* ---- native/decode.c ---------------------------------------------------------------------------
  */

@@ -426,6 +426,7 @@ size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n_entries,
         return compute_row(b, row, s);
     }
     atomic_fetch_add_explicit(&nd->candidates, m1 + m2, memory_order_relaxed);
+    sae_native_mean(&nd->exact_by_interval[sae_native_k_class(k)], 16 * (m1 + m2));
     for (size_t i = 0; i < m; i++) {
         if (s->row_f[i] == 0.0f)
             continue;

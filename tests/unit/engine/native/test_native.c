@@ -219,6 +219,7 @@ START_TEST(floors_that_do_not_hold)
                 (float)(along * (double)centred[k] - (is_lure ? error[k] / sqrt(e2) : 0));
     }
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
+    batches_only(BATCHES_BY_INTERVAL, dict);
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 1), NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 1), NULL), SAE_OK);
     t = (struct sae_task){.dict = dict, .n_rows = 1, .x = x};
@@ -236,6 +237,69 @@ START_TEST(floors_that_do_not_hold)
     sae_free(x);
     sae_dict_free(dict);
     sae_engine_free(e);
+}
+END_TEST
+
+/* Does a row with this top_k go by intervals, where both ways pay? */
+static bool goes_by_interval(struct sae_batch *b, struct sae_dict *dict, uint64_t top_k)
+{
+    float *x = dicts_rows(2, dict->d, 3);
+    struct sae_task t = {.dict = dict, .n_rows = 2, .x = x};
+    struct sae_slice slice = {.task = &t, .n_rows = 2};
+    bool is_bounds;
+
+    t.query = (struct sae_query){
+        .op = SAE_OP_ENCODE, .want_f = true, .form = SAE_FORM_TOP, .top_k = top_k};
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+    sae_batch_begin(b, dict, SAE_SIDE_ENCODE, &slice, 1); /* and gathers: the batch is small */
+    is_bounds = b->rows[1].is_bounds;
+    sae_task_fini(&t);
+    sae_free(x);
+    return is_bounds;
+}
+
+/* Where thresholds leave little, a top_k goes by them; each way is tried when it is not known. */
+START_TEST(top_k_goes_the_cheaper_way)
+{
+    struct sae_engine *e = open_isa(SAE_ISA_SCALAR);
+    struct sae_dict *dict = dicts_make("AutoEncoder", 64, 2048, 1);
+    struct sae_native_dict *nd;
+    struct sae_batch *b;
+
+    ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 2), NULL), SAE_OK);
+    nd = dict->engine_data;
+    ck_assert(
+        !goes_by_interval(b, dict, 32)); /* the first tries thresholds, the second intervals */
+    ck_assert(goes_by_interval(b, dict, 32));
+    nd->exact_by_threshold = 16 * 300;
+    ck_assert(goes_by_interval(b, dict, 32)); /* not known of this k yet */
+    nd->exact_by_interval[5] = 16 * 200;
+    ck_assert(!goes_by_interval(b, dict, 32));
+    ck_assert(!goes_by_interval(b, dict, 17)); /* the same class */
+    ck_assert(goes_by_interval(b, dict, 16));
+    nd->exact_by_threshold = 16 * 1000;
+    ck_assert(goes_by_interval(b, dict, 32));
+    ck_assert(!goes_by_interval(b, dict, 129)); /* never */
+    sae_batch_free(b);
+    sae_dict_free(dict);
+    sae_engine_free(e);
+}
+END_TEST
+
+START_TEST(a_mean_follows_what_it_is_given)
+{
+    _Atomic uint32_t m = 0;
+
+    sae_native_mean(&m, 0);
+    ck_assert_uint_eq(m, 1); /* known */
+    for (int i = 0; i < 200; i++)
+        sae_native_mean(&m, 16 * 500);
+    ck_assert_uint_ge(m, 16 * 498);
+    ck_assert_uint_le(m, 16 * 500 + 1);
+    for (int i = 0; i < 200; i++)
+        sae_native_mean(&m, UINT64_MAX);
+    ck_assert_uint_gt(m, UINT32_MAX / 2); /* capped, not wrapped */
 }
 END_TEST
 
@@ -304,6 +368,8 @@ int main(void)
     tcase_add_loop_test(t, integer_dictionaries, 0, n);
     tcase_add_loop_test(t, gaussian_dictionaries, 0, n);
     tcase_add_loop_test(t, sparse_dictionaries, 0, n);
+    tcase_add_test(t, top_k_goes_the_cheaper_way);
+    tcase_add_test(t, a_mean_follows_what_it_is_given);
     tcase_add_loop_test(t, top_k_by_intervals, 0, SAE_N_ISAS * (int)SAE_COUNTOF(classes));
     tcase_add_loop_test(t, floors_that_do_not_hold, 0, SAE_N_ISAS);
     tcase_add_loop_test(t, zero_times_infinity, 0, 2 * SAE_N_ISAS);
