@@ -33,7 +33,7 @@ struct saed_batch *saed_batch_form(struct saed_sched *s, struct saed_queue *q, u
     b->queue = q;
     b->gemm = q->side;
     b->rows = b->n_slices = b->decode_rows = 0;
-    b->start_ns = b->mark_ns = now;
+    b->mark_ns = now;
     for (int g = 0; g < SAE_N_SIDES; g++)
         b->gemm_ns[g] = 0;
     saed_queue_fill(s, q, b, now);
@@ -99,13 +99,11 @@ static void complete(struct saed_sched *s, struct saed_batch *b)
     struct saed_job_list over = TAILQ_HEAD_INITIALIZER(over);
     uint64_t now = clock_gemm(s, b);
     struct report r = batch_report(b);
-    uint64_t ns = saed_sched_elapsed(b->start_ns, now);
 
     pthread_mutex_lock(&s->lock);
     for (size_t i = 0; i < b->n_slices; i++) {
         struct saed_job *job = b->jobs[i];
 
-        job->compute_ns += ns;
         if (job->largest_batch < b->rows)
             job->largest_batch = b->rows;
         saed_job_return(s, job, b->slices[i].n_rows, now, &over);

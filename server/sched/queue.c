@@ -145,6 +145,8 @@ static void take_rows(struct saed_sched *s, struct saed_job *job, struct saed_ba
         b->jobs[job->slice] = job;
         b->slices[job->slice] = (struct sae_slice){.task = &job->task, .row0 = job->next_row};
     }
+    if (job->rows_out == 0)
+        job->compute_from_ns = now;
     b->slices[job->slice].n_rows += take;
     b->rows += take;
     job->next_row += take;
@@ -211,6 +213,8 @@ void saed_job_return(struct saed_sched *s, struct saed_job *job, size_t rows, ui
 
     assert(job->rows_out >= rows);
     job->rows_out -= rows;
+    if (job->rows_out == 0)
+        job->compute_ns += saed_sched_elapsed(job->compute_from_ns, now);
     if (failed && !job->stop)
         saed_job_fail(s, job, (enum sae_status)failed, now, over);
     else if (job->rows_out == 0 && !is_waiting(job))

@@ -48,8 +48,8 @@ struct saed_job {
     /* Filled by the scheduler. */
     enum sae_status status; /* SAE_OK, or DEADLINE_EXCEEDED, CANCELLED, DRAINING, NOMEM */
     uint64_t submit_ns, start_ns, done_ns; /* queued; first rows in a batch; complete */
-    uint64_t compute_ns;                   /* wall time of the batches it rode in, summed */
-    size_t largest_batch;                  /* rows of the largest batch it rode in */
+    uint64_t compute_ns; /* time in which a batch that it rode in was computed, however many were */
+    size_t largest_batch; /* rows of the largest batch it rode in */
 
     /* Private to sched*.c. */
     enum saed_job_state state;
@@ -58,6 +58,7 @@ struct saed_job {
     TAILQ_ENTRY(saed_job) age;  /* its queue by submission, while rows wait */
     TAILQ_ENTRY(saed_job) due;  /* all queues by deadline, while no row is placed */
     size_t next_row, rows_out, turn_left; /* rows_out: rows in batches not yet complete */
+    uint64_t compute_from_ns;             /* since when rows_out is not 0 */
     size_t slice;                         /* index in the batch that is being formed */
     bool stop;                            /* cancelled or failed: take no more rows */
 };

@@ -49,7 +49,7 @@ struct saed_batch {
     size_t rows, n_slices;
     struct sae_slice *slices;   /* [max_batch_rows], at most one of a job */
     struct saed_job **jobs;     /* whose slice */
-    uint64_t start_ns, mark_ns; /* formed; until when time is accounted for */
+    uint64_t mark_ns; /* until when time is accounted for */
     uint64_t gemm_ns[SAE_N_SIDES];
     size_t decode_rows;
 

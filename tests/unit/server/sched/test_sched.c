@@ -655,6 +655,26 @@ START_TEST(a_failed_job_at_the_front_makes_no_empty_batch)
 }
 END_TEST
 
+/* Batches of one job side by side: their times were summed, and compute was above total. */
+START_TEST(time_in_two_batches_at_once_counts_once)
+{
+    struct world w;
+    struct saed_job *a;
+
+    world_init(&w, 2, 32);
+    w.tile_ns = 10;
+    a = &put(&w, 'A', 0, SAE_OP_ENCODE, 200)->job;
+    w.now += 7;
+    while (a->done_ns == 0)
+        for (size_t worker = 0; worker < 2; worker++)
+            saed_sched_step(w.s, worker);
+    ck_assert_uint_eq(a->largest_batch, 32);
+    ck_assert_uint_eq(a->compute_ns, a->done_ns - a->start_ns); /* never without a batch */
+    ck_assert_uint_le(a->compute_ns, a->done_ns - a->submit_ns);
+    world_fini(&w);
+}
+END_TEST
+
 START_TEST(times_and_rows_are_told)
 {
     struct world w;
@@ -806,6 +826,7 @@ int main(void)
     tcase_add_test(t, a_failed_task_ends_with_its_status_and_the_others_do_not);
     tcase_add_test(t, a_failure_is_seen_while_other_rows_are_in_batches);
     tcase_add_test(t, a_failed_job_at_the_front_makes_no_empty_batch);
+    tcase_add_test(t, time_in_two_batches_at_once_counts_once);
     tcase_add_test(t, times_and_rows_are_told);
     tcase_add_test(t, a_batch_without_phases_is_complete_at_once);
     tcase_add_test(t, helpers_come_before_new_batches_and_single_tiles_run_side_by_side);
