@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,7 +44,9 @@ struct saed_conn {
     uint32_t index, generation;
     void *exchange;
     uint64_t acked, acked_first,
-        acked_ns; /* SEND: progress seen by the sweep; acked_ns 0: none yet */
+        acked_ns;       /* SEND: progress seen by the sweep; acked_ns 0: none yet */
+    uint64_t taken;     /* BODY: what the last sweep found taken */
+    bool stall_is_told; /* since when nothing more was */
 
     uintptr_t base; /* its MHD thread's: where requests are read to; 0: not known yet */
     _Atomic int phase;
@@ -136,6 +139,8 @@ struct saed_conn *saed_conn_open(struct saed_conns *c, int fd)
     n->fd = fd;
     n->generation++;
     n->acked_ns = 0;
+    n->taken = 0;
+    n->stall_is_told = false;
     n->base = 0;
     atomic_store(&n->phase, SAED_PHASE_IDLE);
     atomic_store(&n->since_ns, saed_now_ns());
@@ -334,6 +339,21 @@ static void tell_end_again(struct saed_conn *n, int phase)
         shutdown(n->fd, SHUT_RD);
 }
 
+/* Once for each stall: the first look tells whose fault it is. */
+static void sweep_stall(struct saed_conns *c, struct saed_conn *n)
+{
+    uint64_t received, acked, taken;
+    int unread;
+
+    if (!tcp_counts(n->fd, &received, &acked) || ioctl(n->fd, FIONREAD, &unread) != 0)
+        return;
+    taken = received - (uint64_t)unread;
+    if (taken == n->taken && !n->stall_is_told)
+        c->cfg.stalled(c->cfg.arg);
+    n->stall_is_told = taken == n->taken;
+    n->taken = taken;
+}
+
 static void sweep_one(struct saed_conns *c, struct saed_conn *n, uint64_t now)
 {
     uint64_t since = atomic_load(&n->since_ns), first = atomic_load(&n->first_ns);
@@ -349,6 +369,7 @@ static void sweep_one(struct saed_conns *c, struct saed_conn *n, uint64_t now)
             shutdown(n->fd, SHUT_RDWR);
         break;
     case SAED_PHASE_BODY:
+        sweep_stall(c, n);
         if (now > first + c->cfg.request_timeout_ns)
             shutdown(n->fd, SHUT_RDWR);
         break;

@@ -48,6 +48,8 @@ struct saed_conns_config {
     void (*gone)(void *arg, void *exchange);
     /* unwatch returned false: gone has returned now, go on. */
     void (*unwatched)(void *arg, void *exchange);
+    /* Of some body nothing has been taken for a sweep: its client is slow, or MHD. */
+    void (*stalled)(void *arg);
 };
 
 /* Bind and listen; *port is the port in use. SAE_E_IO says why not. */

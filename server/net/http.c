@@ -13,6 +13,7 @@
 
 #include "proto/wire.h"
 #include "server/net/conns.h"
+#include "server/net/early.h"
 #include "server/net/loop.h"
 
 #include <microhttpd.h>
@@ -22,8 +23,10 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* MHD's own default. A head must fit in, a body comes in pieces of half of it. MHD zeroes one and a
@@ -31,8 +34,11 @@
 #define CONNECTION_MEMORY (32u << 10)
 #define FIRST_CHUNKED_BYTES (64u << 10)
 #define IGNORED_BODY_BYTES (64u << 10)
-#define MAX_HEADERS 10
+#define MAX_HEADERS 14
 #define ROUND_MAX 64
+#define JUDGE_TURNS 4 /* three to be resumed and read, to be read to the end, and to spare */
+#define LOOK_EVERY_NS 20000000ull /* so often at most, while MHD wants turn after turn */
+#define DROP_MAX (1u << 20)
 #define PROBLEM_JSON "application/problem+json"
 
 enum stage { STAGE_LINE, STAGE_BODY, STAGE_SUSPENDED, STAGE_REPLY, STAGE_SENDING };
@@ -45,6 +51,14 @@ struct io {
     size_t n_round;    /* requests that expect more of this round */
     uint64_t round_ns; /* when the first of them came */
     size_t n_out;      /* exchanges suspended in MHD */
+
+    /* Who is stuck: see there. */
+    int epoll_fd;             /* MHD's */
+    struct exchange *reading; /* list of those whose body MHD reads */
+    unsigned judge_in;        /* turns until those that were nudged are judged; 0: nobody was */
+    uint64_t looked_ns;
+    struct saed_loop_note look;
+    _Atomic bool look_posted;
 };
 
 struct exchange {
@@ -55,6 +69,8 @@ struct exchange {
     struct MHD_Connection *connection;
     struct saed_conn *conn;
     enum stage stage;
+    struct exchange *prev, *next; /* in io->reading, while the stage is BODY */
+    bool nudged;
     bool headed; /* handler.head has run: `end` is due */
     bool dropped;
     const char *uri;     /* where MHD found the target */
@@ -72,10 +88,7 @@ struct exchange {
     void (*free_data)(void *);
     void *free_arg;
     unsigned n_headers;
-    struct {
-        const char *name;
-        char value[192];
-    } headers[MAX_HEADERS];
+    struct saed_header headers[MAX_HEADERS];
     char target[]; /* path, NUL, query */
 };
 
@@ -95,6 +108,27 @@ struct saed_http {
 static struct exchange *of(struct saed_exchange *x)
 {
     return (struct exchange *)x;
+}
+
+/* Whose body MHD is reading. */
+static void reading_begins(struct exchange *e)
+{
+    e->stage = STAGE_BODY;
+    e->next = e->io->reading;
+    if (e->next)
+        e->next->prev = e;
+    e->io->reading = e;
+}
+
+static void reading_ends(struct exchange *e)
+{
+    if (e->prev)
+        e->prev->next = e->next;
+    else if (e->io->reading == e)
+        e->io->reading = e->next;
+    if (e->next)
+        e->next->prev = e->prev;
+    e->prev = e->next = NULL;
 }
 
 /* ---- replies ------------------------------------------------------------------------------- */
@@ -158,9 +192,19 @@ static void free_reply(struct exchange *e)
     e->status = 0;
 }
 
+/* What every answer has. */
+static void add_headers(struct exchange *e)
+{
+    saed_http_header(&e->x, "Content-Type", "%s", e->content_type);
+    saed_http_header(&e->x, "X-Content-Type-Options", "nosniff");
+    saed_http_header(&e->x, "Cache-Control", "no-store");
+    saed_http_header(&e->x, "Saed-Request-Id", "%s", e->x.request_id);
+}
+
 static struct MHD_Response *make_response(struct exchange *e)
 {
     struct MHD_Response *r;
+    bool ok = true;
 
     if (e->free_data)
         r = MHD_create_response_from_buffer_with_free_callback_cls(
@@ -171,10 +215,7 @@ static struct MHD_Response *make_response(struct exchange *e)
     if (!r)
         return NULL;
     e->free_data = NULL; /* the response's from now on */
-    bool ok = MHD_add_response_header(r, "Content-Type", e->content_type) == MHD_YES &&
-              MHD_add_response_header(r, "X-Content-Type-Options", "nosniff") == MHD_YES &&
-              MHD_add_response_header(r, "Cache-Control", "no-store") == MHD_YES &&
-              MHD_add_response_header(r, "Saed-Request-Id", e->x.request_id) == MHD_YES;
+    add_headers(e);
     for (unsigned i = 0; ok && i < e->n_headers; i++)
         ok = MHD_add_response_header(r, e->headers[i].name, e->headers[i].value) == MHD_YES;
     /* While draining a connection ends with the last request that has arrived on it. */
@@ -187,7 +228,13 @@ static struct MHD_Response *make_response(struct exchange *e)
     return NULL;
 }
 
-/* The one way out: sends what has been replied, and counts it. */
+static void count_answer(struct exchange *e, int status)
+{
+    saed_metrics_request(e->h->cfg.metrics, e->x.dict_index, e->x.op, status,
+                         saed_now_ns() - e->x.arrival_ns);
+}
+
+/* The way out: sends what has been replied, and counts it. */
 static enum MHD_Result send_reply(struct exchange *e)
 {
     struct saed_http *h = e->h;
@@ -214,9 +261,42 @@ static enum MHD_Result send_reply(struct exchange *e)
     if (r)
         MHD_destroy_response(r);
     if (ok == MHD_YES)
-        saed_metrics_request(h->cfg.metrics, e->x.dict_index, e->x.op, e->status,
-                             saed_now_ns() - e->x.arrival_ns);
+        count_answer(e, e->status);
     return ok;
+}
+
+static int socket_of(const struct exchange *e)
+{
+    return MHD_get_connection_info(e->connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
+/* The other way out, in mid-body, past MHD: answer with *err, which takes the place of a reply that
+ * waited for the end of the body. Nothing of an answer may have been sent. MHD, which does not know
+ * of it, must not send another: the connection can only be read on, or ended. */
+static void answer_early(struct exchange *e, const struct sae_err *err)
+{
+    struct saed_early a;
+
+    free_reply(e);
+    e->n_headers = 0;
+    saed_http_error(&e->x, err);
+    add_headers(e);
+    a = (struct saed_early){
+        .status = e->status,
+        .reason = MHD_get_reason_phrase_for((unsigned)e->status),
+        .headers = e->headers,
+        .n_headers = e->n_headers,
+        .data = e->data,
+        .n_data = e->n_data,
+        .no_data = e->x.method == SAED_METHOD_HEAD,
+    };
+    e->stage = STAGE_SENDING;
+    reading_ends(e);
+    if (e->conn)
+        saed_conn_phase(e->conn, SAED_PHASE_SEND);
+    if (saed_early_write(socket_of(e), &a))
+        count_answer(e, e->status);
+    free_reply(e);
 }
 
 /* ---- suspended exchanges ------------------------------------------------------------------- */
@@ -296,6 +376,91 @@ static void on_unwatched(void *arg, void *exchange)
 {
     (void)arg;
     resume_now(exchange);
+}
+
+/* ---- who is stuck -------------------------------------------------------------------------- */
+
+/* A chunk-size line or trailers, or what a long head leaves of the connection's memory for them:
+ * when the buffer is full of what cannot be handed over, 0.9.75 neither reads nor closes. It asks
+ * for turn after turn for that connection, and does not see that its client has gone; 1.0.1 may
+ * close such a one in its books and forget it. From outside this looks like a slow client. So MHD
+ * is nudged: suspended and resumed at once, a connection leaves the epoll set and is taken for
+ * ready. If all is well it is read from: that hands over a piece of the body, or finds that there
+ * is no more, and the connection waits in the set again. One that a few turns later has done
+ * neither is stuck, or reads framing without end.
+ *
+ * Done while MHD wants another turn at once, and when a connection has stood still for a sweep of
+ * conns.h. (Heads that fill the buffer are answered by MHD.) */
+
+/* How MHD itself enters a connection in its set. */
+static bool in_epoll_set(const struct exchange *e, int op)
+{
+    struct epoll_event ready = {.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLET};
+
+    ready.data.ptr = e->connection;
+    return epoll_ctl(e->io->epoll_fd, op, socket_of(e), &ready) == 0;
+}
+
+static void nudge(struct io *io)
+{
+    io->looked_ns = saed_now_ns();
+    if (!io->reading || io->judge_in > 0)
+        return;
+    io->judge_in = JUDGE_TURNS;
+    for (struct exchange *e = io->reading; e; e = e->next) {
+        e->nudged = true;
+        MHD_suspend_connection(e->connection);
+        MHD_resume_connection(e->connection);
+    }
+}
+
+/* End a connection that MHD does not look at: hung up and in its set, it is closed in the next
+ * turn. Closing upon unread bytes would send a reset that may overtake the answer. */
+static void hang_up(struct exchange *e)
+{
+    int fd = socket_of(e);
+    ssize_t n = 1;
+
+    for (size_t dropped = 0; n > 0 && dropped < DROP_MAX; dropped += (size_t)n)
+        n = recv(fd, NULL, DROP_MAX, MSG_DONTWAIT | MSG_TRUNC);
+    shutdown(fd, SHUT_RDWR);
+    in_epoll_set(e, EPOLL_CTL_ADD);
+}
+
+static void judge(struct io *io)
+{
+    struct sae_err err = {0};
+    struct exchange *next;
+
+    sae_err_set(&err, SAE_E_BAD_REQUEST, "",
+                "cannot read request: a chunk-size line, its trailers or its head are longer than "
+                "a connection's memory (%u bytes)",
+                CONNECTION_MEMORY);
+    for (struct exchange *e = io->reading; e; e = next) {
+        next = e->next;
+        if (!e->nudged || in_epoll_set(e, EPOLL_CTL_MOD))
+            continue;
+        answer_early(e, &err);
+        hang_up(e);
+    }
+}
+
+static void on_look_note(struct saed_loop_note *note)
+{
+    struct io *io = (struct io *)(void *)((char *)note - offsetof(struct io, look));
+
+    atomic_store(&io->look_posted, false);
+    nudge(io);
+}
+
+/* On the thread of conns.h. */
+static void on_stalled(void *arg)
+{
+    struct saed_http *h = arg;
+
+    for (size_t i = 0; i < h->cfg.n_threads; i++)
+        if (!atomic_exchange(&h->ios[i].look_posted, true))
+            saed_loop_post(h->ios[i].loop, &h->ios[i].look);
 }
 
 /* ---- head ---------------------------------------------------------------------------------- */
@@ -480,7 +645,10 @@ static enum MHD_Result on_head(struct exchange *e, const char *method, const cha
         saed_http_error(&e->x, &err);
     if (e->status && e->x.has_body && !may_ignore_body(e, st))
         return send_reply(e);
-    e->stage = e->x.has_body || !e->status ? STAGE_BODY : STAGE_REPLY;
+    if (e->x.has_body || !e->status)
+        reading_begins(e);
+    else
+        e->stage = STAGE_REPLY;
     if (e->conn)
         saed_conn_phase(e->conn, SAED_PHASE_BODY);
     return MHD_YES;
@@ -557,6 +725,7 @@ static enum MHD_Result on_whole(struct exchange *e)
 {
     struct saed_http_handler *hd = &e->h->cfg.handler;
 
+    reading_ends(e);
     if (e->conn)
         saed_conn_phase(e->conn, SAED_PHASE_WORK);
     if (e->refused.status) {
@@ -582,6 +751,7 @@ static enum MHD_Result on_call(void *cls, struct MHD_Connection *connection, con
     (void)url;
     if (!e)
         return MHD_queue_response(connection, 503, h->no_memory);
+    e->nudged = false;
     switch (e->stage) {
     case STAGE_LINE:
         return on_head(e, method, version);
@@ -625,6 +795,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     if (!e)
         return;
     *con_cls = NULL;
+    reading_ends(e);
     if (e->stage != STAGE_SENDING)
         count_foreign_reply(e);
     if (e->headed)
@@ -721,11 +892,13 @@ static struct MHD_Response *make_no_memory(void)
 static enum saed_loop_next on_turn(void *arg, bool idle)
 {
     struct io *io = arg;
-    bool stopping = atomic_load(&io->h->stopping);
+    bool stopping = atomic_load(&io->h->stopping), again;
     MHD_UNSIGNED_LONG_LONG wait_ms;
 
     if (idle)
         end_round(io);
+    if (io->judge_in > 0 && --io->judge_in == 0)
+        judge(io);
     MHD_run(io->daemon);
     if (stopping || (io->n_round && is_round_long(io)))
         end_round(io);
@@ -734,8 +907,10 @@ static enum saed_loop_next on_turn(void *arg, bool idle)
     if (io->n_round) /* look whether more has come */
         return SAED_LOOP_AGAIN;
     /* It has no timeouts of ours: what it waits for is 0 or an event. */
-    return MHD_get_timeout(io->daemon, &wait_ms) == MHD_YES && wait_ms == 0 ? SAED_LOOP_AGAIN
-                                                                            : SAED_LOOP_IDLE;
+    again = MHD_get_timeout(io->daemon, &wait_ms) == MHD_YES && wait_ms == 0;
+    if (again && saed_now_ns() > io->looked_ns + LOOK_EVERY_NS)
+        nudge(io);
+    return again || io->judge_in ? SAED_LOOP_AGAIN : SAED_LOOP_IDLE;
 }
 
 static struct MHD_Daemon *start_mhd(struct io *io)
@@ -758,12 +933,14 @@ static enum sae_status start_io(struct saed_http *h, size_t i, struct sae_err *e
     char name[16];
 
     io->h = h;
+    io->look.run = on_look_note;
     io->daemon = start_mhd(io);
     info = io->daemon ? MHD_get_daemon_info(io->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info)
         return sae_err_set(err, SAE_E_IO, "", "cannot start the HTTP threads");
+    io->epoll_fd = info->epoll_fd;
     snprintf(name, sizeof name, "saed-http-%u", (unsigned)i % 100000);
-    return saed_loop_create(&io->loop, info->epoll_fd, on_turn, io, name, err);
+    return saed_loop_create(&io->loop, io->epoll_fd, on_turn, io, name, err);
 }
 
 static void make_id_prefix(struct saed_http *h)
@@ -794,6 +971,7 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
         .add = on_accepted,
         .gone = on_gone,
         .unwatched = on_unwatched,
+        .stalled = on_stalled,
     };
     st = saed_conns_create(&h->conns, &cc, cfg->host, port, err);
     if (st != SAE_OK)
