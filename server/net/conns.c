@@ -68,7 +68,7 @@ struct saed_conns {
 
     pthread_mutex_t accept_lock; /* guards listen_fd */
     int listen_fd;
-    uint64_t retry_ns;   /* out of descriptors: do not accept before */
+    uint64_t retry_ns;   /* after an error that may last: do not accept before */
     _Atomic bool paused; /* the listener is out of the epoll set; written under accept_lock */
 
     pthread_mutex_t lock; /* guards free_list, n_used */
@@ -408,21 +408,9 @@ static void visit_close_idle(struct saed_conns *c, struct saed_conn *n, uint64_t
         end_reading(n);
 }
 
-static void visit_close(struct saed_conns *c, struct saed_conn *n, uint64_t now)
-{
-    (void)c, (void)now;
-    atomic_store(&n->no_more, true);
-    shutdown(n->fd, SHUT_RDWR);
-}
-
 void saed_conns_close_idle(struct saed_conns *c)
 {
     for_each(c, visit_close_idle);
-}
-
-void saed_conns_close_all(struct saed_conns *c)
-{
-    for_each(c, visit_close);
 }
 
 size_t saed_conns_busy(struct saed_conns *c)
@@ -449,18 +437,38 @@ size_t saed_conns_open(const struct saed_conns *c)
 
 static void pause_listener(struct saed_conns *c, bool pause)
 {
-    struct epoll_event e = {.events = pause ? 0 : EPOLLIN, .data.u64 = TAG_LISTEN};
+    struct epoll_event e = {.events = EPOLLIN, .data.u64 = TAG_LISTEN};
 
     if (atomic_load(&c->paused) == pause || c->listen_fd < 0)
         return;
     atomic_store(&c->paused, pause);
-    epoll_ctl(c->epoll_fd, EPOLL_CTL_MOD, c->listen_fd, &e);
+    epoll_ctl(c->epoll_fd, pause ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, c->listen_fd, &e);
 }
 
 static bool is_full(struct saed_conns *c)
 {
     return atomic_load(&c->n_open) + (atomic_load(&c->n_added) - atomic_load(&c->n_opened)) >=
            c->cfg.max_connections;
+}
+
+/* Faults of the one connection that was next, by accept(2); it has been taken off the queue. */
+static bool is_of_one(int error)
+{
+    switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM: /* a firewall's word */
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* Accept a burst, the accept lock held. False when nothing more can be accepted now. */
@@ -477,15 +485,14 @@ static bool accept_some(struct saed_conns *c)
             c->cfg.add(c->cfg.arg, fd, (struct sockaddr *)&addr, len);
             continue;
         }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        if (errno == EAGAIN)
+            return false;
+        if (!is_of_one(errno)) { /* it may last: no descriptors, no memory, no listener any more */
             saed_log(SAED_WARN, "accept_failed", "reason", "%s", strerror(errno), NULL);
             c->retry_ns = saed_now_ns() + RETRY_NS;
             pause_listener(c, true);
             return false;
         }
-        if (errno == EAGAIN)
-            return false;
-        /* what is left are faults of the one connection (ECONNABORTED, ...) and EINTR */
     }
     return !is_full(c);
 }
@@ -529,7 +536,8 @@ void saed_conns_close_listener(struct saed_conns *c)
         /* Those who are connected already would get a reset. */
         while (accept_some(c))
             ;
-        epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, c->listen_fd, NULL);
+        pause_listener(c, true);
+        atomic_store(&c->paused, false);
         close(c->listen_fd);
         c->listen_fd = -1;
     }

@@ -62,8 +62,6 @@ void saed_conns_close_listener(struct saed_conns *c);
 /* Let connections without a request end (their MHD thread closes them); once the listener is
  * closed. */
 void saed_conns_close_idle(struct saed_conns *c);
-/* End all connections whatever they do. */
-void saed_conns_close_all(struct saed_conns *c);
 /* Connections on which at least a byte of an unanswered request has been read. */
 size_t saed_conns_busy(struct saed_conns *c);
 size_t saed_conns_open(const struct saed_conns *c);

@@ -11,11 +11,12 @@
 
 #define SAED_NO_DICT SIZE_MAX
 
+/* The operations, and what is none. */
 enum saed_metric_op {
-    SAED_MOP_ENCODE,
-    SAED_MOP_DECODE,
-    SAED_MOP_FORWARD,
-    SAED_MOP_OTHER,
+    SAED_MOP_ENCODE = SAE_OP_ENCODE,
+    SAED_MOP_DECODE = SAE_OP_DECODE,
+    SAED_MOP_FORWARD = SAE_OP_FORWARD,
+    SAED_MOP_OTHER = SAE_N_OPS,
     SAED_N_MOPS
 };
 
