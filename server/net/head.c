@@ -70,12 +70,13 @@ static void check_target(struct saed_head *h, const char *target)
             fault(h, "the path has a '%' without two hexadecimal digits");
 }
 
-void saed_head_begin(struct saed_head *h, const char *method, const char *uri, const char *target,
+void saed_head_begin(struct saed_head *h, const char *uri, const char *method, const char *target,
                      const char *version)
 {
     size_t n = strlen(method);
 
     memset(h, 0, sizeof *h);
+    h->by_layout = uri != NULL;
     if (!is_token(method, n))
         fault(h, "the method is no token");
     if (strcmp(method, "GET") == 0)
@@ -92,7 +93,7 @@ void saed_head_begin(struct saed_head *h, const char *method, const char *uri, c
         fault(h, "the version is not HTTP/1.0 or HTTP/1.1");
     else
         h->is_http_1_0 = version[7] == '0';
-    if (h->fault)
+    if (h->fault || !h->by_layout)
         return;
     if (method + n + 1 != uri || uri + strlen(target) + 1 != version)
         fault(h, "the request line is not method, blank, target, blank, version");
@@ -175,7 +176,7 @@ void saed_head_field(struct saed_head *h, const char *name, size_t name_len, con
 
     if (h->fault)
         return;
-    if (!value || !chain_holds(h, name, name_len, value, value_len)) {
+    if (!value || (h->by_layout && !chain_holds(h, name, name_len, value, value_len))) {
         fault(h, "a line is not name, colon, value, CRLF");
         return;
     }
@@ -209,7 +210,7 @@ void saed_head_field(struct saed_head *h, const char *name, size_t name_len, con
 enum sae_status saed_head_end(struct saed_head *h, const char *end, struct sae_err *err)
 {
     if (!h->fault) {
-        if (h->next + 2 != end)
+        if (h->by_layout && h->next + 2 != end)
             fault(h, "a line is not name, colon, value, CRLF");
         if (h->n_host == 0 && !h->is_http_1_0)
             fault(h, "Host is missing");

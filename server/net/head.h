@@ -1,11 +1,12 @@
 /* head.h - the head of a request: what libmicrohttpd 0.9.75 lets through and saed does not.
  *
- * MHD hands over pointers into its read buffer, in which it has put NULs over the colon of each
+ * 0.9.75 hands over pointers into its read buffer, in which it has put NULs over the colon of each
  * field and over the line ends (two for CRLF, one for a bare LF). The fields are therefore checked
  * to be one gapless chain from the method to the empty line: whatever MHD dropped, glued or cut
  * (NUL bytes, folded lines, bare LF, blanks before a colon) breaks the chain and the request is
- * refused. On top of it the rules of RFC 9112 that decide where a body ends. Pure functions of
- * memory, called by http.c on the connection's thread. */
+ * refused. (Later versions lay out heads otherwise and refuse such things themselves: mhd.h.) On
+ * top of it the rules of RFC 9112 that decide where a body ends. Pure functions of memory, called
+ * by mhd.c on the connection's thread. */
 #ifndef SAED_HEAD_H
 #define SAED_HEAD_H
 
@@ -31,19 +32,21 @@ struct saed_head {
     unsigned n_accept;
 
     /* private */
-    const char *next; /* where the chain must go on; NULL once it is broken */
+    bool by_layout;
+    const char *next; /* by layout: where the chain must go on; NULL once it is broken */
     unsigned n_host, n_length, n_transfer;
     const char *fault; /* the first thing that is wrong; static text */
 };
 
-/* Begin with the request line. `uri` is where MHD found the target, `target` a copy of its text
- * made before MHD changed it. */
-void saed_head_begin(struct saed_head *h, const char *method, const char *uri, const char *target,
+/* Begin with the request line. `uri` is where MHD found the target, or NULL to look at values alone
+ * and not at where they lie; `target` is a copy of its text made before MHD changed it. */
+void saed_head_begin(struct saed_head *h, const char *uri, const char *method, const char *target,
                      const char *version);
 /* Each field in the order it was received. */
 void saed_head_field(struct saed_head *h, const char *name, size_t name_len, const char *value,
                      size_t value_len);
-/* `end` is the byte after the empty line. SAE_E_BAD_REQUEST says what is wrong. */
+/* `end` is the byte after the empty line (not looked at without a `uri`). SAE_E_BAD_REQUEST says
+ * what is wrong. */
 enum sae_status saed_head_end(struct saed_head *h, const char *end,
                               struct sae_err *err) SAE_MUST_USE;
 

@@ -15,6 +15,7 @@
 #include "server/net/conns.h"
 #include "server/net/early.h"
 #include "server/net/loop.h"
+#include "server/net/mhd.h"
 
 #include <microhttpd.h>
 #include <sched.h>
@@ -94,6 +95,7 @@ struct exchange {
 
 struct saed_http {
     struct saed_http_config cfg;
+    enum saed_heads heads;
     struct io *ios; /* [cfg.n_threads] */
     size_t next_io; /* the accepting thread's: who gets the next socket */
     struct saed_conns *conns;
@@ -493,14 +495,6 @@ static void *on_line(void *cls, const char *uri, struct MHD_Connection *connecti
     return e;
 }
 
-static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *name,
-                                size_t name_len, const char *value, size_t value_len)
-{
-    (void)kind;
-    saed_head_field(cls, name, name_len, value, value_len);
-    return MHD_YES;
-}
-
 /* A value as a string: borrowed when MHD's NUL stands right behind it. NULL: out of memory. */
 static const char *as_string(struct exchange *e, const struct saed_value *v, unsigned n)
 {
@@ -555,15 +549,13 @@ static bool take_target(struct exchange *e)
 static enum sae_status read_head(struct exchange *e, const char *method, const char *version,
                                  struct sae_err *err)
 {
-    const union MHD_ConnectionInfo *info;
+    struct saed_mhd_line line = {method, e->uri, e->target, version};
     struct saed_exchange *x = &e->x;
-    enum sae_status st;
+    size_t n_bytes = 0;
     struct saed_head head;
+    enum sae_status st =
+        saed_mhd_read_head(&head, &n_bytes, e->connection, &line, e->h->heads, err);
 
-    saed_head_begin(&head, method, e->uri, e->target, version);
-    MHD_get_connection_values_n(e->connection, MHD_HEADER_KIND, on_field, &head);
-    info = MHD_get_connection_info(e->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    st = saed_head_end(&head, info ? method + info->header_size : NULL, err);
     x->method = head.method;
     x->chunked = head.chunked;
     x->content_length = head.length;
@@ -572,8 +564,7 @@ static enum sae_status read_head(struct exchange *e, const char *method, const c
         return st;
     e->wire_bytes = UINT64_MAX;
     if (!head.chunked && head.length < UINT64_MAX / 2)
-        e->wire_bytes =
-            info->header_size + head.length + (e->conn ? saed_conn_leading(e->conn, method) : 0);
+        e->wire_bytes = n_bytes + head.length + (e->conn ? saed_conn_leading(e->conn, method) : 0);
     if (head.request_id.p) {
         memcpy(x->request_id, head.request_id.p, head.request_id.n);
         x->request_id[head.request_id.n] = '\0';
@@ -918,12 +909,14 @@ static struct MHD_Daemon *start_mhd(struct io *io)
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET;
     size_t limit = io->h->cfg.max_connections + 1024; /* our own count is the limit */
 
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_call, io, MHD_OPTION_CONNECTION_LIMIT,
-                            (unsigned)(limit > UINT32_MAX / 2 ? UINT32_MAX / 2 : limit),
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-                            MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK, on_line,
-                            io, MHD_OPTION_NOTIFY_COMPLETED, on_completed, io,
-                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, io, MHD_OPTION_END);
+    return MHD_start_daemon(
+        flags, 0, NULL, NULL, on_call, io, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)(limit > UINT32_MAX / 2 ? UINT32_MAX / 2 : limit),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u, (enum MHD_OPTION)saed_mhd_strict_option(),
+        (int)(io->h->heads == SAED_HEADS_BY_LIBRARY), MHD_OPTION_URI_LOG_CALLBACK, on_line, io,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, io, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        io, MHD_OPTION_END);
 }
 
 static enum sae_status start_io(struct saed_http *h, size_t i, struct sae_err *err)
@@ -962,6 +955,9 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the HTTP server");
     h->cfg = *cfg;
     *port = cfg->port;
+    st = saed_mhd_choose(&h->heads, err);
+    if (st != SAE_OK)
+        goto out;
     make_id_prefix(h);
     raise_descriptor_limit(cfg->max_connections);
     struct saed_conns_config cc = {

@@ -59,7 +59,7 @@ home() {
         esac
     done
 }
-home 'microhttpd.h' 'server/net/http.c'
+home 'microhttpd.h' 'server/net/http.c server/net/mhd.c'
 home 'jansson.h' 'server/opts/config.c'
 home 'cblas.h' 'lib/engine/blas.c'
 home 'zip.h' 'lib/format/zip.c'

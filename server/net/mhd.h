@@ -1,0 +1,42 @@
+/* mhd.h - which libmicrohttpd this is, and which way it can be trusted with heads.
+ *
+ * Two ways are known. By layout: 0.9.75 lets through what no head may have (NUL bytes, folded
+ * lines, bare LF), but hands over pointers into its read buffer, and what it dropped or cut shows
+ * in where they point (head.h). By the library: 1.0 lays out heads otherwise, but can be told to
+ * refuse what RFC 9112 forbids. Which of them holds is tried at the start, on heads that are good
+ * and on heads that are not; a library with which neither holds is not used. Called by http.c. */
+#ifndef SAED_MHD_H
+#define SAED_MHD_H
+
+#include "server/net/head.h"
+
+enum saed_heads { SAED_HEADS_BY_LAYOUT, SAED_HEADS_BY_LIBRARY };
+
+struct MHD_Connection;
+
+/* A request line as MHD gives it: `uri` is where it found the target, `target` a copy of that text
+ * made before it was changed. */
+struct saed_mhd_line {
+    const char *method, *uri, *target, *version;
+};
+
+/* The head of the request that `c` has read. *n_bytes is its length on the wire; untouched on
+ * failure. SAE_E_BAD_REQUEST says what is wrong; what could be read is in *head all the same. */
+enum sae_status saed_mhd_read_head(struct saed_head *head, size_t *n_bytes,
+                                   struct MHD_Connection *c, const struct saed_mhd_line *line,
+                                   enum saed_heads way, struct sae_err *err) SAE_MUST_USE;
+
+/* The option for MHD_start_daemon that has the library refuse what it should: 1 for
+ * SAED_HEADS_BY_LIBRARY, else 0. */
+int saed_mhd_strict_option(void);
+
+/* Which way holds with the library in use. SAE_E_IO: none, or the version is not known. */
+enum sae_status saed_mhd_choose(enum saed_heads *out, struct sae_err *err) SAE_MUST_USE;
+
+/* The decision alone, for tests: `takes` says whether a request with this head is taken for a good
+ * one when heads are read in this way. */
+typedef bool saed_mhd_takes(void *arg, enum saed_heads way, const char *text, size_t n);
+enum sae_status saed_mhd_decide(enum saed_heads *out, const char *version, saed_mhd_takes *takes,
+                                void *arg, struct sae_err *err) SAE_MUST_USE;
+
+#endif

@@ -1,0 +1,156 @@
+/* test_mhd.c - which way heads are read: the decision, with libraries that are not here, and with
+ * the one that is. */
+#include "server/net/mhd.h"
+
+#include <check.h>
+#include <string.h>
+
+/* ---- the decision -------------------------------------------------------------------------- */
+
+/* What a library does, heads being read in one way and in the other. */
+enum does { WELL, TAKES_ALL, TAKES_NONE, TAKES_ONE_BAD, REFUSES_ONE_GOOD };
+
+struct library {
+    enum does does[2];
+    int n_asked;
+};
+
+/* Good ones begin with a request line that is whole and end in an empty line, have no byte that is
+ * none of a head's, and nothing is folded. */
+static bool is_good(const char *text, size_t n)
+{
+    const char *end = text + n;
+
+    if (n < 4 || memcmp(end - 4, "\r\n\r\n", 4) != 0 || memchr(text, '\0', n))
+        return false;
+    if (!strstr(text, "GET /a?b=c HTTP/1.1\r\n") || strstr(text, "\r\n ") || strstr(text, " :"))
+        return false;
+    for (const char *p = text; p < end; p++)
+        if ((*p == '\n' && (p == text || p[-1] != '\r')) || (*p == '\r' && p[1] != '\n'))
+            return false;
+    return !strstr(text, "A b\r\n");
+}
+
+static bool takes(void *arg, enum saed_heads way, const char *text, size_t n)
+{
+    struct library *l = arg;
+
+    l->n_asked++;
+    switch (l->does[way]) {
+    case TAKES_ALL:
+        return true;
+    case TAKES_NONE:
+        return false;
+    case TAKES_ONE_BAD:
+        return is_good(text, n) || strstr(text, " c: d");
+    case REFUSES_ONE_GOOD:
+        return is_good(text, n) && !strstr(text, "many") && !strstr(text, "\t b");
+    default:
+        return is_good(text, n);
+    }
+}
+
+static const struct {
+    const char *version;
+    enum does by_layout, by_library;
+    int way; /* -1: refused */
+    const char *says;
+} cases[] = {
+    {"0.9.75", WELL, TAKES_ALL, SAED_HEADS_BY_LAYOUT, NULL},
+    {"0.9.75", WELL, WELL, SAED_HEADS_BY_LAYOUT, NULL},
+    {"0.9.77", WELL, TAKES_ALL, SAED_HEADS_BY_LAYOUT, NULL},
+    {"0.9.77", TAKES_NONE, WELL, SAED_HEADS_BY_LIBRARY, NULL},
+    {"0.9.75-git", WELL, TAKES_ALL, SAED_HEADS_BY_LAYOUT, NULL},
+    {"1.0.0", TAKES_NONE, WELL, SAED_HEADS_BY_LIBRARY, NULL},
+    {"1.0.1", TAKES_NONE, WELL, SAED_HEADS_BY_LIBRARY, NULL},
+    {"1.0.1", WELL, WELL, SAED_HEADS_BY_LIBRARY, NULL},
+    {"1.0.1", WELL, TAKES_ONE_BAD, SAED_HEADS_BY_LAYOUT, NULL},
+    {"0.9.75", TAKES_ALL, TAKES_ALL, -1, "a NUL in a value is not told"},
+    {"0.9.75", TAKES_NONE, TAKES_NONE, -1, "a plain head is not told"},
+    {"0.9.75", TAKES_ONE_BAD, REFUSES_ONE_GOOD, -1, "a folded line"},
+    {"1.0.1", REFUSES_ONE_GOOD, REFUSES_ONE_GOOD, -1, "blanks around a value"},
+    {"0.9.74", WELL, WELL, -1, "known are"},
+    {"0.9.78", WELL, WELL, -1, "known are"},
+    {"1.1.0", WELL, WELL, -1, "known are"},
+    {"2.0.75", WELL, WELL, -1, "known are"},
+    {"", WELL, WELL, -1, "known are"},
+};
+
+START_TEST(a_way_is_chosen_or_none)
+{
+    struct library l = {.does = {cases[_i].by_layout, cases[_i].by_library}};
+    enum saed_heads way = 9;
+    struct sae_err err = {0};
+    enum sae_status st = saed_mhd_decide(&way, cases[_i].version, takes, &l, &err);
+
+    if (cases[_i].way >= 0) {
+        ck_assert_msg(st == SAE_OK, "%d: %s", _i, err.text);
+        ck_assert_int_eq(way, cases[_i].way);
+        return;
+    }
+    ck_assert_int_eq(st, SAE_E_IO);
+    ck_assert_int_eq(way, 9);
+    ck_assert_ptr_nonnull(strstr(err.text, cases[_i].version));
+    ck_assert_msg(strstr(err.text, cases[_i].says) != NULL, "%s", err.text);
+    if (strcmp(cases[_i].says, "known are") == 0)
+        ck_assert_int_eq(l.n_asked, 0);
+}
+END_TEST
+
+START_TEST(the_library_that_is_here_will_do)
+{
+    enum saed_heads way = 9;
+    struct sae_err err = {0};
+
+    ck_assert_msg(saed_mhd_choose(&way, &err) == SAE_OK, "%s", err.text);
+    ck_assert(way == SAED_HEADS_BY_LAYOUT || way == SAED_HEADS_BY_LIBRARY);
+}
+END_TEST
+
+/* ---- heads that lie elsewhere -------------------------------------------------------------- */
+
+/* Without a layout the values count and not where they lie; the rules about them are the same. */
+static const struct {
+    const char *name, *value;
+    bool good;
+} fields[] = {
+    {"Content-Length", "5", true},
+    {"Content-Length", "5x", false},
+    {"Content-Length", "", false},
+    {"Transfer-Encoding", "chunked", true},
+    {"Transfer-Encoding", "x", false},
+    {"Accept", "a b", true},
+    {"A b", "c", false},
+    {"A", "b\x01", false},
+    {"Saed-Request-Id", "a b", false},
+    {"Host", "b", false}, /* the second */
+};
+
+START_TEST(values_are_looked_at_all_the_same)
+{
+    const char *name = fields[_i].name, *value = fields[_i].value;
+    struct saed_head h;
+
+    saed_head_begin(&h, NULL, "POST", "/a", "HTTP/1.1");
+    saed_head_field(&h, "Host", 4, "a", 1);
+    saed_head_field(&h, name, strlen(name), value, strlen(value));
+    ck_assert_int_eq(saed_head_end(&h, NULL, NULL) == SAE_OK, fields[_i].good);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("mhd");
+    TCase *t = tcase_create("mhd");
+    SRunner *r = srunner_create(suite);
+    int failed;
+
+    tcase_add_loop_test(t, a_way_is_chosen_or_none, 0, SAE_COUNTOF(cases));
+    tcase_add_test(t, the_library_that_is_here_will_do);
+    tcase_add_loop_test(t, values_are_looked_at_all_the_same, 0, SAE_COUNTOF(fields));
+    suite_add_tcase(suite, t);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? 0 : 1;
+}
