@@ -14,7 +14,7 @@
 #define SAE_ZIP_MAX_ENTRIES 100000
 #define SAE_ZIP_MAX_DIRECTORY ((uint64_t)32 << 20) /* bytes */
 
-enum { SAE_ZIP_STORED = 0, SAE_ZIP_DEFLATED = 8 };
+enum { SAE_ZIP_STORED = 0 }; /* the one method that is read */
 
 struct sae_zip_entry {
     const char *name; /* borrowed from the archive; no NUL inside */

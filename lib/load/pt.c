@@ -330,15 +330,25 @@ static enum sae_status next_bytes(void *ctx, void *buf, size_t n, struct sae_err
     return sae_zip_stream_read(ctx, buf, n, err);
 }
 
+/* Bytes of an untyped storage that make no whole element: the CRC is over them too. */
+static enum sae_status read_tail(struct sae_zip_stream *s, struct sae_err *err)
+{
+    unsigned char tail[16];
+
+    return sae_zip_stream_read(s, tail, (size_t)(s->e->bytes - s->pos), err);
+}
+
 static enum sae_status pt_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
                                struct sae_err *err)
 {
     struct pt *pt = ts->priv;
     struct sae_zip_stream stream;
     struct sae_stream src = {next_bytes, &stream};
+    enum sae_status st;
 
     sae_zip_stream_init(&stream, pt->archive.zip, pt->tensors[i].entry);
-    return sae_view_read(&pt->tensors[i].view, &src, dst, transpose, err);
+    st = sae_view_read(&pt->tensors[i].view, &src, dst, transpose, err);
+    return st == SAE_OK ? read_tail(&stream, err) : st;
 }
 
 const struct sae_reader sae_reader_pt = {"pt", pt_sniff, pt_open, pt_read, pt_close};

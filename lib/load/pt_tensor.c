@@ -155,7 +155,8 @@ static enum sae_status bind_storage(const struct binding *b, const value *v, con
 
 /* ---- shape -------------------------------------------------------------------------------- */
 
-/* All elements lie in the storage, and the number of values can be counted in f32 bytes. */
+/* All elements lie in the storage, and there are no more of them than it has: a tensor that repeats
+ * them (stride 0, overlapping rows) could be of any size, whatever the file's. */
 static enum sae_status check_bounds(const struct binding *b, uint64_t offset,
                                     const uint64_t stride[SAE_MAX_DIMS], uint64_t numel)
 {
@@ -173,11 +174,16 @@ static enum sae_status check_bounds(const struct binding *b, uint64_t offset,
         wrong |= sae_add_u64(last, step, &last);
         wrong |= sae_mul_u64(count, t->shape[i], &count);
     }
-    if (wrong || count > (uint64_t)INT64_MAX / sizeof(float))
+    if (wrong)
         return bad(b, "its size, strides and offset overflow 64 bits");
     if (last >= numel)
         return bad(b, "its last element is number %" PRIu64 " of a storage of %" PRIu64, last,
                    numel);
+    if (count > numel)
+        return bad(b,
+                   "it has %" PRIu64 " values and its storage %" PRIu64
+                   ": an expanded tensor, to be saved as tensor.contiguous()",
+                   count, numel);
     return SAE_OK;
 }
 

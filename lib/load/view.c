@@ -4,7 +4,7 @@
  *   straight    elements lie in dst's order: f32 is read right into dst, the rest through a buffer
  *   transposed  elements lie in the other order: 16 rows of the storage at a time (so that dst is
  *               written a cache line at a time), turned in 16 x 16 blocks
- *   gathered    anything else (expanded, sliced): the storage is loaded whole */
+ *   gathered    anything else (sliced, overlapping): the storage is loaded whole */
 #include "lib/load/view.h"
 #include "lib/num.h"
 

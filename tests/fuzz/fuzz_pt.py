@@ -51,7 +51,7 @@ SHAPES = {
 def laid_out(r, shape, dtype, base):
     """A tensor of the shape, in one of the layouts that state dicts have."""
     n = int(np.prod(shape))
-    way = r.randrange(6)
+    way = r.randrange(7) if r.random() < 0.5 else 6
     values = torch.tensor([r.gauss(0, 1) for _ in range(n)], dtype=torch.float64).to(dtype)
     if way == 0 and base.numel() >= n:  # a view of the storage that the file's tensors share
         at = r.randint(0, base.numel() - n)
@@ -65,6 +65,8 @@ def laid_out(r, shape, dtype, base):
             shape, (2 * shape[1], 2), 3)
     if way == 3:
         return torch.nn.Parameter(values.view(shape), requires_grad=r.random() < 0.5)
+    if way == 4 and r.random() < 0.1:  # more values than the storage has
+        return values.view(shape)[:1].expand(shape)
     return values.view(shape)
 
 

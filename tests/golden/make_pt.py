@@ -113,9 +113,9 @@ def make_golden():
         "clone": base[5:29].clone().view(4, 6),
         "slice": base[7:31].view(4, 6), "slice.columns": base[3:27].view(6, 4).t(),
         "gaps": base.view(6, 8)[1:5, 2:7], "gaps.columns": base.view(6, 8)[:, 1::3].t(),
-        "every.third": base[2::3], "expanded": torch.tensor([7.5]).expand(9),
-        "expanded.rows": torch.arange(3.0).expand(4, 3),
-        "expanded.columns": torch.arange(3.0).view(3, 1).expand(3, 4),
+        "every.third": base[2::3], "expanded.slice": base[7:8].expand(9),
+        "expanded.rows": base[5:8].expand(4, 3),
+        "expanded.columns": base[5:8].view(3, 1).expand(3, 4),
         "one.row": base[4:9].view(1, 5), "one.column": base[4:9].view(5, 1),
         "one.row.strided": base.view(6, 8)[2:3, ::2], "one": base[11:12].view(1, 1),
         "empty": torch.zeros(0), "empty.rows": torch.zeros(0, 3), "empty.columns": torch.zeros(3, 0),
@@ -183,6 +183,10 @@ def make_golden_newer():
     golden("newer", None, {}, P.archive(records))
     with open(os.path.join(GOLDEN, "newer.want"), "w") as f:
         f.write("\n".join(text) + "\n")
+
+    untyped = P.storage("UntypedStorage", numel=27, module="torch.storage")
+    golden("tail", None, {"w": six}, P.pt(P.mapping(w=P.tensor(
+        untyped, more=(P.glob("torch", "float32"),), **v3)), data=(P.SIX + b"end",)))
 
     one = P.mapping(w=P.tensor())
     for e in records:
@@ -413,6 +417,10 @@ def make_invalid_tensor():
     invalid("storage-numel-wraps", of(st(numel=0x4000000000000006)), "4611686018427387910 elements")
     invalid("storage-numel-negative", of(st(numel=-6)), "-6")
     invalid("storage-numel-long", of(st(numel=1 << 70)), "tensor w")
+    tail = P.storage("UntypedStorage", numel=27, module="torch.storage")
+    tail = P.pt(P.mapping(w=P.tensor(tail, more=(P.glob("torch", "float32"),), fn="_rebuild_tensor_v3")),
+                data=(P.SIX + b"end",))
+    invalid("crc-tail", tail.replace(P.SIX + b"end", P.SIX + b"enD"), "a/data/0", "CRC")
     invalid("storage-missing", of(st(key="1")), "no entry a/data/1")
     invalid("storage-path", of(st(key="../data/0")), "not a number")
     invalid("storage-key-empty", of(st(key="")), "not a number")
@@ -450,7 +458,11 @@ def make_invalid_tensor():
     invalid("tensor-size", of(size=(2, 4), stride=(3, 1)), "number 6 of a storage of 6")
     invalid("tensor-size-negative", of(size=(-2, 3)), "size is -2")
     invalid("tensor-size-overflow", of(size=(1 << 62, 1 << 62), stride=(0, 0)), "overflow")
-    invalid("tensor-size-overflow-bytes", of(size=(1 << 62,), stride=(0,)), "overflow")
+    invalid("tensor-expanded-huge", of(size=(1 << 62,), stride=(0,)),
+            "tensor w", "4611686018427387904 values and its storage 6", "contiguous()")
+    invalid("tensor-expanded-matrix", of(size=(7, 1), stride=(0, 1)), "7 values and its storage 6")
+    invalid("tensor-expanded-vector", saved({"w": torch.ones(1).expand(9)}), "9 values and its storage 1")
+    invalid("tensor-overlapping", of(size=(5, 2), stride=(1, 1)), "10 values and its storage 6")
     invalid("tensor-stride", of(stride=(4, 1)), "number 6 of a storage of 6")
     invalid("tensor-stride-negative", of(stride=(-3, 1)), "stride is -3")
     invalid("tensor-stride-overflow", of(size=(3, 3), stride=((1 << 63) - 1, 1)), "overflow")
