@@ -17,6 +17,7 @@ struct range {
     const char *type, *subtype;
     size_t type_n, subtype_n;
     bool has_charset;   /* charset=utf-8 */
+    bool is_other_text; /* another charset */
     bool has_parameter; /* any other before q */
     bool has_q;
     unsigned q; /* 0 to 1000 */
@@ -103,8 +104,11 @@ static const char *read_parameters(const char *s, struct range *r)
             r->has_q = true;
             if (!read_q(value, &r->q))
                 return NULL;
-        } else if (text_is(name, n, "charset") && strcasecmp(value, "utf-8") == 0) {
+        } else if (text_is(name, n, "charset") &&
+                   (strcasecmp(value, "utf-8") == 0 || strcasecmp(value, "utf8") == 0)) {
             r->has_charset = true;
+        } else if (text_is(name, n, "charset")) {
+            r->is_other_text = true;
         } else if (!r->has_q) { /* behind q: extensions of old, no part of the type */
             r->has_parameter = true;
         }
@@ -156,7 +160,7 @@ static int match(const struct range *r, enum sae_media m)
     bool any_type = text_is(r->type, r->type_n, "*");
     bool any_subtype = text_is(r->subtype, r->subtype_n, "*");
 
-    if (r->has_parameter)
+    if (r->has_parameter || r->is_other_text)
         return 0;
     if (any_type)
         return any_subtype && !r->has_charset ? 1 : 0;
@@ -186,6 +190,30 @@ static void list_media(char *dst, size_t cap, unsigned can, const char *last)
 
 /* ---- Content-Type ---------------------------------------------------------------------------- */
 
+/* What clients send that have not been told what the body is. */
+static const struct {
+    const char *type, *subtype, *advice;
+} unnamed[] = {
+    {"application", "x-www-form-urlencoded",
+     "which curl -d sends unless told otherwise: use --json or -H 'Content-Type: "
+     "application/json'"},
+    {"text", "plain",
+     "which many clients send with a text unless told otherwise: name what it is, for JSON with "
+     "'Content-Type: application/json'"},
+    {"multipart", "form-data",
+     "a form: send the body by itself, and name what it is, for JSON with 'Content-Type: "
+     "application/json'"},
+};
+
+/* A parameter says nothing about JSON, but for a charset: that must be its own. */
+static bool is_json(const struct range *r)
+{
+    struct range bare = *r;
+
+    bare.has_parameter = false;
+    return match(&bare, SAE_MEDIA_JSON) == 3;
+}
+
 enum sae_status sae_content_type(const char *value, enum sae_media *out, struct sae_err *err)
 {
     char all[128];
@@ -197,23 +225,22 @@ enum sae_status sae_content_type(const char *value, enum sae_media *out, struct 
         return SAE_OK;
     }
     end = read_range(value, &r);
-    if (end && *end == '\0' && !r.has_q)
+    if (end && *end == '\0')
         for (int m = 0; m < SAE_N_MEDIA; m++)
-            if (match(&r, (enum sae_media)m) == 3) {
+            if (m == SAE_MEDIA_JSON ? is_json(&r) : !r.has_q && match(&r, (enum sae_media)m) == 3) {
                 *out = (enum sae_media)m;
                 return SAE_OK;
             }
-    if (end && text_is(r.type, r.type_n, "application") &&
-        text_is(r.subtype, r.subtype_n, "x-www-form-urlencoded"))
-        return sae_err_set(
-            err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
-            "cannot read body: its Content-Type is \"%.80s\", which curl -d sends "
-            "unless told otherwise: use --json or -H 'Content-Type: application/json'",
-            value);
+    for (size_t i = 0; end && i < SAE_COUNTOF(unnamed); i++)
+        if (text_is(r.type, r.type_n, unnamed[i].type) &&
+            text_is(r.subtype, r.subtype_n, unnamed[i].subtype))
+            return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
+                               "cannot read body: its Content-Type is \"%.80s\", %s", value,
+                               unnamed[i].advice);
     list_media(all, sizeof all, (1u << SAE_N_MEDIA) - 1, " and ");
     return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
-                       "cannot read body: its Content-Type is \"%.80s\", saed reads %s (with no "
-                       "parameters but JSON's charset=utf-8)",
+                       "cannot read body: its Content-Type is \"%.80s\", saed reads %s (JSON in "
+                       "UTF-8, the others without parameters)",
                        value, all);
 }
 

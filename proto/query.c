@@ -1,7 +1,8 @@
 /* query.c - options from a query string: `top_k=32&sparse=true&features=3,7`, percent-encoded.
  *
  * Only what needs no dictionary is checked here; sae_request_check does the rest when the body is
- * there. A '+' stands for itself (this is no HTML form). Called by routes; pure, any thread. */
+ * there. A '+' stands for itself (this is no HTML form). Clients write their language's booleans,
+ * and a list as a parameter for each item: both are taken. Called by routes; pure, any thread. */
 #include "proto/wire.h"
 
 #include <stdio.h>
@@ -72,8 +73,22 @@ static enum sae_status read_top_k(struct sae_options *opt, const char *value, st
     return SAE_OK;
 }
 
-/* "3,7"; "" is no feature at all, which is legal. Ids that 32 bits cannot hold become UINT32_MAX,
- * which sae_request_check refuses. */
+/* Room for n more ids behind those of `features` before it. */
+static bool grow_features(struct sae_options *opt, size_t n)
+{
+    uint32_t *more = sae_alloc(opt->n_features + n, sizeof *more);
+
+    if (!more)
+        return false;
+    if (opt->n_features)
+        memcpy(more, opt->features, opt->n_features * sizeof *more);
+    sae_free(opt->features);
+    opt->features = more;
+    return true;
+}
+
+/* "3,7", added to what stood before; "" is no feature at all, which is legal. Ids that 32 bits
+ * cannot hold become UINT32_MAX, which sae_request_check refuses. */
 static enum sae_status read_features(struct sae_options *opt, const char *value,
                                      struct sae_err *err)
 {
@@ -82,18 +97,16 @@ static enum sae_status read_features(struct sae_options *opt, const char *value,
 
     for (const char *c = value; *c; c++)
         n += *c == ',';
-    opt->features = sae_alloc(n, sizeof *opt->features);
-    if (!opt->features)
+    if (!grow_features(opt, n))
         return sae_err_set(err, SAE_E_NOMEM, "features", "cannot read features: out of memory");
     for (size_t i = 0; i < n; i++) {
         uint64_t id;
 
         if (!read_decimal(&p, UINT32_MAX, &id) || *p != (i + 1 < n ? ',' : '\0'))
             return bad_value("features", value, "feature ids with commas between them", err);
-        opt->features[i] = (uint32_t)id;
+        opt->features[opt->n_features++] = (uint32_t)id;
         p++;
     }
-    opt->n_features = n;
     opt->asked |= SAE_OPT_FEATURES;
     return SAE_OK;
 }
@@ -101,11 +114,17 @@ static enum sae_status read_features(struct sae_options *opt, const char *value,
 static enum sae_status read_bool(struct sae_options *opt, unsigned bit, const char *value,
                                  struct sae_err *err)
 {
-    if (strcmp(value, "true") == 0)
-        opt->asked |= bit;
-    else if (strcmp(value, "false") != 0)
-        return bad_value(sae_option_name(bit), value, "true or false", err);
-    return SAE_OK;
+    static const char *const yes[] = {"true", "True", "1"}, *const no[] = {"false", "False", "0"};
+
+    for (size_t i = 0; i < SAE_COUNTOF(yes); i++) {
+        if (strcmp(value, yes[i]) == 0) {
+            opt->asked |= bit;
+            return SAE_OK;
+        }
+        if (strcmp(value, no[i]) == 0)
+            return SAE_OK;
+    }
+    return bad_value(sae_option_name(bit), value, "true or false", err);
 }
 
 static enum sae_status read_parameter(struct sae_options *opt, const char *name, const char *value,
@@ -125,6 +144,8 @@ static enum sae_status read_parameter(struct sae_options *opt, const char *name,
         return sae_err_set(err, SAE_E_BAD_OPTION, name,
                            "cannot read query parameter %s: it has no value (write %s=VALUE)", name,
                            name);
+    if (bit == SAE_OPT_FEATURES && (opt->seen & bit))
+        return read_features(opt, value, err);
     st = sae_option_seen(opt, bit, err);
     if (st != SAE_OK)
         return st;

@@ -21,14 +21,24 @@ static const struct {
     {JSON_TYPE " ; Charset=\"UTF-8\" ", J},
     {JSON_TYPE ";", J},
     {JSON_TYPE "; charset=latin-1", -1},
-    {JSON_TYPE "; charset=utf-8; profile=x", -1},
-    {JSON_TYPE "; q=1", -1},
+    {JSON_TYPE "; charset=utf8", J},
+    {JSON_TYPE "; charset=\"UTF8\"", J},
+    {JSON_TYPE "; charset=utf-8; profile=x", J},
+    {JSON_TYPE "; profile=\"a;charset=latin-1\"", J},
+    {JSON_TYPE "; odata=verbose; indent=4", J},
+    {JSON_TYPE "; q=1", J},
+    {JSON_TYPE "; q=1; charset=latin-1", -1},
+    {JSON_TYPE "; charset=utf-8; charset=utf-16", -1},
+    {JSON_TYPE "; charset=utf-16", -1},
+    {JSON_TYPE "; charset=", -1},
     {JSON_TYPE ", " JSON_TYPE, -1},
     {RAW_TYPE, R},
     {RAW_TYPE ";dtype=bf16", -1},
     {RAW_TYPE ";charset=utf-8", -1},
     {ST_TYPE, S},
     {"APPLICATION/X-SAFETENSORS", S},
+    {ST_TYPE "; x=y", -1},
+    {ST_TYPE "; q=1", -1},
     {"application/*", -1},
     {"*/*", -1},
     {"*", -1},
@@ -58,6 +68,22 @@ START_TEST(content_type)
     } else {
         ck_assert_msg(st == SAE_OK, "%s: %s", types[_i].value, err.text);
         ck_assert_int_eq((int)m, types[_i].media);
+    }
+}
+END_TEST
+
+START_TEST(clients_that_name_no_type_are_told_to)
+{
+    static const char *const values[] = {"text/plain", "Text/Plain;charset=UTF-8",
+                                         "multipart/form-data; boundary=----x"};
+
+    for (size_t i = 0; i < SAE_COUNTOF(values); i++) {
+        struct sae_err err = {0};
+        enum sae_media m;
+
+        ck_assert_int_eq(sae_content_type(values[i], &m, &err), SAE_E_UNSUPPORTED_MEDIA_TYPE);
+        assert_err(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "name what it is");
+        assert_err(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "'Content-Type: application/json'");
     }
 }
 END_TEST
@@ -220,6 +246,7 @@ int main(void)
     TCase *t = tcase_create("negotiate");
 
     tcase_add_loop_test(t, content_type, 0, SAE_COUNTOF(types));
+    tcase_add_test(t, clients_that_name_no_type_are_told_to);
     tcase_add_test(t, form_urlencoded_is_told_about_curl);
     tcase_add_loop_test(t, accept_header, 0, SAE_COUNTOF(accepts));
     tcase_add_test(t, refusal_says_which_can);

@@ -25,6 +25,16 @@ static const struct {
      0,
      3,
      {4294967294u, UINT32_MAX, UINT32_MAX}},
+    {"sparse=1", SAE_OPT_SPARSE, SAE_OPT_SPARSE, 0, 0, {0}},
+    {"sparse=True", SAE_OPT_SPARSE, SAE_OPT_SPARSE, 0, 0, {0}},
+    {"sparse=0&output_features=False", SAE_OPT_SPARSE | SAE_OPT_OUTPUT_FEATURES, 0, 0, 0, {0}},
+    {"features=3&features=7", SAE_OPT_FEATURES, SAE_OPT_FEATURES, 0, 2, {3, 7}},
+    {"features=3,1&top_k=2&features=&features=7,3",
+     SAE_OPT_FEATURES | SAE_OPT_TOP_K,
+     SAE_OPT_FEATURES | SAE_OPT_TOP_K,
+     2,
+     4,
+     {3, 1, 7, 3}},
     {"features=3%2c7%2C1", SAE_OPT_FEATURES, SAE_OPT_FEATURES, 0, 3, {3, 7, 1}},
     {"%74op%5fk=%31", SAE_OPT_TOP_K, SAE_OPT_TOP_K, 1, 0, {0}},
     {"top_k=18446744073709551615", SAE_OPT_TOP_K, SAE_OPT_TOP_K, UINT64_MAX, 0, {0}},
@@ -64,12 +74,15 @@ static const struct {
     {"sparse%20=true", "there is no option \"sparse \""},
     {"sparse", "sparse: it has no value"},
     {"sparse=", "sparse: its value is \"\", wanted true or false"},
-    {"sparse=1", "wanted true or false"},
-    {"sparse=True", "wanted true or false"},
+    {"sparse=2", "wanted true or false"},
+    {"sparse=TRUE", "wanted true or false"},
+    {"sparse=yes", "wanted true or false"},
+    {"sparse=01", "wanted true or false"},
     {"sparse=null", "wanted true or false"},
     {"sparse=true&sparse=true", "sparse: it is given twice"},
     {"sparse=false&top_k=1&sparse=true", "sparse: it is given twice"},
-    {"features=1&features=2", "features: it is given twice"},
+    {"sparse=1&sparse=0", "sparse: it is given twice"},
+    {"features=1&features=2,", "features: its value is \"2,\""},
     {"top_k=0", "its value is \"0\", wanted an integer of 1 or more"},
     {"top_k=", "wanted an integer of 1 or more"},
     {"top_k=-1", "wanted an integer of 1 or more"},
@@ -119,11 +132,12 @@ END_TEST
 
 START_TEST(out_of_memory_is_an_error)
 {
-    for (long i = 0; i < 2; i++) {
+    for (long i = 0; i < 3; i++) {
         struct sae_request r = {0};
 
         sae_alloc_fault(i, false);
-        ck_assert_int_eq(sae_query_parse(&r.opt, "sparse=true&features=1,2", NULL), SAE_E_NOMEM);
+        ck_assert_int_eq(sae_query_parse(&r.opt, "sparse=true&features=1,2&features=3", NULL),
+                         SAE_E_NOMEM);
         sae_alloc_fault(-1, false);
         sae_request_fini(&r);
     }
