@@ -101,5 +101,5 @@ enum sae_status sae_problem_print(struct sae_buf *out, const struct sae_err *err
         if (st == SAE_OK)
             st = sae_json_string(out, err->option, strlen(err->option));
     }
-    return st == SAE_OK ? sae_buf_add(out, "}", 1) : st;
+    return st == SAE_OK ? sae_buf_add(out, "}\n", 2) : st;
 }

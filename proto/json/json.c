@@ -4,12 +4,14 @@
  *
  * T goes to json/dense.c or json/sparse.c, numbers through numtext.h; no tree is built. A fault
  * ends the reading; then the whole text is checked by json/scan.c, so that what is no JSON is
- * reported as malformed_json whatever else is wrong with it. Good bodies are passed over once.
+ * reported as malformed_json whatever else is wrong with it. Good bodies are passed over once. A
+ * byte order mark before the text is skipped (PowerShell and .NET write one).
  *
  * Called by the server's codec threads through wire.h; no state, any thread. */
 #include "proto/json/read.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -205,13 +207,10 @@ static enum sae_status read_request(struct sae_json_reader *rd)
     bool has_tensor = false, more;
     enum sae_status st = SAE_OK;
 
-    if (sae_json_peek(rd) == '[')
-        return sae_json_fail(rd, SAE_E_BAD_SHAPE, NULL,
-                             "cannot read the request: it is a list, wanted an object {\"%s\": "
-                             "...}",
-                             name);
     if (!sae_json_take(rd, '{'))
-        return SAE_E_MALFORMED_JSON;
+        return sae_json_fail(rd, SAE_E_BAD_SHAPE, NULL,
+                             "cannot read the request: it is %s, wanted an object {\"%s\": ...}",
+                             sae_json_describe(rd).s, name);
     more = !sae_json_take(rd, '}');
     while (st == SAE_OK && more) {
         st = read_member(rd, &has_tensor);
@@ -228,9 +227,41 @@ static enum sae_status read_request(struct sae_json_reader *rd)
     return SAE_OK;
 }
 
+/* What languages write for numbers that JSON has not, and JSON's users in quotes. */
+static const struct {
+    const char *word, *quoted[2]; /* lower case; behind a minus */
+} bare[] = {
+    {"nan", {"NaN", "NaN"}},
+    {"infinity", {"Infinity", "-Infinity"}},
+    {"inf", {"Infinity", "-Infinity"}},
+};
+
+/* Is the fault such a word? Then the sentence to say. */
+static bool fail_bare(struct sae_err *err, const struct sae_json_fault *f, const char *body,
+                      size_t n)
+{
+    const size_t at = (size_t)(f->at - body);
+    const bool minus = at > 0 && f->at[-1] == '-';
+
+    for (size_t i = 0; i < SAE_COUNTOF(bare); i++) {
+        size_t len = strlen(bare[i].word);
+
+        if (n - at < len || strncasecmp(f->at, bare[i].word, len) != 0)
+            continue;
+        sae_err_set(err, SAE_E_MALFORMED_JSON, "",
+                    "cannot read JSON: %s%.*s at byte %zu is no number of JSON, write it as "
+                    "\"%s\", in quotes",
+                    minus ? "-" : "", (int)len, f->at, at - minus, bare[i].quoted[minus]);
+        return true;
+    }
+    return false;
+}
+
 static enum sae_status fail_grammar(struct sae_err *err, const struct sae_json_fault *f,
                                     const char *body, size_t n)
 {
+    if (fail_bare(err, f, body, n))
+        return SAE_E_MALFORMED_JSON;
     return sae_err_set(err, SAE_E_MALFORMED_JSON, "", "cannot read JSON: %s, found %s at byte %zu",
                        f->what, sae_json_found_at(f, body + n).s, (size_t)(f->at - body));
 }
@@ -244,13 +275,14 @@ static bool is_about_memory(enum sae_status st)
 enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const char *body,
                                size_t n, struct sae_err *err)
 {
-    struct sae_json_reader rd = {.p = body, .end = body + n, .t = t, .r = r};
+    const size_t mark = n >= 3 && memcmp(body, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    struct sae_json_reader rd = {.p = body + mark, .end = body + n, .t = t, .r = r};
     struct sae_json_fault fault;
     enum sae_status st = read_request(&rd);
 
     if (st == SAE_OK)
         return sae_request_check(r, t, err);
-    if (!is_about_memory(st) && !sae_json_check(body, n, &fault))
+    if (!is_about_memory(st) && !sae_json_check(body + mark, n - mark, &fault))
         return fail_grammar(err, &fault, body, n);
     if (rd.err.status == SAE_OK)
         sae_err_set(&rd.err, SAE_E_INTERNAL, "", "cannot read JSON: its reader stopped at byte %zu",

@@ -71,7 +71,7 @@ static uint64_t tensor_bound(const struct sae_answer *a, const struct sae_out_te
 
 uint64_t sae_json_bound(const struct sae_answer *a)
 {
-    uint64_t n = 16; /* braces */
+    uint64_t n = 17; /* braces, newline */
 
     for (unsigned i = 0; i < a->n_tensors; i++)
         n = add(n, tensor_bound(a, &a->tensors[i]));
@@ -201,7 +201,7 @@ static bool put_answer(struct out *o, const struct sae_answer *a)
         if (ok && a->f_units && strcmp(a->tensors[i].name, "f") == 0)
             ok = put_word(o, ",\"f_units\":\"") && put_word(o, a->f_units) && put_word(o, "\"");
     }
-    return ok && put_word(o, "}");
+    return ok && put_word(o, "}\n");
 }
 
 enum sae_status sae_json_print(struct sae_body *out, const struct sae_answer *a, size_t max_bytes,

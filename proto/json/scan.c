@@ -321,19 +321,16 @@ static bool value(struct grammar *g, bool *closed)
 bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault)
 {
     struct grammar g = {.p = text, .end = text + n, .fault = fault};
-    int c = peek(&g);
     bool closed;
 
-    if (c != '[' && c != '{')
-        return set_fault(fault, "expected '{'", g.p);
     do {
         if (!value(&g, &closed))
             return false;
         /* Behind a value: close what ends here, go on to the next. */
         while (closed && g.depth > 0) {
             bool object = in_object(&g);
+            int c = peek(&g);
 
-            c = peek(&g);
             if (c == ',') {
                 g.p++;
                 if (object && !key(&g))

@@ -54,7 +54,7 @@ struct sae_json_found {
 };
 struct sae_json_found sae_json_found_at(const struct sae_json_fault *fault, const char *end);
 
-/* Is this one list or object, and nothing else? *fault is filled when not. */
+/* Is this one JSON value, and nothing else? *fault is filled when not. */
 bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault);
 
 #endif

@@ -453,20 +453,11 @@ static void decode_and_submit(void *arg)
         submit(op, saed_sched_submit);
 }
 
-/* As milliseconds: whole ones and microseconds. */
-#define MS(ns) (unsigned long long)((ns) / 1000000), (unsigned)((ns) / 1000 % 1000)
-
 static void reply(struct op *op)
 {
-    const struct saed_job *job = &op->job;
     struct saed_exchange *x = op->x;
-    uint64_t queue_ns = job->start_ns > job->submit_ns ? job->start_ns - job->submit_ns : 0;
-    uint64_t total_ns = saed_now_ns() - x->arrival_ns;
 
-    saed_http_header(x, "Server-Timing",
-                     "queue;dur=%llu.%03u, compute;dur=%llu.%03u, total;dur=%llu.%03u",
-                     MS(queue_ns), MS(job->compute_ns), MS(total_ns));
-    saed_http_header(x, "Saed-Batch-Rows", "%zu", job->largest_batch);
+    saed_http_header(x, "Saed-Batch-Rows", "%zu", op->job.largest_batch);
     saed_http_header(x, "Vary", "Accept");
     if (op->body.shape[0])
         saed_http_header(x, "Saed-Shape", "%s", op->body.shape);
@@ -495,12 +486,25 @@ void saed_op_request(struct saed_exchange *x)
     saed_http_expect_more(x); /* those that come together ride together */
 }
 
+/* What the scheduler noted, whatever became of the job. */
+static void time_job(struct op *op)
+{
+    const struct saed_job *job = &op->job;
+
+    if (job->start_ns > job->submit_ns)
+        op->x->queue_ns = job->start_ns - job->submit_ns;
+    else if (job->submit_ns > 0 && job->start_ns == 0) /* it waited in vain */
+        op->x->queue_ns = saed_now_ns() - job->submit_ns;
+    op->x->compute_ns = job->compute_ns;
+}
+
 void saed_op_resumed(struct saed_exchange *x)
 {
     struct op *op = x->user;
 
     if (op->err.status == SAE_OK && !op->printed)
         (void)finish(op); /* op->err says it */
+    time_job(op);
     if (op->err.status == SAE_E_CANCELLED)
         saed_http_drop(x);
     else if (op->err.status != SAE_OK)

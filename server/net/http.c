@@ -165,7 +165,7 @@ void saed_http_reply(struct saed_exchange *x, int status, const char *content_ty
 void saed_http_error(struct saed_exchange *x, const struct sae_err *err)
 {
     static const char plain[] = "{\"type\":\"about:blank\",\"title\":\"Overloaded\",\"status\":503,"
-                                "\"detail\":\"memory has run out\",\"code\":\"overloaded\"}";
+                                "\"detail\":\"memory has run out\",\"code\":\"overloaded\"}\n";
     int status = sae_error_info(err->status).http;
     struct sae_buf b;
 
@@ -194,13 +194,21 @@ static void free_reply(struct exchange *e)
     e->status = 0;
 }
 
+/* As milliseconds: whole ones and microseconds. */
+#define MS(ns) (unsigned long long)((ns) / 1000000), (unsigned)((ns) / 1000 % 1000)
+
 /* What every answer has. */
 static void add_headers(struct exchange *e)
 {
-    saed_http_header(&e->x, "Content-Type", "%s", e->content_type);
-    saed_http_header(&e->x, "X-Content-Type-Options", "nosniff");
-    saed_http_header(&e->x, "Cache-Control", "no-store");
-    saed_http_header(&e->x, "Saed-Request-Id", "%s", e->x.request_id);
+    struct saed_exchange *x = &e->x;
+
+    saed_http_header(x, "Content-Type", "%s", e->content_type);
+    saed_http_header(x, "X-Content-Type-Options", "nosniff");
+    saed_http_header(x, "Cache-Control", "no-store");
+    saed_http_header(x, "Saed-Request-Id", "%s", x->request_id);
+    saed_http_header(x, "Server-Timing",
+                     "queue;dur=%llu.%03u, compute;dur=%llu.%03u, total;dur=%llu.%03u",
+                     MS(x->queue_ns), MS(x->compute_ns), MS(saed_now_ns() - x->arrival_ns));
 }
 
 static struct MHD_Response *make_response(struct exchange *e)
@@ -867,7 +875,7 @@ static void raise_descriptor_limit(size_t max_connections)
 static struct MHD_Response *make_no_memory(void)
 {
     static const char text[] = "{\"type\":\"about:blank\",\"title\":\"Overloaded\",\"status\":503,"
-                               "\"detail\":\"memory has run out\",\"code\":\"overloaded\"}";
+                               "\"detail\":\"memory has run out\",\"code\":\"overloaded\"}\n";
     struct MHD_Response *r = MHD_create_response_from_buffer(
         sizeof text - 1, (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
 

@@ -46,6 +46,8 @@ struct saed_exchange {
     void *user;
     size_t dict_index; /* for metrics: SAED_NO_DICT and SAED_MOP_OTHER unless set */
     enum saed_metric_op op;
+
+    uint64_t queue_ns, compute_ns; /* for Server-Timing; set before the reply */
 };
 
 struct saed_http_handler {

@@ -512,6 +512,13 @@ static void got_raw(struct got *g, const struct reply *r)
     memcpy(g->v, r->body, r->n);
 }
 
+/* JSON ends in one newline, so that a shell's prompt stands on a line of its own. */
+static void check_line(const struct reply *r)
+{
+    ck_assert_msg(r->n >= 2 && r->body[r->n - 1] == '\n' && r->body[r->n - 2] != '\n',
+                  "no newline ends %s", r->body);
+}
+
 struct got got_read(const struct reply *r, const char *name, enum got_order order)
 {
     struct got g = {0};
@@ -523,6 +530,7 @@ struct got got_read(const struct reply *r, const char *name, enum got_order orde
         got_safetensors(&g, r, name, order);
     } else {
         ck_assert(is_type(r, "application/json"));
+        check_line(r);
         json_t *root = parse(r), *j = json_object_get(root, name);
 
         g.present = j != NULL;
@@ -576,6 +584,19 @@ const char *json_member(const struct reply *r, const char *name)
     return value;
 }
 
+void check_timing(const struct reply *r)
+{
+    const char *value = reply_header(r, "Server-Timing");
+    double queue, compute, total;
+    int n = 0;
+
+    ck_assert_msg(value != NULL, "no Server-Timing in %s", r->head);
+    ck_assert_msg(sscanf(value, "queue;dur=%lf, compute;dur=%lf, total;dur=%lf%n", &queue, &compute,
+                         &total, &n) == 3 &&
+                      value[n] == '\0' && queue >= 0 && compute >= 0 && total >= 0,
+                  "Server-Timing: %s", value);
+}
+
 void check_problem(const struct reply *r, int status, const char *code, const char *in_detail,
                    const char *option)
 {
@@ -585,6 +606,8 @@ void check_problem(const struct reply *r, int status, const char *code, const ch
                   r->body);
     ck_assert_msg(is_type(r, "application/problem+json"), "type %s",
                   reply_header(r, "Content-Type"));
+    check_line(r);
+    check_timing(r);
     snprintf(number, sizeof number, "%d", status);
     ck_assert_str_eq(json_member(r, "status"), number);
     ck_assert_str_eq(json_member(r, "code"), code);

@@ -54,6 +54,8 @@ const char *got_string(const struct reply *r, const char *name);
 /* How many tensors (and f_units) the answer has. */
 size_t got_count(const struct reply *r);
 
+/* Server-Timing is there, with its three durations in milliseconds. */
+void check_timing(const struct reply *r);
 /* The answer is this problem+json: every member there and right, `in_detail` in its detail (NULL:
  * any); option NULL: none may be named. Returns nothing; frees nothing. */
 void check_problem(const struct reply *r, int status, const char *code, const char *in_detail,

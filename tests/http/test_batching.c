@@ -65,7 +65,7 @@ START_TEST(a_full_batch_does_not_wait)
         struct reply r = raw_reply(fd[i], true, MS);
         char want[64];
 
-        snprintf(want, sizeof want, "{\"f\":[%d,1]}", i);
+        snprintf(want, sizeof want, "{\"f\":[%d,1]}\n", i);
         ck_assert_str_eq(r.body, want);
         ck_assert_str_eq(reply_header(&r, "Saed-Batch-Rows"), "8");
         reply_free(&r);
@@ -252,8 +252,8 @@ START_TEST(bad_requests_never_harm_their_neighbours)
         struct reply r = raw_reply(good[i], true, MS);
         char want[64];
 
-        snprintf(want, sizeof want, i == 2 ? "{\"f\":[\"NaN\",\"Infinity\"]}" : "{\"f\":[%d,7]}",
-                 i);
+        snprintf(want, sizeof want,
+                 i == 2 ? "{\"f\":[\"NaN\",\"Infinity\"]}\n" : "{\"f\":[%d,7]}\n", i);
         ck_assert_str_eq(r.body, want);
         ck_assert_str_eq(reply_header(&r, "Saed-Batch-Rows"), "6");
         reply_free(&r);
@@ -284,7 +284,7 @@ START_TEST(a_failed_answer_fails_alone)
     check_problem(&r, 413, "response_too_large", NULL, "--max-response-bytes");
     reply_free(&r);
     r = raw_reply(fd[1], true, MS);
-    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}");
+    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
     ck_assert_str_eq(reply_header(&r, "Saed-Batch-Rows"), "9");
     reply_free(&r);
     close(fd[0]);

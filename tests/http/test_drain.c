@@ -312,7 +312,7 @@ START_TEST(what_has_begun_is_accepted)
         raw_send(fd[i], whole + strlen(first[i]));
         r = raw_reply(fd[i], true, MS);
         ck_assert_msg(r.status == 200, "%d: %d %s", i, r.status, r.body);
-        ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}");
+        ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
         ck_assert_str_eq(reply_header(&r, "Connection"), "close");
         reply_free(&r);
         close(fd[i]);

@@ -67,7 +67,7 @@ static void still_well(void)
     struct reply r = post_json(&s, "/v1/dictionaries/i/encode", BODY);
 
     ck_assert_int_eq(r.status, 200);
-    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}");
+    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
     reply_free(&r);
 }
 
@@ -198,7 +198,7 @@ START_TEST(a_long_pipeline_is_answered_in_order)
         struct reply r = raw_reply(fd, true, MS);
         char want[64];
 
-        snprintf(want, sizeof want, "{\"f\":[%d,2,3,4]}", i);
+        snprintf(want, sizeof want, "{\"f\":[%d,2,3,4]}\n", i);
         if (i % 5 == 4)
             ck_assert_str_eq(r.body, "ok\n");
         else if (i % 3 == 2)
@@ -225,7 +225,7 @@ START_TEST(requests_in_single_bytes)
     for (int i = 0; i < 3; i++) {
         struct reply r = raw_reply(fd, true, MS);
 
-        ck_assert_str_eq(r.body, i < 2 ? "{\"f\":[1,2,3,4]}" : "ok\n");
+        ck_assert_str_eq(r.body, i < 2 ? "{\"f\":[1,2,3,4]}\n" : "ok\n");
         reply_free(&r);
     }
     close(fd);

@@ -335,7 +335,7 @@ START_TEST(while_loading_it_says_so)
     ck_assert_int_eq(strncmp(line, "listening on http://127.0.0.1:", 30), 0);
     ck_assert_int_eq(atoi(line + 30), s.port);
     r = post_json(&s, "/v1/dictionaries/b/encode", "{\"x\":[1,2]}");
-    ck_assert_str_eq(r.body, "{\"f\":[1,2]}");
+    ck_assert_str_eq(r.body, "{\"f\":[1,2]}\n");
     reply_free(&r);
     ck_assert_int_eq(server_stop(&s), 0);
 }

@@ -321,6 +321,34 @@ START_TEST(head_is_get_without_the_body)
 }
 END_TEST
 
+/* Also those to which no operation contributes, and errors (check_problem looks at them, too). */
+START_TEST(every_answer_has_its_timing)
+{
+    static const struct {
+        const char *method, *path;
+    } asked[] = {
+        {"GET", "/v1"},
+        {"GET", "/v1/dictionaries"},
+        {"GET", "/v1/dictionaries/two"},
+        {"HEAD", "/v1"},
+        {"GET", "/healthz"},
+        {"GET", "/readyz"},
+        {"GET", "/metrics"},
+        {"GET", "/nowhere"},
+        {"PUT", "/v1"},
+        {"POST", "/v1/dictionaries/two/encode"},
+    };
+
+    for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+        struct reply r = request(&s, asked[i].method, asked[i].path, NULL,
+                                 asked[i].method[1] == 'O' ? "{}" : NULL, 2);
+
+        check_timing(&r);
+        reply_free(&r);
+    }
+}
+END_TEST
+
 START_TEST(server_timing_and_request_id)
 {
     static const char *const mine[] = {"Saed-Request-Id: !~abc", NULL};
@@ -374,6 +402,7 @@ int main(void)
     tcase_add_test(t, v1_tells_what_it_is);
     tcase_add_test(t, dictionaries_tell_what_they_are);
     tcase_add_loop_test(t, head_is_get_without_the_body, 0, sizeof gets / sizeof gets[0]);
+    tcase_add_test(t, every_answer_has_its_timing);
     tcase_add_test(t, server_timing_and_request_id);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);

@@ -120,7 +120,7 @@ START_TEST(operations_answer_in_json)
     ck_assert_int_eq(strncmp(reply_header(&r, "Server-Timing"), "queue;dur=", 10), 0);
     ck_assert_ptr_nonnull(strstr(reply_header(&r, "Server-Timing"), ", compute;dur="));
     ck_assert_ptr_nonnull(strstr(reply_header(&r, "Server-Timing"), ", total;dur="));
-    ck_assert_str_eq(r.body, "{\"f\":[1,-2,3,0.5]}");
+    ck_assert_str_eq(r.body, "{\"f\":[1,-2,3,0.5]}\n");
     expect(r, 200, "");
     expect(post_json(&s, "/v1/dictionaries/i/encode", "{\"x\":[" X4 "],\"top_k\":1}"), 200,
            "{\"f\":{\"shape\":[1,4],\"indices\":[[2]],\"values\":[[3]]}}");
@@ -152,7 +152,7 @@ START_TEST(no_rows_make_no_batch)
     struct reply r = post_json(&s, "/v1/dictionaries/a/forward", "{\"x\":[]}");
 
     ck_assert_str_eq(reply_header(&r, "Saed-Batch-Rows"), "0");
-    ck_assert_str_eq(r.body, "{\"x_hat\":[]}");
+    ck_assert_str_eq(r.body, "{\"x_hat\":[]}\n");
     expect(r, 200, "");
 }
 END_TEST
@@ -329,7 +329,7 @@ START_TEST(a_connection_carries_many_requests)
     reply_free(&r);
     r = raw_reply(fd, true, MS);
     ck_assert_int_eq(r.status, 200);
-    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}");
+    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
     reply_free(&r);
     r = raw_reply(fd, true, MS);
     ck_assert_int_eq(r.status, 404);
@@ -337,7 +337,7 @@ START_TEST(a_connection_carries_many_requests)
     raw_send(fd, POST_A
              "Transfer-Encoding: chunked\r\n\r\n8\r\n{\"x\":[1,\r\n8;x=y\r\n2,3,4]} \r\n0\r\n\r\n");
     r = raw_reply(fd, true, MS);
-    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}");
+    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
     reply_free(&r);
     close(fd);
 }
@@ -477,7 +477,7 @@ START_TEST(sigterm_answers_what_was_begun)
     r = raw_reply(queued, true, MS);
     ck_assert_int_eq(r.status, 200);
     ck_assert_str_eq(reply_header(&r, "Connection"), "close");
-    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}");
+    ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
     reply_free(&r);
     r = raw_reply(piped, true, MS);
     ck_assert_int_eq(r.status, 200);

@@ -54,14 +54,14 @@ START_TEST(problem_has_its_members)
     sae_err_set(&err, SAE_E_BAD_NUMBER, "/x/3/17", "cannot read x: \"abc\" is not a number");
     check_problem(&err, "{\"type\":\"urn:saed:error:bad_number\",\"title\":\"Bad number\","
                         "\"status\":400,\"detail\":\"cannot read x: \\\"abc\\\" is not a number "
-                        "(at /x/3/17)\",\"code\":\"bad_number\"}");
+                        "(at /x/3/17)\",\"code\":\"bad_number\"}\n");
     err = (struct sae_err){0};
     sae_err_limit(&err, SAE_E_TOO_MANY_ROWS, "--max-queue-rows", 16384, 20000,
                   "cannot queue 20000 rows");
     check_problem(&err, "{\"type\":\"urn:saed:error:too_many_rows\",\"title\":\"Too many rows\","
                         "\"status\":413,\"detail\":\"cannot queue 20000 rows\","
                         "\"code\":\"too_many_rows\",\"limit\":16384,\"got\":20000,"
-                        "\"option\":\"--max-queue-rows\"}");
+                        "\"option\":\"--max-queue-rows\"}\n");
 }
 END_TEST
 

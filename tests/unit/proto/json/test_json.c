@@ -13,6 +13,8 @@ struct tensor_case {
 
 static const struct tensor_case tensors[] = {
     {SAE_OP_ENCODE, "{\"x\":[1,2,3]}", "| 1 2 3"},
+    {SAE_OP_ENCODE, "\xef\xbb\xbf{\"x\":[1,2,3]}", "| 1 2 3"},
+    {SAE_OP_ENCODE, "\xef\xbb\xbf\r\n {\"x\":[1,2,3]}\r\n", "| 1 2 3"},
     {SAE_OP_ENCODE, " {\t\"x\" :\r\n [ 1 , 2.5 ,\n-3e0 ] } \n", "| 1 2.5 -3"},
     {SAE_OP_ENCODE, "{\"\\u0078\":[[1,2,3]]}", "1 | 1 2 3"},
     {SAE_OP_FORWARD, "{\"x\":[[1,2,3],[4,5,6]]}", "2 | 1 2 3 4 5 6"},

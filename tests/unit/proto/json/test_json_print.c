@@ -51,11 +51,13 @@ static const struct {
 };
 
 /* Print with every limit from nothing to more than enough: refused below the text's length, exact
- * from there on, and never more than the bound. */
-static void check_print(const struct sae_answer *a, const char *want)
+ * from there on, and never more than the bound. The text is a line. */
+static void check_print(const struct sae_answer *a, const char *text)
 {
-    size_t n = strlen(want);
+    char want[256];
+    size_t n = (size_t)snprintf(want, sizeof want, "%s\n", text);
 
+    ck_assert_uint_lt(n, sizeof want);
     ck_assert_msg(sae_json_bound(a) >= n, "bound %llu of %s", (unsigned long long)sae_json_bound(a),
                   want);
     for (size_t max = 0; max < n + 40; max++) {
