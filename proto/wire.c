@@ -302,6 +302,21 @@ static enum sae_status check_csr(struct sae_request *r, const struct sae_target 
     return SAE_OK;
 }
 
+enum sae_status sae_f_units_check(const char *units, size_t n, struct sae_err *err)
+{
+    static const char same[] = "encode", scaled[] = "decoder_norm";
+
+    if (n == strlen(same) && memcmp(units, same, n) == 0)
+        return SAE_OK;
+    if (n == strlen(scaled) && memcmp(units, scaled, n) == 0)
+        return sae_err_set(err, SAE_E_BAD_OPTION, "f_units",
+                           "cannot decode f: its f_units are \"decoder_norm\", it is scaled by the "
+                           "norms of the decoder's columns (take the f of encode)");
+    return sae_err_set(err, SAE_E_BAD_OPTION, "f_units",
+                       "cannot decode f: its f_units are \"%.*s\", wanted \"encode\"",
+                       (int)(n < 64 ? n : 64), units);
+}
+
 /* ---- memory -----------------------------------------------------------------------------------
  */
 

@@ -109,6 +109,9 @@ enum sae_status sae_width_check(const struct sae_target *t, uint64_t got,
  * the option), and counted by t->hold. */
 enum sae_status sae_target_hold(const struct sae_target *t, uint64_t bytes,
                                 struct sae_err *err) SAE_MUST_USE;
+/* decode is given an answer's f_units beside f: SAE_E_BAD_OPTION unless it is as encode gives it.
+ */
+enum sae_status sae_f_units_check(const char *units, size_t n, struct sae_err *err) SAE_MUST_USE;
 /* What all forms check alike once parsed: options against class and operation, feature ids below
  * dict_size, ghost mask's shape, csr ids in range, none twice, sorted. */
 enum sae_status sae_request_check(struct sae_request *r, const struct sae_target *t,

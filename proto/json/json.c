@@ -1,6 +1,8 @@
 /* json.c - a request's JSON body: its keys, and who reads their values. Spec 3.1.
  *
- *     {"x": T, options...}    encode, forward        {"f": T, options...}    decode
+ *     {"x": T, options...}    encode, forward        {"f": T}    decode, which takes an answer of
+ *                                                                encode as it is: gate, pre_jump
+ *                                                                and f_units may stand beside f
  *
  * T goes to json/dense.c or json/sparse.c, numbers through numtext.h; no tree is built. A fault
  * ends the reading; then the whole text is checked by json/scan.c, so that what is no JSON is
@@ -162,7 +164,59 @@ static enum sae_status read_tensor(struct sae_json_reader *rd, bool decode)
     return st;
 }
 
+/* ---- what an answer has beside f ---------------------------------------------------------------
+ */
+
+static const char *const asides[] = {"f_units", "gate", "pre_jump"};
+
+/* The bit of this key; 0: it is none of them. */
+static unsigned aside_by_name(const struct sae_json_text *key)
+{
+    for (unsigned i = 0; i < SAE_COUNTOF(asides); i++)
+        if (!key->cut && strlen(asides[i]) == key->n && memcmp(asides[i], key->s, key->n) == 0)
+            return 1u << i;
+    return 0;
+}
+
+static enum sae_status read_f_units(struct sae_json_reader *rd)
+{
+    const struct sae_json_path path = {"/f_units", 0, {0}};
+    struct sae_json_fault fault;
+    struct sae_json_text units;
+    const char *next;
+
+    if (sae_json_peek(rd) != '"')
+        return sae_json_fail(rd, SAE_E_BAD_OPTION, &path, "cannot use f_units: it is %s, no string",
+                             sae_json_describe(rd).s);
+    next = sae_json_scan_string(rd->p + 1, rd->end, &units, &fault);
+    if (!next)
+        return SAE_E_MALFORMED_JSON;
+    rd->p = next;
+    return sae_f_units_check(units.s, units.n, &rd->err);
+}
+
+/* gate and pre_jump are not looked at. */
+static enum sae_status read_aside(struct sae_json_reader *rd, unsigned bit)
+{
+    struct sae_json_fault fault;
+    const char *next;
+
+    if (bit == 1)
+        return read_f_units(rd);
+    next = sae_json_scan_value(rd->p, rd->end, &fault);
+    if (!next)
+        return SAE_E_MALFORMED_JSON;
+    rd->p = next;
+    return SAE_OK;
+}
+
 /* ---- the object ------------------------------------------------------------------------------ */
+
+/* Which keys have been read, but for options. */
+struct seen {
+    bool tensor;
+    unsigned asides;
+};
 
 static enum sae_status fail_key(struct sae_json_reader *rd, const struct sae_json_text *key,
                                 bool decode)
@@ -173,8 +227,14 @@ static enum sae_status fail_key(struct sae_json_reader *rd, const struct sae_jso
                          (int)key->n, key->s, key->cut ? "..." : "", decode ? "f" : "x");
 }
 
+static enum sae_status fail_twice(struct sae_json_reader *rd, const struct sae_json_text *key)
+{
+    return sae_json_fail(rd, SAE_E_BAD_OPTION, NULL, "cannot use key \"%.*s\": it stands twice",
+                         (int)key->n, key->s);
+}
+
 /* A key and its value. */
-static enum sae_status read_member(struct sae_json_reader *rd, bool *has_tensor)
+static enum sae_status read_member(struct sae_json_reader *rd, struct seen *seen)
 {
     const bool decode = rd->t->op == SAE_OP_DECODE;
     struct sae_json_fault fault;
@@ -191,11 +251,17 @@ static enum sae_status read_member(struct sae_json_reader *rd, bool *has_tensor)
     if (!sae_json_take(rd, ':'))
         return SAE_E_MALFORMED_JSON;
     if (key.n == 1 && !key.cut && key.s[0] == (decode ? 'f' : 'x')) {
-        if (*has_tensor)
-            return sae_json_fail(rd, SAE_E_BAD_OPTION, NULL,
-                                 "cannot use key \"%c\": it stands twice", key.s[0]);
-        *has_tensor = true;
+        if (seen->tensor)
+            return fail_twice(rd, &key);
+        seen->tensor = true;
         return read_tensor(rd, decode);
+    }
+    bit = decode ? aside_by_name(&key) : 0;
+    if (bit) {
+        if (seen->asides & bit)
+            return fail_twice(rd, &key);
+        seen->asides |= bit;
+        return read_aside(rd, bit);
     }
     bit = key.cut ? 0 : sae_option_by_name(key.s, key.n);
     return bit ? read_option(rd, bit) : fail_key(rd, &key, decode);
@@ -204,8 +270,9 @@ static enum sae_status read_member(struct sae_json_reader *rd, bool *has_tensor)
 static enum sae_status read_request(struct sae_json_reader *rd)
 {
     const char *name = rd->t->op == SAE_OP_DECODE ? "f" : "x";
-    bool has_tensor = false, more;
     enum sae_status st = SAE_OK;
+    struct seen seen = {0};
+    bool more;
 
     if (!sae_json_take(rd, '{'))
         return sae_json_fail(rd, SAE_E_BAD_SHAPE, NULL,
@@ -213,7 +280,7 @@ static enum sae_status read_request(struct sae_json_reader *rd)
                              sae_json_describe(rd).s, name);
     more = !sae_json_take(rd, '}');
     while (st == SAE_OK && more) {
-        st = read_member(rd, &has_tensor);
+        st = read_member(rd, &seen);
         if (st == SAE_OK)
             st = sae_json_next(rd, '}', &more);
     }
@@ -221,7 +288,7 @@ static enum sae_status read_request(struct sae_json_reader *rd)
         return st;
     if (sae_json_peek(rd) != -1)
         return SAE_E_MALFORMED_JSON;
-    if (!has_tensor)
+    if (!seen.tensor)
         return sae_json_fail(rd, SAE_E_BAD_SHAPE, NULL, "cannot read the request: it has no \"%s\"",
                              name);
     return SAE_OK;

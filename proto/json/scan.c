@@ -208,7 +208,8 @@ const char *sae_json_scan_uint(const char *p, const char *end, uint64_t *out)
     return p;
 }
 
-/* ---- the whole text -------------------------------------------------------------------------- */
+/* ---- values, and the whole text
+ * -------------------------------------------------------------------------- */
 
 /* Where we are: `depth` open lists and objects, a bit for each that is an object. */
 struct grammar {
@@ -318,14 +319,14 @@ static bool value(struct grammar *g, bool *closed)
     }
 }
 
-bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault)
+const char *sae_json_scan_value(const char *p, const char *end, struct sae_json_fault *fault)
 {
-    struct grammar g = {.p = text, .end = text + n, .fault = fault};
+    struct grammar g = {.p = p, .end = end, .fault = fault};
     bool closed;
 
     do {
         if (!value(&g, &closed))
-            return false;
+            return NULL;
         /* Behind a value: close what ends here, go on to the next. */
         while (closed && g.depth > 0) {
             bool object = in_object(&g);
@@ -334,19 +335,28 @@ bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault)
             if (c == ',') {
                 g.p++;
                 if (object && !key(&g))
-                    return false;
+                    return NULL;
                 break;
             }
-            if (c != (object ? '}' : ']'))
-                return set_fault(fault, object ? "expected ',' or '}'" : "expected ',' or ']'",
-                                 g.p);
+            if (c != (object ? '}' : ']')) {
+                set_fault(fault, object ? "expected ',' or '}'" : "expected ',' or ']'", g.p);
+                return NULL;
+            }
             g.p++;
             g.depth--;
         }
     } while (g.depth > 0);
-    if (peek(&g) != -1)
-        return set_fault(fault, "expected the end of the text", g.p);
-    return true;
+    return g.p;
+}
+
+bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault)
+{
+    const char *end = text + n, *p = sae_json_scan_value(text, end, fault);
+
+    if (!p)
+        return false;
+    p = sae_json_blanks(p, end);
+    return p == end || set_fault(fault, "expected the end of the text", p);
 }
 
 struct sae_json_found sae_json_found_at(const struct sae_json_fault *fault, const char *end)

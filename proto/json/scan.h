@@ -54,6 +54,9 @@ struct sae_json_found {
 };
 struct sae_json_found sae_json_found_at(const struct sae_json_fault *fault, const char *end);
 
+/* The byte behind the value at p (blanks allowed before it), or NULL with *fault filled. */
+const char *sae_json_scan_value(const char *p, const char *end, struct sae_json_fault *fault);
+
 /* Is this one JSON value, and nothing else? *fault is filled when not. */
 bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault);
 

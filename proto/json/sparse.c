@@ -1,6 +1,7 @@
 /* sparse.c - decode's f as a sparse object, read into CSR. See json/read.h.
  *
  *     {"shape": [..., F], "indices": [[...], ...], "values": [[...], ...]}
+ *     {"shape": [F], "indices": [...], "values": [...]}    of a single vector, too
  *
  * The three stand in any order. Whichever of indices and values comes first sets the length of each
  * row (csr.indptr); the second is held against it. Sorting, and looking for an id that stands
@@ -24,6 +25,8 @@ struct sparse {
     struct sae_json_array indptr, items[N_PARTS]; /* of INDICES and VALUES */
     enum part first;                              /* which of these two set the rows */
     size_t n_rows;
+    bool is_flat; /* the part that is read, or was last, has no list for each row */
+    bool any_flat;
 };
 
 /* ---- shape ----------------------------------------------------------------------------------- */
@@ -112,7 +115,7 @@ static enum sae_status read_row(struct sae_json_reader *rd, struct sparse *s, en
                                 size_t row)
 {
     struct sae_json_array *a = &s->items[part];
-    struct sae_json_path path = {part_bases[part], 2, {row, 0}};
+    struct sae_json_path path = {part_bases[part], s->is_flat ? 1 : 2, {row, 0}};
     const size_t first = a->n;
     enum sae_status st = SAE_OK;
     bool more = !sae_json_take(rd, ']');
@@ -125,7 +128,7 @@ static enum sae_status read_row(struct sae_json_reader *rd, struct sparse *s, en
                 sae_num_read_list(rd->p, rd->end, (float *)a->data + a->n, a->cap - a->n, &rd->p);
         if (a->n == a->cap)
             continue;
-        path.at[1] = a->n - first;
+        path.at[path.n - 1] = a->n - first;
         if (part == INDICES)
             st = read_id(rd, (uint32_t *)a->data + a->n, &path);
         else
@@ -194,6 +197,20 @@ static enum sae_status begin_rows(struct sae_json_reader *rd, struct sparse *s, 
     return st;
 }
 
+/* The list of a single vector, behind its '['. */
+static enum sae_status read_flat(struct sae_json_reader *rd, struct sparse *s, enum part part)
+{
+    enum sae_status st;
+
+    if (part != s->first && s->n_rows == 0)
+        return fail_row_count(rd, s, part, 1);
+    s->any_flat = true;
+    st = read_row(rd, s, part, 0);
+    if (st == SAE_OK)
+        st = end_row(rd, s, part, 0, s->items[part].n);
+    return st == SAE_OK && part != s->first && s->n_rows != 1 ? fail_row_count(rd, s, part, 1) : st;
+}
+
 static enum sae_status read_rows(struct sae_json_reader *rd, struct sparse *s, enum part part)
 {
     struct sae_json_path path = {part_bases[part], 0, {0}};
@@ -207,6 +224,9 @@ static enum sae_status read_rows(struct sae_json_reader *rd, struct sparse *s, e
         return sae_json_fail(rd, SAE_E_BAD_SHAPE, &path, "cannot read f: its %s are %s, no list",
                              part_names[part], sae_json_describe(rd).s);
     more = !sae_json_take(rd, ']');
+    s->is_flat = more && sae_json_peek(rd) != '[';
+    if (s->is_flat)
+        return read_flat(rd, s, part);
     for (; st == SAE_OK && more; row++) {
         size_t before = s->items[part].n;
 
@@ -262,6 +282,14 @@ static enum sae_status read_member(struct sae_json_reader *rd, struct sparse *s)
     return part == SHAPE ? read_shape(rd, s) : read_rows(rd, s, (enum part)part);
 }
 
+/* Of a single vector [] are no entries, not no rows. */
+static enum sae_status end_empty_vector(struct sae_json_reader *rd, struct sparse *s)
+{
+    if (s->shape.n != 1 || s->n_rows != 0)
+        return SAE_OK;
+    return end_row(rd, s, s->first, 0, 0);
+}
+
 /* All three parts are read: are they there, and do they agree? */
 static enum sae_status check_parts(struct sae_json_reader *rd, const struct sparse *s)
 {
@@ -273,6 +301,13 @@ static enum sae_status check_parts(struct sae_json_reader *rd, const struct spar
             return sae_json_fail(rd, SAE_E_BAD_SHAPE, &path,
                                  "cannot read f: the sparse tensor has no \"%s\"",
                                  part_names[part]);
+    if (s->any_flat && s->shape.n != 1) {
+        path.base = part_bases[s->first];
+        return sae_json_fail(rd, SAE_E_BAD_SHAPE, &path,
+                             "cannot read f: a list of its own for each row is missing, its shape "
+                             "has %u dimensions",
+                             s->shape.n);
+    }
     rows = shape_rows(&s->shape);
     if (rows != s->n_rows) {
         path.base = part_bases[s->first];
@@ -312,6 +347,8 @@ enum sae_status sae_json_read_sparse(struct sae_json_reader *rd)
         if (st == SAE_OK)
             st = sae_json_next(rd, '}', &more);
     }
+    if (st == SAE_OK && s.seen[SHAPE] && s.seen[INDICES] && s.seen[VALUES])
+        st = end_empty_vector(rd, &s);
     if (st == SAE_OK)
         st = check_parts(rd, &s);
     hand_over(rd->r, &s);

@@ -11,6 +11,7 @@
 #include "proto/json/scan.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -258,6 +259,16 @@ static enum sae_status read_entry(struct header *h, struct sae_st_tensor *ts)
 
 /* ---- the header ------------------------------------------------------------------------------ */
 
+/* What an answer says of its f; a text that is no such word is only told, cut. */
+static void take_f_units(struct header *h)
+{
+    struct sae_json_fault fault;
+    struct sae_json_text units;
+
+    h->p = sae_json_scan_string(h->p + 1, h->end, &units, &fault);
+    snprintf(h->file->f_units, sizeof h->file->f_units, "%.*s", (int)units.n, units.s);
+}
+
 /* null is none, as the reference reads it. */
 static enum sae_status read_metadata(struct header *h)
 {
@@ -278,7 +289,10 @@ static enum sae_status read_metadata(struct header *h)
             return malformed(h->err, "__metadata__",
                              "cannot read __metadata__: the value of \"%.64s\" is not a string",
                              key);
-        h->p = skip_string(h->p, h->end);
+        if (strcmp(key, "f_units") == 0)
+            take_f_units(h);
+        else
+            h->p = skip_string(h->p, h->end);
     }
     return SAE_OK;
 }

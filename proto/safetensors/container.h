@@ -30,6 +30,7 @@ struct sae_st_file {
     struct sae_st_tensor *tensors; /* sorted by offset */
     size_t n;
     uint64_t held_bytes; /* of memory */
+    char f_units[32];    /* of __metadata__: "" if it has none */
 };
 
 /* Read the container in body[0 .. n), which is borrowed until sae_st_close. Every offset, size and

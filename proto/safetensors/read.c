@@ -169,16 +169,13 @@ static enum sae_status wrong_rank(struct reader *rd, const struct sae_st_tensor 
                        wanted);
 }
 
-/* The dimensions but the last are the request's leading ones; the last must be the width. */
-static enum sae_status set_lead(struct reader *rd, const uint64_t *dim, uint64_t n)
+/* The dimensions but the last are the request's leading ones. */
+static enum sae_status set_rows(struct reader *rd, const uint64_t *dim, uint64_t n)
 {
     struct sae_request *r = rd->r;
-    enum sae_status st = sae_width_check(rd->t, dim[n - 1], rd->err);
     uint64_t rows = 1;
     bool too_big = false, empty = false;
 
-    if (st != SAE_OK)
-        return st;
     for (uint64_t i = 0; i + 1 < n; i++) {
         r->lead.dim[i] = dim[i];
         empty |= dim[i] == 0;
@@ -190,6 +187,14 @@ static enum sae_status set_lead(struct reader *rd, const uint64_t *dim, uint64_t
                            "cannot read f: the rows of its shape pass 64 bits");
     r->n_rows = empty ? 0 : (size_t)rows;
     return SAE_OK;
+}
+
+/* The same, and the last must be the width. */
+static enum sae_status set_lead(struct reader *rd, const uint64_t *dim, uint64_t n)
+{
+    enum sae_status st = sae_width_check(rd->t, dim[n - 1], rd->err);
+
+    return st == SAE_OK ? set_rows(rd, dim, n) : st;
 }
 
 static enum sae_status read_dense(struct reader *rd, const struct sae_st_tensor *ts)
@@ -213,16 +218,20 @@ static bool is_dtype(const struct sae_st_tensor *ts, const char *dtype)
     return strcmp(ts->dtype, dtype) == 0;
 }
 
-/* A 1-D tensor of I64, or with `or_i32` also I32. */
-static enum sae_status want_ints(struct reader *rd, const struct sae_st_tensor *ts, bool or_i32)
+static enum sae_status want_ints(struct reader *rd, const struct sae_st_tensor *ts)
 {
-    if (!is_dtype(ts, "I64") && !(or_i32 && is_dtype(ts, "I32")))
-        return sae_err_set(rd->err, SAE_E_MALFORMED_BODY, ts->name,
-                           "cannot read tensor %s: its dtype is %s, wanted %sI64", ts->name,
-                           ts->dtype, or_i32 ? "I32 or " : "");
-    if (ts->ndim != 1)
-        return wrong_rank(rd, ts, "1");
-    return SAE_OK;
+    if (is_dtype(ts, "I32") || is_dtype(ts, "I64"))
+        return SAE_OK;
+    return sae_err_set(rd->err, SAE_E_MALFORMED_BODY, ts->name,
+                       "cannot read tensor %s: its dtype is %s, wanted I32 or I64", ts->name,
+                       ts->dtype);
+}
+
+static enum sae_status want_list(struct reader *rd, const struct sae_st_tensor *ts)
+{
+    enum sae_status st = want_ints(rd, ts);
+
+    return st == SAE_OK && ts->ndim != 1 ? wrong_rank(rd, ts, "1") : st;
 }
 
 static int64_t int_at(const struct sae_st_tensor *ts, uint64_t i)
@@ -279,11 +288,17 @@ static enum sae_status read_indptr(struct reader *rd, const struct sae_st_tensor
 
 static const char *const csr_names[] = {"f.indptr", "f.indices", "f.values", "f.shape"};
 enum { CSR_INDPTR, CSR_INDICES, CSR_VALUES, CSR_SHAPE, N_CSR };
+#define CSR_PARTS "f.indptr, f.indices, f.values and f.shape"
+
+/* As an answer with top_k has it: k entries a row, those of value 0 being fillers. */
+static const char *const top_names[] = {"f.top_indices", "f.top_values"};
+enum { TOP_INDICES, TOP_VALUES, N_TOP };
+#define TOP_PARTS "f.top_indices and f.top_values"
 
 static enum sae_status read_csr_shape(struct reader *rd, const struct sae_st_tensor *ts)
 {
     uint64_t dim[SAE_MAX_DIMS];
-    enum sae_status st = want_ints(rd, ts, false);
+    enum sae_status st = want_list(rd, ts);
 
     if (st != SAE_OK)
         return st;
@@ -303,23 +318,32 @@ static enum sae_status read_csr_shape(struct reader *rd, const struct sae_st_ten
     return set_lead(rd, dim, ts->count);
 }
 
+/* The n parts of a form, all of which must be there. */
+static enum sae_status find_parts(struct reader *rd, const char *const *names, int n,
+                                  const struct sae_st_tensor **part)
+{
+    for (int i = 0; i < n; i++) {
+        part[i] = find(rd, names[i]);
+        if (!part[i])
+            return sae_err_set(rd->err, SAE_E_BAD_SHAPE, names[i],
+                               "cannot read f: tensor %s is missing (a sparse f has " CSR_PARTS
+                               ", or " TOP_PARTS ")",
+                               names[i]);
+    }
+    return SAE_OK;
+}
+
 static enum sae_status read_csr(struct reader *rd)
 {
     const struct sae_st_tensor *part[N_CSR];
     struct sae_request *r = rd->r;
-    enum sae_status st;
+    enum sae_status st = find_parts(rd, csr_names, N_CSR, part);
 
-    for (int i = 0; i < N_CSR; i++) {
-        part[i] = find(rd, csr_names[i]);
-        if (!part[i])
-            return sae_err_set(rd->err, SAE_E_BAD_SHAPE, csr_names[i],
-                               "cannot read f: tensor %s is missing (a sparse f has f.indptr, "
-                               "f.indices, f.values and f.shape)",
-                               csr_names[i]);
-    }
+    if (st != SAE_OK)
+        return st;
     r->is_sparse = true;
-    if ((st = want_ints(rd, part[CSR_INDPTR], true)) != SAE_OK ||
-        (st = want_ints(rd, part[CSR_INDICES], true)) != SAE_OK ||
+    if ((st = want_list(rd, part[CSR_INDPTR])) != SAE_OK ||
+        (st = want_list(rd, part[CSR_INDICES])) != SAE_OK ||
         (st = read_csr_shape(rd, part[CSR_SHAPE])) != SAE_OK)
         return st;
     if (part[CSR_VALUES]->ndim != 1)
@@ -335,6 +359,52 @@ static enum sae_status read_csr(struct reader *rd)
     return read_floats(rd, part[CSR_VALUES], false, &r->csr.values);
 }
 
+/* Close the gaps where fillers were: the entries of row i end at indptr[i + 1]. */
+static void drop_fillers(struct sae_csr *c, size_t n_rows, size_t k)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < n_rows; i++) {
+        c->indptr[i] = n;
+        for (size_t j = i * k; j < (i + 1) * k; j++) {
+            if (c->values[j] == 0.0f)
+                continue;
+            c->ids[n] = c->ids[j];
+            c->values[n++] = c->values[j];
+        }
+    }
+    c->indptr[n_rows] = c->nnz = n;
+}
+
+static enum sae_status read_top(struct reader *rd)
+{
+    const struct sae_st_tensor *part[N_TOP], *ids, *values;
+    struct sae_csr *c = &rd->r->csr;
+    enum sae_status st = find_parts(rd, top_names, N_TOP, part);
+
+    if (st != SAE_OK)
+        return st;
+    ids = part[TOP_INDICES];
+    values = part[TOP_VALUES];
+    rd->r->is_sparse = true;
+    if ((st = want_ints(rd, ids)) != SAE_OK)
+        return st;
+    if (ids->ndim == 0 || ids->ndim > SAE_MAX_DIMS)
+        return wrong_rank(rd, ids, "1 to 8");
+    if (values->ndim != ids->ndim ||
+        memcmp(values->shape, ids->shape, ids->ndim * sizeof *ids->shape) != 0)
+        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, values->name,
+                           "cannot read f: f.top_values has not the shape of f.top_indices");
+    if ((st = set_rows(rd, ids->shape, ids->ndim)) != SAE_OK ||
+        (st = take(rd, &c->indptr, "f", (uint64_t)rd->r->n_rows + 1, sizeof *c->indptr)) !=
+            SAE_OK ||
+        (st = read_ids(rd, ids, SAE_E_BAD_SHAPE, &c->ids)) != SAE_OK ||
+        (st = read_floats(rd, values, false, &c->values)) != SAE_OK)
+        return st;
+    drop_fillers(c, rd->r->n_rows, (size_t)ids->shape[ids->ndim - 1]);
+    return SAE_OK;
+}
+
 /* ---- options that are tensors ---------------------------------------------------------------- */
 
 static enum sae_status read_features(struct reader *rd, const struct sae_st_tensor *ts)
@@ -343,7 +413,7 @@ static enum sae_status read_features(struct reader *rd, const struct sae_st_tens
     enum sae_status st = sae_option_seen(opt, SAE_OPT_FEATURES, rd->err);
 
     if (st == SAE_OK)
-        st = want_ints(rd, ts, false);
+        st = want_list(rd, ts);
     if (st == SAE_OK)
         st = read_ids(rd, ts, SAE_E_BAD_OPTION, &opt->features);
     if (st != SAE_OK)
@@ -374,55 +444,105 @@ static enum sae_status read_ghost_mask(struct reader *rd, const struct sae_st_te
 
 /* ---- the whole body -------------------------------------------------------------------------- */
 
-static bool is_csr_name(const char *name)
+enum form { FORM_DENSE = 1, FORM_CSR = 2, FORM_TOP = 4 };
+
+static bool is_one_of(const char *name, const char *const *names, int n)
 {
-    for (int i = 0; i < N_CSR; i++)
-        if (strcmp(name, csr_names[i]) == 0)
+    for (int i = 0; i < n; i++)
+        if (strcmp(name, names[i]) == 0)
             return true;
     return false;
 }
 
-/* Every tensor must be one that this operation reads. *sparse: a part of a sparse f is there. */
-static enum sae_status check_names(struct reader *rd, bool *sparse)
+/* Which form of decode's f has a tensor of this name; 0: none. */
+static unsigned form_of(const char *name)
+{
+    return strcmp(name, "f") == 0              ? FORM_DENSE
+           : is_one_of(name, csr_names, N_CSR) ? FORM_CSR
+           : is_one_of(name, top_names, N_TOP) ? FORM_TOP
+                                               : 0;
+}
+
+/* What an answer has beside f, in whatever form: decode does not look at it. */
+static bool is_beside_f(const char *name)
+{
+    static const char *const names[] = {"gate", "pre_jump"};
+
+    for (size_t i = 0; i < SAE_COUNTOF(names); i++) {
+        size_t n = strlen(names[i]);
+
+        if (strncmp(name, names[i], n) == 0 && (name[n] == '\0' || name[n] == '.'))
+            return true;
+    }
+    return false;
+}
+
+/* Every tensor must be one that this operation reads. *forms: those of f that are there. */
+static enum sae_status check_names(struct reader *rd, unsigned *forms)
 {
     const bool decode = rd->t->op == SAE_OP_DECODE;
 
-    *sparse = false;
+    *forms = 0;
     for (size_t i = 0; i < rd->file->n; i++) {
         const char *name = rd->file->tensors[i].name;
+        unsigned form = decode ? form_of(name) : 0;
 
-        if (decode && is_csr_name(name))
-            *sparse = true;
-        else if (strcmp(name, decode ? "f" : "x") != 0 && strcmp(name, "features") != 0 &&
-                 strcmp(name, "ghost_mask") != 0)
-            return sae_err_set(rd->err, SAE_E_BAD_OPTION, name,
-                               "cannot read safetensors: there is no tensor \"%.64s\" in this "
-                               "operation, it takes %s (options that are no tensor go in the query "
-                               "string)",
-                               name,
-                               decode ? "f, or f.indptr, f.indices, f.values and f.shape"
-                                      : "x, features and ghost_mask");
+        *forms |= form;
+        if (form || (decode && is_beside_f(name)) || (!decode && strcmp(name, "x") == 0) ||
+            strcmp(name, "features") == 0 || strcmp(name, "ghost_mask") == 0)
+            continue;
+        return sae_err_set(
+            rd->err, SAE_E_BAD_OPTION, name,
+            "cannot read safetensors: there is no tensor \"%.64s\" in this "
+            "operation, it takes %s (options that are no tensor go in the query "
+            "string)",
+            name, decode ? "f, or " CSR_PARTS ", or " TOP_PARTS : "x, features and ghost_mask");
     }
     return SAE_OK;
 }
 
+/* decode's f, in its one form. */
+static enum sae_status read_f(struct reader *rd, unsigned forms)
+{
+    const char *units = rd->file->f_units;
+
+    if (units[0] && sae_f_units_check(units, strlen(units), rd->err) != SAE_OK)
+        return SAE_E_BAD_OPTION;
+    switch (forms) {
+    case FORM_DENSE:
+        return read_dense(rd, find(rd, "f"));
+    case FORM_CSR:
+        return read_csr(rd);
+    case FORM_TOP:
+        return read_top(rd);
+    case 0:
+        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, "f",
+                           "cannot read safetensors: tensor f is missing");
+    default:
+        return sae_err_set(rd->err, SAE_E_BAD_OPTION, "f",
+                           "cannot read f: it is given twice, in more than one form");
+    }
+}
+
+static enum sae_status read_x(struct reader *rd)
+{
+    const struct sae_st_tensor *x = find(rd, "x");
+
+    if (!x)
+        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, "x",
+                           "cannot read safetensors: tensor x is missing");
+    return read_dense(rd, x);
+}
+
 static enum sae_status read_request(struct reader *rd)
 {
-    const char *input = rd->t->op == SAE_OP_DECODE ? "f" : "x";
-    const struct sae_st_tensor *dense = find(rd, input), *features = find(rd, "features"),
+    const struct sae_st_tensor *features = find(rd, "features"),
                                *ghost_mask = find(rd, "ghost_mask");
-    bool sparse;
-    enum sae_status st = check_names(rd, &sparse);
+    unsigned forms;
+    enum sae_status st = check_names(rd, &forms);
 
-    if (st != SAE_OK)
-        return st;
-    if (!dense && !sparse)
-        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, input,
-                           "cannot read safetensors: tensor %s is missing", input);
-    if (dense && sparse)
-        return sae_err_set(rd->err, SAE_E_BAD_OPTION, "f",
-                           "cannot read f: it is given twice, dense and in parts");
-    st = sparse ? read_csr(rd) : read_dense(rd, dense);
+    if (st == SAE_OK)
+        st = rd->t->op == SAE_OP_DECODE ? read_f(rd, forms) : read_x(rd);
     if (st == SAE_OK && features)
         st = read_features(rd, features);
     if (st == SAE_OK && ghost_mask)

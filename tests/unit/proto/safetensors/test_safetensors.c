@@ -157,9 +157,54 @@ static const struct {
     {SAE_OP_ENCODE, {{"x", "BOOL", "4", 4}}, SAE_E_MALFORMED_BODY, "wanted F32, F16, BF16 or F64"},
     {SAE_OP_ENCODE, {{"x", "U8", "0,4", 0}}, SAE_E_MALFORMED_BODY, "dtype is U8"},
     {SAE_OP_ENCODE,
-     {{"x", "F32", "4", 16}, {"features", "I32", "1", 4}},
+     {{"x", "F32", "4", 16}, {"features", "I16", "1", 2}},
      SAE_E_MALFORMED_BODY,
-     "features: its dtype is I32, wanted I64"},
+     "features: its dtype is I16, wanted I32 or I64"},
+    {SAE_OP_ENCODE, {{"x", "F32", "4", 16}, {"gate", "F32", "1", 4}}, SAE_E_BAD_OPTION, "\"gate\""},
+    {SAE_OP_DECODE,
+     {{"f", "F32", "8", 32}, {"gates", "F32", "1", 4}},
+     SAE_E_BAD_OPTION,
+     "\"gates\""},
+    {SAE_OP_DECODE,
+     {{"f", "F32", "8", 32}, {"x_hat", "F32", "1", 4}},
+     SAE_E_BAD_OPTION,
+     "\"x_hat\""},
+    {SAE_OP_DECODE, {{"gate", "F32", "8", 32}}, SAE_E_BAD_SHAPE, "tensor f is missing"},
+    {SAE_OP_DECODE,
+     {{"f.top_indices", "I32", "1,2", 8}},
+     SAE_E_BAD_SHAPE,
+     "tensor f.top_values is missing"},
+    {SAE_OP_DECODE,
+     {{"f.top_indices", "I32", "1,2", 8}, {"f.top_values", "F32", "2,1", 8}},
+     SAE_E_BAD_SHAPE,
+     "f.top_values has not the shape"},
+    {SAE_OP_DECODE,
+     {{"f.top_indices", "I32", "2", 8}, {"f.top_values", "F32", "1,2", 8}},
+     SAE_E_BAD_SHAPE,
+     "f.top_values has not the shape"},
+    {SAE_OP_DECODE,
+     {{"f.top_indices", "U8", "2", 2}, {"f.top_values", "F32", "2", 8}},
+     SAE_E_MALFORMED_BODY,
+     "f.top_indices: its dtype is U8"},
+    {SAE_OP_DECODE,
+     {{"f.top_indices", "I32", "2", 8}, {"f.top_values", "I32", "2", 8}},
+     SAE_E_MALFORMED_BODY,
+     "f.top_values: its dtype is I32"},
+    {SAE_OP_DECODE,
+     {{"f.top_indices", "I32", "", 4}, {"f.top_values", "F32", "", 4}},
+     SAE_E_BAD_SHAPE,
+     "0 dimensions"},
+    {SAE_OP_DECODE,
+     {{"f.top_indices", "I32", "1000000000000,0", 0},
+      {"f.top_values", "F32", "1000000000000,0", 0}},
+     SAE_E_BODY_TOO_LARGE,
+     "the limit of all in flight"},
+    {SAE_OP_DECODE,
+     {{"f.top_indices", "I32", "2", 8},
+      {"f.top_values", "F32", "2", 8},
+      {"f.shape", "I64", "1", 8}},
+     SAE_E_BAD_OPTION,
+     "given twice"},
     {SAE_OP_ENCODE,
      {{"x", "F32", "4", 16}, {"features", "I64", "1,1", 8}},
      SAE_E_BAD_SHAPE,
@@ -420,6 +465,110 @@ START_TEST(sparse_f_for_decode)
         sae_request_fini(&r);
         st_end(&b);
     }
+}
+END_TEST
+
+/* Two rows of three, entries of value 0 being fillers whatever their ids; what stands beside is an
+ * answer's and not looked at. */
+START_TEST(top_form_for_decode)
+{
+    static const int32_t narrow[6] = {7, 3, 0, 2, 2, 99};
+    static const int64_t wide[6] = {7, 3, 0, 2, 2, 99};
+    static const float values[6] = {3, 2, -1, NAN, 0, -0.0f}, gate[6];
+    static const uint32_t ids[4] = {0, 3, 7, 2};
+    static const float want[3] = {-1, 2, 3};
+    struct sae_target t = target_of(CLASS_GATED, SAE_OP_DECODE, 4, 8);
+
+    for (int i = 0; i < 2; i++) {
+        struct sae_request r = {0};
+        struct sae_err err = {0};
+        struct st_body b;
+
+        st_begin(&b);
+        ck_assert_int_eq(
+            sae_buf_addf(&b.header, "\"__metadata__\":{\"f_units\":\"encode\",\"x\":\"y\"}"),
+            SAE_OK);
+        st_add(&b, "f.top_indices", i ? "I64" : "I32", "2,3", i ? (const void *)wide : narrow,
+               i ? sizeof wide : sizeof narrow);
+        st_add(&b, "f.top_values", "F32", "2,3", values, sizeof values);
+        st_add(&b, "gate.top_indices", "I32", "2,3", narrow, sizeof narrow);
+        st_add(&b, "gate.top_values", "F32", "2,3", gate, sizeof gate);
+        st_add(&b, "pre_jump", "U8", "1", "", 1);
+        st_finish(&b, 0);
+        ck_assert_msg(parse(&r, &t, &b, &err) == SAE_OK, "%s", err.text);
+        ck_assert(r.is_sparse && r.n_rows == 2 && r.lead.n == 1 && r.lead.dim[0] == 2);
+        ck_assert_uint_eq(r.csr.nnz, 4);
+        ck_assert(r.csr.indptr[0] == 0 && r.csr.indptr[1] == 3 && r.csr.indptr[2] == 4);
+        ck_assert_int_eq(memcmp(r.csr.ids, ids, sizeof ids), 0);
+        ck_assert_int_eq(memcmp(r.csr.values, want, sizeof want), 0);
+        ck_assert(isnan(r.csr.values[3]));
+        sae_request_fini(&r);
+        st_end(&b);
+    }
+}
+END_TEST
+
+START_TEST(ids_of_32_bits_everywhere)
+{
+    struct sae_target encode = target_of(CLASS_AUTO, SAE_OP_ENCODE, 4, 8);
+    struct sae_target decode = target_of(CLASS_AUTO, SAE_OP_DECODE, 4, 8);
+    static const int32_t ids[2] = {7, 0}, indptr[2] = {0, 1}, shape[2] = {1, 8};
+    static const float x[4] = {1};
+    struct sae_request r = {0};
+    struct sae_err err = {0};
+    struct st_body b;
+
+    st_begin(&b);
+    st_add(&b, "features", "I32", "2", ids, sizeof ids);
+    st_add(&b, "x", "F32", "4", x, sizeof x);
+    st_finish(&b, 0);
+    ck_assert_msg(parse(&r, &encode, &b, &err) == SAE_OK, "%s", err.text);
+    ck_assert(r.opt.n_features == 2 && r.opt.features[0] == 7 && r.opt.features[1] == 0);
+    sae_request_fini(&r);
+    st_end(&b);
+    st_begin(&b);
+    st_add(&b, "f.indptr", "I32", "2", indptr, sizeof indptr);
+    st_add(&b, "f.indices", "I32", "1", ids, 4);
+    st_add(&b, "f.values", "F32", "1", x, 4);
+    st_add(&b, "f.shape", "I32", "2", shape, sizeof shape);
+    st_finish(&b, 0);
+    ck_assert_msg(parse(&r, &decode, &b, &err) == SAE_OK, "%s", err.text);
+    ck_assert(r.n_rows == 1 && r.lead.n == 1 && r.csr.nnz == 1 && r.csr.ids[0] == 7);
+    sae_request_fini(&r);
+    st_end(&b);
+}
+END_TEST
+
+static const struct {
+    const char *units, *text; /* NULL: taken */
+} units[] = {
+    {"encode", NULL},
+    {"decoder_norm", "scaled by the norms"},
+    {"decoder\\u005fnorm", "scaled by the norms"},
+    {"other", "its f_units are \"other\", wanted \"encode\""},
+};
+
+START_TEST(f_units_of_the_metadata)
+{
+    struct sae_target t = target_of(CLASS_AUTO, SAE_OP_DECODE, 4, 8);
+    static const float f[8];
+    struct sae_request r = {0};
+    struct sae_err err = {0};
+    struct st_body b;
+    enum sae_status st;
+
+    st_begin(&b);
+    ck_assert_int_eq(
+        sae_buf_addf(&b.header, "\"__metadata__\":{\"f_units\":\"%s\"}", units[_i].units), SAE_OK);
+    st_add(&b, "f", "F32", "8", f, sizeof f);
+    st_finish(&b, 0);
+    st = parse(&r, &t, &b, &err);
+    if (units[_i].text)
+        assert_err(err, SAE_E_BAD_OPTION, units[_i].text);
+    else
+        ck_assert_int_eq(st, SAE_OK);
+    sae_request_fini(&r);
+    st_end(&b);
 }
 END_TEST
 
@@ -713,6 +862,9 @@ int main(void)
     tcase_add_test(t, no_features_are_legal);
     tcase_add_test(t, ghost_mask_of_bools_and_floats);
     tcase_add_loop_test(t, sparse_f_for_decode, 0, SAE_COUNTOF(sparse));
+    tcase_add_test(t, top_form_for_decode);
+    tcase_add_test(t, ids_of_32_bits_everywhere);
+    tcase_add_loop_test(t, f_units_of_the_metadata, 0, SAE_COUNTOF(units));
     tcase_add_test(t, what_a_body_may_allocate_is_capped);
     tcase_add_test(t, what_a_body_allocates_is_counted);
     tcase_add_test(t, keys_of_a_header_are_limited);
