@@ -28,8 +28,6 @@ RUN sh deploy/image-root.sh build/saed /out \
 
 FROM scratch
 COPY --from=build /out /
-# OpenBLAS would start threads of its own at load; saed brings its own.
-ENV OPENBLAS_NUM_THREADS=1
 USER 65532:65532
 WORKDIR /
 EXPOSE 8673

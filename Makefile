@@ -38,9 +38,11 @@ OPT = -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all
 SANLINK = -fsanitize=$(SAN)
 endif
 
-PKGS = libmicrohttpd jansson libzip zlib openblas
-PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKGS = libmicrohttpd jansson libzip zlib
+# OpenBLAS is loaded when it is asked for (lib/engine/blas.c): its headers are needed, and bench links it.
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) openblas 2>/dev/null)
 PKG_LIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+BENCH_LIBS = $(shell pkg-config --libs openblas 2>/dev/null)
 TEST_CFLAGS = $(shell pkg-config --cflags check libcurl 2>/dev/null)
 TEST_LIBS = $(shell pkg-config --libs check libcurl 2>/dev/null)
 
@@ -131,7 +133,7 @@ $(BUILD)/tests/bench/bench_dnnl: $(BUILD)/obj/tests/bench/bench_dnnl.o
 
 $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libbench.a $(BUILD)/libsupport.a $(LIBS)
 	@mkdir -p $(@D)
-	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) $(PKG_LIBS) -lm)
+	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) $(PKG_LIBS) $(BENCH_LIBS) -lm)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libsupport.a $(LIBS)
 	@mkdir -p $(@D)

@@ -54,9 +54,12 @@ enum sae_engine_kind { SAE_ENGINE_AUTO, SAE_ENGINE_NATIVE, SAE_ENGINE_OPENBLAS }
 
 struct sae_engine; /* immutable after open */
 
-/* Choose engine and kernels for this CPU. `isa` forces one by name (scalar, avx2, avxvnni, avx512,
- * vnni), NULL lets the CPU decide; an ISA that the CPU lacks is SAE_E_USAGE, as is an engine that
- * this build or CPU cannot run. Switches OpenBLAS's own threads off for the whole process. */
+/* Load what an engine needs of the system: OpenBLAS, for `openblas` alone. Sets
+ * OPENBLAS_NUM_THREADS, so call it before there are threads. SAE_E_IO when it is not there. */
+enum sae_status sae_engine_load(enum sae_engine_kind kind, struct sae_err *err) SAE_MUST_USE;
+/* Choose engine and kernels for this CPU; auto is native. `isa` forces kernels by name (scalar,
+ * avx2, avxvnni, avx512, vnni), NULL lets the CPU decide; an ISA that the CPU lacks is SAE_E_USAGE.
+ * Loads the engine unless that is done. */
 enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind kind, const char *isa,
                                 struct sae_err *err) SAE_MUST_USE;
 void sae_engine_free(struct sae_engine *e);

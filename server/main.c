@@ -35,6 +35,19 @@ static int print_help(void)
     return fflush(stdout) == 0 && st == SAE_OK ? 0 : 1;
 }
 
+/* Before weights are read, and before there are threads (sae_engine_load). */
+static enum sae_status load_engine(const struct saed_opts *o)
+{
+    struct sae_err err = {0};
+    enum sae_status st = SAE_OK;
+
+    if (o->action == SAED_RUN || o->action == SAED_CHECK)
+        st = sae_engine_load(o->engine, &err);
+    if (st != SAE_OK)
+        report(NULL, &err);
+    return st;
+}
+
 /* Load everything, say what it is, open no socket. */
 static int check(const struct saed_opts *o)
 {
@@ -71,6 +84,8 @@ int main(int argc, char **argv)
     bool abandoned = false;
     int rc = 0;
 
+    if (st == SAE_OK)
+        st = load_engine(&o);
     if (st != SAE_OK) {
         saed_opts_fini(&o);
         return exit_status(st);

@@ -1,14 +1,17 @@
 /* blas.c - the openblas engine: tiles through cblas_sgemm. The portable engine and the cross-check.
  *
- * OpenBLAS is called from many threads with its own threads off (openblas_set_num_threads is one
- * setting for the process). A row's bits depend on the shape of the batch, so this engine promises
- * the tolerance, not the bits. The only file that includes cblas.h. */
+ * OpenBLAS is loaded when this engine is asked for, never linked: a daemon that does without it
+ * starts without it, and has none of the threads that OpenBLAS starts as it is loaded. It is called
+ * from many threads with its own threads off. A row's bits depend on the shape of the batch, so
+ * this engine promises the tolerance, not the bits. The only file that includes cblas.h. */
 #include "lib/engine/engine.h"
 
 #include <cblas.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -20,15 +23,27 @@
 #define GEMV_STRIP 32
 #define GEMM_ROUND 4
 
+#define LIBRARY "libopenblas.so.0"
+
+/* Set by load_library, once; immutable after. */
+static struct {
+    __typeof__(cblas_sgemm) *sgemm;
+    __typeof__(cblas_sgemv) *sgemv;
+    __typeof__(openblas_get_config) *get_config;
+    __typeof__(openblas_get_corename) *get_corename;
+    __typeof__(openblas_set_num_threads) *set_num_threads;
+} blas;
+static char load_failure[200]; /* empty: it is loaded */
+static pthread_once_t load_once = PTHREAD_ONCE_INIT;
+
 /* A call holds one of OpenBLAS's buffers, of which a build has twice as many as the threads it was
  * made for, and OpenBLAS's own threads hold some. A call that finds none never returns: so there
  * are never more calls at once than that number of threads. */
 static sem_t calls;
-static pthread_once_t calls_once = PTHREAD_ONCE_INIT;
 
 static void init_calls(void)
 {
-    const char *max = strstr(openblas_get_config(), "MAX_THREADS=");
+    const char *max = strstr(blas.get_config(), "MAX_THREADS=");
     unsigned n = 0;
 
     if (!max || sscanf(max, "MAX_THREADS=%u", &n) != 1 || n < 1)
@@ -47,11 +62,57 @@ static void leave(void)
     sem_post(&calls);
 }
 
-void sae_blas_open(char *kernel, size_t cap)
+/* The function `name` of the library into *f, which has the size of a pointer. */
+static bool find(void *library, const char *name, void *f)
 {
-    pthread_once(&calls_once, init_calls);
-    openblas_set_num_threads(1);
-    snprintf(kernel, cap, "%s", openblas_get_corename());
+    void *found = dlsym(library, name);
+
+    memcpy(f, &found, sizeof found);
+    return found != NULL;
+}
+
+static bool find_all(void *library)
+{
+    return find(library, "cblas_sgemm", &blas.sgemm) && find(library, "cblas_sgemv", &blas.sgemv) &&
+           find(library, "openblas_get_config", &blas.get_config) &&
+           find(library, "openblas_get_corename", &blas.get_corename) &&
+           find(library, "openblas_set_num_threads", &blas.set_num_threads);
+}
+
+static void load_library(void)
+{
+    void *library;
+    const char *why;
+
+    /* Read by OpenBLAS as it is loaded; what is said later does not end the threads it has. */
+    if (setenv("OPENBLAS_NUM_THREADS", "1", 1) != 0) {
+        snprintf(load_failure, sizeof load_failure, "out of memory");
+        return;
+    }
+    library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    if (!library || !find_all(library)) {
+        why = dlerror();
+        snprintf(load_failure, sizeof load_failure, "%s", why ? why : LIBRARY);
+        return;
+    }
+    init_calls();
+    blas.set_num_threads(1); /* in a program that is linked with it, and so had it before */
+}
+
+enum sae_status sae_blas_load(struct sae_err *err)
+{
+    pthread_once(&load_once, load_library);
+    if (!load_failure[0])
+        return SAE_OK;
+    return sae_err_set(
+        err, SAE_E_IO, "",
+        "cannot use the engine openblas: %s (Debian's package: libopenblas0-pthread)",
+        load_failure);
+}
+
+const char *sae_blas_core(void)
+{
+    return blas.get_corename();
 }
 
 static size_t gemm_rows(size_t n)
@@ -65,14 +126,14 @@ static void project(const float *x, size_t ld, size_t n, const float *w, size_t 
 {
     enter();
     if (n > GEMV_ROWS)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)gemm_rows(n), (blasint)m,
-                    (blasint)d, 1.0f, x, (blasint)ld, w, (blasint)d, 0.0f, p, SAE_BLOCK);
+        blas.sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)gemm_rows(n), (blasint)m,
+                   (blasint)d, 1.0f, x, (blasint)ld, w, (blasint)d, 0.0f, p, SAE_BLOCK);
     for (size_t j = 0; n <= GEMV_ROWS && j < m; j += GEMV_STRIP) {
         size_t strip = m - j < GEMV_STRIP ? m - j : GEMV_STRIP;
 
         for (size_t i = 0; i < n; i++)
-            cblas_sgemv(CblasRowMajor, CblasNoTrans, (blasint)strip, (blasint)d, 1.0f, w + j * d,
-                        (blasint)d, x + i * ld, 1, 0.0f, p + i * SAE_BLOCK + j, 1);
+            blas.sgemv(CblasRowMajor, CblasNoTrans, (blasint)strip, (blasint)d, 1.0f, w + j * d,
+                       (blasint)d, x + i * ld, 1, 0.0f, p + i * SAE_BLOCK + j, 1);
     }
     leave();
 }
@@ -101,9 +162,9 @@ static void decode_items(struct sae_batch *b, const struct sae_item *items, size
         for (size_t i = 0; i < m; i++)
             sae_item_block(b, &items[i], j, n, &s->cursor[i], s->p + i * SAE_BLOCK);
         enter();
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)(k1 - k0),
-                    (blasint)n, 1.0f, s->p, SAE_BLOCK, d->dec + j * d->d + k0, (blasint)d->d,
-                    j == 0 ? 0.0f : 1.0f, s->c, SAE_DECODE_COLS);
+        blas.sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)(k1 - k0),
+                   (blasint)n, 1.0f, s->p, SAE_BLOCK, d->dec + j * d->d + k0, (blasint)d->d,
+                   j == 0 ? 0.0f : 1.0f, s->c, SAE_DECODE_COLS);
         leave();
     }
 }
@@ -139,10 +200,10 @@ static void warm(const struct sae_engine *e, struct sae_scratch *s)
     clock_gettime(CLOCK_MONOTONIC, &t0);
     do {
         enter();
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n, (blasint)m, SAE_BLOCK,
-                    1.0f, s->p, SAE_BLOCK, s->p, SAE_BLOCK, 0.0f, s->c, SAE_DECODE_COLS);
-        cblas_sgemv(CblasRowMajor, CblasNoTrans, (blasint)m, SAE_BLOCK, 1.0f, s->p, SAE_BLOCK, s->p,
-                    1, 0.0f, s->c, 1);
+        blas.sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n, (blasint)m, SAE_BLOCK, 1.0f,
+                   s->p, SAE_BLOCK, s->p, SAE_BLOCK, 0.0f, s->c, SAE_DECODE_COLS);
+        blas.sgemv(CblasRowMajor, CblasNoTrans, (blasint)m, SAE_BLOCK, 1.0f, s->p, SAE_BLOCK, s->p,
+                   1, 0.0f, s->c, 1);
         leave();
         clock_gettime(CLOCK_MONOTONIC, &t);
     } while ((t.tv_sec - t0.tv_sec) * 1000000000L + (t.tv_nsec - t0.tv_nsec) < 5000000L);

@@ -39,6 +39,11 @@ static enum sae_status choose_isa(const char *name, enum sae_isa *out, struct sa
     return SAE_OK;
 }
 
+enum sae_status sae_engine_load(enum sae_engine_kind kind, struct sae_err *err)
+{
+    return kind == SAE_ENGINE_OPENBLAS ? sae_blas_load(err) : SAE_OK;
+}
+
 enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind kind, const char *isa,
                                 struct sae_err *err)
 {
@@ -46,6 +51,8 @@ enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind ki
     enum sae_status st = choose_isa(isa, &chosen, err);
     struct sae_engine *e;
 
+    if (st == SAE_OK)
+        st = sae_engine_load(kind, err);
     if (st != SAE_OK)
         return st;
     e = sae_calloc(1, sizeof *e);
@@ -53,13 +60,9 @@ enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind ki
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot open the engine: out of memory");
     e->isa = chosen;
     e->kern = kern_of[chosen];
-    if (kind == SAE_ENGINE_AUTO)
-        kind = sae_cpu_has(SAE_ISA_AVX2) ? SAE_ENGINE_NATIVE : SAE_ENGINE_OPENBLAS;
-    e->ops = kind == SAE_ENGINE_NATIVE ? &sae_engine_native : &sae_engine_openblas;
-    if (kind == SAE_ENGINE_NATIVE)
-        snprintf(e->kernel, sizeof e->kernel, "%s", sae_isa_name(chosen));
-    else
-        sae_blas_open(e->kernel, sizeof e->kernel);
+    e->ops = kind == SAE_ENGINE_OPENBLAS ? &sae_engine_openblas : &sae_engine_native;
+    snprintf(e->kernel, sizeof e->kernel, "%s",
+             kind == SAE_ENGINE_OPENBLAS ? sae_blas_core() : sae_isa_name(chosen));
     *out = e;
     return SAE_OK;
 }

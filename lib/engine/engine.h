@@ -89,8 +89,10 @@ struct sae_engine {
 };
 
 extern const struct sae_engine_ops sae_engine_openblas, sae_engine_native;
-/* Blas.c: OpenBLAS's own threads off; the name of its kernels into `kernel`. */
-void sae_blas_open(char *kernel, size_t cap);
+/* blas.c: load OpenBLAS, its own threads off. SAE_E_IO when it cannot be loaded. */
+enum sae_status sae_blas_load(struct sae_err *err) SAE_MUST_USE;
+/* Once it is loaded: the name of its kernels. */
+const char *sae_blas_core(void);
 
 /* ---- runs: lists by row and block (batch/lists.c) -------------------------------------------- */
 

@@ -9,12 +9,16 @@
 #include <stdio.h>
 #include <string.h>
 
-START_TEST(auto_takes_native_where_it_is_fast)
+START_TEST(engines_by_kind)
 {
     struct sae_engine *e = NULL;
 
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
-    ck_assert_str_eq(sae_engine_name(e), sae_cpu_has(SAE_ISA_AVX2) ? "native" : "openblas");
+    ck_assert_str_eq(sae_engine_name(e), "native");
+    sae_engine_free(e);
+    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, "scalar", NULL), SAE_OK);
+    ck_assert_str_eq(sae_engine_name(e), "native");
+    ck_assert_str_eq(sae_engine_kernel(e), "scalar");
     sae_engine_free(e);
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
     ck_assert_str_eq(sae_engine_name(e), "openblas");
@@ -156,7 +160,7 @@ int main(void)
     TCase *t = tcase_create("engine");
     SRunner *r = srunner_create(s);
 
-    tcase_add_test(t, auto_takes_native_where_it_is_fast);
+    tcase_add_test(t, engines_by_kind);
     tcase_add_test(t, instruction_sets_by_name);
     tcase_add_test(t, every_isa_decodes_alike);
     tcase_set_timeout(t, 30);
