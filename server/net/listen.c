@@ -10,15 +10,17 @@
 #include <unistd.h>
 
 /* A port that has just been left is taken at once (SO_REUSEADDR); one that is listened on is not.
- */
+ * An IPv6 socket takes IPv4 too, where its address is [::], whatever the system's default is. */
 static int listen_on(const struct addrinfo *a)
 {
-    int one = 1, saved;
+    int zero = 0, one = 1, saved;
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
 
     if (fd < 0)
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (a->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
     if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
         return fd;
     saved = errno;
@@ -27,24 +29,47 @@ static int listen_on(const struct addrinfo *a)
     return -1;
 }
 
-enum sae_status saed_listen(int *out, const char *host, uint16_t *port, struct sae_err *err)
+/* Listen on the first address of host that can be, -1 for none: errno, or *gai, says why. */
+static int listen_on_any(const char *host, const char *service, int *gai)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
+    int fd = -1, saved;
+
+    *gai = getaddrinfo(host, service, &hints, &list);
+    if (*gai != 0)
+        return -1;
+    for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
+        fd = listen_on(a);
+    saved = errno;
+    freeaddrinfo(list);
+    errno = saved;
+    return fd;
+}
+
+/* What a socket says where the system has no IPv6, or has it switched off. */
+static bool is_without_ipv6(int e)
+{
+    return e == EAFNOSUPPORT || e == EADDRNOTAVAIL;
+}
+
+enum sae_status saed_listen(int *out, const char *host, uint16_t *port, struct sae_err *err)
+{
     struct sockaddr_storage addr;
     socklen_t len = sizeof addr;
     char service[8];
-    int fd = -1, rc;
+    int fd, rc, gai;
 
     snprintf(service, sizeof service, "%u", *port);
-    rc = getaddrinfo(host, service, &hints, &list);
-    if (rc != 0)
+    fd = listen_on_any(host, service, &gai);
+    if (gai != 0)
         return sae_err_set(err, SAE_E_IO, host, "cannot listen on %s:%s: %s", host, service,
-                           gai_strerror(rc));
-    for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
-        fd = listen_on(a);
+                           gai_strerror(gai));
     rc = errno;
-    freeaddrinfo(list);
+    if (fd < 0 && strcmp(host, "::") == 0 && is_without_ipv6(rc)) {
+        fd = listen_on_any("0.0.0.0", service, &gai);
+        rc = errno;
+    }
     if (fd < 0 || getsockname(fd, (struct sockaddr *)&addr, &len) != 0) {
         if (fd >= 0) {
             rc = errno;
