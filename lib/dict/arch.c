@@ -1,7 +1,7 @@
 /* arch.c - the five classes of saprmarks/dictionary_learning (dictionary.py), one row each.
  *
- * Adding a class: a row here; a unit in arch.h, ref.c and the epilogue when its formula is new;
- * a case in tests/golden/make_golden.py. Constant data, any thread. */
+ * Adding a class: a row here; a unit (unit.h) when its activation is new; a case in
+ * tests/golden/make_golden.py. Constant data, any thread. */
 #include "lib/dict/arch.h"
 
 #include <string.h>
@@ -46,7 +46,6 @@ const struct sae_arch sae_archs[] = {
                  DECODER},
         .n_keys = 6,
         .options = OPTIONS_ALL | SAE_OPT_RETURN_GATE,
-        .aux_name = "gate",
         .scales_forward_f = true,
         .init_norm = 1.0f,
     },
@@ -60,7 +59,6 @@ const struct sae_arch sae_archs[] = {
                  DECODER},
         .n_keys = 5,
         .options = OPTIONS_ALL | SAE_OPT_OUTPUT_PRE_JUMP,
-        .aux_name = "pre_jump",
         .init_norm = 1.0f,
     },
     {
@@ -87,4 +85,12 @@ const struct sae_arch *sae_arch_by_name(const char *name)
 bool sae_arch_is_matrix(const struct sae_arch_key *key)
 {
     return strchr(key->shape, ',') != NULL;
+}
+
+const char *sae_arch_key_of(const struct sae_arch *a, enum sae_role role)
+{
+    for (unsigned i = 0; i < a->n_keys; i++)
+        if (a->keys[i].role == role)
+            return a->keys[i].name;
+    return "";
 }

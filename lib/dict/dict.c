@@ -12,9 +12,11 @@
 
 #define NORMS_STEP 512 /* columns of a piece: some 100 microseconds at d 768 */
 
-/* The array of `d` that a role fills. */
+/* The array of `d` that a role fills, NULL: its unit has no such parameter. */
 static float **slot(struct sae_dict *d, enum sae_role role)
 {
+    const struct sae_unit *unit = sae_formula_unit(&d->formula);
+
     switch (role) {
     case SAE_ROLE_ENCODER:
         return &d->enc;
@@ -24,25 +26,18 @@ static float **slot(struct sae_dict *d, enum sae_role role)
         return &d->centre;
     case SAE_ROLE_DEC_BIAS:
         return &d->dec_bias;
-    case SAE_ROLE_ENC_BIAS:
-        return &d->enc_bias;
-    case SAE_ROLE_R_MAG:
-        return &d->r;
-    case SAE_ROLE_GATE_BIAS:
-        return &d->gate_bias;
-    case SAE_ROLE_MAG_BIAS:
-        return &d->mag_bias;
-    case SAE_ROLE_JUMP:
-        return &d->jump;
-    case SAE_N_ROLES:
+    default:
         break;
     }
+    for (unsigned i = 0; i < unit->n_params; i++)
+        if (unit->params[i] == role)
+            return &d->param[i];
     return NULL;
 }
 
-float *sae_dict_array(struct sae_dict *d, enum sae_role role)
+float *sae_dict_array(const struct sae_dict *d, enum sae_role role)
 {
-    float **p = slot(d, role);
+    float **p = slot((struct sae_dict *)d, role);
 
     return p ? *p : NULL;
 }
@@ -72,7 +67,7 @@ static bool alloc_arrays(struct sae_dict *d, bool matrices)
 {
     for (unsigned i = 0; i < d->arch->n_keys; i++) {
         const struct sae_arch_key *key = &d->arch->keys[i];
-        size_t n = key_values(key, d->d, d->F);
+        size_t n = key_values(key, d->formula.d_in, d->formula.F);
         float **p = slot(d, key->role);
 
         if (sae_arch_is_matrix(key) != matrices)
@@ -98,11 +93,17 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *ar
     if (!dict)
         goto nomem;
     dict->arch = arch;
-    dict->d = (size_t)d;
-    dict->F = (size_t)F;
+    dict->formula = (struct sae_formula){
+        .d_in = (size_t)d,
+        .d_out = (size_t)d,
+        .F = (size_t)F,
+        .unit = arch->unit,
+        .is_identity = arch->n_keys == 0,
+        .scales_forward_f = arch->scales_forward_f,
+    };
     ok = alloc_arrays(dict, true) && alloc_arrays(dict, false);
     if (ok && dict->dec)
-        ok = (dict->dec_norm = vector_alloc(dict->F)) != NULL;
+        ok = (dict->dec_norm = vector_alloc(dict->formula.F)) != NULL;
     if (!ok)
         goto nomem;
     if (dict->centre)
@@ -125,14 +126,11 @@ void sae_dict_free(struct sae_dict *d)
     if (d->dec_bias != d->centre)
         sae_free(d->dec_bias);
     sae_free(d->centre);
-    sae_free(d->enc_bias);
-    sae_free(d->r);
-    sae_free(d->gate_bias);
-    sae_free(d->mag_bias);
-    sae_free(d->jump);
+    for (unsigned i = 0; i < SAE_MAX_PARAMS; i++)
+        sae_free(d->param[i]);
     sae_free(d->dec_norm);
-    sae_huge_free(d->enc, d->d * d->F, sizeof *d->enc);
-    sae_huge_free(d->dec, d->d * d->F, sizeof *d->dec);
+    sae_huge_free(d->enc, d->formula.d_in * d->formula.F, sizeof *d->enc);
+    sae_huge_free(d->dec, d->formula.d_out * d->formula.F, sizeof *d->dec);
     sae_free(d);
 }
 
@@ -180,7 +178,7 @@ static void norms_range(void *arg, size_t from, size_t to)
     const struct sae_dict *d = n->d;
 
     for (size_t j = from; j < to; j++) {
-        double norm = sae_dict_norm(d->dec + j * d->d, d->d);
+        double norm = sae_dict_norm(d->dec + j * d->formula.d_out, d->formula.d_out);
         size_t bad = atomic_load(&n->bad);
 
         d->dec_norm[j] = (float)norm;
@@ -191,24 +189,24 @@ static void norms_range(void *arg, size_t from, size_t to)
 
 static enum sae_status decoder_norms(struct sae_dict *d, struct sae_team *team, struct sae_err *err)
 {
-    struct norms n = {.d = d, .bad = d->F};
+    struct norms n = {.d = d, .bad = d->formula.F};
     float *sorted;
 
-    sae_team_run(team, d->F, NORMS_STEP, norms_range, &n);
-    if (n.bad < d->F)
+    sae_team_run(team, d->formula.F, NORMS_STEP, norms_range, &n);
+    if (n.bad < d->formula.F)
         return sae_err_set(err, SAE_E_WEIGHTS, "decoder.weight",
                            "cannot use decoder.weight: column %zu holds a value that is not finite",
                            n.bad);
-    sorted = sae_alloc(d->F, sizeof *sorted);
+    sorted = sae_alloc(d->formula.F, sizeof *sorted);
     if (!sorted)
         return sae_err_set(err, SAE_E_NOMEM, "decoder.weight",
-                           "cannot sort %zu norms: out of memory", d->F);
-    memcpy(sorted, d->dec_norm, d->F * sizeof *sorted);
-    qsort(sorted, d->F, sizeof *sorted, by_value);
+                           "cannot sort %zu norms: out of memory", d->formula.F);
+    memcpy(sorted, d->dec_norm, d->formula.F * sizeof *sorted);
+    qsort(sorted, d->formula.F, sizeof *sorted, by_value);
     d->info.norm_min = sorted[0];
-    d->info.norm_max = sorted[d->F - 1];
+    d->info.norm_max = sorted[d->formula.F - 1];
     d->info.norm_median =
-        (float)(((double)sorted[(d->F - 1) / 2] + (double)sorted[d->F / 2]) / 2.0);
+        (float)(((double)sorted[(d->formula.F - 1) / 2] + (double)sorted[d->formula.F / 2]) / 2.0);
     sae_free(sorted);
     return SAE_OK;
 }
@@ -222,7 +220,7 @@ static enum sae_status check_vectors(const struct sae_dict *d, struct sae_err *e
 
         if (sae_arch_is_matrix(key))
             continue;
-        for (size_t k = 0; k < key_values(key, d->d, d->F); k++)
+        for (size_t k = 0; k < key_values(key, d->formula.d_in, d->formula.F); k++)
             if (!isfinite(v[k]))
                 return sae_err_set(err, SAE_E_WEIGHTS, key->name,
                                    "cannot use %s: value %zu is %g, wanted finite numbers",
@@ -233,15 +231,19 @@ static enum sae_status check_vectors(const struct sae_dict *d, struct sae_err *e
 
 static enum sae_status exponentiate(struct sae_dict *d, struct sae_err *err)
 {
-    for (size_t j = 0; d->r && j < d->F; j++) {
-        float r = sae_exp_f32(d->r[j]);
+    const struct sae_unit *unit = sae_formula_unit(&d->formula);
 
-        if (!isfinite(r))
-            return sae_err_set(err, SAE_E_WEIGHTS, "r_mag",
-                               "cannot use r_mag: exp of value %zu, %.9g, is not finite as f32", j,
-                               (double)d->r[j]);
-        d->r[j] = r;
-    }
+    for (unsigned i = 0; i < unit->n_params; i++)
+        for (size_t j = 0; unit->exps >> i & 1 && j < d->formula.F; j++) {
+            float v = sae_exp_f32(d->param[i][j]);
+            const char *key = sae_arch_key_of(d->arch, unit->params[i]);
+
+            if (!isfinite(v))
+                return sae_err_set(err, SAE_E_WEIGHTS, key,
+                                   "cannot use %s: exp of value %zu, %.9g, is not finite as f32",
+                                   key, j, (double)d->param[i][j]);
+            d->param[i][j] = v;
+        }
     return SAE_OK;
 }
 
@@ -256,12 +258,12 @@ enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_
     if (st != SAE_OK)
         return st;
     info->class_name = d->arch->name;
-    info->activation_dim = d->d;
-    info->dict_size = d->F;
+    info->activation_dim = d->formula.d_in;
+    info->dict_size = d->formula.F;
     info->dtype = dtype;
     info->options = d->arch->options;
-    info->aux_name = d->arch->aux_name;
-    info->scales_forward_f = d->arch->scales_forward_f;
+    info->aux_name = sae_formula_unit(&d->formula)->aux_name;
+    info->scales_forward_f = d->formula.scales_forward_f;
     info->norm_min = info->norm_median = info->norm_max = 1.0f;
     return d->dec ? decoder_norms(d, team, err) : SAE_OK;
 }

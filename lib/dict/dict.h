@@ -8,22 +8,19 @@
 #define SAE_DICT_H
 
 #include "lib/dict/arch.h"
+#include "lib/dict/formula.h"
 #include "lib/saed.h"
 
 struct sae_dict {
     const struct sae_arch *arch;
-    size_t d, F;
-    float *enc;       /* [F][d]; NULL for identity */
-    float *dec;       /* [F][d]: row j is the decoder's column j; NULL for identity */
-    float *centre;    /* [d] or NULL: subtracted from x before the encoder */
-    float *dec_bias;  /* [d] or NULL: added to x_hat (the centre again, where a class has one) */
-    float *enc_bias;  /* [F] or NULL */
-    float *r;         /* [F] or NULL: exp(r_mag), rounded once (before seal: r_mag) */
-    float *gate_bias; /* [F] or NULL */
-    float *mag_bias;  /* [F] or NULL */
-    float *jump;      /* [F] or NULL */
-    float *dec_norm;  /* [F]: L2 norms of dec's rows, computed in double, rounded once; NULL:
-                         identity */
+    struct sae_formula formula;
+    float *enc;                   /* [F][d_in]; NULL for identity */
+    float *dec;                   /* [F][d_out]: row j is the decoder's column j; NULL: identity */
+    float *centre;                /* [d_in] or NULL: subtracted from x before the encoder */
+    float *dec_bias;              /* [d_out] or NULL: added to x_hat (or the centre again) */
+    float *param[SAE_MAX_PARAMS]; /* [F] or NULL: the unit's, as its row orders them */
+    float *dec_norm;              /* [F]: L2 norms of dec's rows, computed in double, rounded once;
+                                     NULL: identity */
     struct sae_dict_info info;
     /* What an engine keeps beside the tensors (sae_engine_prepare); freed with the dictionary. */
     void *engine_data;
@@ -34,9 +31,9 @@ struct sae_dict {
 #define SAE_DICT_MAX_DIM INT32_MAX
 
 /* An empty dictionary with all arrays of `arch` allocated and zero, to be filled by file.c or
- * init.c (`r` with r_mag as it is stored); then sae_dict_seal checks values (vectors and decoder
- * finite, exp(r_mag) finite; the encoder is the filler's word, so that it is not read twice),
- * turns r_mag into r, computes norms and info. `dtype` is static storage.
+ * init.c (parameters as they are stored); then sae_dict_seal checks values (vectors and decoder
+ * finite; the encoder is the filler's word, so that it is not read twice), takes the exponentials
+ * that the unit wants (finite too), computes norms and info. `dtype` is static storage.
  * SAE_E_NOMEM; SAE_E_WEIGHTS names the tensor (where) and the value. */
 enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *arch, uint64_t d,
                                 uint64_t F, struct sae_err *err) SAE_MUST_USE;
@@ -44,7 +41,15 @@ enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_
                               struct sae_err *err) SAE_MUST_USE;
 
 /* The array that a role fills, NULL when the class has none. */
-float *sae_dict_array(struct sae_dict *d, enum sae_role role);
+float *sae_dict_array(const struct sae_dict *d, enum sae_role role);
+/* Parameter i of the feature, for the functions of the unit's row. */
+static inline const float *sae_dict_params(const struct sae_dict *d, size_t j,
+                                           float out[SAE_MAX_PARAMS])
+{
+    for (unsigned i = 0; i < sae_formula_unit(&d->formula)->n_params; i++)
+        out[i] = d->param[i][j];
+    return out;
+}
 /* L2 norm in double, in one fixed order. */
 double sae_dict_norm(const float *v, size_t n);
 

@@ -137,16 +137,16 @@ static void fill_direction(float *v, size_t n, double norm, uint64_t state)
  * constructor's mag_bias of 0 gives for L <= F/2 only; above, mag_bias is the same number. */
 static void fill_thresholds(struct sae_dict *d, double l0)
 {
-    double share = l0 / (double)d->F, z;
-    float *threshold = d->gate_bias ? d->gate_bias : d->enc_bias;
+    double share = l0 / (double)d->formula.F, z;
+    float *threshold = d->param[0], *mag_bias = sae_dict_array(d, SAE_ROLE_MAG_BIAS);
 
     z = share < 1.0 ? sae_normal_quantile(share) : 16.0;
     if (z > 16.0)
         z = 16.0;
-    for (size_t j = 0; j < d->F; j++) {
-        threshold[j] = (float)(sae_dict_norm(d->enc + j * d->d, d->d) * z);
-        if (d->mag_bias && z > 0.0)
-            d->mag_bias[j] = threshold[j];
+    for (size_t j = 0; j < d->formula.F; j++) {
+        threshold[j] = (float)(sae_dict_norm(d->enc + j * d->formula.d_in, d->formula.d_in) * z);
+        if (mag_bias && z > 0.0)
+            mag_bias[j] = threshold[j];
     }
 }
 
@@ -155,21 +155,25 @@ enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *sr
 {
     struct sae_dict *d = NULL;
     enum sae_status st = sae_dict_create(&d, src->arch, src->d, src->F, err);
+    float *enc_bias;
 
     if (st != SAE_OK)
         return st;
-    for (size_t j = 0; j < d->F; j++) {
-        float *enc = d->enc + j * d->d, *dec = d->dec + j * d->d;
+    for (size_t j = 0; j < d->formula.F; j++) {
+        float *enc = d->enc + j * d->formula.d_in, *dec = d->dec + j * d->formula.d_out;
 
-        fill_direction(dec, d->d, (double)src->arch->init_norm,
+        fill_direction(dec, d->formula.d_out, (double)src->arch->init_norm,
                        stream(src->seed, SAE_ROLE_DECODER, j));
         if (src->arch->init_tied)
-            memcpy(enc, dec, d->d * sizeof *enc);
+            memcpy(enc, dec, d->formula.d_in * sizeof *enc);
         else
-            fill_linear(enc, d->d, d->d, stream(src->seed, SAE_ROLE_ENCODER, j));
+            fill_linear(enc, d->formula.d_in, d->formula.d_in,
+                        stream(src->seed, SAE_ROLE_ENCODER, j));
     }
-    if (d->enc_bias && !src->arch->init_tied)
-        fill_linear(d->enc_bias, d->F, d->d, stream(src->seed, SAE_ROLE_ENC_BIAS, 0));
+    enc_bias = sae_dict_array(d, SAE_ROLE_ENC_BIAS);
+    if (enc_bias && !src->arch->init_tied)
+        fill_linear(enc_bias, d->formula.F, d->formula.d_in,
+                    stream(src->seed, SAE_ROLE_ENC_BIAS, 0));
     if (src->l0 > 0.0)
         fill_thresholds(d, src->l0);
     st = sae_dict_seal(d, "float32", team, err);

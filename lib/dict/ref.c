@@ -9,12 +9,6 @@
 
 #include <math.h>
 
-/* NaN stays NaN; -0 and all that is negative become +0. */
-static float relu(float v)
-{
-    return v > 0.0f || v != v ? v : 0.0f;
-}
-
 static float at(const float *v, size_t k, size_t n)
 {
     return k < n ? v[k] : 0.0f;
@@ -43,54 +37,32 @@ float sae_ref_dot(const float *x, const float *w, size_t n)
 
 void sae_ref_project(const struct sae_dict *d, const float *x, float *p)
 {
-    for (size_t j = 0; j < d->F; j++)
-        p[j] = d->enc ? dot(x, d->centre, d->enc + j * d->d, d->d) : x[j];
+    for (size_t j = 0; j < d->formula.F; j++)
+        p[j] = d->enc ? dot(x, d->centre, d->enc + j * d->formula.d_in, d->formula.d_in) : x[j];
 }
 
 float sae_ref_unit(const struct sae_dict *d, size_t j, float p, float *aux)
 {
-    float a = 0.0f, f = p;
+    float param[SAE_MAX_PARAMS], none;
 
-    switch (d->arch->unit) {
-    case SAE_UNIT_IDENTITY:
-        break;
-    case SAE_UNIT_RELU:
-        f = relu(p + d->enc_bias[j]);
-        break;
-    case SAE_UNIT_GATED: {
-        float t = d->r[j] * p;
-        float mag = relu(t + d->mag_bias[j]);
-        float gate = p + d->gate_bias[j];
-
-        f = (gate > 0.0f ? 1.0f : 0.0f) * mag; /* a product: 0 times NaN or infinity is NaN */
-        a = relu(gate);
-        break;
-    }
-    case SAE_UNIT_JUMP:
-        a = relu(p + d->enc_bias[j]);
-        f = a + d->jump[j] * (a > 0.0f ? 1.0f : 0.0f);
-        break;
-    }
-    if (aux)
-        *aux = a;
-    return f;
+    return sae_formula_unit(&d->formula)->value(p, sae_dict_params(d, j, param), aux ? aux : &none);
 }
 
 void sae_ref_encode(const struct sae_dict *d, const float *x, float *f, float *aux)
 {
     sae_ref_project(d, x, f);
-    for (size_t j = 0; j < d->F; j++)
+    for (size_t j = 0; j < d->formula.F; j++)
         f[j] = sae_ref_unit(d, j, f[j], aux ? aux + j : NULL);
 }
 
 void sae_ref_decode(const struct sae_dict *d, const float *f, bool bias, float *x_hat)
 {
-    for (size_t k = 0; k < d->d; k++) {
+    for (size_t k = 0; k < d->formula.d_out; k++) {
         float acc = 0.0f;
 
-        for (size_t j = 0; d->dec && j < d->F; j++)
+        for (size_t j = 0; d->dec && j < d->formula.F; j++)
             if (f[j] != 0.0f) /* a NaN is not 0: it takes part */
-                acc = fmaf(f[j], d->dec[j * d->d + k], acc);
+                acc = fmaf(f[j], d->dec[j * d->formula.d_out + k], acc);
         if (!d->dec)
             acc = f[k];
         x_hat[k] = bias && d->dec_bias ? acc + d->dec_bias[k] : acc;
@@ -101,6 +73,6 @@ void sae_ref_ghost(const struct sae_dict *d, const float *x, const float *mask, 
                    float *f_ghost)
 {
     sae_ref_project(d, x, f_ghost);
-    for (size_t j = 0; j < d->F; j++)
-        f_ghost[j] = sae_exp_f32(f_ghost[j] + d->enc_bias[j]) * mask[j * mask_col];
+    for (size_t j = 0; j < d->formula.F; j++)
+        f_ghost[j] = sae_exp_f32(f_ghost[j] + d->param[0][j]) * mask[j * mask_col];
 }

@@ -141,7 +141,7 @@ static void project(const float *x, size_t ld, size_t n, const float *w, size_t 
 static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
 {
     struct sae_cols cols = sae_cols_block(b->dict, block);
-    size_t d = b->dict->d;
+    size_t d = b->dict->formula.d_in;
 
     project(b->x, b->ld, b->n_gemm, b->dict->enc + cols.first * d, d, cols.n, s->p);
     for (size_t r = 0; r < b->n_gemm; r++)
@@ -156,15 +156,15 @@ static void decode_items(struct sae_batch *b, const struct sae_item *items, size
     const struct sae_dict *d = b->dict;
 
     memset(s->cursor, 0, m * sizeof *s->cursor);
-    for (size_t j = 0; j < d->F; j += SAE_BLOCK) {
-        size_t n = d->F - j < SAE_BLOCK ? d->F - j : SAE_BLOCK;
+    for (size_t j = 0; j < d->formula.F; j += SAE_BLOCK) {
+        size_t n = d->formula.F - j < SAE_BLOCK ? d->formula.F - j : SAE_BLOCK;
 
         for (size_t i = 0; i < m; i++)
             sae_item_block(b, &items[i], j, n, &s->cursor[i], s->p + i * SAE_BLOCK);
         enter();
         blas.sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)(k1 - k0),
-                   (blasint)n, 1.0f, s->p, SAE_BLOCK, d->dec + j * d->d + k0, (blasint)d->d,
-                   j == 0 ? 0.0f : 1.0f, s->c, SAE_DECODE_COLS);
+                   (blasint)n, 1.0f, s->p, SAE_BLOCK, d->dec + j * d->formula.d_out + k0,
+                   (blasint)d->formula.d_out, j == 0 ? 0.0f : 1.0f, s->c, SAE_DECODE_COLS);
         leave();
     }
 }

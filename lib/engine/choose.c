@@ -119,7 +119,7 @@ static bool scratch_alloc(struct sae_scratch *s, size_t max_F)
     s->key = sae_alloc(SAE_BLOCK, sizeof *s->key);
     s->list_f = sae_alloc(SAE_BLOCK, sizeof *s->list_f);
     s->list_aux = sae_alloc(SAE_BLOCK, sizeof *s->list_aux);
-    s->param = sae_alloc(5 * SAE_BLOCK, sizeof *s->param);
+    s->param = sae_alloc((SAE_MAX_PARAMS + 1) * SAE_BLOCK, sizeof *s->param);
     s->row_ids = sae_alloc(max_F + slack, sizeof *s->row_ids);
     s->row_f = sae_alloc(max_F + slack, sizeof *s->row_f);
     s->row_aux = sae_alloc(max_F + slack, sizeof *s->row_aux);

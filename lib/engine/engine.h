@@ -220,13 +220,14 @@ struct sae_scratch {
     const struct sae_engine *e;
     void *engine_data;
     size_t max_rows;
-    float *p;                    /* [max_rows + 3][SAE_BLOCK] projections, or a dense block of f */
-    float *c;                    /* [max_rows][SAE_DECODE_COLS] */
-    float *f, *aux, *scaled;     /* [SAE_BLOCK] of one row */
-    uint32_t *pos, *ids;         /* [SAE_BLOCK + SAE_KERN_SLACK] */
-    uint32_t *key;               /* [SAE_BLOCK] */
-    float *list_f, *list_aux;    /* [SAE_BLOCK] */
-    float *param;                /* [5][SAE_BLOCK] parameters of columns that are not neighbours */
+    float *p;                 /* [max_rows + 3][SAE_BLOCK] projections, or a dense block of f */
+    float *c;                 /* [max_rows][SAE_DECODE_COLS] */
+    float *f, *aux, *scaled;  /* [SAE_BLOCK] of one row */
+    uint32_t *pos, *ids;      /* [SAE_BLOCK + SAE_KERN_SLACK] */
+    uint32_t *key;            /* [SAE_BLOCK] */
+    float *list_f, *list_aux; /* [SAE_BLOCK] */
+    float *
+        param; /* [SAE_MAX_PARAMS + 1][SAE_BLOCK] those of columns that are not neighbours, norms */
     uint32_t *row_ids;           /* [max F + slack] one row's whole list ... */
     float *row_f, *row_aux;      /* [max F] */
     uint64_t *order, *order_tmp; /* [max F] top-k */
@@ -243,7 +244,7 @@ static inline struct sae_run *sae_run_at(const struct sae_batch *b, unsigned lis
 static inline const float *sae_row_x(const struct sae_batch *b, size_t row)
 {
     const struct sae_row *r = &b->rows[row];
-    size_t width = b->side == SAE_SIDE_DECODE ? b->dict->F : b->dict->d;
+    size_t width = b->side == SAE_SIDE_DECODE ? b->dict->formula.F : b->dict->formula.d_in;
 
     return r->task->x + r->i * width;
 }
@@ -265,7 +266,7 @@ void sae_list_put(struct sae_batch *b, unsigned list, size_t row, size_t block,
 
 /* ---- epilogue.c ----------------------------------------------------------------------------- */
 
-/* n <= SAE_BLOCK columns and their parameters; NULL where the class has none. */
+/* n <= SAE_BLOCK columns and their parameters; NULL where the dictionary has none. */
 struct sae_cols {
     size_t n;
     size_t first;        /* ids NULL: column i is feature first + i */
@@ -273,7 +274,7 @@ struct sae_cols {
     bool is_sparse;      /* the block's features that are not in ids are off (p <= threshold) */
     size_t block_n;      /* is_sparse: features of the block */
     size_t out;          /* dense: column of the task's output where column 0 goes */
-    const float *enc_bias, *r, *gate_bias, *mag_bias, *jump, *norm;
+    const float *param[SAE_MAX_PARAMS], *norm;
 };
 
 /* Columns of a block of all features; of ids[n] (parameters are gathered into s). */
@@ -283,7 +284,7 @@ struct sae_cols sae_cols_ids(const struct sae_dict *d, const uint32_t *ids, size
 /* The features of a block that may be on, ids ascending; every other one is known to be off. */
 struct sae_cols sae_cols_sparse(const struct sae_dict *d, size_t block, const uint32_t *ids,
                                 size_t n, struct sae_scratch *s);
-/* The class's formula on projections p[c->n]; aux may be NULL, and is not written without one. */
+/* The dictionary's unit on projections p[c->n]; aux may be NULL, and is not written without one. */
 void sae_unit(const struct sae_batch *b, const struct sae_cols *c, const float *p, float *f,
               float *aux);
 /* One row's projections p[c->n] into its sinks. `block` numbers the runs. */

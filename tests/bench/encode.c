@@ -126,7 +126,7 @@ static void forget(struct rig *g)
 static void say_sparsity(const struct rig *g, char *note, size_t cap)
 {
     snprintf(note, cap, "L0 %.0f, %.2f %% candidates", (double)g->nnz / (double)g->rows,
-             100.0 * (double)g->candidates / (double)g->rows / (double)g->dict->F);
+             100.0 * (double)g->candidates / (double)g->rows / (double)g->dict->formula.F);
 }
 
 /* One row of the table: n rows of the query, beside cblas_sgemm (one row: or cblas_sgemv). */
@@ -217,7 +217,8 @@ static void memory_row(struct rig *g)
     enum { TURNS = 11 };
     size_t bytes = (size_t)256 << 20;
     char *buf = sae_huge_alloc(bytes, 1);
-    double got[TURNS], limit[TURNS], fixed = (double)g->dict->F * ((double)g->dict->d + 12);
+    double got[TURNS], limit[TURNS],
+        fixed = (double)g->dict->formula.F * ((double)g->dict->formula.d_in + 12);
     struct bench_row row = {.unit = "GB/s", .beside_what = "memory-read limit", .target = 0.85};
 
     if (!buf)
@@ -228,8 +229,8 @@ static void memory_row(struct rig *g)
 
         limit[i] = limit_read(buf, bytes) * 1e-9;
         forget(g);
-        t = run(g, &sparse, g->x + (size_t)i * g->dict->d, 1);
-        got[i] = (fixed + (double)g->candidates * (double)g->dict->d * 4) / t * 1e-9;
+        t = run(g, &sparse, g->x + (size_t)i * g->dict->formula.d_in, 1);
+        got[i] = (fixed + (double)g->candidates * (double)g->dict->formula.d_in * 4) / t * 1e-9;
     }
     sae_huge_free(buf, bytes, 1);
     snprintf(row.what, sizeof row.what, "encode sparse %s, batch 1, caches cold", g->shape);
@@ -244,7 +245,7 @@ static void decode_dense_row(struct rig *g, size_t n, unsigned percent)
 {
     struct bench_blas *blas = g->bench->blas;
     struct bench_row row = {.unit = "ms"};
-    size_t total = n * g->dict->F;
+    size_t total = n * g->dict->formula.F;
     float *f = sae_alloc(total, sizeof *f);
     double got[BENCH_MAX_TURNS], base[BENCH_MAX_TURNS];
     int turns = turns_of(n);

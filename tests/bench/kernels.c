@@ -78,21 +78,22 @@ static void rig_init(struct rig *g, const struct bench *b)
     g->k = kernels_of(b->isa);
     if (sae_dict_open(&g->dict, "init:AutoEncoder:768:24576:l0=50", NULL, &err) != SAE_OK)
         bench_die("%s", err.text);
-    g->rows = dicts_rows(MAX_ROWS, g->dict->d, 1);
+    g->rows = dicts_rows(MAX_ROWS, g->dict->formula.d_in, 1);
     g->p = sae_alloc((size_t)MAX_ROWS * SAE_BLOCK, sizeof *g->p);
-    g->scratch = sae_alloc(sae_dense_scratch_floats(MAX_ROWS, g->dict->d), sizeof *g->scratch);
-    theta = sae_alloc(g->dict->F, sizeof *theta);
-    g->q = sae_alloc(MAX_ROWS * g->dict->d, 1);
+    g->scratch =
+        sae_alloc(sae_dense_scratch_floats(MAX_ROWS, g->dict->formula.d_in), sizeof *g->scratch);
+    theta = sae_alloc(g->dict->formula.F, sizeof *theta);
+    g->q = sae_alloc(MAX_ROWS * g->dict->formula.d_in, 1);
     if (!g->p || !g->scratch || !theta || !g->q)
         bench_die("out of memory");
-    for (size_t j = 0; j < g->dict->F; j++)
-        theta[j] = -(double)g->dict->enc_bias[j];
-    if (sae_plane_create(&g->plane, g->dict->enc, g->dict->F, g->dict->d, theta, g->k.xmax,
-                         g->k.quant, NULL, &err) != SAE_OK)
+    for (size_t j = 0; j < g->dict->formula.F; j++)
+        theta[j] = -(double)sae_dict_array(g->dict, SAE_ROLE_ENC_BIAS)[j];
+    if (sae_plane_create(&g->plane, g->dict->enc, g->dict->formula.F, g->dict->formula.d_in, theta,
+                         g->k.xmax, g->k.quant, NULL, &err) != SAE_OK)
         bench_die("%s", err.text);
     v = sae_alloc(sae_plane_row_scratch(g->plane), sizeof *v);
     for (size_t r = 0; r < MAX_ROWS; r++) {
-        g->x[r] = g->rows + r * g->dict->d;
+        g->x[r] = g->rows + r * g->dict->formula.d_in;
         if (!v || !sae_plane_row(g->plane, g->x[r], g->q + r * g->plane->dq, &g->screened[r], v))
             bench_die("a row cannot be screened");
     }
@@ -116,12 +117,13 @@ static double dense(struct rig *g, size_t n)
     const struct sae_dict *d = g->dict;
     double t0 = bench_cpu();
 
-    for (size_t j = 0; j < d->F; j += SAE_BLOCK) {
-        size_t m = d->F - j < SAE_BLOCK ? d->F - j : SAE_BLOCK;
+    for (size_t j = 0; j < d->formula.F; j += SAE_BLOCK) {
+        size_t m = d->formula.F - j < SAE_BLOCK ? d->formula.F - j : SAE_BLOCK;
 
-        g->k.dense(g->x, n, d->enc + j * d->d, m, d->d, g->p, SAE_BLOCK, g->scratch);
+        g->k.dense(g->x, n, d->enc + j * d->formula.d_in, m, d->formula.d_in, g->p, SAE_BLOCK,
+                   g->scratch);
     }
-    return 2.0 * (double)n * (double)d->F * (double)d->d / (bench_cpu() - t0);
+    return 2.0 * (double)n * (double)d->formula.F * (double)d->formula.d_in / (bench_cpu() - t0);
 }
 
 /* op/s of the bound for n rows and all features. */

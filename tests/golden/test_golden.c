@@ -221,11 +221,16 @@ START_TEST(file_gives_the_same_bits)
     same_bits(s.g, "dec", d->dec, s.d->dec, s.g->d * s.g->F);
     same_bits(s.g, "centre", d->centre, s.d->centre, s.g->d);
     same_bits(s.g, "dec_bias", d->dec_bias, s.d->dec_bias, s.g->d);
-    same_bits(s.g, "enc_bias", d->enc_bias, s.d->enc_bias, s.g->F);
-    same_bits(s.g, "r", d->r, s.d->r, s.g->F);
-    same_bits(s.g, "gate_bias", d->gate_bias, s.d->gate_bias, s.g->F);
-    same_bits(s.g, "mag_bias", d->mag_bias, s.d->mag_bias, s.g->F);
-    same_bits(s.g, "jump", d->jump, s.d->jump, s.g->F);
+    same_bits(s.g, "enc_bias", sae_dict_array(d, SAE_ROLE_ENC_BIAS),
+              sae_dict_array(s.d, SAE_ROLE_ENC_BIAS), s.g->F);
+    same_bits(s.g, "r", sae_dict_array(d, SAE_ROLE_R_MAG), sae_dict_array(s.d, SAE_ROLE_R_MAG),
+              s.g->F);
+    same_bits(s.g, "gate_bias", sae_dict_array(d, SAE_ROLE_GATE_BIAS),
+              sae_dict_array(s.d, SAE_ROLE_GATE_BIAS), s.g->F);
+    same_bits(s.g, "mag_bias", sae_dict_array(d, SAE_ROLE_MAG_BIAS),
+              sae_dict_array(s.d, SAE_ROLE_MAG_BIAS), s.g->F);
+    same_bits(s.g, "jump", sae_dict_array(d, SAE_ROLE_JUMP), sae_dict_array(s.d, SAE_ROLE_JUMP),
+              s.g->F);
     same_bits(s.g, "dec_norm", d->dec_norm, s.d->dec_norm, s.g->F);
     sae_dict_free(d);
     teardown(&s);

@@ -352,7 +352,7 @@ START_TEST(slow_uploads_are_left_alone)
         struct reply r = raw_reply(fd[i], true, 10000);
 
         ck_assert_msg(r.status == 200, "%d: %d %s", i, r.status, r.body);
-        ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}");
+        ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
         reply_free(&r);
         close(fd[i]);
     }

@@ -57,10 +57,10 @@ struct sae_dict *batches_exact_dict(const char *class_name, size_t d, size_t F, 
     fill_integers(dict->centre, d, -1, 1, &random);
     if (dict->dec_bias != dict->centre)
         fill_integers(dict->dec_bias, d, -2, 2, &random);
-    fill_integers(dict->enc_bias, F, -2 * spread, spread, &random);
-    fill_integers(dict->gate_bias, F, -2 * spread, spread, &random);
-    fill_integers(dict->mag_bias, F, -spread, spread, &random);
-    fill_integers(dict->jump, F, -3, 3, &random);
+    fill_integers(sae_dict_array(dict, SAE_ROLE_ENC_BIAS), F, -2 * spread, spread, &random);
+    fill_integers(sae_dict_array(dict, SAE_ROLE_GATE_BIAS), F, -2 * spread, spread, &random);
+    fill_integers(sae_dict_array(dict, SAE_ROLE_MAG_BIAS), F, -spread, spread, &random);
+    fill_integers(sae_dict_array(dict, SAE_ROLE_JUMP), F, -3, 3, &random);
     r = sae_dict_array(dict, SAE_ROLE_R_MAG);
     for (size_t j = 0; r && j < F; j++)
         r[j] = chance(&random, 3) ? 0.25f : 0.0f;
@@ -206,12 +206,12 @@ void batches_run_all_crew(struct sae_batch *b, struct sae_scratch *const *s, siz
 static void random_features(struct sae_query *q, const struct sae_dict *d, uint64_t *random,
                             struct batches_store *store)
 {
-    size_t n = chance(random, 6) ? 0 : 1 + below(random, chance(random, 4) ? 2 * d->F : 9);
+    size_t n = chance(random, 6) ? 0 : 1 + below(random, chance(random, 4) ? 2 * d->formula.F : 9);
 
     store->features = sae_alloc(n, sizeof *store->features);
     must(store->features != NULL, "out of memory");
     for (size_t i = 0; i < n; i++)
-        store->features[i] = (uint32_t)below(random, d->F);
+        store->features[i] = (uint32_t)below(random, d->formula.F);
     q->has_features = true;
     q->features = store->features;
     q->n_features = n;
@@ -223,14 +223,14 @@ static void random_mask(struct sae_query *q, const struct sae_dict *d, size_t n_
 {
     static const float values[] = {0.0f, 0.0f, 0.0f, 0.0f, 1.0f, -0.5f, -0.0f, 3e38f};
     size_t shape = below(random, 3);
-    size_t n = shape == 0 ? d->F : shape == 1 ? n_rows : n_rows * d->F;
+    size_t n = shape == 0 ? d->formula.F : shape == 1 ? n_rows : n_rows * d->formula.F;
 
     store->mask = sae_alloc(n, sizeof *store->mask);
     must(store->mask != NULL, "out of memory");
     for (size_t i = 0; i < n; i++)
         store->mask[i] = values[below(random, chance(random, 50) ? 8 : 7)];
     q->ghost_mask = store->mask;
-    q->ghost_row = shape == 0 ? 0 : shape == 1 ? 1 : d->F;
+    q->ghost_row = shape == 0 ? 0 : shape == 1 ? 1 : d->formula.F;
     q->ghost_col = shape == 1 ? 0 : 1;
 }
 
@@ -238,15 +238,17 @@ struct sae_query batches_query(const struct sae_dict *d, size_t n_rows, uint64_t
                                struct batches_store *store)
 {
     struct sae_query q = {.op = chance(random, 2) ? SAE_OP_ENCODE : SAE_OP_FORWARD};
-    bool has_aux =
-        d->arch->aux_name && (q.op == SAE_OP_ENCODE || d->arch->options & SAE_OPT_OUTPUT_PRE_JUMP);
+    bool has_aux = sae_formula_unit(&d->formula)->aux_name &&
+                   (q.op == SAE_OP_ENCODE || d->arch->options & SAE_OPT_OUTPUT_PRE_JUMP);
 
     *store = (struct batches_store){0};
     q.want_f = q.op == SAE_OP_ENCODE || !chance(random, 3);
     if (q.want_f) {
         q.want_aux = has_aux && chance(random, 2);
         q.form = (enum sae_form)below(random, 3);
-        q.top_k = q.form != SAE_FORM_TOP ? 0 : 1 + below(random, chance(random, 3) ? 2 * d->F : 9);
+        q.top_k = q.form != SAE_FORM_TOP
+                      ? 0
+                      : 1 + below(random, chance(random, 3) ? 2 * d->formula.F : 9);
         if (chance(random, 3))
             random_features(&q, d, random, store);
     }
@@ -290,18 +292,19 @@ void batches_remember(const struct sae_dict *d, const float *x, size_t n_rows)
     kept.d = d;
     kept.x = x;
     kept.n_rows = n_rows;
-    kept.f = calloc(n_rows * 2 * (d ? d->F : 0) + 1, sizeof *kept.f);
+    kept.f = calloc(n_rows * 2 * (d ? d->formula.F : 0) + 1, sizeof *kept.f);
     must(kept.f != NULL, "out of memory");
     for (size_t r = 0; r < n_rows; r++)
-        sae_ref_encode(d, x + r * d->d, kept.f + r * 2 * d->F, kept.f + (r * 2 + 1) * d->F);
+        sae_ref_encode(d, x + r * d->formula.d_in, kept.f + r * 2 * d->formula.F,
+                       kept.f + (r * 2 + 1) * d->formula.F);
 }
 
 static void ref_encode(const struct sae_dict *d, const float *x, float *f, float *aux)
 {
     for (size_t r = 0; d == kept.d && r < kept.n_rows; r++)
-        if (memcmp(x, kept.x + r * d->d, d->d * sizeof *x) == 0) {
-            memcpy(f, kept.f + r * 2 * d->F, d->F * sizeof *f);
-            memcpy(aux, kept.f + (r * 2 + 1) * d->F, d->F * sizeof *aux);
+        if (memcmp(x, kept.x + r * d->formula.d_in, d->formula.d_in * sizeof *x) == 0) {
+            memcpy(f, kept.f + r * 2 * d->formula.F, d->formula.F * sizeof *f);
+            memcpy(aux, kept.f + (r * 2 + 1) * d->formula.F, d->formula.F * sizeof *aux);
             return;
         }
     sae_ref_encode(d, x, f, aux);
@@ -325,19 +328,20 @@ static bool right(const struct truth *o, bool aux, size_t j, float got)
 static struct truth truth_of(const struct sae_task *t, size_t row, bool exact)
 {
     const struct sae_dict *d = t->dict;
-    const float *x = t->x + row * d->d;
+    const float *x = t->x + row * d->formula.d_in;
     bool scaled = t->query.op == SAE_OP_FORWARD && d->arch->scales_forward_f;
     struct truth o = {.t = t, .exact = exact};
 
-    o.raw = calloc(3 * d->F, sizeof *o.raw);
+    o.raw = calloc(3 * d->formula.F, sizeof *o.raw);
     must(o.raw != NULL, "out of memory");
-    o.f = o.raw + d->F;
-    o.aux = o.raw + 2 * d->F;
+    o.f = o.raw + d->formula.F;
+    o.aux = o.raw + 2 * d->formula.F;
     ref_encode(d, x, o.raw, o.aux);
-    for (size_t j = 0; j < d->F; j++)
+    for (size_t j = 0; j < d->formula.F; j++)
         o.f[j] = scaled ? o.raw[j] * d->dec_norm[j] : o.raw[j];
     if (!exact)
-        tol_encode(d, x, scaled, &o.tol_f, d->arch->aux_name ? &o.tol_aux : NULL);
+        tol_encode(d, x, scaled, &o.tol_f,
+                   sae_formula_unit(&d->formula)->aux_name ? &o.tol_aux : NULL);
     return o;
 }
 
@@ -382,7 +386,7 @@ static void check_sparse(const struct truth *o, const struct sae_sparse_row *got
         REQUIRE(got->values[i] != 0.0f, "%s: a zero is listed", label);
         REQUIRE(is_candidate(q, got->ids[i]), "%s: id %u is no candidate", label, got->ids[i]);
     }
-    for (size_t j = 0; j < o->t->dict->F; j++) {
+    for (size_t j = 0; j < o->t->dict->formula.F; j++) {
         bool listed = at < got->n && got->ids[at] == j;
 
         if (listed || is_candidate(q, (uint32_t)j)) {
@@ -423,11 +427,11 @@ static void check_top_exact(const struct truth *o, const struct sae_sparse_row *
                             const char *label)
 {
     const struct sae_query *q = &o->t->query;
-    struct pair *all = calloc(o->t->dict->F + 1, sizeof *all);
+    struct pair *all = calloc(o->t->dict->formula.F + 1, sizeof *all);
     size_t n = 0, k;
 
     must(all != NULL, "out of memory");
-    for (size_t j = 0; j < o->t->dict->F; j++)
+    for (size_t j = 0; j < o->t->dict->formula.F; j++)
         if (o->f[j] != 0.0f && is_candidate(q, (uint32_t)j))
             all[n++] = (struct pair){o->f[j], (uint32_t)j};
     qsort(all, n, sizeof *all, by_value);
@@ -446,7 +450,7 @@ static void check_top_near(const struct truth *o, const struct sae_sparse_row *g
 {
     const struct sae_query *q = &o->t->query;
     float last = got->n == q->top_k ? got->values[got->n - 1] : 0.0f;
-    char *seen = calloc(o->t->dict->F, 1);
+    char *seen = calloc(o->t->dict->formula.F, 1);
 
     must(seen != NULL, "out of memory");
     REQUIRE(got->n <= q->top_k, "%s: more than k", label);
@@ -460,7 +464,7 @@ static void check_top_near(const struct truth *o, const struct sae_sparse_row *g
         REQUIRE(is_candidate(q, id) && !seen[id], "%s: id %u", label, id);
         seen[id] = 1;
     }
-    for (size_t j = 0; j < o->t->dict->F; j++) {
+    for (size_t j = 0; j < o->t->dict->formula.F; j++) {
         double most = fmin(o->tol_f.want[j], o->tol_f.alt[j]) - o->tol_f.tol[j];
 
         if (seen[j] || !is_candidate(q, (uint32_t)j))
@@ -478,14 +482,15 @@ static void check_x_hat(const struct truth *o, size_t row, bool exact, const cha
     const struct sae_task *t = o->t;
     const struct sae_dict *d = t->dict;
     const struct sae_query *q = &t->query;
-    float *want = calloc(d->d + d->F, sizeof *want), *ghost = want + d->d;
+    float *want = calloc(d->formula.d_in + d->formula.F, sizeof *want),
+          *ghost = want + d->formula.d_in;
     struct tol tol = {0};
 
     must(want != NULL, "out of memory");
     sae_ref_decode(d, o->raw, true, want);
     tol_decode(d, o->raw, &tol);
-    for (size_t k = 0; k < d->d; k++) {
-        float got = t->x_hat[row * d->d + k];
+    for (size_t k = 0; k < d->formula.d_in; k++) {
+        float got = t->x_hat[row * d->formula.d_in + k];
 
         if (exact ? !same(got, want[k]) : !tol_near(&tol, k, got))
             ck_abort_msg("%s: x_hat[%zu] is %.9g, want %.9g", label, k, (double)got,
@@ -495,11 +500,11 @@ static void check_x_hat(const struct truth *o, size_t row, bool exact, const cha
     if (t->x_ghost) {
         const float *mask = q->ghost_mask + row * q->ghost_row;
 
-        sae_ref_ghost(d, t->x + row * d->d, mask, q->ghost_col, ghost);
+        sae_ref_ghost(d, t->x + row * d->formula.d_in, mask, q->ghost_col, ghost);
         sae_ref_decode(d, ghost, false, want);
-        tol_ghost(d, t->x + row * d->d, mask, q->ghost_col, &tol);
-        for (size_t k = 0; k < d->d; k++) {
-            float got = t->x_ghost[row * d->d + k];
+        tol_ghost(d, t->x + row * d->formula.d_in, mask, q->ghost_col, &tol);
+        for (size_t k = 0; k < d->formula.d_in; k++) {
+            float got = t->x_ghost[row * d->formula.d_in + k];
 
             /* where terms or sums overflow f32, the order of the sum decides what becomes of it */
             if (!exact &&
@@ -596,17 +601,17 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, max_rows), NULL), SAE_OK);
     for (size_t i = 0; i < N_TASKS; i++) {
         size_t n = 1 + dicts_random(&random) % 6;
-        float *x =
-            exact ? batches_exact_rows(n, dict->d, seed + i) : dicts_rows(n, dict->d, seed + i);
+        float *x = exact ? batches_exact_rows(n, dict->formula.d_in, seed + i)
+                         : dicts_rows(n, dict->formula.d_in, seed + i);
 
-        poison(x, n, dict->d, &random);
+        poison(x, n, dict->formula.d_in, &random);
         tasks[i] = (struct sae_task){.dict = dict, .n_rows = n, .x = x};
         tasks[i].query = batches_query(dict, n, &random, &stores[i]);
         ck_assert_int_eq(sae_task_prepare(&tasks[i], NULL), SAE_OK);
     }
     batches_run_all(b, s, dict, SAE_SIDE_ENCODE, tasks, N_TASKS, max_rows, seed);
-    snprintf(label, sizeof label, "%s %zux%zu seed %llu:", dict->arch->name, dict->d, dict->F,
-             (unsigned long long)seed);
+    snprintf(label, sizeof label, "%s %zux%zu seed %llu:", dict->arch->name, dict->formula.d_in,
+             dict->formula.F, (unsigned long long)seed);
     for (size_t i = 0; i < N_TASKS; i++) {
         batches_check(&tasks[i], exact, exact_x_hat, label);
         sae_task_fini(&tasks[i]);

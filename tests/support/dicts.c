@@ -38,33 +38,34 @@ static void fill(float *v, size_t n, double mean, double spread, uint64_t *state
 static void fill_role(struct sae_dict *d, enum sae_role role, uint64_t *state)
 {
     float *v = sae_dict_array(d, role);
-    double unit = 1.0 / sqrt((double)d->d);
+    double unit = 1.0 / sqrt((double)d->formula.d_in);
 
     switch (role) {
     case SAE_ROLE_ENCODER:
-        fill(v, d->F * d->d, 0.0, unit, state);
+        fill(v, d->formula.F * d->formula.d_in, 0.0, unit, state);
         break;
     case SAE_ROLE_DECODER: /* norms from about a half to two */
-        for (size_t j = 0; j < d->F; j++)
-            fill(v + j * d->d, d->d, 0.0, unit * exp2((double)(j % 5) / 2.0 - 1.0), state);
+        for (size_t j = 0; j < d->formula.F; j++)
+            fill(v + j * d->formula.d_in, d->formula.d_in, 0.0,
+                 unit * exp2((double)(j % 5) / 2.0 - 1.0), state);
         break;
     case SAE_ROLE_CENTRE:
     case SAE_ROLE_DEC_BIAS:
-        fill(v, d->d, 0.05, 0.3, state);
+        fill(v, d->formula.d_in, 0.05, 0.3, state);
         break;
     case SAE_ROLE_ENC_BIAS:
     case SAE_ROLE_GATE_BIAS:
-        fill(v, d->F, -0.5, 0.3, state);
+        fill(v, d->formula.F, -0.5, 0.3, state);
         break;
     case SAE_ROLE_R_MAG:
-        fill(v, d->F, 0.1, 0.4, state);
+        fill(v, d->formula.F, 0.1, 0.4, state);
         break;
     case SAE_ROLE_MAG_BIAS: /* a gate that is on while the magnitude is off occurs */
-        fill(v, d->F, -0.2, 0.4, state);
+        fill(v, d->formula.F, -0.2, 0.4, state);
         break;
     case SAE_ROLE_JUMP: /* of both signs, and sometimes none */
-        fill(v, d->F, 0.3, 0.4, state);
-        for (size_t j = 3; j < d->F; j += 7)
+        fill(v, d->formula.F, 0.3, 0.4, state);
+        for (size_t j = 3; j < d->formula.F; j += 7)
             v[j] = 0.0f;
         break;
     case SAE_N_ROLES:

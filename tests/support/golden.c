@@ -151,9 +151,9 @@ static bool fill(struct sae_dict *d, const struct golden *g, const struct sae_ar
     if (!a || !dst)
         return false;
     if (key->role == SAE_ROLE_DECODER)
-        for (size_t k = 0; k < d->d; k++)
-            for (size_t j = 0; j < d->F; j++)
-                dst[j * d->d + k] = a->v[k * d->F + j];
+        for (size_t k = 0; k < d->formula.d_in; k++)
+            for (size_t j = 0; j < d->formula.F; j++)
+                dst[j * d->formula.d_in + k] = a->v[k * d->formula.F + j];
     else
         memcpy(dst, a->v, a->n * sizeof *dst);
     return true;

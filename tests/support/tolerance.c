@@ -58,9 +58,9 @@ static struct term project(const struct sae_dict *d, const float *x, size_t j)
 {
     struct term p = {0.0, 0.0};
 
-    for (size_t k = 0; k < d->d; k++) {
+    for (size_t k = 0; k < d->formula.d_in; k++) {
         double v = (double)x[k] - (d->centre ? (double)d->centre[k] : 0.0);
-        double w = (double)d->enc[j * d->d + k];
+        double w = (double)d->enc[j * d->formula.d_in + k];
 
         p.v += v * w;
         p.s += fabs(v) * fabs(w);
@@ -81,9 +81,10 @@ static bool near_zero(struct term t)
 static void unit_gated(const struct sae_dict *d, size_t j, struct term p, double scale,
                        struct tol *f, struct tol *aux)
 {
-    double r = (double)d->r[j];
-    struct term gate = plus(p, d->gate_bias[j]);
-    struct term mag = plus((struct term){r * p.v, r * p.s}, d->mag_bias[j]);
+    double r = (double)sae_dict_array(d, SAE_ROLE_R_MAG)[j];
+    struct term gate = plus(p, sae_dict_array(d, SAE_ROLE_GATE_BIAS)[j]);
+    struct term mag =
+        plus((struct term){r * p.v, r * p.s}, sae_dict_array(d, SAE_ROLE_MAG_BIAS)[j]);
     double on = gate.v > 0.0 ? 1.0 : 0.0;
 
     if (f)
@@ -96,8 +97,9 @@ static void unit_gated(const struct sae_dict *d, size_t j, struct term p, double
 static void unit_jump(const struct sae_dict *d, size_t j, struct term p, double scale,
                       struct tol *f, struct tol *aux)
 {
-    struct term pre = plus(p, d->enc_bias[j]);
-    double a = relu(pre.v), jump = (double)d->jump[j], on = a > 0.0 ? 1.0 : 0.0;
+    struct term pre = plus(p, sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j]);
+    double a = relu(pre.v), jump = (double)sae_dict_array(d, SAE_ROLE_JUMP)[j],
+           on = a > 0.0 ? 1.0 : 0.0;
 
     if (f)
         put(f, j, (a + jump * on) * scale, near_zero(pre), (a + jump * (1.0 - on)) * scale,
@@ -110,10 +112,10 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
                 struct tol *aux)
 {
     if (f)
-        tol_make(f, d->F);
+        tol_make(f, d->formula.F);
     if (aux)
-        tol_make(aux, d->F);
-    for (size_t j = 0; j < d->F; j++) {
+        tol_make(aux, d->formula.F);
+    for (size_t j = 0; j < d->formula.F; j++) {
         double scale = scaled && d->dec_norm ? (double)d->dec_norm[j] : 1.0;
         struct term p = {0.0, 0.0}, pre;
 
@@ -125,7 +127,7 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
                 put(f, j, (double)x[j], false, 0.0, 0.0);
             break;
         case SAE_UNIT_RELU:
-            pre = plus(p, d->enc_bias[j]);
+            pre = plus(p, sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j]);
             if (f)
                 put(f, j, relu(pre.v) * scale, false, 0.0, pre.s * scale);
             break;
@@ -135,18 +137,20 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
         case SAE_UNIT_JUMP:
             unit_jump(d, j, p, scale, f, aux);
             break;
+        case SAE_N_UNITS:
+            break;
         }
     }
 }
 
 void tol_decode(const struct sae_dict *d, const float *f, struct tol *x_hat)
 {
-    tol_make(x_hat, d->d);
-    for (size_t k = 0; k < d->d; k++) {
+    tol_make(x_hat, d->formula.d_in);
+    for (size_t k = 0; k < d->formula.d_in; k++) {
         struct term y = {d->dec ? 0.0 : (double)f[k], 0.0};
 
-        for (size_t j = 0; d->dec && j < d->F; j++) {
-            double w = (double)d->dec[j * d->d + k];
+        for (size_t j = 0; d->dec && j < d->formula.F; j++) {
+            double w = (double)d->dec[j * d->formula.d_in + k];
 
             y.v += (double)f[j] * w;
             y.s += fabs((double)f[j]) * fabs(w);
@@ -160,24 +164,24 @@ void tol_decode(const struct sae_dict *d, const float *f, struct tol *x_hat)
 void tol_ghost(const struct sae_dict *d, const float *x, const float *mask, size_t mask_col,
                struct tol *x_ghost)
 {
-    struct term *g = calloc(d->F, sizeof *g);
+    struct term *g = calloc(d->formula.F, sizeof *g);
 
     if (!g) {
         fprintf(stderr, "tolerance: out of memory\n");
         abort();
     }
-    for (size_t j = 0; j < d->F; j++) {
-        struct term p = plus(project(d, x, j), d->enc_bias[j]);
+    for (size_t j = 0; j < d->formula.F; j++) {
+        struct term p = plus(project(d, x, j), sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j]);
         double m = (double)mask[j * mask_col], e = as_f32_range(exp(p.v));
 
         g[j] = (struct term){e * m, e * fabs(m) * (1.0 + p.s)};
     }
-    tol_make(x_ghost, d->d);
-    for (size_t k = 0; k < d->d; k++) {
+    tol_make(x_ghost, d->formula.d_in);
+    for (size_t k = 0; k < d->formula.d_in; k++) {
         struct term y = {0.0, 0.0};
 
-        for (size_t j = 0; j < d->F; j++) {
-            double w = (double)d->dec[j * d->d + k];
+        for (size_t j = 0; j < d->formula.F; j++) {
+            double w = (double)d->dec[j * d->formula.d_in + k];
 
             y.v += g[j].v * w;
             y.s += g[j].s * fabs(w);

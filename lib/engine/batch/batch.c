@@ -29,10 +29,10 @@ bool sae_capacity_widen(struct sae_capacity *c, const struct sae_dict *d)
 {
     struct sae_capacity was = *c;
 
-    if (d->enc && d->d > c->max_d)
-        c->max_d = d->d;
-    if (d->F > c->max_F)
-        c->max_F = d->F;
+    if (d->enc && d->formula.d_in > c->max_d)
+        c->max_d = d->formula.d_in;
+    if (d->formula.F > c->max_F)
+        c->max_F = d->formula.F;
     c->has_ghost |= d->enc && d->arch->options & SAE_OPT_GHOST_MASK;
     return c->max_d > was.max_d || c->max_F > was.max_F || c->has_ghost > was.has_ghost;
 }
@@ -115,7 +115,7 @@ static bool has_own_columns(const struct sae_dict *d, const struct sae_query *q)
 
 static unsigned sinks_of(const struct sae_dict *d, const struct sae_query *q)
 {
-    bool is_scaled = q->op == SAE_OP_FORWARD && d->arch->scales_forward_f;
+    bool is_scaled = q->op == SAE_OP_FORWARD && d->formula.scales_forward_f;
     bool is_looked_up = q->has_features && !has_own_columns(d, q);
     unsigned sinks = 0;
 
@@ -175,10 +175,10 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
         float *out = b->x + r * b->ld;
 
         if (d->centre)
-            b->e->kern->sub(x, d->centre, out, d->d);
+            b->e->kern->sub(x, d->centre, out, d->formula.d_in);
         else
-            memcpy(out, x, d->d * sizeof *out);
-        memset(out + d->d, 0, (b->ld - d->d) * sizeof *out);
+            memcpy(out, x, d->formula.d_in * sizeof *out);
+        memset(out + d->formula.d_in, 0, (b->ld - d->formula.d_in) * sizeof *out);
     }
     if (b->e->ops->gather)
         b->e->ops->gather(b, r0, r1, s);
@@ -190,8 +190,8 @@ void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_
     b->dict = dict;
     b->side = side;
     b->n_parts = b->n_rows = b->decode_rows = 0;
-    b->n_blocks = blocks_of(dict->F);
-    b->ld = round_up(dict->d, PAD);
+    b->n_blocks = blocks_of(dict->formula.F);
+    b->ld = round_up(dict->formula.d_in, PAD);
     b->phase = SAE_PHASE_BEGUN;
     b->tile_rows = 0;
     assert(b->n_blocks <= b->max_blocks && (!dict->enc || b->ld <= b->max_ld));
@@ -207,10 +207,10 @@ void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_
         return;
     if (b->e->ops->begin)
         b->e->ops->begin(b);
-    if (b->n_rows * dict->d <= GATHER_IN_BEGIN)
+    if (b->n_rows * dict->formula.d_in <= GATHER_IN_BEGIN)
         gather(b, 0, b->n_rows, NULL);
     else
-        b->tile_rows = GATHER_IN_BEGIN / dict->d + 1;
+        b->tile_rows = GATHER_IN_BEGIN / dict->formula.d_in + 1;
 }
 
 /* ---- plans: the number of tiles of a phase, 0 to leave it out -----------------------------------
@@ -246,14 +246,14 @@ static size_t plan_scan(struct sae_batch *b)
     if (n_dense == 0)
         return 0;
     /* a value read costs about as much as some eight multiply-adds */
-    b->tile_rows = rows_for(b, 8 * n_dense * b->dict->F);
+    b->tile_rows = rows_for(b, 8 * n_dense * b->dict->formula.F);
     return (b->n_rows + b->tile_rows - 1) / b->tile_rows;
 }
 
 static size_t plan_encode(struct sae_batch *b)
 {
     /* IdentityDict: a value copied is about as much as some eight multiply-adds. */
-    size_t depth = is_identity(b->dict) ? 8 : b->dict->d, tile = 0;
+    size_t depth = is_identity(b->dict) ? 8 : b->dict->formula.d_in, tile = 0;
     bool any = false;
 
     for (size_t r = 0; r < b->n_gemm && !any; r++)
@@ -337,9 +337,9 @@ static void project_columns(const struct sae_batch *b, const struct sae_part *pa
         float out[4];
 
         for (size_t i = 0; i < 4; i++)
-            w[i] = d->enc + (size_t)ids[c + i < n ? c + i : c] * d->d;
+            w[i] = d->enc + (size_t)ids[c + i < n ? c + i : c] * d->formula.d_in;
         for (size_t r = 0; r < part->slice.n_rows; r++) {
-            b->e->kern->dot4(b->x + (part->row + r) * b->ld, w, d->d, out);
+            b->e->kern->dot4(b->x + (part->row + r) * b->ld, w, d->formula.d_in, out);
             for (size_t i = 0; i < 4 && c + i < n; i++)
                 p[r * SAE_BLOCK + c + i] = out[i];
         }

@@ -26,7 +26,7 @@ static const float *dense_f(const struct sae_batch *b, size_t row)
 
 static bool is_listed(const struct sae_batch *b, size_t row)
 {
-    return b->rows[row].n_nonzero <= b->dict->F / LIST_SHARE;
+    return b->rows[row].n_nonzero <= b->dict->formula.F / LIST_SHARE;
 }
 
 /* ---- scan -------------------------------------------------------------------------------------
@@ -40,7 +40,8 @@ void sae_decode_scan(struct sae_batch *b, size_t r0, size_t r1, struct sae_scrat
 
         row->n_nonzero = 0;
         for (size_t k = 0; f && k < b->n_blocks; k++) {
-            size_t j = k * SAE_BLOCK, n = b->dict->F - j < SAE_BLOCK ? b->dict->F - j : SAE_BLOCK;
+            size_t j = k * SAE_BLOCK,
+                   n = b->dict->formula.F - j < SAE_BLOCK ? b->dict->formula.F - j : SAE_BLOCK;
 
             n = b->e->kern->nonzero(f + j, NULL, NULL, n, s->pos);
             row->n_nonzero += n;
@@ -89,12 +90,13 @@ static void split_dense(struct sae_batch *b)
     b->n_dense = 0;
     if (!ops->decode_dense || is_identity(b))
         return;
-    floor = b->dict->F / ops->dense_cost.row_share;
+    floor = b->dict->formula.F / ops->dense_cost.row_share;
     for (size_t i = 0; i < b->n_items; i++) {
         n_long += b->items[i].n > floor;
         entries += b->items[i].n > floor ? b->items[i].n : 0;
     }
-    if (entries <= (ops->dense_cost.product + n_long / ops->dense_cost.row_share) * b->dict->F)
+    if (entries <=
+        (ops->dense_cost.product + n_long / ops->dense_cost.row_share) * b->dict->formula.F)
         return;
     for (size_t i = 0; i < b->n_items; i++) {
         if (b->items[i].n > floor)
@@ -107,7 +109,7 @@ static void split_dense(struct sae_batch *b)
 
 size_t sae_decode_plan(struct sae_batch *b)
 {
-    size_t d = b->dict->d, entries = 0, want, n_tiles;
+    size_t d = b->dict->formula.d_out, entries = 0, want, n_tiles;
 
     b->n_items = 0;
     for (size_t r = 0; r < b->n_rows; r++) {
@@ -144,7 +146,7 @@ float *sae_item_out(const struct sae_batch *b, const struct sae_item *it)
 {
     const struct sae_row *r = &b->rows[it->row];
 
-    return (it->list == 0 ? r->task->x_hat : r->task->x_ghost) + r->i * b->dict->d;
+    return (it->list == 0 ? r->task->x_hat : r->task->x_ghost) + r->i * b->dict->formula.d_out;
 }
 
 /* Append what is not zero to s->row_ids, row_f; returns the new length. */
@@ -162,8 +164,8 @@ static size_t append_dense(const struct sae_batch *b, struct sae_scratch *s, con
 {
     size_t m = 0;
 
-    for (size_t j = 0; j < b->dict->F; j += SAE_BLOCK) {
-        size_t n = b->dict->F - j < SAE_BLOCK ? b->dict->F - j : SAE_BLOCK;
+    for (size_t j = 0; j < b->dict->formula.F; j += SAE_BLOCK) {
+        size_t n = b->dict->formula.F - j < SAE_BLOCK ? b->dict->formula.F - j : SAE_BLOCK;
 
         n = b->e->kern->nonzero(f + j, NULL, NULL, n, s->pos);
         for (size_t i = 0; i < n; i++) {
@@ -211,11 +213,11 @@ static void decode_identity(const struct sae_batch *b, const struct sae_item *it
     float *out = sae_item_out(b, it);
 
     if (r->task->x) {
-        memcpy(out, sae_row_x(b, it->row), b->dict->d * sizeof *out);
+        memcpy(out, sae_row_x(b, it->row), b->dict->formula.d_out * sizeof *out);
     } else {
         const struct sae_sparse_row *in = &r->task->f_in[r->i];
 
-        memset(out, 0, b->dict->d * sizeof *out);
+        memset(out, 0, b->dict->formula.d_out * sizeof *out);
         for (size_t i = 0; i < in->n; i++)
             out[in->ids[i]] = in->values[i];
     }
@@ -235,13 +237,14 @@ void sae_item_decode(const struct sae_batch *b, const struct sae_item *it, size_
     const float *f;
     size_t n = item_list(b, it, s, &ids, &f);
 
-    b->e->kern->decode(sae_item_out(b, it) + k0, d->dec + k0, d->d, k1 - k0, ids, f, n, bias);
+    b->e->kern->decode(sae_item_out(b, it) + k0, d->dec + k0, d->formula.d_out, k1 - k0, ids, f, n,
+                       bias);
 }
 
 static void decode_items(const struct sae_batch *b, size_t tile, struct sae_scratch *s)
 {
     size_t i0 = tile / b->col_tiles * b->tile_items, i1 = i0 + b->tile_items;
-    size_t k0 = tile % b->col_tiles * b->tile_cols, left = b->dict->d - k0;
+    size_t k0 = tile % b->col_tiles * b->tile_cols, left = b->dict->formula.d_out - k0;
 
     for (size_t i = i0; i < i1 && i < b->n_items; i++) {
         if (is_identity(b))
@@ -260,7 +263,7 @@ void sae_decode_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s)
         decode_items(b, tile, s);
     } else {
         size_t cols = b->e->ops->dense_cost.cols, k0 = (tile - first_dense) * cols;
-        size_t left = b->dict->d - k0;
+        size_t left = b->dict->formula.d_out - k0;
 
         b->e->ops->decode_dense(b, k0, left < cols ? k0 + left : k0 + cols, s);
     }

@@ -1,6 +1,6 @@
 /* epilogue.c - from one row's projections of one block to whatever the row's request asked for.
  *
- * Shared by all engines: an engine computes p, this applies the class's formula (arch.h) and
+ * Shared by all engines: an engine computes p, this applies the unit (lib/dict/unit.h) and
  * delivers dense values straight into the task, list entries into a run. Called from encode tiles,
  * once for each row and block; scratch and output places belong to the calling tile. */
 #include "lib/engine/engine.h"
@@ -12,49 +12,39 @@
 struct sae_cols sae_cols_block(const struct sae_dict *d, size_t block)
 {
     size_t j = block * SAE_BLOCK;
-
-    return (struct sae_cols){
-        .n = d->F - j < SAE_BLOCK ? d->F - j : SAE_BLOCK,
+    struct sae_cols c = {
+        .n = d->formula.F - j < SAE_BLOCK ? d->formula.F - j : SAE_BLOCK,
         .first = j,
         .out = j,
-        .enc_bias = d->enc_bias ? d->enc_bias + j : NULL,
-        .r = d->r ? d->r + j : NULL,
-        .gate_bias = d->gate_bias ? d->gate_bias + j : NULL,
-        .mag_bias = d->mag_bias ? d->mag_bias + j : NULL,
-        .jump = d->jump ? d->jump + j : NULL,
         .norm = d->dec_norm ? d->dec_norm + j : NULL,
     };
+
+    for (unsigned i = 0; i < SAE_MAX_PARAMS; i++)
+        c.param[i] = d->param[i] ? d->param[i] + j : NULL;
+    return c;
 }
 
-/* v[ids[i]] into the next place of the scratch's parameters. */
-static const float *pick(const float *v, const uint32_t *ids, size_t n, float **place)
+/* v[ids[i]] into place `at` of the scratch's parameters. */
+static const float *pick(const float *v, const uint32_t *ids, size_t n, struct sae_scratch *s,
+                         size_t at)
 {
-    float *out = *place;
+    float *out = s->param + at * SAE_BLOCK;
 
     if (!v)
         return NULL;
     for (size_t i = 0; i < n; i++)
         out[i] = v[ids[i]];
-    *place += SAE_BLOCK;
     return out;
 }
 
 struct sae_cols sae_cols_ids(const struct sae_dict *d, const uint32_t *ids, size_t n, size_t out,
                              struct sae_scratch *s)
 {
-    float *place = s->param; /* no class has more than five of these vectors */
+    struct sae_cols c = {.n = n, .ids = ids, .out = out}; /* no norms: only forward scales, and */
 
-    return (struct sae_cols){
-        .n = n,
-        .ids = ids,
-        .out = out,
-        .enc_bias = pick(d->enc_bias, ids, n, &place),
-        .r = pick(d->r, ids, n, &place),
-        .gate_bias = pick(d->gate_bias, ids, n, &place),
-        .mag_bias = pick(d->mag_bias, ids, n, &place),
-        .jump = pick(d->jump, ids, n, &place),
-        .norm = NULL, /* only forward scales, and forward computes whole blocks */
-    };
+    for (unsigned i = 0; i < SAE_MAX_PARAMS; i++) /* forward computes whole blocks */
+        c.param[i] = pick(d->param[i], ids, n, s, i);
+    return c;
 }
 
 struct sae_cols sae_cols_sparse(const struct sae_dict *d, size_t block, const uint32_t *ids,
@@ -62,33 +52,17 @@ struct sae_cols sae_cols_sparse(const struct sae_dict *d, size_t block, const ui
 {
     size_t j = block * SAE_BLOCK;
     struct sae_cols c = sae_cols_ids(d, ids, n, j, s);
-    float *place = s->param + 4 * SAE_BLOCK; /* no class has more than four vectors besides */
 
     c.is_sparse = true;
-    c.block_n = d->F - j < SAE_BLOCK ? d->F - j : SAE_BLOCK;
-    c.norm = pick(d->dec_norm, ids, n, &place);
+    c.block_n = d->formula.F - j < SAE_BLOCK ? d->formula.F - j : SAE_BLOCK;
+    c.norm = pick(d->dec_norm, ids, n, s, SAE_MAX_PARAMS);
     return c;
 }
 
 void sae_unit(const struct sae_batch *b, const struct sae_cols *c, const float *p, float *f,
               float *aux)
 {
-    const struct sae_kern *k = b->e->kern;
-
-    switch (b->dict->arch->unit) {
-    case SAE_UNIT_IDENTITY:
-        memcpy(f, p, c->n * sizeof *f);
-        break;
-    case SAE_UNIT_RELU:
-        k->relu(p, c->enc_bias, f, c->n);
-        break;
-    case SAE_UNIT_GATED:
-        k->gated(p, c->gate_bias, c->r, c->mag_bias, f, aux, c->n);
-        break;
-    case SAE_UNIT_JUMP:
-        k->jump(p, c->enc_bias, c->jump, f, aux, c->n);
-        break;
-    }
+    b->e->kern->unit[b->dict->formula.unit](p, c->param, f, aux, c->n);
 }
 
 /* Entries at positions pos[0..n-1] of the block, as ids and values, side by side in s. */
@@ -178,7 +152,7 @@ static void put_ghost(struct sae_batch *b, size_t row, size_t block, const struc
     size_t n = 0;
 
     for (size_t i = 0; i < c->n; i++) {
-        float pre = p[i] + c->enc_bias[i], m = mask[i * q->ghost_col], v;
+        float pre = p[i] + c->param[0][i], m = mask[i * q->ghost_col], v;
 
         if (m == 0.0f && pre <= 88.0f)
             continue;

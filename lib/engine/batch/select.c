@@ -268,7 +268,7 @@ static void select_row(struct sae_batch *b, size_t row, struct sae_scratch *s, s
     const struct sae_part *part = &b->parts[r->part];
     const struct sae_query *q = &r->task->query;
     const float *norm =
-        q->op == SAE_OP_FORWARD && b->dict->arch->scales_forward_f ? b->dict->dec_norm : NULL;
+        q->op == SAE_OP_FORWARD && b->dict->formula.scales_forward_f ? b->dict->dec_norm : NULL;
     size_t n;
 
     *nnz = *aux_nnz = 0;

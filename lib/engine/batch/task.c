@@ -96,7 +96,8 @@ static uint64_t mul(struct plan *p, uint64_t a, uint64_t b)
 static uint64_t usual_entries(const struct sae_task *t)
 {
     const struct sae_query *q = &t->query;
-    uint64_t n = q->has_features && q->n_features < t->dict->F ? q->n_features : t->dict->F;
+    uint64_t n =
+        q->has_features && q->n_features < t->dict->formula.F ? q->n_features : t->dict->formula.F;
 
     if (q->form == SAE_FORM_TOP && q->top_k < n)
         n = q->top_k;
@@ -107,11 +108,11 @@ static struct plan plan_of(const struct sae_task *t)
 {
     const struct sae_query *q = &t->query;
     bool is_dense = q->form == SAE_FORM_DENSE;
-    struct plan p = {.width = is_dense && q->has_features ? q->n_features : t->dict->F};
+    struct plan p = {.width = is_dense && q->has_features ? q->n_features : t->dict->formula.F};
 
     assert(q->op != SAE_OP_ENCODE || q->want_f);
     assert(q->op != SAE_OP_DECODE || (!q->want_f && !q->want_aux));
-    assert(!q->want_aux || (q->want_f && t->dict->arch->aux_name));
+    assert(!q->want_aux || (q->want_f && sae_formula_unit(&t->dict->formula)->aux_name));
     assert(!q->want_f || q->form != SAE_FORM_TOP || q->top_k >= 1);
     if (q->want_f && is_dense)
         p.dense = mul(&p, t->n_rows, p.width);
@@ -122,7 +123,7 @@ static struct plan plan_of(const struct sae_task *t)
     }
     p.aux = q->want_aux;
     if (q->op != SAE_OP_ENCODE)
-        p.x_hat = mul(&p, t->n_rows, t->dict->d);
+        p.x_hat = mul(&p, t->n_rows, t->dict->formula.d_out);
     if (q->op == SAE_OP_FORWARD && q->ghost_mask && t->dict->enc)
         p.x_ghost = p.x_hat;
     return p;
@@ -186,7 +187,7 @@ static bool candidates_make(struct sae_task *t)
         for (size_t i = 0; i < q->n_features; i++)
             if (i == 0 || t->candidates[i] != t->candidates[n - 1])
                 t->candidates[n++] = t->candidates[i];
-        assert(t->candidates[n - 1] < t->dict->F);
+        assert(t->candidates[n - 1] < t->dict->formula.F);
     }
     t->n_candidates = n;
     return true;

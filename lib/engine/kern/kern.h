@@ -7,12 +7,16 @@
 #ifndef SAE_KERN_H
 #define SAE_KERN_H
 
+#include "lib/types.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* `nonzero` writes whole vectors: positions need this much room behind the last. */
 #define SAE_KERN_SLACK 16
+
+typedef void sae_unit_fn(const float *p, const float *const *param, float *f, float *aux, size_t n);
 
 struct sae_kern {
     const char *name; /* of the instruction set */
@@ -34,13 +38,9 @@ struct sae_kern {
     /* Positions where key[i] >= floor, as nonzero. */
     size_t (*at_least)(const uint32_t *key, uint32_t floor, size_t n, uint32_t *pos);
 
-    /* The formulae of arch.h on n projections p: one rounding for each operation written there.
-     * aux may be NULL; f and aux may not overlap p. */
-    void (*relu)(const float *p, const float *bias, float *f, size_t n);
-    void (*gated)(const float *p, const float *gate_bias, const float *r, const float *mag_bias,
-                  float *f, float *aux, size_t n);
-    void (*jump)(const float *p, const float *bias, const float *jump, float *f, float *aux,
-                 size_t n);
+    /* The units of lib/dict/unit.h on n projections p: one rounding for each operation written
+     * there. param: the unit's, [n] each. aux may be NULL; f and aux may not overlap p. */
+    sae_unit_fn *unit[SAE_N_UNITS];
 
     /* out = a * b; out = a - b. */
     void (*mul)(const float *a, const float *b, float *out, size_t n);

@@ -42,32 +42,6 @@ const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS] = {
 /* ---- dictionaries ------------------------------------------------------------------------------
  */
 
-/* p <= theta proves the feature off. Gated: either network switches it off, and fl(fl(r p) + mag)
- * <= 0 follows from r p <= -mag because rounding is monotone; the quotient is moved down past its
- * own rounding. r = 0 leaves mag alone to decide. A closed gate gives 0 only to a finite magnitude,
- * as no jump does to an infinite one (0 times infinity is NaN): such are never off. */
-static double theta_of(const struct sae_dict *d, size_t j)
-{
-    double gate, mag, r, bias, finite;
-
-    if (d->jump && !isfinite(d->jump[j]))
-        return -(double)INFINITY;
-    if (!d->gate_bias)
-        return -(double)d->enc_bias[j];
-    r = d->r[j];
-    bias = d->mag_bias[j];
-    gate = -(double)d->gate_bias[j];
-    if (!isfinite(r) || !isfinite(bias))
-        return -(double)INFINITY;
-    if (r == 0)
-        return bias > 0 ? gate : (double)INFINITY;
-    mag = -bias / r;
-    mag -= fabs(mag) * 1e-15;
-    finite = (3e38 - (bias > 0 ? bias : 0)) / r;
-    gate = gate < finite ? gate : finite;
-    return gate > mag ? gate : mag;
-}
-
 static void dict_free(void *data)
 {
     struct sae_native_dict *nd = data;
@@ -83,20 +57,22 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
 {
     enum sae_status st = SAE_OK;
     struct sae_native_dict *nd = NULL;
+    const struct sae_unit *unit = sae_formula_unit(&d->formula);
+    float param[SAE_MAX_PARAMS];
     double *theta = NULL;
 
     if (!d->enc || d->engine_data)
         return SAE_OK;
     nd = sae_calloc(1, sizeof *nd);
-    theta = sae_alloc(d->F, sizeof *theta);
+    theta = sae_alloc(d->formula.F, sizeof *theta);
     if (!nd || !theta) {
         st = sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
         goto out;
     }
-    for (size_t j = 0; j < d->F; j++)
-        theta[j] = theta_of(d, j);
-    st = sae_plane_create(&nd->plane, d->enc, d->F, d->d, theta, sae_native_kernels(e)->xmax,
-                          sae_native_kernels(e)->quant, team, err);
+    for (size_t j = 0; j < d->formula.F; j++)
+        theta[j] = unit->theta(sae_dict_params(d, j, param));
+    st = sae_plane_create(&nd->plane, d->enc, d->formula.F, d->formula.d_in, theta,
+                          sae_native_kernels(e)->xmax, sae_native_kernels(e)->quant, team, err);
     if (st != SAE_OK)
         goto out;
     nd->norms_finite = isfinite(d->info.norm_max);
@@ -107,8 +83,9 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
             st = sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
             goto out;
         }
-        for (size_t j = 0; j < d->F; j++)
-            sae_native_line(d, nd->plane, j, &nd->u[j], &nd->z[j]);
+        for (size_t j = 0; j < d->formula.F; j++)
+            sae_plane_line(nd->plane, j, unit->line(sae_dict_params(d, j, param)), &nd->u[j],
+                           &nd->z[j]);
     }
     d->engine_data = nd;
     d->engine_data_free = dict_free;
@@ -259,8 +236,8 @@ static bool needs_dense(const struct sae_native_dict *nd, const struct sae_dict 
         return true;
     if (sinks & (SAE_SINK_F_SCALED | SAE_SINK_LIST_SCALED) && !nd->norms_finite)
         return true;
-    /* pre_jump is on where f is; a gate can be on alone */
-    return sinks & (SAE_SINK_AUX | SAE_SINK_LIST_AUX) && d->arch->unit != SAE_UNIT_JUMP;
+    return sinks & (SAE_SINK_AUX | SAE_SINK_LIST_AUX) &&
+           sae_formula_unit(&d->formula)->is_aux_alone;
 }
 
 /* Forgets the past by halves. */
@@ -327,7 +304,7 @@ static bool interval_is_cheaper(const struct sae_batch *b, uint64_t top_k)
     const struct native_batch *nb = b->engine_data;
     struct sae_native_dict *nd = b->dict->engine_data;
     bool is_few = b->n_gemm <= sae_native_kernels(b->e)->max_apart;
-    uint64_t more = b->dict->F * (is_few ? 24 : 2) / b->dict->d;
+    uint64_t more = b->dict->formula.F * (is_few ? 24 : 2) / b->dict->formula.d_in;
     uint64_t threshold = atomic_load_explicit(&nd->exact_by_threshold, memory_order_relaxed);
     uint64_t interval = atomic_load_explicit(&nd->exact_by_interval[sae_native_k_class(top_k)],
                                              memory_order_relaxed);
@@ -431,10 +408,10 @@ static void compute_pairs(struct sae_batch *b, size_t from, size_t to, struct na
 
         for (size_t i = 0; i < m; i++) {
             x[i] = b->x + n->row_of[n->pair_row[from + i]] * b->ld;
-            assert(n->pair_col[from + i] < d->F);
-            w[i] = d->enc + (size_t)n->pair_col[from + i] * d->d;
+            assert(n->pair_col[from + i] < d->formula.F);
+            w[i] = d->enc + (size_t)n->pair_col[from + i] * d->formula.d_in;
         }
-        sae_native_kernels(b->e)->pairs(x, w, m, d->d, n->pair_p + from);
+        sae_native_kernels(b->e)->pairs(x, w, m, d->formula.d_in, n->pair_p + from);
         from += m;
     }
 }
@@ -513,8 +490,8 @@ static void encode_dense(struct sae_batch *b, size_t block, size_t n_rows, struc
         return;
     for (size_t i = 0; i < n_rows; i++)
         n->x[i] = b->x + n->dense_row[i] * b->ld;
-    sae_native_kernels(b->e)->dense(n->x, n_rows, b->dict->enc + cols.first * b->dict->d, cols.n,
-                                    b->dict->d, s->p, SAE_BLOCK, n->dense);
+    sae_native_kernels(b->e)->dense(n->x, n_rows, b->dict->enc + cols.first * b->dict->formula.d_in,
+                                    cols.n, b->dict->formula.d_in, s->p, SAE_BLOCK, n->dense);
     for (size_t i = 0; i < n_rows; i++)
         sae_epilogue(b, n->dense_row[i], block, &cols, s->p + i * SAE_BLOCK, s);
 }

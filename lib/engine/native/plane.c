@@ -378,14 +378,14 @@ bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_sc
     return true;
 }
 
-void sae_plane_line(const struct sae_plane *p, size_t j, double c1, double c0, double terms,
-                    float *u, float *z)
+void sae_plane_line(const struct sae_plane *p, size_t j, struct sae_line line, float *u, float *z)
 {
-    double unit = c1 * (double)p->s[j], v = (c0 + 0x1p-20 * terms + 0x1p-126) / unit;
+    double unit = line.c1 * (double)p->s[j];
+    double v = (line.c0 + 0x1p-20 * line.terms + 0x1p-126) / unit;
 
     *u = 0;
     *z = INFINITY;
-    if (!(unit > 1 / LARGE && unit < 1e30 && terms < 1e30 && fabs(v) < LARGE))
+    if (!(unit > 1 / LARGE && unit < 1e30 && line.terms < 1e30 && fabs(v) < LARGE))
         return;
     *u = (float)(1 / unit);
     *z = round_up(v + 0x1p-20 * fabs(v));

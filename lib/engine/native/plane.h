@@ -64,6 +64,7 @@
 #define SAE_SCREEN_H
 
 #include "lib/base.h"
+#include "lib/dict/unit.h"
 #include "lib/engine/kern/quant.h"
 #include "lib/engine/kern/screen.h"
 
@@ -115,10 +116,9 @@ bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_sc
 /* The n rows hold no columns any more; rows that hold none are passed over. */
 void sae_plane_release(struct sae_plane *p, struct sae_screen_row *rows, size_t n);
 
-/* The numbers of a feature's line c1 p + c0 (c1 >= 0) for the interval kernels; terms: what |c0|
- * was summed from. The row's floor for them; -infinity: none. */
-void sae_plane_line(const struct sae_plane *p, size_t j, double c1, double c0, double terms,
-                    float *u, float *z);
+/* The numbers of a feature's line for the interval kernels. The row's floor for them; -infinity:
+ * none. */
+void sae_plane_line(const struct sae_plane *p, size_t j, struct sae_line line, float *u, float *z);
 float sae_plane_floor(const struct sae_screen_row *row, float floor);
 
 /* low <= p <= up for the projection of feature j, from the kernel's v. 2^-20 of the magnitudes

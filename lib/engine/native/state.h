@@ -118,9 +118,6 @@ struct native_top {
 };
 
 void sae_native_top_reset(struct native_top *t);
-/* The line of feature j's value. */
-void sae_native_line(const struct sae_dict *d, const struct sae_plane *p, size_t j, float *u,
-                     float *z);
 /* The block's features of the n_rows rows in n->rows (batch rows n->row_of) whose interval may
  * reach the row's k best: into the rows' lists, as bounds. */
 void sae_native_top_encode(struct sae_batch *b, size_t block, size_t n_rows, struct sae_scratch *s);

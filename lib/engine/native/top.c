@@ -18,8 +18,9 @@
  * floor that does not hold has the row computed densely (rare: it takes errors of quantisation that
  * are all alike).
  *
- * Jump: a feature that is on may be negative, and one that is off is not listed at all, so "off"
- * counts as less than everything. THREADS: engine.h; blocks of a row share struct native_top. */
+ * Where a feature that is on may be negative (is_on_by_aux), one that is off is not listed at all,
+ * so "off" counts as less than everything. THREADS: engine.h; blocks of a row share struct
+ * native_top. */
 #include "lib/engine/native/state.h"
 
 #include "lib/num.h"
@@ -53,15 +54,6 @@ void sae_native_top_reset(struct native_top *t)
 {
     t->n = 0;
     atomic_store_explicit(&t->floor, 0, memory_order_relaxed);
-}
-
-void sae_native_line(const struct sae_dict *d, const struct sae_plane *p, size_t j, float *u,
-                     float *z)
-{
-    double bias = (double)(d->mag_bias ? d->mag_bias[j] : d->enc_bias[j]);
-    double jump = d->jump ? (double)d->jump[j] : 0;
-
-    sae_plane_line(p, j, d->r ? (double)d->r[j] : 1, bias + jump, fabs(bias) + fabs(jump), u, z);
 }
 
 static uint32_t top_k_of(const struct sae_batch *b, size_t row)
@@ -169,7 +161,7 @@ static void compute_ends(struct sae_batch *b, size_t at, size_t m, struct sae_sc
     const struct sae_native_dict *nd = b->dict->engine_data;
     struct native_scratch *n = s->engine_data;
     struct sae_cols cols = sae_cols_ids(b->dict, n->pair_col + at, m, 0, s);
-    float error = fminf(1.0f, LIKELY_ERROR / sqrtf((float)b->dict->d));
+    float error = fminf(1.0f, LIKELY_ERROR / sqrtf((float)b->dict->formula.d_in));
 
     for (size_t i = 0; i < m; i++) {
         float low, up;
@@ -189,13 +181,13 @@ static size_t settle(struct sae_batch *b, size_t n_rows, size_t from, size_t to,
                      struct sae_scratch *s)
 {
     struct native_scratch *n = s->engine_data;
-    bool is_jump = b->dict->arch->unit == SAE_UNIT_JUMP;
+    bool by_aux = sae_formula_unit(&b->dict->formula)->is_on_by_aux;
     size_t kept = from;
 
     for (size_t at = from, m; at < to; at += m) {
         const float *likely = n->likely->f, *up = n->up->f;
-        const float *likely_on = is_jump ? n->likely->aux : likely,
-                    *up_on = is_jump ? n->up->aux : up;
+        const float *likely_on = by_aux ? n->likely->aux : likely,
+                    *up_on = by_aux ? n->up->aux : up;
 
         m = to - at < SAE_BLOCK ? to - at : SAE_BLOCK;
         compute_ends(b, at, m, s);
@@ -279,7 +271,7 @@ static void put_pairs(struct sae_batch *b, size_t block, size_t n_rows, size_t n
 
         if (n->pair_p[i] < n->floor[r])
             continue;
-        assert(n->pair_col[i] < b->dict->F);
+        assert(n->pair_col[i] < b->dict->formula.F);
         n->ids[n->start[r]] = n->pair_col[i];
         n->p[n->start[r]++] = n->pair_p[i];
     }
@@ -332,16 +324,16 @@ static void compute_exact(struct sae_batch *b, size_t row, const uint32_t *at, s
 
             for (size_t k = 0; k < few; k++) {
                 x[k] = row_x;
-                w[k] = d->enc + (size_t)n->ids[i + k] * d->d;
+                w[k] = d->enc + (size_t)n->ids[i + k] * d->formula.d_in;
             }
-            sae_native_kernels(b->e)->pairs(x, w, few, d->d, n->p + i);
+            sae_native_kernels(b->e)->pairs(x, w, few, d->formula.d_in, n->p + i);
         }
         cols = sae_cols_ids(d, n->ids, part, 0, s);
-        sae_unit(b, &cols, n->p, s->f, d->arch->aux_name ? s->aux : NULL);
+        sae_unit(b, &cols, n->p, s->f, sae_formula_unit(&d->formula)->aux_name ? s->aux : NULL);
         b->e->kern->order(s->f, exact + done, part);
         for (size_t i = 0; i < part; i++) {
             s->row_f[at[done + i]] = s->f[i];
-            s->row_aux[at[done + i]] = d->arch->aux_name ? s->aux[i] : 0.0f;
+            s->row_aux[at[done + i]] = sae_formula_unit(&d->formula)->aux_name ? s->aux[i] : 0.0f;
             exact[done + i] = s->f[i] == 0.0f ? 0 : exact[done + i];
         }
     }
@@ -370,15 +362,15 @@ static size_t compute_row(struct sae_batch *b, size_t row, struct sae_scratch *s
     struct native_scratch *n = s->engine_data;
     const struct sae_dict *d = b->dict;
     const float *x = b->x + row * b->ld;
-    float *aux = d->arch->aux_name ? s->aux : NULL;
+    float *aux = sae_formula_unit(&d->formula)->aux_name ? s->aux : NULL;
     size_t kept = 0;
 
     for (size_t block = 0; block < b->n_blocks; block++) {
         struct sae_cols cols = sae_cols_block(d, block);
         size_t m;
 
-        sae_native_kernels(b->e)->dense(&x, 1, d->enc + cols.first * d->d, cols.n, d->d, s->p,
-                                        SAE_BLOCK, n->dense);
+        sae_native_kernels(b->e)->dense(&x, 1, d->enc + cols.first * d->formula.d_in, cols.n,
+                                        d->formula.d_in, s->p, SAE_BLOCK, n->dense);
         sae_unit(b, &cols, s->p, s->f, aux);
         m = b->e->kern->nonzero(s->f, NULL, NULL, cols.n, s->pos);
         for (size_t i = 0; i < m; i++, kept++) {
@@ -420,7 +412,7 @@ size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n_entries,
     /* What is NaN may have an end that is none, and be among the k first by its id. */
     holds = !is_nan &&
             (floor == 0 || (m1 + m2 >= k && kern->kth_largest(n->exact, m1 + m2, k) >= floor));
-    sae_native_record(&nd->intervals, 1, !holds || m1 + m2 > b->dict->F / MAX_EXACT);
+    sae_native_record(&nd->intervals, 1, !holds || m1 + m2 > b->dict->formula.F / MAX_EXACT);
     if (!holds) {
         atomic_fetch_add_explicit(&nd->dense_rows, 1, memory_order_relaxed);
         return compute_row(b, row, s);

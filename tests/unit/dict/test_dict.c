@@ -43,9 +43,9 @@ START_TEST(table_is_the_specs)
     ck_assert_str_eq(keys, table[_i].keys);
     ck_assert_uint_eq(a->options, table[_i].options);
     ck_assert_int_eq(a->scales_forward_f, table[_i].scales);
-    ck_assert_int_eq(a->aux_name == NULL, table[_i].aux == NULL);
-    if (a->aux_name)
-        ck_assert_str_eq(a->aux_name, table[_i].aux);
+    ck_assert_int_eq(sae_units[a->unit].aux_name == NULL, table[_i].aux == NULL);
+    if (sae_units[a->unit].aux_name)
+        ck_assert_str_eq(sae_units[a->unit].aux_name, table[_i].aux);
     ck_assert_uint_eq(sae_n_archs, SAE_COUNTOF(table));
     ck_assert_ptr_null(sae_arch_by_name("TopK"));
 }
@@ -167,16 +167,17 @@ START_TEST(r_is_exp_of_r_mag)
     struct sae_dict *d = unsealed("GatedAutoEncoder", 1, 4);
     const float r_mag[4] = {0.0f, 88.72f, -200.0f, 0.5f};
 
-    memcpy(d->r, r_mag, sizeof r_mag);
+    memcpy(sae_dict_array(d, SAE_ROLE_R_MAG), r_mag, sizeof r_mag);
     ck_assert_int_eq(sae_dict_seal(d, "float16", NULL, NULL), SAE_OK);
-    ck_assert(d->r[0] == 1.0f && d->r[2] == 0.0f);
+    ck_assert(sae_dict_array(d, SAE_ROLE_R_MAG)[0] == 1.0f &&
+              sae_dict_array(d, SAE_ROLE_R_MAG)[2] == 0.0f);
     for (size_t j = 0; j < 4; j++)
-        ck_assert(d->r[j] == sae_exp_f32(r_mag[j]));
+        ck_assert(sae_dict_array(d, SAE_ROLE_R_MAG)[j] == sae_exp_f32(r_mag[j]));
     ck_assert_str_eq(d->info.dtype, "float16");
     ck_assert_str_eq(sae_dict_info(d)->aux_name, "gate");
     sae_dict_free(d);
     d = unsealed("GatedAutoEncoder", 1, 4);
-    d->r[3] = 88.73f;
+    sae_dict_array(d, SAE_ROLE_R_MAG)[3] = 88.73f;
     ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, NULL), SAE_E_WEIGHTS);
     sae_dict_free(d);
 }

@@ -158,11 +158,12 @@ START_TEST(binds)
     ck_assert_str_eq(sae_dict_info(d)->class_name, goods[_i].class_name);
     ck_assert_str_eq(sae_dict_info(d)->dtype, goods[_i].dtype);
     ck_assert_uint_eq(sae_dict_info(d)->bytes, goods[_i].bytes);
-    ck_assert_uint_eq(d->d, 2);
-    ck_assert_uint_eq(d->F, 3);
+    ck_assert_uint_eq(d->formula.d_in, 2);
+    ck_assert_uint_eq(d->formula.F, 3);
     tensors_in_place(d);
-    if (d->r)
-        ck_assert(d->r[0] == (float)exp(1.0) && d->r[2] == d->r[0]);
+    if (sae_dict_array(d, SAE_ROLE_R_MAG))
+        ck_assert(sae_dict_array(d, SAE_ROLE_R_MAG)[0] == (float)exp(1.0) &&
+                  sae_dict_array(d, SAE_ROLE_R_MAG)[2] == sae_dict_array(d, SAE_ROLE_R_MAG)[0]);
     sae_dict_free(d);
 }
 END_TEST
@@ -310,7 +311,7 @@ START_TEST(exp_of_r_mag_must_be_finite)
                                "finite as f32");
     fake.r_mag = 88.7f;
     ck_assert_int_eq(sae_dict_open(&d, "x.pt", NULL, &err), SAE_OK);
-    ck_assert(isfinite(d->r[0]));
+    ck_assert(isfinite(sae_dict_array(d, SAE_ROLE_R_MAG)[0]));
     sae_dict_free(d);
 }
 END_TEST

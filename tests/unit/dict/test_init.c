@@ -104,30 +104,31 @@ START_TEST(constructors_distributions)
 
     d = open_source("init:AutoEncoder:64:1000");
     is_linear(d->enc, D * F, D);
-    is_linear(d->enc_bias, F, D);
+    is_linear(sae_dict_array(d, SAE_ROLE_ENC_BIAS), F, D);
     is_directions(d->dec, F, D, 1.0);
     ck_assert(all_zero(d->centre, D));
     sae_dict_free(d);
 
     d = open_source("init:JumpAutoEncoder:64:1000:seed=9");
     is_linear(d->enc, D * F, D);
-    is_linear(d->enc_bias, F, D);
+    is_linear(sae_dict_array(d, SAE_ROLE_ENC_BIAS), F, D);
     is_directions(d->dec, F, D, 1.0);
-    ck_assert(all_zero(d->centre, D) && all_zero(d->jump, F));
+    ck_assert(all_zero(d->centre, D) && all_zero(sae_dict_array(d, SAE_ROLE_JUMP), F));
     sae_dict_free(d);
 
     d = open_source("init:GatedAutoEncoder:64:1000:seed=18446744073709551615");
     is_linear(d->enc, D * F, D);
     is_directions(d->dec, F, D, 1.0);
-    ck_assert(all_zero(d->centre, D) && all_zero(d->gate_bias, F) && all_zero(d->mag_bias, F));
+    ck_assert(all_zero(d->centre, D) && all_zero(sae_dict_array(d, SAE_ROLE_GATE_BIAS), F) &&
+              all_zero(sae_dict_array(d, SAE_ROLE_MAG_BIAS), F));
     for (size_t j = 0; j < F; j++)
-        ck_assert(d->r[j] == 1.0f);
+        ck_assert(sae_dict_array(d, SAE_ROLE_R_MAG)[j] == 1.0f);
     sae_dict_free(d);
 
     d = open_source("init:AutoEncoderNew:64:1000");
     is_directions(d->dec, F, D, 0.1);
     ck_assert_int_eq(memcmp(d->enc, d->dec, D * F * sizeof(float)), 0);
-    ck_assert(all_zero(d->enc_bias, F) && all_zero(d->dec_bias, D));
+    ck_assert(all_zero(sae_dict_array(d, SAE_ROLE_ENC_BIAS), F) && all_zero(d->dec_bias, D));
     ck_assert(d->centre == NULL);
     sae_dict_free(d);
 }
@@ -145,12 +146,12 @@ static uint64_t hash_of(const struct sae_dict *d)
 {
     uint64_t h = 0xcbf29ce484222325u;
 
-    h = hash_add(h, d->enc, d->d * d->F);
-    h = hash_add(h, d->dec, d->d * d->F);
-    h = hash_add(h, d->enc_bias, d->F);
-    h = hash_add(h, d->gate_bias, d->F);
-    h = hash_add(h, d->mag_bias, d->F);
-    return hash_add(h, d->dec_norm, d->F);
+    h = hash_add(h, d->enc, d->formula.d_in * d->formula.F);
+    h = hash_add(h, d->dec, d->formula.d_in * d->formula.F);
+    h = hash_add(h, sae_dict_array(d, SAE_ROLE_ENC_BIAS), d->formula.F);
+    h = hash_add(h, sae_dict_array(d, SAE_ROLE_GATE_BIAS), d->formula.F);
+    h = hash_add(h, sae_dict_array(d, SAE_ROLE_MAG_BIAS), d->formula.F);
+    return hash_add(h, d->dec_norm, d->formula.F);
 }
 
 /* The same bits on every machine and for ever: these numbers never change. */
@@ -204,13 +205,13 @@ static const double shares[] = {0.02, 0.1, 0.5, 0.8, 1.0};
 
 static double measure_l0(const struct sae_dict *d, size_t n_rows)
 {
-    float *x = dicts_rows(n_rows, d->d, 77), *f = sae_alloc(d->F, sizeof *f);
+    float *x = dicts_rows(n_rows, d->formula.d_in, 77), *f = sae_alloc(d->formula.F, sizeof *f);
     size_t on = 0;
 
     ck_assert_ptr_nonnull(f);
     for (size_t r = 0; r < n_rows; r++) {
-        sae_ref_encode(d, x + r * d->d, f, NULL);
-        for (size_t j = 0; j < d->F; j++)
+        sae_ref_encode(d, x + r * d->formula.d_in, f, NULL);
+        for (size_t j = 0; j < d->formula.F; j++)
             on += f[j] != 0.0f;
     }
     sae_free(x);

@@ -146,14 +146,14 @@ START_TEST(unit_obeys_the_formula)
     struct sae_dict *d = dicts_make(c->class_name, 1, 1, 1);
     float aux = 99, f, alone;
 
-    if (d->enc_bias)
-        d->enc_bias[0] = c->a;
-    if (d->jump)
-        d->jump[0] = c->b;
-    if (d->r) {
-        d->r[0] = c->a;
-        d->gate_bias[0] = c->b;
-        d->mag_bias[0] = c->c;
+    if (sae_dict_array(d, SAE_ROLE_ENC_BIAS))
+        sae_dict_array(d, SAE_ROLE_ENC_BIAS)[0] = c->a;
+    if (sae_dict_array(d, SAE_ROLE_JUMP))
+        sae_dict_array(d, SAE_ROLE_JUMP)[0] = c->b;
+    if (sae_dict_array(d, SAE_ROLE_R_MAG)) {
+        sae_dict_array(d, SAE_ROLE_R_MAG)[0] = c->a;
+        sae_dict_array(d, SAE_ROLE_GATE_BIAS)[0] = c->b;
+        sae_dict_array(d, SAE_ROLE_MAG_BIAS)[0] = c->c;
     }
     f = sae_ref_unit(d, 0, c->p, &aux);
     alone = sae_ref_unit(d, 0, c->p, NULL);
@@ -187,12 +187,14 @@ START_TEST(ghost_is_exp_times_mask)
     sae_ref_project(d, x, p);
     sae_ref_ghost(d, x, mask, 1, g);
     for (size_t j = 0; j < 7; j++)
-        ck_assert_uint_eq(sae_f32_bits(g[j]),
-                          sae_f32_bits(sae_exp_f32(p[j] + d->enc_bias[j]) * mask[j]));
+        ck_assert_uint_eq(
+            sae_f32_bits(g[j]),
+            sae_f32_bits(sae_exp_f32(p[j] + sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j]) * mask[j]));
     sae_ref_ghost(d, x, &one, 0, g); /* a mask of shape [..., 1] */
     for (size_t j = 0; j < 7; j++)
-        ck_assert_uint_eq(sae_f32_bits(g[j]),
-                          sae_f32_bits(sae_exp_f32(p[j] + d->enc_bias[j]) * 2.0f));
+        ck_assert_uint_eq(
+            sae_f32_bits(g[j]),
+            sae_f32_bits(sae_exp_f32(p[j] + sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j]) * 2.0f));
     sae_free(x);
     sae_dict_free(d);
 }
@@ -214,8 +216,8 @@ START_TEST(reference_is_near_the_truth)
             sae_ref_encode(d, x + r * n_d, f, aux);
             tol_encode(d, x + r * n_d, false, &t, &u);
             ck_assert_tol(&t, f, a->name);
-            if (a->aux_name)
-                ck_assert_tol(&u, aux, a->aux_name);
+            if (sae_units[a->unit].aux_name)
+                ck_assert_tol(&u, aux, sae_units[a->unit].aux_name);
             tol_free(&t);
             tol_free(&u);
             for (size_t j = 0; j < n_f; j++)

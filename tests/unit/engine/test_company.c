@@ -42,11 +42,11 @@ static struct sae_query query_of(int form, const struct sae_dict *d)
                                                                                 : SAE_FORM_DENSE};
 
     q.top_k = form == FORM_TOP ? 7 : 0;
-    q.want_aux = form == FORM_DENSE && d->arch->aux_name;
+    q.want_aux = form == FORM_DENSE && sae_formula_unit(&d->formula)->aux_name;
     if (form == FORM_FEATURES) {
         q.has_features = true;
         q.features = some_features;
-        q.n_features = d->F >= 15 ? SAE_COUNTOF(some_features) : 1;
+        q.n_features = d->formula.F >= 15 ? SAE_COUNTOF(some_features) : 1;
     }
     return q;
 }
@@ -93,7 +93,9 @@ static void fill_row(int kind, float *x, size_t d, uint64_t *random)
 static struct sae_dict *make_dict(const char *class_name, size_t d, size_t F, uint64_t seed)
 {
     struct sae_dict *dict = dicts_make(class_name, d, F, seed);
-    float *bias = dict->gate_bias ? dict->gate_bias : dict->enc_bias;
+    float *bias = sae_dict_array(dict, SAE_ROLE_GATE_BIAS)
+                      ? sae_dict_array(dict, SAE_ROLE_GATE_BIAS)
+                      : sae_dict_array(dict, SAE_ROLE_ENC_BIAS);
 
     for (size_t j = 0; j < F; j++) {
         float *w = dict->enc + j * d;
@@ -129,7 +131,7 @@ static bool same_lists(const struct sae_sparse_row *a, const struct sae_sparse_r
 static bool same_answer(const struct sae_task *t, size_t row, const struct sae_task *alone,
                         size_t kind)
 {
-    size_t d = t->dict->d, w = t->width;
+    size_t d = t->dict->formula.d_in, w = t->width;
 
     if (t->failed)
         return false;
@@ -196,17 +198,18 @@ static void run_in_company(const struct rig *g, size_t n_threads, struct sae_dic
 {
     struct sae_task tasks[N_TASKS];
     int forms[N_TASKS], kinds[N_TASKS][8];
-    size_t n_tasks = dict->F * dict->d > 100000 ? N_TASKS / 2 : N_TASKS;
+    size_t n_tasks = dict->formula.F * dict->formula.d_in > 100000 ? N_TASKS / 2 : N_TASKS;
     uint64_t random = seed;
 
     for (size_t i = 0; i < n_tasks; i++) {
         size_t n = 1 + dicts_random(&random) % 8;
-        float *rows = sae_alloc(n * dict->d, sizeof *rows);
+        float *rows = sae_alloc(n * dict->formula.d_in, sizeof *rows);
 
         forms[i] = (int)(dicts_random(&random) % N_FORMS);
         for (size_t r = 0; r < n; r++) {
             kinds[i][r] = (int)(dicts_random(&random) % N_KINDS);
-            memcpy(rows + r * dict->d, x + (size_t)kinds[i][r] * dict->d, dict->d * sizeof *rows);
+            memcpy(rows + r * dict->formula.d_in, x + (size_t)kinds[i][r] * dict->formula.d_in,
+                   dict->formula.d_in * sizeof *rows);
         }
         tasks[i] = (struct sae_task){.dict = dict, .n_rows = n, .x = rows};
         tasks[i].query = query_of(forms[i], dict);

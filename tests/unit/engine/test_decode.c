@@ -97,7 +97,7 @@ static void rig_fini(struct rig *g)
 static void check(struct rig *g, struct sae_dict *dict, const float *f, const float *want, size_t n)
 {
     struct sae_task t = {.dict = dict, .n_rows = n, .x = f, .query.op = SAE_OP_DECODE};
-    size_t d = dict->d;
+    size_t d = dict->formula.d_in;
 
     ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
     batches_run_all(g->b, g->s, dict, SAE_SIDE_DECODE, &t, 1, n, 1);

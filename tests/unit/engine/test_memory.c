@@ -48,7 +48,7 @@ static struct sae_task task_of(const struct rig *g, enum sae_op op, enum sae_for
 
     t.query = (struct sae_query){.op = op,
                                  .want_f = true,
-                                 .want_aux = g->dict->arch->aux_name != NULL,
+                                 .want_aux = sae_formula_unit(&g->dict->formula)->aux_name != NULL,
                                  .form = form,
                                  .top_k = 5};
     ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
@@ -163,7 +163,7 @@ START_TEST(steady_state_allocates_nothing)
 
     for (size_t j = 0; j < F; j++) /* so few on that a task has room for all */
         if (j % 8 != 0)
-            dict->gate_bias[j] = -1000.0f;
+            sae_dict_array(dict, SAE_ROLE_GATE_BIAS)[j] = -1000.0f;
     g = rig_of(dict, _i);
     for (int form = 0; form < 3; form++)
         for (int round = 0; round < 5; round++) {
@@ -196,7 +196,7 @@ START_TEST(more_entries_than_usual_find_memory)
     struct rig g;
 
     for (size_t j = 0; j < F; j++)
-        dict->enc_bias[j] = 1000.0f;
+        sae_dict_array(dict, SAE_ROLE_ENC_BIAS)[j] = 1000.0f;
     g = rig_of(dict, _i);
     t = task_of(&g, SAE_OP_ENCODE, SAE_FORM_SPARSE);
     for (size_t r = 0; r < ROWS; r++) { /* 2500 entries each, room for 512 a row */
@@ -225,7 +225,7 @@ START_TEST(the_pool_shrinks_again)
     size_t most;
 
     for (size_t j = 0; j < WIDE; j++)
-        dict->enc_bias[j] = 1000.0f; /* everything on */
+        sae_dict_array(dict, SAE_ROLE_ENC_BIAS)[j] = 1000.0f; /* everything on */
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, MANY), NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, MANY), NULL), SAE_OK);

@@ -18,7 +18,7 @@ static void tasks_make(struct sae_task *t, struct batches_store *store, const st
 
     for (size_t i = 0; i < N_TASKS; i++) {
         t[i] = (struct sae_task){
-            .dict = dict, .n_rows = 4, .x = batches_exact_rows(4, dict->d, seed + i)};
+            .dict = dict, .n_rows = 4, .x = batches_exact_rows(4, dict->formula.d_in, seed + i)};
         t[i].query = batches_query(dict, 4, &random, &store[i]);
         ck_assert_int_eq(sae_task_prepare(&t[i], NULL), SAE_OK);
     }

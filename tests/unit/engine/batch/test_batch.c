@@ -117,20 +117,20 @@ static struct sae_sparse_row *as_sparse(const float *f, size_t n, size_t F, bool
 static void check_decoded(const struct sae_task *t, const float *f, bool exact)
 {
     const struct sae_dict *d = t->dict;
-    float *want = calloc(d->d, sizeof *want);
+    float *want = calloc(d->formula.d_in, sizeof *want);
 
     for (size_t r = 0; r < t->n_rows; r++) {
         struct tol tol = {0};
 
-        sae_ref_decode(d, f + r * d->F, true, want);
-        tol_decode(d, f + r * d->F, &tol);
-        for (size_t k = 0; k < d->d; k++) {
-            float got = t->x_hat[r * d->d + k];
+        sae_ref_decode(d, f + r * d->formula.F, true, want);
+        tol_decode(d, f + r * d->formula.F, &tol);
+        for (size_t k = 0; k < d->formula.d_in; k++) {
+            float got = t->x_hat[r * d->formula.d_in + k];
 
             if (exact ? memcmp(&got, &want[k], 4) != 0 && !(isnan(got) && isnan(want[k]))
                       : !tol_near(&tol, k, got))
                 ck_abort_msg("%s %zux%zu row %zu: x_hat[%zu] is %.9g, want %.9g", d->arch->name,
-                             d->d, d->F, r, k, (double)got, (double)want[k]);
+                             d->formula.d_in, d->formula.F, r, k, (double)got, (double)want[k]);
         }
         tol_free(&tol);
     }
@@ -152,19 +152,19 @@ static void decode_rows(const struct sae_engine *e, struct sae_dict *dict, unsig
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 17), NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 17), NULL), SAE_OK);
     for (size_t i = 0; i < N; i++) {
-        f[i] = random_f(n_rows[i], dict->F, i == 2 ? 1 : percent, &random);
+        f[i] = random_f(n_rows[i], dict->formula.F, i == 2 ? 1 : percent, &random);
         tasks[i] = (struct sae_task){.dict = dict, .n_rows = n_rows[i]};
         tasks[i].query.op = SAE_OP_DECODE;
         if (i % 2 == 0)
             tasks[i].x = f[i];
         else
-            tasks[i].f_in = lists[i] = as_sparse(f[i], n_rows[i], dict->F, i == 3);
+            tasks[i].f_in = lists[i] = as_sparse(f[i], n_rows[i], dict->formula.F, i == 3);
         ck_assert_int_eq(sae_task_prepare(&tasks[i], NULL), SAE_OK);
     }
     /* a sparse IdentityDict row has no -0 where nothing is listed */
     for (size_t i = 1; !dict->dec && i < N; i += 2)
-        for (size_t j = 0; j < n_rows[i] * dict->F; j++)
-            if (f[i][j] == 0.0f && !(i == 3 && j % dict->F % 3 == 0))
+        for (size_t j = 0; j < n_rows[i] * dict->formula.F; j++)
+            if (f[i][j] == 0.0f && !(i == 3 && j % dict->formula.F % 3 == 0))
                 f[i][j] = 0.0f;
     batches_run_all(b, s, dict, SAE_SIDE_DECODE, tasks, N, 17, seed);
     for (size_t i = 0; i < N; i++) {
@@ -255,7 +255,7 @@ START_TEST(long_lists_take_the_dense_way)
     struct sae_scratch *s;
 
     for (size_t j = 0; j < F; j++)
-        dict->enc_bias[j] += 5.0f;
+        sae_dict_array(dict, SAE_ROLE_ENC_BIAS)[j] += 5.0f;
     t.query = (struct sae_query){.op = SAE_OP_FORWARD, .want_f = true, .ghost_mask = &one};
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, N), NULL), SAE_OK);

@@ -85,7 +85,7 @@ START_TEST(decode_is_canonical)
     enum { F = 60 };
     size_t n;
     const struct sae_kern *k = kern_of(_i, &n);
-    struct sae_dict d = {.F = F, .d = n};
+    struct sae_dict d = {.formula = {.F = F, .d_in = n, .d_out = n}};
 
     for (uint64_t seed = 1; k && seed < 10; seed++) {
         float *w = values(F * n, true, seed), *f = values(F, seed % 3 != 0, seed + 50);
@@ -220,7 +220,7 @@ START_TEST(kth_largest_equals_a_sort)
 }
 END_TEST
 
-/* The formulae of the units, against sae_ref_unit. */
+/* The loops of the units, against their rows of the table. */
 START_TEST(units_equal_the_reference)
 {
     size_t n;
@@ -228,31 +228,23 @@ START_TEST(units_equal_the_reference)
     float f[1025], aux[1025], want_f[1025], want_aux[1025];
 
     for (uint64_t seed = 1; k && seed < 10; seed++) {
-        float *p = values(n, seed % 2, seed), *v[3];
-        struct sae_arch arch = {.name = "test"};
-        struct sae_dict d = {.arch = &arch, .F = n, .d = 1};
+        float *p = values(n, seed % 2, seed), *v[SAE_MAX_PARAMS];
 
-        for (size_t i = 0; i < 3; i++)
+        for (size_t i = 0; i < SAE_MAX_PARAMS; i++)
             v[i] = values(n, true, seed * 10 + i);
         for (size_t i = 0; i < n; i += 5)
             v[0][i] = -p[i]; /* exactly at the threshold */
-        d.enc_bias = d.gate_bias = v[0];
-        d.r = v[1];
-        d.mag_bias = d.jump = v[2];
-        for (int unit = SAE_UNIT_RELU; unit <= SAE_UNIT_JUMP; unit++) {
-            arch.unit = (enum sae_unit)unit;
+        for (size_t unit = 0; unit < SAE_N_UNITS; unit++) {
+            const struct sae_unit *u = &sae_units[unit];
+            const float *const param[SAE_MAX_PARAMS] = {v[0], v[1], v[2]};
+
             for (size_t j = 0; j < n; j++)
-                want_f[j] = sae_ref_unit(&d, j, p[j], &want_aux[j]);
+                want_f[j] = u->value(p[j], (float[]){v[0][j], v[1][j], v[2][j]}, &want_aux[j]);
             for (int with_aux = 0; with_aux < 2; with_aux++) {
-                if (unit == SAE_UNIT_RELU)
-                    k->relu(p, v[0], f, n);
-                else if (unit == SAE_UNIT_GATED)
-                    k->gated(p, v[0], v[1], v[2], f, with_aux ? aux : NULL, n);
-                else
-                    k->jump(p, v[0], v[2], f, with_aux ? aux : NULL, n);
-                ck_assert_msg(same(f, want_f, n), "%s unit %d", k->name, unit);
-                if (with_aux && unit != SAE_UNIT_RELU)
-                    ck_assert_msg(same(aux, want_aux, n), "%s unit %d aux", k->name, unit);
+                k->unit[unit](p, param, f, with_aux ? aux : NULL, n);
+                ck_assert_msg(same(f, want_f, n), "%s unit %s", k->name, u->name);
+                if (with_aux && u->aux_name)
+                    ck_assert_msg(same(aux, want_aux, n), "%s unit %s aux", k->name, u->name);
             }
         }
         k->mul(p, v[0], f, n);
@@ -263,7 +255,7 @@ START_TEST(units_equal_the_reference)
         }
         ck_assert(same(f, want_f, n) && same(aux, want_aux, n));
         free(p);
-        for (size_t i = 0; i < 3; i++)
+        for (size_t i = 0; i < SAE_MAX_PARAMS; i++)
             free(v[i]);
     }
 }

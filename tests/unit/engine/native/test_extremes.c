@@ -100,8 +100,12 @@ static struct sae_dict *make_dict(const char *class_name, enum dict_kind kind, s
                                   uint64_t seed)
 {
     struct sae_dict *dict = dicts_make(class_name, d, F, seed);
-    float *theta = dict->gate_bias ? dict->gate_bias : dict->enc_bias;
-    float *vectors[] = {dict->enc_bias, dict->gate_bias, dict->mag_bias, dict->jump};
+    float *theta = sae_dict_array(dict, SAE_ROLE_GATE_BIAS)
+                       ? sae_dict_array(dict, SAE_ROLE_GATE_BIAS)
+                       : sae_dict_array(dict, SAE_ROLE_ENC_BIAS);
+    float *vectors[] = {
+        sae_dict_array(dict, SAE_ROLE_ENC_BIAS), sae_dict_array(dict, SAE_ROLE_GATE_BIAS),
+        sae_dict_array(dict, SAE_ROLE_MAG_BIAS), sae_dict_array(dict, SAE_ROLE_JUMP)};
     uint64_t random = seed;
     float scale = kind == SCALED ? fabsf(log_uniform(&random, -29, 28)) : 1.0f;
 
@@ -117,8 +121,8 @@ static struct sae_dict *make_dict(const char *class_name, enum dict_kind kind, s
         for (size_t i = 0; i < SAE_COUNTOF(vectors); i++)
             if (vectors[i])
                 vectors[i][j] = log_uniform(&random, -45, 38.5);
-        if (dict->r)
-            dict->r[j] = fabsf(log_uniform(&random, -44, 38));
+        if (sae_dict_array(dict, SAE_ROLE_R_MAG))
+            sae_dict_array(dict, SAE_ROLE_R_MAG)[j] = fabsf(log_uniform(&random, -44, 38));
     }
     return dict;
 }
@@ -173,8 +177,8 @@ static void check_everywhere(struct sae_dict *dict, const float *x, uint64_t see
         batches_only(i % 2 ? BATCHES_BY_INTERVAL : BATCHES_BY_THRESHOLD, dict);
         if (spoil)
             spoil(dict->engine_data);
-        snprintf(label, sizeof label, "%s %zux%zu seed %llu %s %s", dict->arch->name, dict->d,
-                 dict->F, (unsigned long long)seed, sae_isa_name(isa),
+        snprintf(label, sizeof label, "%s %zux%zu seed %llu %s %s", dict->arch->name,
+                 dict->formula.d_in, dict->formula.F, (unsigned long long)seed, sae_isa_name(isa),
                  i % 2 ? "by interval" : "by threshold");
         check_answers(e, dict, x, seed, label);
         batches_end(e, dict);

@@ -36,13 +36,14 @@ static struct sae_engine *open_isa(int isa)
  * then rows are screened. */
 static void make_sparse(struct sae_dict *d)
 {
-    float *bias = d->gate_bias ? d->gate_bias : d->enc_bias;
+    float *bias = sae_dict_array(d, SAE_ROLE_GATE_BIAS) ? sae_dict_array(d, SAE_ROLE_GATE_BIAS)
+                                                        : sae_dict_array(d, SAE_ROLE_ENC_BIAS);
 
-    for (size_t j = 0; bias && j < d->F; j++) {
+    for (size_t j = 0; bias && j < d->formula.F; j++) {
         double n2 = 0;
 
-        for (size_t k = 0; k < d->d; k++)
-            n2 += (double)d->enc[j * d->d + k] * (double)d->enc[j * d->d + k];
+        for (size_t k = 0; k < d->formula.d_in; k++)
+            n2 += (double)d->enc[j * d->formula.d_in + k] * (double)d->enc[j * d->formula.d_in + k];
         bias[j] = (float)(-2.3 * sqrt(n2)) * (j % 7 == 0 ? 0.5f : 1.0f);
     }
 }
@@ -109,7 +110,10 @@ START_TEST(top_k_by_intervals)
     dict = dicts_make(classes[c], D, F, (uint64_t)_i);
     for (size_t j = 1; j < F; j++) /* every third feature equals the one before it */
         if (j % 3 == 0) {
-            float *v[] = {dict->enc_bias, dict->r, dict->gate_bias, dict->mag_bias, dict->jump};
+            float *v[] = {
+                sae_dict_array(dict, SAE_ROLE_ENC_BIAS), sae_dict_array(dict, SAE_ROLE_R_MAG),
+                sae_dict_array(dict, SAE_ROLE_GATE_BIAS), sae_dict_array(dict, SAE_ROLE_MAG_BIAS),
+                sae_dict_array(dict, SAE_ROLE_JUMP)};
 
             memcpy(dict->enc + j * D, dict->enc + (j - 1) * D, D * sizeof *dict->enc);
             for (size_t k = 0; k < SAE_COUNTOF(v); k++)
@@ -126,11 +130,12 @@ START_TEST(top_k_by_intervals)
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 40), NULL), SAE_OK);
     for (size_t i = 0; i < N_K; i++) {
         tasks[i] = (struct sae_task){.dict = dict, .n_rows = N, .x = x};
-        tasks[i].query = (struct sae_query){.op = SAE_OP_ENCODE,
-                                            .want_f = true,
-                                            .want_aux = dict->arch->aux_name && i % 2,
-                                            .form = SAE_FORM_TOP,
-                                            .top_k = ks[i]};
+        tasks[i].query =
+            (struct sae_query){.op = SAE_OP_ENCODE,
+                               .want_f = true,
+                               .want_aux = sae_formula_unit(&dict->formula)->aux_name && i % 2,
+                               .form = SAE_FORM_TOP,
+                               .top_k = ks[i]};
         ck_assert_int_eq(sae_task_prepare(&tasks[i], NULL), SAE_OK);
     }
     batches_run_all(b, s, dict, SAE_SIDE_ENCODE, tasks, N_K, 40, 3);
@@ -213,7 +218,7 @@ START_TEST(floors_that_do_not_hold)
         double value = is_lure ? 1 : is_best ? 1.4 : 0;
         double along = (value * sqrt(e2) + (is_lure ? ex / sqrt(e2) : 0)) / x2;
 
-        dict->enc_bias[j] = 0;
+        sae_dict_array(dict, SAE_ROLE_ENC_BIAS)[j] = 0;
         for (size_t k = 0; k < D; k++)
             dict->enc[j * D + k] =
                 (float)(along * (double)centred[k] - (is_lure ? error[k] / sqrt(e2) : 0));
@@ -243,7 +248,7 @@ END_TEST
 /* Does a row with this top_k go by intervals, where both ways pay? */
 static bool goes_by_interval(struct sae_batch *b, struct sae_dict *dict, uint64_t top_k)
 {
-    float *x = dicts_rows(2, dict->d, 3);
+    float *x = dicts_rows(2, dict->formula.d_in, 3);
     struct sae_task t = {.dict = dict, .n_rows = 2, .x = x};
     struct sae_slice slice = {.task = &t, .n_rows = 2};
     bool is_bounds;
@@ -316,15 +321,16 @@ START_TEST(zero_times_infinity)
         return;
     dict = dicts_make(is_gated ? "GatedAutoEncoder" : "JumpAutoEncoder", 64, 2048, 1);
     make_sparse(dict);
-    for (size_t j = 3; j < dict->F; j += 100) {
+    for (size_t j = 3; j < dict->formula.F; j += 100) {
         static const float rs[] = {1e37f, 3e38f, INFINITY, 1, 0, 1}, biases[] = {INFINITY, NAN};
 
         if (is_gated) {
-            dict->r[j] = rs[j / 100 % 6];
-            dict->gate_bias[j] = -30;
-            dict->mag_bias[j] = j / 100 % 6 < 3 ? 0.1f : biases[j / 100 % 2];
+            sae_dict_array(dict, SAE_ROLE_R_MAG)[j] = rs[j / 100 % 6];
+            sae_dict_array(dict, SAE_ROLE_GATE_BIAS)[j] = -30;
+            sae_dict_array(dict, SAE_ROLE_MAG_BIAS)[j] =
+                j / 100 % 6 < 3 ? 0.1f : biases[j / 100 % 2];
         } else {
-            dict->jump[j] = biases[j / 100 % 2];
+            sae_dict_array(dict, SAE_ROLE_JUMP)[j] = biases[j / 100 % 2];
         }
     }
     batches_mixed(e, dict, true, true, 7);

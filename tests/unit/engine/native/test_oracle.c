@@ -58,7 +58,9 @@ static float largest_projection(const struct sae_dict *d, const float *x, size_t
 
 static void copy_feature(struct sae_dict *d, size_t to, size_t from)
 {
-    float *v[] = {d->enc_bias, d->r, d->gate_bias, d->mag_bias, d->jump};
+    float *v[] = {sae_dict_array(d, SAE_ROLE_ENC_BIAS), sae_dict_array(d, SAE_ROLE_R_MAG),
+                  sae_dict_array(d, SAE_ROLE_GATE_BIAS), sae_dict_array(d, SAE_ROLE_MAG_BIAS),
+                  sae_dict_array(d, SAE_ROLE_JUMP)};
 
     memcpy(d->enc + to * D, d->enc + from * D, D * sizeof *d->enc);
     for (size_t i = 0; i < SAE_COUNTOF(v); i++)
@@ -69,7 +71,8 @@ static void copy_feature(struct sae_dict *d, size_t to, size_t from)
 /* About a thousandth of the features on, on rows of usual size. */
 static void set_thresholds(struct sae_dict *d, const float *x, uint64_t *random)
 {
-    float *bias = d->gate_bias ? d->gate_bias : d->enc_bias;
+    float *bias = sae_dict_array(d, SAE_ROLE_GATE_BIAS) ? sae_dict_array(d, SAE_ROLE_GATE_BIAS)
+                                                        : sae_dict_array(d, SAE_ROLE_ENC_BIAS);
 
     for (size_t j = 0; j < F; j++) {
         float *w = d->enc + j * D;

@@ -125,7 +125,7 @@ static void check_intervals(int k, const struct sae_plane *p, struct sae_screen_
         }
     for (size_t j = 0; j < p->F; j++) {
         value_of(j, 0, large, &c1, &c0, &terms);
-        sae_plane_line(p, j, (double)c1, c0, fabs(terms), &u[j], &z[j]);
+        sae_plane_line(p, j, (struct sae_line){(double)c1, c0, fabs(terms)}, &u[j], &z[j]);
     }
     for (size_t i = 0; i < n; i++) { /* the value of some feature: it must be met exactly */
         size_t in = (g.f0 + i % 16) % p->F - g.f0;

@@ -29,7 +29,8 @@ static const double most_8_bits = 2.5, most_7_bits = 3.5;
 static struct sae_dict *make_dict(const char *class_name, double l0)
 {
     struct sae_dict *d = dicts_make(class_name, D, F, 5);
-    float *bias = d->gate_bias ? d->gate_bias : d->enc_bias;
+    float *bias = sae_dict_array(d, SAE_ROLE_GATE_BIAS) ? sae_dict_array(d, SAE_ROLE_GATE_BIAS)
+                                                        : sae_dict_array(d, SAE_ROLE_ENC_BIAS);
     double z = sae_normal_quantile(l0 / F);
 
     memset(d->centre, 0, D * sizeof *d->centre);
@@ -37,8 +38,8 @@ static struct sae_dict *make_dict(const char *class_name, double l0)
         for (size_t i = 0; i < SAE_COUNTOF(outliers); i++)
             d->enc[j * D + outliers[i]] *= 0.003f;
         bias[j] = (float)(z * sae_dict_norm(d->enc + j * D, D));
-        if (d->mag_bias) /* the gate decides */
-            d->mag_bias[j] = 0.1f;
+        if (sae_dict_array(d, SAE_ROLE_MAG_BIAS)) /* the gate decides */
+            sae_dict_array(d, SAE_ROLE_MAG_BIAS)[j] = 0.1f;
     }
     return d;
 }

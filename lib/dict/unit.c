@@ -1,0 +1,134 @@
+/* unit.c - the rows of unit.h. Every operation of a formula is one IEEE binary32 operation, in the
+ * order written (-ffp-contract=off); performance: units.inc.
+ *
+ * Sources: saprmarks/dictionary_learning, dictionary.py (see arch.c). */
+#include "lib/dict/unit.h"
+
+#include <math.h>
+
+/* NaN stays NaN; -0 and all that is negative become +0. */
+static float relu(float v)
+{
+    return v > 0.0f || v != v ? v : 0.0f;
+}
+
+/* f = p: IdentityDict. Never projected, so never proved off. */
+static float identity(float p, const float *param, float *aux)
+{
+    (void)param;
+    *aux = 0.0f;
+    return p;
+}
+
+static double never_off(const float *param)
+{
+    (void)param;
+    return -(double)INFINITY;
+}
+
+static struct sae_line identity_line(const float *param)
+{
+    (void)param;
+    return (struct sae_line){.c1 = 1};
+}
+
+/* f = relu(p + b) */
+static float relu_value(float p, const float *param, float *aux)
+{
+    *aux = 0.0f;
+    return relu(p + param[0]);
+}
+
+static double relu_theta(const float *param)
+{
+    return -(double)param[0];
+}
+
+static struct sae_line relu_line(const float *param)
+{
+    return (struct sae_line){.c1 = 1, .c0 = (double)param[0], .terms = fabs((double)param[0])};
+}
+
+/* f = (p + gate_bias > 0) * relu(r * p + mag_bias); aux = relu(p + gate_bias). A product: 0 times
+ * NaN or infinity is NaN. r = exp(r_mag). */
+static float gated_value(float p, const float *param, float *aux)
+{
+    float t = param[1] * p, mag = relu(t + param[2]), gate = p + param[0];
+
+    *aux = relu(gate);
+    return (gate > 0.0f ? 1.0f : 0.0f) * mag;
+}
+
+/* Either network switches it off, and fl(fl(r p) + mag) <= 0 follows from r p <= -mag because
+ * rounding is monotone; the quotient is moved down past its own rounding. r = 0 leaves mag alone to
+ * decide. A closed gate gives 0 only to a finite magnitude. */
+static double gated_theta(const float *param)
+{
+    double r = param[1], bias = param[2], gate = -(double)param[0], mag, finite;
+
+    if (!isfinite(r) || !isfinite(bias))
+        return -(double)INFINITY;
+    if (r == 0)
+        return bias > 0 ? gate : (double)INFINITY;
+    mag = -bias / r;
+    mag -= fabs(mag) * 1e-15;
+    finite = (3e38 - (bias > 0 ? bias : 0)) / r;
+    gate = gate < finite ? gate : finite;
+    return gate > mag ? gate : mag;
+}
+
+static struct sae_line gated_line(const float *param)
+{
+    return (struct sae_line){
+        .c1 = (double)param[1], .c0 = (double)param[2], .terms = fabs((double)param[2])};
+}
+
+/* aux = relu(p + b); f = aux + jump * (aux > 0) */
+static float jump_value(float p, const float *param, float *aux)
+{
+    *aux = relu(p + param[0]);
+    return *aux + param[1] * (*aux > 0.0f ? 1.0f : 0.0f);
+}
+
+/* No jump gives 0 to an infinite one: 0 times infinity is NaN. */
+static double jump_theta(const float *param)
+{
+    return isfinite(param[1]) ? -(double)param[0] : -(double)INFINITY;
+}
+
+static struct sae_line jump_line(const float *param)
+{
+    double bias = param[0], jump = param[1];
+
+    return (struct sae_line){.c1 = 1, .c0 = bias + jump, .terms = fabs(bias) + fabs(jump)};
+}
+
+const struct sae_unit sae_units[SAE_N_UNITS] = {
+    [SAE_UNIT_IDENTITY] = {.name = "identity",
+                           .value = identity,
+                           .theta = never_off,
+                           .line = identity_line},
+    [SAE_UNIT_RELU] = {.name = "relu",
+                       .n_params = 1,
+                       .params = {SAE_ROLE_ENC_BIAS},
+                       .value = relu_value,
+                       .theta = relu_theta,
+                       .line = relu_line},
+    [SAE_UNIT_GATED] = {.name = "gated",
+                        .n_params = 3,
+                        .params = {SAE_ROLE_GATE_BIAS, SAE_ROLE_R_MAG, SAE_ROLE_MAG_BIAS},
+                        .exps = 1 << 1,
+                        .aux_name = "gate",
+                        .is_aux_alone = true,
+                        .value = gated_value,
+                        .theta = gated_theta,
+                        .line = gated_line},
+    [SAE_UNIT_JUMP] = {.name = "jump",
+                       .n_params = 2,
+                       .params = {SAE_ROLE_ENC_BIAS, SAE_ROLE_JUMP},
+                       .aux_name = "pre_jump",
+                       .is_on_by_aux = true,
+                       .value = jump_value,
+                       .theta = jump_theta,
+                       .line = jump_line},
+};

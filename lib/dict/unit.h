@@ -1,0 +1,54 @@
+/* unit.h - the table of units: what an activation is, one row each.
+ *
+ * A unit turns a feature's projection p (the canonical dot product, ref.h) and its parameters into
+ * the feature's value f, and into aux where it has a second tensor ("gate", "pre_jump"). All that
+ * is particular to an activation stands in its row: which tensors are its parameters, the formula
+ * (the truth), when a feature is proved off, the line that bounds its value. Its loops over many
+ * features are in lib/engine/kern/units.inc, by the same id. Nothing else names a unit.
+ *
+ * Adding one: an id in lib/types.h, a row in unit.c, a loop in units.inc, its case in the tests of
+ * both; a layout that uses it (arch.c). Constant data, pure functions, any thread. */
+#ifndef SAE_UNIT_H
+#define SAE_UNIT_H
+
+#include "lib/base.h"
+#include "lib/types.h"
+
+/* Where a tensor of a file goes in struct sae_dict. */
+enum sae_role {
+    SAE_ROLE_ENCODER,  /* [F][d_in] in memory */
+    SAE_ROLE_DECODER,  /* [F][d_out] in memory */
+    SAE_ROLE_CENTRE,   /* [d_in]: subtracted from x, added to x_hat */
+    SAE_ROLE_DEC_BIAS, /* [d_out]: added to x_hat only */
+    SAE_ROLE_ENC_BIAS, /* from here on parameters of units: [F] */
+    SAE_ROLE_R_MAG,
+    SAE_ROLE_GATE_BIAS,
+    SAE_ROLE_MAG_BIAS,
+    SAE_ROLE_JUMP,
+    SAE_N_ROLES
+};
+
+/* value = c1 p + c0 for a feature that is on, up to the unit's own roundings; terms: what |c0| was
+ * summed from. c1 >= 0. */
+struct sae_line {
+    double c1, c0, terms;
+};
+
+struct sae_unit {
+    const char *name;
+    unsigned n_params;
+    enum sae_role params[SAE_MAX_PARAMS]; /* the first is the threshold vector (init.c) */
+    unsigned exps;        /* bit i: of params[i] the exponential is taken when it is loaded */
+    const char *aux_name; /* "gate", "pre_jump" or NULL */
+    bool is_aux_alone;    /* aux can be on where f is off: f's entries do not tell */
+    bool is_on_by_aux;    /* f can be negative: on is aux > 0, not f > 0 */
+    /* One feature: its value, and *aux (never NULL; +0 without one). */
+    float (*value)(float p, const float *param, float *aux);
+    /* p <= theta proves the feature off, so that f is +0. -infinity: nothing does. */
+    double (*theta)(const float *param);
+    struct sae_line (*line)(const float *param);
+};
+
+extern const struct sae_unit sae_units[SAE_N_UNITS];
+
+#endif
