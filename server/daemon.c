@@ -138,8 +138,9 @@ static void announce(const struct daemon *d, uint16_t port)
     printf("listening on http://%s%s%s:%u\n", v6 ? "[" : "", host, v6 ? "]" : "", port);
     fflush(stdout);
     saed_log(SAED_INFO, "ready", "version", "%s", SAED_VERSION, "dictionaries", "%zu",
-             d->service.registry->n, "engine", "%s", sae_engine_name(d->service.engine), "kernel",
-             "%s", sae_engine_kernel(d->service.engine), "threads", "%llu",
+             saed_registry_count(d->service.registry), "engine", "%s",
+             sae_engine_name(d->service.engine), "kernel", "%s",
+             sae_engine_kernel(d->service.engine), "threads", "%llu",
              (unsigned long long)d->opts->threads, "http_threads", "%llu",
              (unsigned long long)d->opts->http_threads, NULL);
 }

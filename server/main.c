@@ -52,17 +52,15 @@ static enum sae_status load_engine(const struct saed_opts *o)
 static int check(const struct saed_opts *o)
 {
     struct saed_service s;
-    enum sae_status st = saed_service_load(&s, o, report, NULL);
+    enum sae_status st = saed_service_load(&s, o, NULL, report, NULL);
+    struct saed_dict *d = NULL;
 
-    for (size_t i = 0; st == SAE_OK && i < s.registry->n; i++) {
-        const struct saed_entry *e = &s.registry->entries[i];
-
+    while (st == SAE_OK && (d = saed_registry_next(s.registry, d)))
         printf("%s class=%s activation_dim=%" PRIu64 " dict_size=%" PRIu64
                " dtype=%s bytes=%" PRIu64 " engine=%s kernel=%s\n",
-               e->name, e->info->class_name, e->info->activation_dim, e->info->dict_size,
-               e->info->dtype, e->info->bytes, sae_engine_name(s.engine),
+               d->name, d->info->class_name, d->info->activation_dim, d->info->dict_size,
+               d->info->dtype, d->info->bytes, sae_engine_name(s.engine),
                sae_engine_kernel(s.engine));
-    }
     saed_service_close(&s);
     return fflush(stdout) == 0 ? exit_status(st) : 1;
 }

@@ -1,98 +1,119 @@
 /* registry.c - see registry.h. */
 #include "server/registry.h"
 
+#include <assert.h>
+#include <pthread.h>
 #include <string.h>
 
-/* The loading in progress. */
-struct loading {
-    struct saed_registry *r;
-    struct sae_team *team;
-    struct sae_err *errs; /* [n], zero where it went well */
+struct saed_registry {
+    pthread_mutex_t lock; /* guards all below */
+    TAILQ_HEAD(, saed_dict) list;
+    size_t n;
+    uint64_t order; /* of the latest */
 };
 
-static void load_range(void *arg, size_t from, size_t to)
+enum sae_status saed_registry_create(struct saed_registry **out, struct sae_err *err)
 {
-    struct loading *l = arg;
+    struct saed_registry *r = sae_calloc(1, sizeof *r);
 
-    for (size_t i = from; i < to; i++) {
-        struct saed_entry *e = &l->r->entries[i];
-
-        if (sae_dict_open(&e->dict, e->source, l->team, &l->errs[i]) == SAE_OK)
-            e->info = sae_dict_info(e->dict);
-        else if (l->errs[i].status == SAE_OK)
-            sae_err_set(&l->errs[i], SAE_E_INTERNAL, e->name,
-                        "cannot open dictionary: no reason given");
-    }
-}
-
-enum sae_status saed_registry_load(struct saed_registry **out, const struct saed_source *sources,
-                                   size_t n, struct sae_team *team, saed_report_fn *report,
-                                   void *arg)
-{
-    enum sae_status st = SAE_OK;
-    struct loading l = {.team = team};
-    struct sae_err nomem = {0};
-
-    l.r = sae_calloc(1, sizeof *l.r);
-    l.errs = sae_calloc(n, sizeof *l.errs);
-    if (l.r)
-        l.r->entries = sae_calloc(n, sizeof *l.r->entries);
-    if (!l.r || !l.errs || !l.r->entries) {
-        st = sae_err_set(&nomem, SAE_E_NOMEM, "", "cannot allocate %zu dictionaries", n);
-        report(arg, &nomem);
-        goto out;
-    }
-    l.r->n = n;
-    for (size_t i = 0; i < n; i++) {
-        l.r->entries[i].name = sources[i].name;
-        l.r->entries[i].source = sources[i].source;
-    }
-    sae_team_run(team, n, 1, load_range, &l);
-    for (size_t i = 0; i < n; i++) {
-        struct sae_err full = {0};
-
-        if (l.errs[i].status == SAE_OK)
-            continue;
-        sae_err_set(&full, l.errs[i].status, l.errs[i].where, "%s=%s: %s", sources[i].name,
-                    sources[i].source, l.errs[i].text);
-        report(arg, &full);
-        if (st == SAE_OK)
-            st = full.status;
-    }
-    if (st == SAE_OK) {
-        *out = l.r;
-        l.r = NULL;
-    }
-out:
-    sae_free(l.errs);
-    saed_registry_free(l.r);
-    return st;
+    if (!r)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the list of dictionaries");
+    pthread_mutex_init(&r->lock, NULL);
+    TAILQ_INIT(&r->list);
+    *out = r;
+    return SAE_OK;
 }
 
 void saed_registry_free(struct saed_registry *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; r->entries && i < r->n; i++)
-        sae_dict_free(r->entries[i].dict);
-    sae_free(r->entries);
+    assert(TAILQ_EMPTY(&r->list));
+    pthread_mutex_destroy(&r->lock);
     sae_free(r);
 }
 
-size_t saed_registry_find(const struct saed_registry *r, const char *name)
+/* Locked. */
+static struct saed_dict *by_name(struct saed_registry *r, const char *name)
 {
-    size_t i = 0;
+    struct saed_dict *d;
 
-    while (i < r->n && strcmp(r->entries[i].name, name) != 0)
-        i++;
-    return i;
+    TAILQ_FOREACH(d, &r->list, link)
+    {
+        if (strcmp(d->name, name) == 0)
+            break;
+    }
+    return d;
 }
 
-struct sae_dict **saed_registry_dicts(const struct saed_registry *r)
+enum sae_status saed_registry_add(struct saed_registry *r, struct saed_dict *d, struct sae_err *err)
 {
-    struct sae_dict **dicts = sae_calloc(r->n, sizeof(struct sae_dict *));
+    bool is_new;
 
-    for (size_t i = 0; dicts && i < r->n; i++)
-        dicts[i] = r->entries[i].dict;
-    return dicts;
+    assert(d->state == SAED_DICT_READY);
+    pthread_mutex_lock(&r->lock);
+    is_new = !by_name(r, d->name);
+    if (is_new) {
+        d->order = ++r->order;
+        saed_dict_acquire(d);
+        TAILQ_INSERT_TAIL(&r->list, d, link);
+        r->n++;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return is_new
+               ? SAE_OK
+               : sae_err_set(err, SAE_E_USAGE, "", "cannot serve %s: that name is taken", d->name);
+}
+
+struct saed_dict *saed_registry_remove(struct saed_registry *r, const char *name)
+{
+    struct saed_dict *d;
+
+    pthread_mutex_lock(&r->lock);
+    d = by_name(r, name);
+    if (d) {
+        TAILQ_REMOVE(&r->list, d, link);
+        r->n--;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return d;
+}
+
+struct saed_dict *saed_registry_find(struct saed_registry *r, const char *name)
+{
+    struct saed_dict *d;
+
+    pthread_mutex_lock(&r->lock);
+    d = by_name(r, name);
+    if (d)
+        saed_dict_acquire(d);
+    pthread_mutex_unlock(&r->lock);
+    return d;
+}
+
+struct saed_dict *saed_registry_next(struct saed_registry *r, struct saed_dict *d)
+{
+    struct saed_dict *next;
+
+    pthread_mutex_lock(&r->lock);
+    TAILQ_FOREACH(next, &r->list, link) /* by its order, for it may have been taken off */
+    {
+        if (!d || next->order > d->order)
+            break;
+    }
+    if (next)
+        saed_dict_acquire(next);
+    pthread_mutex_unlock(&r->lock);
+    saed_dict_release(d);
+    return next;
+}
+
+size_t saed_registry_count(struct saed_registry *r)
+{
+    size_t n;
+
+    pthread_mutex_lock(&r->lock);
+    n = r->n;
+    pthread_mutex_unlock(&r->lock);
+    return n;
 }

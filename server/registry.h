@@ -1,33 +1,26 @@
-/* registry.h - name -> dictionary. Loaded once before ready, immutable after: any thread may read.
- */
+/* registry.h - the dictionaries that are served, by name, in the order in which they were listed.
+ *
+ * THREADS  any: one mutex, held for a look through the list. What is found is the finder's to
+ * release, listed or not. */
 #ifndef SAED_REGISTRY_H
 #define SAED_REGISTRY_H
 
-#include "lib/saed.h"
-#include "server/opts/opts.h"
+#include "server/handle.h"
 
-struct saed_entry {
-    const char *name;                 /* borrowed from the options */
-    const char *source;               /* as given */
-    struct sae_dict *dict;            /* owned by the registry */
-    const struct sae_dict_info *info; /* of the dict */
-};
+struct saed_registry;
 
-struct saed_registry {
-    struct saed_entry *entries; /* in the order given; the index is the dict_index everywhere */
-    size_t n;
-};
+enum sae_status saed_registry_create(struct saed_registry **out, struct sae_err *err) SAE_MUST_USE;
+void saed_registry_free(struct saed_registry *r); /* nothing is listed any more. NULL allowed */
 
-/* Open every source with the threads of `team`. `report` is told of each that fails, in order, with
- * `where` = its name; then *out is untouched and the first failure's status is returned. */
-enum sae_status saed_registry_load(struct saed_registry **out, const struct saed_source *sources,
-                                   size_t n, struct sae_team *team, saed_report_fn *report,
-                                   void *arg) SAE_MUST_USE;
-void saed_registry_free(struct saed_registry *r); /* NULL allowed */
-
-/* The index of `name`, or r->n. */
-size_t saed_registry_find(const struct saed_registry *r, const char *name);
-/* All dictionaries in order, for the scheduler and the engine: owned by the caller (sae_free). */
-struct sae_dict **saed_registry_dicts(const struct saed_registry *r) SAE_MUST_USE;
+/* List a dictionary that is ready, with a reference to it. SAE_E_USAGE: its name is taken. */
+enum sae_status saed_registry_add(struct saed_registry *r, struct saed_dict *d,
+                                  struct sae_err *err) SAE_MUST_USE;
+/* Take it off the list; the list's reference is the caller's. NULL: there is none. */
+struct saed_dict *saed_registry_remove(struct saed_registry *r, const char *name);
+/* A reference of the caller's, or NULL. */
+struct saed_dict *saed_registry_find(struct saed_registry *r, const char *name);
+/* One after the other: NULL gives the first; `d`, whose reference is taken, the one after it. */
+struct saed_dict *saed_registry_next(struct saed_registry *r, struct saed_dict *d);
+size_t saed_registry_count(struct saed_registry *r);
 
 #endif

@@ -1,15 +1,18 @@
 /* service.h - what stands behind the routes: dictionaries, engine, scheduler, opened in this order.
  *
  * Here lib's batches become the scheduler's compute, and its observer feeds the metrics. Opened by
- * one thread while HTTP answers 503 loading; immutable after. */
+ * one thread while HTTP answers 503 loading. From then on dictionaries may come and go, from any
+ * thread and under load; all else is immutable. */
 #ifndef SAED_SERVICE_H
 #define SAED_SERVICE_H
 
 #include "lib/saed.h"
-#include "server/report/metrics.h"
 #include "server/opts/opts.h"
 #include "server/registry.h"
+#include "server/report/metrics.h"
 #include "server/sched/sched.h"
+
+#include <pthread.h>
 
 struct saed_service {
     const struct saed_opts *opts; /* borrowed until close */
@@ -17,18 +20,26 @@ struct saed_service {
     struct saed_registry *registry;
     struct sae_engine *engine;
     struct saed_sched *sched;
-    struct sae_dict **dicts;
+    pthread_mutex_t changing;     /* held while a dictionary comes or goes; guards the capacity */
     struct sae_capacity capacity; /* of batches and scratch */
 };
 
-/* Dictionaries and engine only (--check). Each failure is reported. *s is for saed_service_close
- * whatever the result. */
+/* Dictionaries and engine only; metrics NULL: none (--check). Each failure is reported. *s is for
+ * saed_service_close whatever the result. */
 enum sae_status saed_service_load(struct saed_service *s, const struct saed_opts *opts,
-                                  saed_report_fn *report, void *arg) SAE_MUST_USE;
+                                  struct saed_metrics *metrics, saed_report_fn *report,
+                                  void *arg) SAE_MUST_USE;
 /* And the scheduler with its threads, warm. */
 enum sae_status saed_service_open(struct saed_service *s, const struct saed_opts *opts,
                                   struct saed_metrics *metrics, saed_report_fn *report,
                                   void *arg) SAE_MUST_USE;
+/* One more dictionary, loaded on this thread; when it returns, it is served. Errors as those of
+ * sae_dict_open; SAE_E_USAGE: the name is taken. */
+enum sae_status saed_service_add(struct saed_service *s, const char *name, const char *source,
+                                 struct sae_err *err) SAE_MUST_USE;
+/* One less: nobody finds it from now on, and its memory goes with the last request that had found
+ * it. False: there is none of that name. */
+bool saed_service_drop(struct saed_service *s, const char *name);
 void saed_service_close(struct saed_service *s);
 
 #endif

@@ -60,13 +60,12 @@ static void send(struct saed_exchange *x, struct doc *d, const char *content_typ
     saed_http_error(x, &err);
 }
 
-void saed_info_root(struct saed_routes *r, struct saed_exchange *x, size_t index)
+void saed_info_root(struct saed_routes *r, struct saed_exchange *x)
 {
     struct doc d = {.st = SAE_OK};
     const char *key;
     uint64_t value;
 
-    (void)index;
     sae_buf_init(&d.b, MAX_DOCUMENT);
     put(&d, "{\"version\":\"%s\",\"engine\":", SAED_VERSION);
     put_string(&d, sae_engine_name(r->engine));
@@ -85,7 +84,7 @@ void saed_info_root(struct saed_routes *r, struct saed_exchange *x, size_t index
     send(x, &d, JSON);
 }
 
-static void put_dictionary(struct doc *d, struct saed_routes *r, const struct saed_entry *e)
+static void put_dictionary(struct doc *d, struct saed_routes *r, const struct saed_dict *e)
 {
     const struct sae_dict_info *info = e->info;
     const char *comma = "";
@@ -120,42 +119,43 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
     put(d, "}}");
 }
 
-void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x, size_t index)
+void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x)
 {
     struct doc d = {.st = SAE_OK};
+    struct saed_dict *dict = NULL;
+    const char *comma = "";
 
-    (void)index;
     sae_buf_init(&d.b, MAX_DOCUMENT);
     put(&d, "{\"dictionaries\":[");
-    for (size_t i = 0; i < r->registry->n; i++) {
-        put(&d, "%s", i ? "," : "");
-        put_dictionary(&d, r, &r->registry->entries[i]);
+    while ((dict = saed_registry_next(r->registry, dict))) {
+        put(&d, "%s", comma);
+        put_dictionary(&d, r, dict);
+        comma = ",";
     }
     put(&d, "]}\n");
     send(x, &d, JSON);
 }
 
-void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x, size_t index)
+void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x)
 {
     struct doc d = {.st = SAE_OK};
 
     sae_buf_init(&d.b, MAX_DOCUMENT);
-    put_dictionary(&d, r, &r->registry->entries[index]);
+    put_dictionary(&d, r, x->dict);
     put(&d, "\n");
     send(x, &d, JSON);
 }
 
-void saed_info_health(struct saed_routes *r, struct saed_exchange *x, size_t index)
+void saed_info_health(struct saed_routes *r, struct saed_exchange *x)
 {
-    (void)r, (void)index;
+    (void)r;
     saed_http_reply(x, 200, "text/plain; charset=utf-8", "ok\n", 3, NULL, NULL);
 }
 
-void saed_info_ready(struct saed_routes *r, struct saed_exchange *x, size_t index)
+void saed_info_ready(struct saed_routes *r, struct saed_exchange *x)
 {
     struct sae_err err = {0};
 
-    (void)index;
     switch (atomic_load(&r->state)) {
     case SAED_ROUTES_READY:
         saed_http_reply(x, 200, "text/plain; charset=utf-8", "ready\n", 6, NULL, NULL);
@@ -170,34 +170,22 @@ void saed_info_ready(struct saed_routes *r, struct saed_exchange *x, size_t inde
     saed_http_error(x, &err);
 }
 
-void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x, size_t index)
+void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x)
 {
-    struct saed_metrics_gauges g = {0};
+    struct saed_metrics_gauges g = {.inflight_bytes = saed_budget_used(&r->budget)};
     struct doc d = {.st = SAE_OK};
-    uint64_t *values = NULL; /* queue rows, candidates, dense rows: [n] each */
+    struct saed_dict *dict = NULL;
 
-    (void)index;
     sae_buf_init(&d.b, MAX_DOCUMENT);
     if (atomic_load(&r->loaded)) {
-        size_t n = r->registry->n;
+        g.is_screened = strcmp(sae_engine_name(r->engine), "native") == 0;
+        while ((dict = saed_registry_next(r->registry, dict))) {
+            struct sae_screen_stats screen = sae_engine_stats(r->engine, dict->dict);
 
-        values = sae_calloc(3 * n, sizeof *values);
-        for (size_t i = 0; values && i < n; i++) {
-            struct sae_screen_stats screen =
-                sae_engine_stats(r->engine, r->registry->entries[i].dict);
-
-            values[i] = saed_sched_queue_rows(r->sched, i);
-            values[n + i] = screen.candidates;
-            values[2 * n + i] = screen.dense_rows;
-        }
-        g.queue_rows = values;
-        if (values && strcmp(sae_engine_name(r->engine), "native") == 0) {
-            g.screen_candidates = values + n;
-            g.dense_rows = values + 2 * n;
+            saed_series_set(dict->series, saed_sched_queue_rows(r->sched, dict), screen.candidates,
+                            screen.dense_rows);
         }
     }
-    g.inflight_bytes = saed_budget_used(&r->budget);
     d.st = saed_metrics_print(r->metrics, &g, &d.b);
-    sae_free(values);
     send(x, &d, "text/plain; version=0.0.4; charset=utf-8");
 }

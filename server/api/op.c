@@ -25,7 +25,7 @@ enum phase { PHASE_BEFORE, PHASE_SUBMITTED, PHASE_GONE };
 struct op {
     struct saed_routes *r;
     struct saed_exchange *x;
-    size_t index; /* of the dictionary */
+    struct saed_dict *dict; /* held by the exchange until its end */
     enum sae_media in, out;
     struct sae_target target;
     struct sae_request req;
@@ -68,31 +68,29 @@ static enum sae_status hold_decoded(void *arg, uint64_t bytes, struct sae_err *e
 static void name_takers(void *arg, uint64_t width, char *text, size_t cap)
 {
     struct op *op = arg;
-    const struct saed_registry *reg = op->r->registry;
+    struct saed_dict *d = NULL;
     size_t len = 0, n = 0;
 
-    for (size_t i = 0; i < reg->n; i++) {
-        const struct saed_entry *e = &reg->entries[i];
-        uint64_t takes =
-            op->target.op == SAE_OP_DECODE ? e->info->dict_size : e->info->activation_dim;
-
-        if (takes != width)
+    while ((d = saed_registry_next(op->r->registry, d))) {
+        if ((op->target.op == SAE_OP_DECODE ? d->info->dict_size : d->info->activation_dim) !=
+            width)
             continue;
-        if (len + strlen(e->name) + 40 > cap) {
+        if (len + strlen(d->name) + 40 > cap) {
             snprintf(text + len, cap - len, ", ...");
+            saed_dict_release(d);
             return;
         }
         len += (size_t)snprintf(text + len, cap - len, "%s\"%s\"",
-                                n++ ? ", " : "; that width is taken by ", e->name);
+                                n++ ? ", " : "; that width is taken by ", d->name);
     }
     if (n == 0)
         snprintf(text, cap, "; no dictionary takes that width");
 }
 
-enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, size_t index,
-                             enum sae_op kind, struct sae_err *err)
+enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enum sae_op kind,
+                             struct sae_err *err)
 {
-    const struct saed_entry *e = &r->registry->entries[index];
+    struct saed_dict *d = x->dict;
     const struct saed_opts *o = r->opts;
     enum sae_media in;
     enum sae_status st = sae_content_type(x->content_type, &in, err);
@@ -112,16 +110,16 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, siz
     }
     op->r = r;
     op->x = x;
-    op->index = index;
+    op->dict = d;
     op->in = in;
     op->target = (struct sae_target){
         .op = kind,
-        .dictionary = e->name,
-        .class_name = e->info->class_name,
-        .activation_dim = e->info->activation_dim,
-        .dict_size = e->info->dict_size,
-        .class_options = e->info->options,
-        .aux_name = e->info->aux_name,
+        .dictionary = d->name,
+        .class_name = d->info->class_name,
+        .activation_dim = d->info->activation_dim,
+        .dict_size = d->info->dict_size,
+        .class_options = d->info->options,
+        .aux_name = d->info->aux_name,
         .name_takers = name_takers,
         .name_takers_arg = op,
         .max_bytes = o->max_inflight_bytes,
@@ -167,7 +165,7 @@ static void plan_query(struct op *op)
     struct sae_task *t = &op->job.task;
     struct sae_query *q = &t->query;
 
-    t->dict = op->r->registry->entries[op->index].dict;
+    t->dict = op->dict->dict;
     t->n_rows = op->req.n_rows;
     t->x = op->req.values;
     q->op = op->target.op;
@@ -249,7 +247,7 @@ static void add_features(struct op *op, const char *name, const float *dense,
 /* The answer as far as it is known: before prepare without data, after the job with it. */
 static void describe_answer(struct op *op)
 {
-    const struct sae_dict_info *info = op->r->registry->entries[op->index].info;
+    const struct sae_dict_info *info = op->dict->info;
     const struct sae_task *t = &op->job.task;
     const struct sae_query *q = &t->query;
     struct sae_answer *a = &op->answer;
@@ -410,7 +408,7 @@ static void on_done(struct saed_job *job, void *arg)
     saed_http_resume(op->x); /* printed by saed_op_resumed */
 }
 
-typedef enum sae_status submit_fn(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+typedef enum sae_status submit_fn(struct saed_sched *s, struct saed_dict *d, struct saed_job *job,
                                   struct sae_err *err);
 
 /* ---- queue --------------------------------------------------------------------------------- */
@@ -436,7 +434,7 @@ static void submit(struct op *op, submit_fn *queue)
         saed_http_resume(op->x);
         return;
     }
-    st = queue(op->r->sched, op->index, job, &op->err);
+    st = queue(op->r->sched, op->dict, job, &op->err);
     if (st != SAE_OK)
         saed_http_resume(op->x);
 }

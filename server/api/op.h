@@ -4,8 +4,8 @@
 
 #include "proto/wire.h"
 #include "server/api/pool.h"
-#include "server/budget.h"
 #include "server/api/routes.h"
+#include "server/budget.h"
 
 #include <stdatomic.h>
 
@@ -23,22 +23,22 @@ struct saed_routes {
     struct saed_budget budget; /* bytes in flight */
     _Atomic int state;         /* the three below are set before READY */
     _Atomic bool loaded;
-    const struct saed_registry *registry;
+    struct saed_registry *registry;
     const struct sae_engine *engine;
     struct saed_sched *sched;
 };
 
-/* api/info.c: replies of GET routes. `index` is the dictionary of {name}, or SAED_NO_DICT. */
-void saed_info_root(struct saed_routes *r, struct saed_exchange *x, size_t index);
-void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x, size_t index);
-void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x, size_t index);
-void saed_info_health(struct saed_routes *r, struct saed_exchange *x, size_t index);
-void saed_info_ready(struct saed_routes *r, struct saed_exchange *x, size_t index);
-void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x, size_t index);
+/* api/info.c: replies of GET routes. x->dict is the dictionary of {name}. */
+void saed_info_root(struct saed_routes *r, struct saed_exchange *x);
+void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x);
+void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x);
+void saed_info_health(struct saed_routes *r, struct saed_exchange *x);
+void saed_info_ready(struct saed_routes *r, struct saed_exchange *x);
+void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x);
 
-/* api/op.c: an operation, made at the head; x->user is its struct. */
-enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, size_t index,
-                             enum sae_op op, struct sae_err *err) SAE_MUST_USE;
+/* api/op.c: an operation on x->dict, made at the head; x->user is its struct. */
+enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enum sae_op op,
+                             struct sae_err *err) SAE_MUST_USE;
 enum sae_status saed_op_reserve(struct saed_exchange *x, uint64_t bytes,
                                 struct sae_err *err) SAE_MUST_USE;
 void saed_op_request(struct saed_exchange *x);

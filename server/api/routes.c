@@ -16,7 +16,7 @@ struct route {
     bool is_op;
     bool always; /* also while loading, and when all else is refused */
     enum sae_op op;
-    void (*reply)(struct saed_routes *r, struct saed_exchange *x, size_t index);
+    void (*reply)(struct saed_routes *r, struct saed_exchange *x);
 };
 
 static const struct route routes[] = {
@@ -61,16 +61,16 @@ static enum sae_status unknown_dictionary(struct saed_routes *r, const char *nam
                                           struct sae_err *err)
 {
     char list[256] = "";
+    struct saed_dict *d = NULL;
     size_t len = 0;
 
-    for (size_t i = 0; i < r->registry->n; i++) {
-        const char *served = r->registry->entries[i].name;
-
-        if (len + strlen(served) + 12 > sizeof list) {
+    while ((d = saed_registry_next(r->registry, d))) {
+        if (len + strlen(d->name) + 12 > sizeof list) {
             snprintf(list + len, sizeof list - len, ", ...");
+            saed_dict_release(d);
             break;
         }
-        len += (size_t)snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", served);
+        len += (size_t)snprintf(list + len, sizeof list - len, "%s%s", len ? ", " : "", d->name);
     }
     return sae_err_set(err, SAE_E_UNKNOWN_DICTIONARY, "",
                        "cannot find dictionary \"%.64s\": served are %s", name, list);
@@ -81,6 +81,7 @@ static enum sae_status no_route(struct saed_routes *r, const char *path, bool lo
                                 struct sae_err *err)
 {
     static const char prefix[] = "/v1/dictionaries/";
+    struct saed_dict *d;
     char name[208];
     size_t n;
 
@@ -88,8 +89,10 @@ static enum sae_status no_route(struct saed_routes *r, const char *path, bool lo
         n = strcspn(path + sizeof prefix - 1, "/");
         snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name),
                  path + sizeof prefix - 1);
-        if (n > 0 && saed_registry_find(r->registry, name) == r->registry->n)
+        d = n > 0 ? saed_registry_find(r->registry, name) : NULL;
+        if (n > 0 && !d)
             return unknown_dictionary(r, name, err);
+        saed_dict_release(d);
     }
     return sae_err_set(err, SAE_E_NOT_FOUND, "", "cannot find path \"%.100s\"%s", path,
                        strlen(path) > 100 ? "..." : "");
@@ -113,7 +116,6 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
 {
     struct saed_routes *r = arg;
     bool loaded = atomic_load(&r->loaded);
-    size_t index = SAED_NO_DICT;
     const struct route *route;
     char name[208] = "";
     enum sae_status st;
@@ -122,10 +124,10 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     if (!route)
         return no_route(r, x->path, loaded, err);
     if (name[0] && loaded) {
-        index = saed_registry_find(r->registry, name);
-        if (index == r->registry->n)
+        x->dict = saed_registry_find(r->registry, name);
+        if (!x->dict)
             return unknown_dictionary(r, name, err);
-        x->dict_index = index;
+        x->series = x->dict->series;
     }
     if (route->is_op)
         x->op = (enum saed_metric_op)route->op;
@@ -140,10 +142,10 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     if (!route->always && atomic_load(&r->state) == SAED_ROUTES_REFUSING)
         return sae_err_set(err, SAE_E_DRAINING, "", "cannot take requests: the server is stopping");
     if (route->is_op)
-        return saed_op_head(r, x, index, route->op, err);
+        return saed_op_head(r, x, route->op, err);
     x->max_body_bytes = IGNORED_BODY_BYTES;
     x->max_body_option = "--max-body-bytes";
-    route->reply(r, x, index);
+    route->reply(r, x);
     return SAE_OK;
 }
 
@@ -184,6 +186,7 @@ static void on_end(void *arg, struct saed_exchange *x)
     (void)arg;
     if (x->user)
         saed_op_end(x);
+    saed_dict_release(x->dict);
 }
 
 struct saed_http_handler saed_routes_handler(struct saed_routes *r)
@@ -221,7 +224,7 @@ enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_o
     return SAE_OK;
 }
 
-void saed_routes_ready(struct saed_routes *r, const struct saed_registry *registry,
+void saed_routes_ready(struct saed_routes *r, struct saed_registry *registry,
                        const struct sae_engine *engine, struct saed_sched *sched)
 {
     int loading = SAED_ROUTES_LOADING;

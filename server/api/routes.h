@@ -19,7 +19,7 @@ struct saed_routes;
 enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_opts *opts,
                                    struct saed_metrics *metrics, struct sae_err *err) SAE_MUST_USE;
 /* Serve these; borrowed until free. Once. */
-void saed_routes_ready(struct saed_routes *r, const struct saed_registry *registry,
+void saed_routes_ready(struct saed_routes *r, struct saed_registry *registry,
                        const struct sae_engine *engine, struct saed_sched *sched);
 /* /readyz says 503 draining; everything else goes on. */
 void saed_routes_drain(struct saed_routes *r);

@@ -240,7 +240,7 @@ static struct MHD_Response *make_response(struct exchange *e)
 
 static void count_answer(struct exchange *e, int status)
 {
-    saed_metrics_request(e->h->cfg.metrics, e->x.dict_index, e->x.op, status,
+    saed_metrics_request(e->h->cfg.metrics, e->x.series, e->x.op, status,
                          saed_now_ns() - e->x.arrival_ns);
 }
 
@@ -492,7 +492,6 @@ static void *on_line(void *cls, const char *uri, struct MHD_Connection *connecti
     e->uri = uri;
     if (uri)
         memcpy(e->target, uri, n);
-    e->x.dict_index = SAED_NO_DICT;
     e->x.op = SAED_MOP_OTHER;
     info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     e->conn = info ? info->socket_context : NULL;
@@ -780,8 +779,8 @@ static void count_foreign_reply(struct exchange *e)
         MHD_get_connection_info(e->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
 
     if (info && info->http_status)
-        saed_metrics_request(e->h->cfg.metrics, SAED_NO_DICT, SAED_MOP_OTHER,
-                             (int)info->http_status, saed_now_ns() - e->x.arrival_ns);
+        saed_metrics_request(e->h->cfg.metrics, NULL, SAED_MOP_OTHER, (int)info->http_status,
+                             saed_now_ns() - e->x.arrival_ns);
 }
 
 static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,

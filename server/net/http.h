@@ -44,7 +44,9 @@ struct saed_exchange {
     uint64_t max_body_bytes;
     const char *max_body_option; /* "--max-body-bytes" */
     void *user;
-    size_t dict_index; /* for metrics: SAED_NO_DICT and SAED_MOP_OTHER unless set */
+    struct saed_dict *dict; /* of the handler; nothing to http.c */
+    /* For metrics: NULL and SAED_MOP_OTHER unless set. */
+    struct saed_series *series;
     enum saed_metric_op op;
 
     uint64_t queue_ns, compute_ns; /* for Server-Timing; set before the reply */

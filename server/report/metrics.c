@@ -4,19 +4,21 @@
  * workers), each group on cache lines of its own. An update is relaxed atomic adds. Sums of seconds
  * are whole nanoseconds, so that nothing is lost however many are added.
  *
- * Dictionaries are published once: the array is filled, then its pointer is stored with release;
- * readers load it with acquire. A histogram is printed from its buckets alone (its _count is their
- * total), so +Inf always equals _count; _sum may be an update ahead or behind. */
+ * The lock keeps the list as it is while it is printed; updates never take it. A histogram is
+ * printed from its buckets alone (its _count is their total), so +Inf always equals _count; _sum
+ * may be an update ahead or behind. */
 #include "server/report/metrics.h"
 
 #include "server/report/process.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/queue.h>
 
 typedef _Atomic uint64_t counter;
 
@@ -59,27 +61,24 @@ struct rows {
 
 #define LINE 64
 #define LABEL_CAP 404 /* a NAME of 200 bytes, all escaped */
-struct dict_slot {
+struct saed_series {
     alignas(LINE) counter requests[SAED_N_MOPS][N_CODES];
     alignas(LINE) counter rows[SAE_N_OPS];
     struct rows batch_rows[2]; /* by gemm; its count is saed_batches_total */
     struct seconds compute[2];
     alignas(LINE) struct seconds queue;
-    alignas(LINE) char label[LABEL_CAP]; /* escaped name; with bytes immutable once published */
+    counter queue_rows, candidates, dense_rows; /* gauges, and counters kept elsewhere */
+    alignas(LINE) char label[LABEL_CAP];        /* escaped name; with bytes immutable */
     uint64_t bytes;
-};
-
-struct dict_set {
-    size_t n;
-    struct dict_slot *d;
+    TAILQ_ENTRY(saed_series) link; /* guarded by the lock of the metrics that list it */
 };
 
 struct saed_metrics {
-    struct dict_slot none; /* SAED_NO_DICT */
+    struct saed_series none; /* no dictionary */
     alignas(LINE) struct seconds request[SAED_N_MOPS];
     alignas(LINE) _Atomic int64_t in_flight;
-    _Atomic(struct dict_set *) dicts; /* NULL until set_dicts; then immutable but for counters */
-    pthread_mutex_t build_lock;       /* guards the three texts: set once, read by each scrape */
+    pthread_mutex_t lock; /* guards all below */
+    TAILQ_HEAD(, saed_series) listed;
     bool has_build;
     char version[64], engine[64], kernel[128]; /* escaped */
 };
@@ -115,71 +114,67 @@ enum sae_status saed_metrics_create(struct saed_metrics **out, struct sae_err *e
     if (!m)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate metrics: %zu bytes", sizeof *m);
     memset(m, 0, sizeof *m);
-    pthread_mutex_init(&m->build_lock, NULL);
+    pthread_mutex_init(&m->lock, NULL);
+    TAILQ_INIT(&m->listed);
     *out = m;
     return SAE_OK;
-}
-
-static void dict_set_free(struct dict_set *set)
-{
-    if (!set)
-        return;
-    sae_free(set->d);
-    sae_free(set);
 }
 
 void saed_metrics_free(struct saed_metrics *m)
 {
     if (!m)
         return;
-    dict_set_free(atomic_load(&m->dicts));
-    pthread_mutex_destroy(&m->build_lock);
+    assert(TAILQ_EMPTY(&m->listed));
+    pthread_mutex_destroy(&m->lock);
     sae_free(m);
 }
 
-enum sae_status saed_metrics_set_dicts(struct saed_metrics *m, const struct saed_metrics_dict *d,
-                                       size_t n, struct sae_err *err)
+enum sae_status saed_series_create(struct saed_series **out, const char *name, uint64_t bytes,
+                                   struct sae_err *err)
 {
-    enum sae_status st = SAE_OK;
-    struct dict_set *set = NULL, *expected = NULL;
+    struct saed_series *s = sae_alloc(1, sizeof *s);
 
-    set = sae_calloc(1, sizeof *set);
-    if (set)
-        set->d = sae_alloc(n, sizeof *set->d);
-    if (!set || !set->d) {
-        st = sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate metrics of %zu dictionaries", n);
-        goto out;
+    if (!s)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate metrics of %.64s", name);
+    memset(s, 0, sizeof *s);
+    s->bytes = bytes;
+    if (!escape_label(s->label, LABEL_CAP, name)) {
+        sae_free(s);
+        return sae_err_set(err, SAE_E_USAGE, "", "cannot label metrics \"%.64s...\": too long",
+                           name);
     }
-    memset(set->d, 0, n * sizeof *set->d);
-    set->n = n;
-    for (size_t i = 0; i < n; i++) {
-        set->d[i].bytes = d[i].bytes;
-        if (!escape_label(set->d[i].label, LABEL_CAP, d[i].name)) {
-            st = sae_err_set(err, SAE_E_USAGE, "", "cannot label metrics \"%.64s...\": too long",
-                             d[i].name);
-            goto out;
-        }
-    }
-    if (!atomic_compare_exchange_strong_explicit(&m->dicts, &expected, set, memory_order_release,
-                                                 memory_order_relaxed)) {
-        st = sae_err_set(err, SAE_E_INTERNAL, "", "cannot set metrics' dictionaries: set before");
-        goto out;
-    }
-    set = NULL; /* handed over */
-out:
-    dict_set_free(set);
-    return st;
+    *out = s;
+    return SAE_OK;
+}
+
+void saed_series_free(struct saed_series *s)
+{
+    sae_free(s);
+}
+
+void saed_metrics_list(struct saed_metrics *m, struct saed_series *s)
+{
+    pthread_mutex_lock(&m->lock);
+    TAILQ_INSERT_TAIL(&m->listed, s, link);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void saed_metrics_unlist(struct saed_metrics *m, struct saed_series *s)
+{
+    pthread_mutex_lock(&m->lock);
+    TAILQ_REMOVE(&m->listed, s, link);
+    pthread_mutex_unlock(&m->lock);
 }
 
 void saed_metrics_set_build(struct saed_metrics *m, const char *version, const char *engine,
                             const char *kernel)
 {
-    pthread_mutex_lock(&m->build_lock);
+    pthread_mutex_lock(&m->lock);
     escape_label(m->version, sizeof m->version, version);
     escape_label(m->engine, sizeof m->engine, engine);
     escape_label(m->kernel, sizeof m->kernel, kernel);
     m->has_build = true;
-    pthread_mutex_unlock(&m->build_lock);
+    pthread_mutex_unlock(&m->lock);
 }
 
 /* ---- updates ------------------------------------------------------------------------------- */
@@ -210,14 +205,6 @@ static void observe_ns(struct seconds *h, uint64_t ns)
     observe(seconds_bounds, SAE_COUNTOF(seconds_bounds), h->bucket, &h->sum_ns, ns);
 }
 
-/* NULL when there is no such dictionary (yet). */
-static struct dict_slot *slot_of(struct saed_metrics *m, size_t index)
-{
-    struct dict_set *set = atomic_load_explicit(&m->dicts, memory_order_acquire);
-
-    return set && index < set->n ? &set->d[index] : NULL;
-}
-
 static size_t code_slot(int http)
 {
     size_t i = 0;
@@ -227,11 +214,9 @@ static size_t code_slot(int http)
     return i;
 }
 
-void saed_metrics_request(struct saed_metrics *m, size_t dict_index, enum saed_metric_op op,
+void saed_metrics_request(struct saed_metrics *m, struct saed_series *s, enum saed_metric_op op,
                           int http_status, uint64_t ns)
 {
-    struct dict_slot *s = slot_of(m, dict_index);
-
     count(&(s ? s : &m->none)->requests[op][code_slot(http_status)], 1);
     observe_ns(&m->request[op], ns);
 }
@@ -241,32 +226,29 @@ void saed_metrics_in_flight(struct saed_metrics *m, int delta)
     atomic_fetch_add_explicit(&m->in_flight, delta, memory_order_relaxed);
 }
 
-void saed_metrics_rows(struct saed_metrics *m, size_t dict_index, enum sae_op op, size_t rows)
+void saed_series_rows(struct saed_series *s, enum sae_op op, size_t rows)
 {
-    struct dict_slot *s = slot_of(m, dict_index);
-
-    if (s)
-        count(&s->rows[op], rows);
+    count(&s->rows[op], rows);
 }
 
-void saed_metrics_batch(struct saed_metrics *m, size_t dict_index, int gemm, size_t rows,
-                        uint64_t ns)
+void saed_series_batch(struct saed_series *s, enum sae_side gemm, size_t rows, uint64_t ns)
 {
-    struct dict_slot *s = slot_of(m, dict_index);
-
-    if (!s)
-        return;
     observe(rows_bounds, SAE_COUNTOF(rows_bounds), s->batch_rows[gemm].bucket,
             &s->batch_rows[gemm].sum, rows);
     observe_ns(&s->compute[gemm], ns);
 }
 
-void saed_metrics_queue(struct saed_metrics *m, size_t dict_index, uint64_t ns)
+void saed_series_queue(struct saed_series *s, uint64_t ns)
 {
-    struct dict_slot *s = slot_of(m, dict_index);
+    observe_ns(&s->queue, ns);
+}
 
-    if (s)
-        observe_ns(&s->queue, ns);
+void saed_series_set(struct saed_series *s, uint64_t queue_rows, uint64_t candidates,
+                     uint64_t dense_rows)
+{
+    atomic_store_explicit(&s->queue_rows, queue_rows, memory_order_relaxed);
+    atomic_store_explicit(&s->candidates, candidates, memory_order_relaxed);
+    atomic_store_explicit(&s->dense_rows, dense_rows, memory_order_relaxed);
 }
 
 /* ---- printing ------------------------------------------------------------------------------ */
@@ -275,12 +257,9 @@ void saed_metrics_queue(struct saed_metrics *m, size_t dict_index, uint64_t ns)
 struct printer {
     struct saed_metrics *m;
     const struct saed_metrics_gauges *g;
-    const struct dict_set *set;
     struct sae_buf *out;
     enum sae_status st;
 };
-
-static const struct dict_set no_dicts;
 
 #define PRINT(p, ...)                                      \
     do {                                                   \
@@ -333,7 +312,7 @@ static void print_rows_histogram(struct printer *p, const char *name, const char
           name, labels, n);
 }
 
-static void print_requests_of(struct printer *p, const struct dict_slot *s, const char *label)
+static void print_requests_of(struct printer *p, const struct saed_series *s, const char *label)
 {
     for (size_t op = 0; op < SAED_N_MOPS; op++)
         for (size_t c = 0; c < N_CODES; c++) {
@@ -351,12 +330,15 @@ static void print_requests_of(struct printer *p, const struct dict_slot *s, cons
 
 static void print_requests(struct printer *p)
 {
+    const struct saed_series *s;
     char labels[64];
 
     family(p, "saed_requests_total", "counter", "Requests answered, by HTTP status.");
     print_requests_of(p, &p->m->none, "");
-    for (size_t i = 0; i < p->set->n; i++)
-        print_requests_of(p, &p->set->d[i], p->set->d[i].label);
+    TAILQ_FOREACH(s, &p->m->listed, link)
+    {
+        print_requests_of(p, s, s->label);
+    }
 
     family(p, "saed_request_seconds", "histogram",
            "Time from a request's first byte to its answer.");
@@ -372,39 +354,46 @@ static void print_requests(struct printer *p)
     PRINT(p, "saed_inflight_bytes %" PRIu64 "\n", p->g->inflight_bytes);
 }
 
-static void print_screening(struct printer *p)
+/* A family with one value for each dictionary, which stands at `field` in its series. */
+static void print_values(struct printer *p, const char *name, const char *type, const char *help,
+                         size_t field)
 {
-    if (p->g->screen_candidates) {
-        family(p, "saed_screen_candidates_total", "counter",
-               "Features that the native engine's screening left to be computed exactly.");
-        for (size_t i = 0; i < p->set->n; i++)
-            PRINT(p, "saed_screen_candidates_total{dictionary=\"%s\"} %" PRIu64 "\n",
-                  p->set->d[i].label, p->g->screen_candidates[i]);
-    }
-    if (p->g->dense_rows) {
-        family(p, "saed_dense_rows_total", "counter",
-               "Rows that the native engine computed densely as a whole.");
-        for (size_t i = 0; i < p->set->n; i++)
-            PRINT(p, "saed_dense_rows_total{dictionary=\"%s\"} %" PRIu64 "\n", p->set->d[i].label,
-                  p->g->dense_rows[i]);
+    const struct saed_series *s;
+
+    family(p, name, type, help);
+    TAILQ_FOREACH(s, &p->m->listed, link)
+    {
+        PRINT(p, "%s{dictionary=\"%s\"} %" PRIu64 "\n", name, s->label,
+              value_of((const counter *)((const char *)s + field)));
     }
 }
 
 static void print_rows(struct printer *p)
 {
+    const struct saed_series *s;
+
     family(p, "saed_rows_total", "counter", "Rows computed.");
-    for (size_t i = 0; i < p->set->n; i++)
+    TAILQ_FOREACH(s, &p->m->listed, link)
+    {
         for (size_t op = 0; op < SAE_N_OPS; op++)
-            PRINT(p, "saed_rows_total{dictionary=\"%s\",op=\"%s\"} %" PRIu64 "\n",
-                  p->set->d[i].label, op_names[op], value_of(&p->set->d[i].rows[op]));
-    family(p, "saed_queue_rows", "gauge", "Rows waiting for a batch.");
-    for (size_t i = 0; p->g->queue_rows && i < p->set->n; i++)
-        PRINT(p, "saed_queue_rows{dictionary=\"%s\"} %" PRIu64 "\n", p->set->d[i].label,
-              p->g->queue_rows[i]);
+            PRINT(p, "saed_rows_total{dictionary=\"%s\",op=\"%s\"} %" PRIu64 "\n", s->label,
+                  op_names[op], value_of(&s->rows[op]));
+    }
+    print_values(p, "saed_queue_rows", "gauge", "Rows waiting for a batch.",
+                 offsetof(struct saed_series, queue_rows));
     family(p, "saed_dictionary_bytes", "gauge", "Bytes of a dictionary's tensors as f32.");
-    for (size_t i = 0; i < p->set->n; i++)
-        PRINT(p, "saed_dictionary_bytes{dictionary=\"%s\"} %" PRIu64 "\n", p->set->d[i].label,
-              p->set->d[i].bytes);
+    TAILQ_FOREACH(s, &p->m->listed, link)
+    {
+        PRINT(p, "saed_dictionary_bytes{dictionary=\"%s\"} %" PRIu64 "\n", s->label, s->bytes);
+    }
+    if (!p->g->is_screened)
+        return;
+    print_values(p, "saed_screen_candidates_total", "counter",
+                 "Features that the native engine's screening left to be computed exactly.",
+                 offsetof(struct saed_series, candidates));
+    print_values(p, "saed_dense_rows_total", "counter",
+                 "Rows that the native engine computed densely as a whole.",
+                 offsetof(struct saed_series, dense_rows));
 }
 
 /* One of the three families that have a series for each dictionary and GEMM. */
@@ -412,11 +401,12 @@ enum gemm_family { FAMILY_BATCHES, FAMILY_BATCH_ROWS, FAMILY_COMPUTE };
 
 static void print_gemm_family(struct printer *p, enum gemm_family f)
 {
+    const struct saed_series *s;
     char labels[512];
 
-    for (size_t i = 0; i < p->set->n; i++)
+    TAILQ_FOREACH(s, &p->m->listed, link)
+    {
         for (size_t g = 0; g < 2; g++) {
-            const struct dict_slot *s = &p->set->d[i];
             uint64_t n = 0;
 
             snprintf(labels, sizeof labels, "dictionary=\"%s\",gemm=\"%s\"", s->label,
@@ -431,10 +421,12 @@ static void print_gemm_family(struct printer *p, enum gemm_family f)
                 print_seconds_histogram(p, "saed_compute_seconds", labels, &s->compute[g]);
             }
         }
+    }
 }
 
 static void print_batches(struct printer *p)
 {
+    const struct saed_series *s;
     char labels[512];
 
     family(p, "saed_batches_total", "counter", "Batches computed, by GEMM.");
@@ -444,9 +436,10 @@ static void print_batches(struct printer *p)
     family(p, "saed_compute_seconds", "histogram", "Time a batch was computed.");
     print_gemm_family(p, FAMILY_COMPUTE);
     family(p, "saed_queue_seconds", "histogram", "Time a request waited for its first batch.");
-    for (size_t i = 0; i < p->set->n; i++) {
-        snprintf(labels, sizeof labels, "dictionary=\"%s\"", p->set->d[i].label);
-        print_seconds_histogram(p, "saed_queue_seconds", labels, &p->set->d[i].queue);
+    TAILQ_FOREACH(s, &p->m->listed, link)
+    {
+        snprintf(labels, sizeof labels, "dictionary=\"%s\"", s->label);
+        print_seconds_histogram(p, "saed_queue_seconds", labels, &s->queue);
     }
 }
 
@@ -455,11 +448,9 @@ static void print_build(struct printer *p)
     struct saed_metrics *m = p->m;
 
     family(p, "saed_build_info", "gauge", "Version, engine and kernel; always 1.");
-    pthread_mutex_lock(&m->build_lock);
     if (m->has_build)
         PRINT(p, "saed_build_info{version=\"%s\",engine=\"%s\",kernel=\"%s\"} 1\n", m->version,
               m->engine, m->kernel);
-    pthread_mutex_unlock(&m->build_lock);
 }
 
 static void print_process(struct printer *p)
@@ -507,14 +498,12 @@ enum sae_status saed_metrics_print(struct saed_metrics *m, const struct saed_met
 {
     struct printer p = {.m = m, .g = g, .out = out};
 
-    p.set = atomic_load_explicit(&m->dicts, memory_order_acquire);
-    if (!p.set)
-        p.set = &no_dicts;
+    pthread_mutex_lock(&m->lock);
     print_requests(&p);
     print_rows(&p);
-    print_screening(&p);
     print_batches(&p);
     print_build(&p);
+    pthread_mutex_unlock(&m->lock);
     print_process(&p);
     print_debug(&p);
     return p.st;

@@ -1,15 +1,12 @@
 /* metrics.h - counters and histograms, and their Prometheus text (spec section 5).
  *
  * Every update is a relaxed atomic add, from any thread, never a lock. Series exist for known
- * dictionaries only: dict_index is an index into the names given at creation, or SAED_NO_DICT for
- * the empty label. Gauges that live elsewhere (queue rows, bytes in flight) are passed to print. */
+ * dictionaries only; what belongs to none counts under the empty label. */
 #ifndef SAED_METRICS_H
 #define SAED_METRICS_H
 
 #include "lib/base.h"
-#include "lib/types.h"
-
-#define SAED_NO_DICT SIZE_MAX
+#include "lib/saed.h"
 
 /* The operations, and what is none. */
 enum saed_metric_op {
@@ -21,38 +18,38 @@ enum saed_metric_op {
 };
 
 struct saed_metrics;
+struct saed_series; /* of one dictionary */
 
-struct saed_metrics_dict {
-    const char *name; /* copied */
-    uint64_t bytes;
-};
-
-/* Created before loading with no dictionaries; saed_metrics_set_dicts adds them once, before ready.
- */
 enum sae_status saed_metrics_create(struct saed_metrics **out, struct sae_err *err) SAE_MUST_USE;
-enum sae_status saed_metrics_set_dicts(struct saed_metrics *m, const struct saed_metrics_dict *d,
-                                       size_t n, struct sae_err *err) SAE_MUST_USE;
 /* build_info's labels; strings are copied. */
 void saed_metrics_set_build(struct saed_metrics *m, const char *version, const char *engine,
                             const char *kernel);
 void saed_metrics_free(struct saed_metrics *m);
 
-/* A request was answered: counts saed_requests_total and saed_request_seconds. */
-void saed_metrics_request(struct saed_metrics *m, size_t dict_index, enum saed_metric_op op,
+enum sae_status saed_series_create(struct saed_series **out, const char *name, uint64_t bytes,
+                                   struct sae_err *err) SAE_MUST_USE;
+void saed_series_free(struct saed_series *s); /* not listed. NULL allowed */
+/* Print it from now on, behind those listed before; no more. It may be updated in either case. */
+void saed_metrics_list(struct saed_metrics *m, struct saed_series *s);
+void saed_metrics_unlist(struct saed_metrics *m, struct saed_series *s);
+
+/* A request was answered: counts saed_requests_total and saed_request_seconds. s NULL: it named no
+ * dictionary that is served. */
+void saed_metrics_request(struct saed_metrics *m, struct saed_series *s, enum saed_metric_op op,
                           int http_status, uint64_t ns);
 void saed_metrics_in_flight(struct saed_metrics *m, int delta);
-void saed_metrics_rows(struct saed_metrics *m, size_t dict_index, enum sae_op op, size_t rows);
-/* gemm: 0 encode, 1 decode (enum sae_side). Counts batches, batch rows, compute seconds. */
-void saed_metrics_batch(struct saed_metrics *m, size_t dict_index, int gemm, size_t rows,
-                        uint64_t ns);
-void saed_metrics_queue(struct saed_metrics *m, size_t dict_index, uint64_t ns);
+void saed_series_rows(struct saed_series *s, enum sae_op op, size_t rows);
+/* Counts batches, batch rows, compute seconds. */
+void saed_series_batch(struct saed_series *s, enum sae_side gemm, size_t rows, uint64_t ns);
+void saed_series_queue(struct saed_series *s, uint64_t ns);
+/* What lives elsewhere, to be set before it is printed. */
+void saed_series_set(struct saed_series *s, uint64_t queue_rows, uint64_t candidates,
+                     uint64_t dense_rows);
 
-/* Gauges read at print time. */
+/* Gauges of the whole, read at print time. */
 struct saed_metrics_gauges {
     uint64_t inflight_bytes;
-    const uint64_t *queue_rows; /* [n dicts], NULL before they are loaded */
-    /* [n dicts] counters of the native engine's screening; NULL with another engine */
-    const uint64_t *screen_candidates, *dense_rows;
+    bool is_screened; /* the native engine's counters mean something */
 };
 /* The whole exposition, text/plain; version=0.0.4, process metrics included. */
 enum sae_status saed_metrics_print(struct saed_metrics *m, const struct saed_metrics_gauges *g,

@@ -39,6 +39,7 @@ struct saed_batch *saed_batch_form(struct saed_sched *s, struct saed_queue *q, u
     saed_queue_fill(s, q, b, now);
     if (b->rows == 0)
         return NULL;
+    saed_dict_acquire(q->dict);
     TAILQ_REMOVE(&s->spare, b, link);
     s->n_busy++;
     batch_move(b, SAED_BATCH_PLANNING);
@@ -47,14 +48,15 @@ struct saed_batch *saed_batch_form(struct saed_sched *s, struct saed_queue *q, u
 
 /* What the observer is told of a batch: a copy, since a spare batch may be formed anew at once. */
 struct report {
-    size_t dict_index, rows, decode_rows, op_rows[SAE_N_OPS];
+    struct saed_dict *dict; /* the batch's reference */
+    size_t rows, decode_rows, op_rows[SAE_N_OPS];
     enum sae_side side;
     uint64_t ns[SAE_N_SIDES];
 };
 
 static struct report batch_report(const struct saed_batch *b)
 {
-    struct report r = {.dict_index = b->queue->dict_index,
+    struct report r = {.dict = b->queue->dict,
                        .rows = b->rows,
                        .decode_rows = b->decode_rows,
                        .side = b->queue->side};
@@ -73,14 +75,13 @@ static struct report batch_report(const struct saed_batch *b)
 static void observe(const struct saed_sched_observer *o, const struct report *r)
 {
     if (o->batch) {
-        o->batch(o->arg, r->dict_index, r->side, r->rows, r->ns[r->side]);
+        o->batch(o->arg, r->dict, r->side, r->rows, r->ns[r->side]);
         if (r->side == SAE_SIDE_ENCODE && r->decode_rows)
-            o->batch(o->arg, r->dict_index, SAE_SIDE_DECODE, r->decode_rows,
-                     r->ns[SAE_SIDE_DECODE]);
+            o->batch(o->arg, r->dict, SAE_SIDE_DECODE, r->decode_rows, r->ns[SAE_SIDE_DECODE]);
     }
     for (int op = 0; o->rows && op < SAE_N_OPS; op++) {
         if (r->op_rows[op])
-            o->rows(o->arg, r->dict_index, (enum sae_op)op, r->op_rows[op]);
+            o->rows(o->arg, r->dict, (enum sae_op)op, r->op_rows[op]);
     }
 }
 
@@ -118,6 +119,7 @@ static void complete(struct saed_sched *s, struct saed_batch *b)
     pthread_mutex_unlock(&s->lock);
     observe(&s->cfg.observer, &r);
     saed_sched_finish(s, &over);
+    saed_dict_release(r.dict);
 }
 
 /* From here on the batch is whoever's who draws. */
@@ -157,19 +159,33 @@ static void advance(struct saed_sched *s, struct saed_batch *b)
         complete(s, b);
 }
 
+/* Between two uses: take what saed_sched_renew has made. It was made before anything that needs it
+ * was queued, so that a look without order finds it. */
+static void renew(void **used, _Atomic(void *) *fresh, void (*free_old)(void *, void *), void *arg)
+{
+    void *p = atomic_load_explicit(fresh, memory_order_relaxed);
+
+    if (!p)
+        return;
+    p = atomic_exchange_explicit(fresh, NULL, memory_order_acq_rel);
+    free_old(arg, *used);
+    *used = p;
+}
+
 void saed_batch_launch(struct saed_sched *s, struct saed_batch *b)
 {
     const struct saed_compute *c = &s->cfg.compute;
     const struct saed_sched_observer *o = &s->cfg.observer;
     const struct saed_queue *q = b->queue;
 
+    renew(&b->obj, &b->fresh, c->batch_free, c->arg);
     for (size_t i = 0; o->queued && i < b->n_slices; i++) {
         const struct saed_job *job = b->jobs[i];
 
         if (b->slices[i].row0 == 0)
-            o->queued(o->arg, q->dict_index, saed_sched_elapsed(job->submit_ns, job->start_ns));
+            o->queued(o->arg, q->dict, saed_sched_elapsed(job->submit_ns, job->start_ns));
     }
-    c->begin(c->arg, b->obj, s->dicts[q->dict_index], q->side, b->slices, b->n_slices);
+    c->begin(c->arg, b->obj, q->dict->dict, q->side, b->slices, b->n_slices);
     advance(s, b);
 }
 
@@ -191,6 +207,7 @@ bool saed_batch_run_one(struct saed_sched *s, struct saed_worker *w)
         w->cur = NULL;
         return false;
     }
+    renew(&w->scratch, &w->fresh, c->scratch_free, c->arg);
     c->run_tile(c->arg, b->obj, b->n_tiles - (size_t)left, w->scratch);
     if (atomic_fetch_sub_explicit(&b->todo, 1, memory_order_acq_rel) == 1)
         phase_over(s, b);

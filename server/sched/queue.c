@@ -65,7 +65,7 @@ void saed_queue_add(struct saed_sched *s, struct saed_queue *q, struct saed_job 
     if (q->rows == 0)
         TAILQ_INSERT_TAIL(&s->ring, q, ring);
     q->rows += job->task.n_rows;
-    s->dict_rows[q->dict_index] += job->task.n_rows;
+    q->dict->queued_rows += job->task.n_rows;
 }
 
 /* `rows` rows wait no more; the job leaves the queue with its last. */
@@ -73,9 +73,9 @@ static void queue_forget(struct saed_sched *s, struct saed_job *job, size_t rows
 {
     struct saed_queue *q = job->queue;
 
-    assert(q->rows >= rows && s->dict_rows[q->dict_index] >= rows);
+    assert(q->rows >= rows && q->dict->queued_rows >= rows);
     q->rows -= rows;
-    s->dict_rows[q->dict_index] -= rows;
+    q->dict->queued_rows -= rows;
     if (last) {
         TAILQ_REMOVE(&q->by_turn, job, turn);
         TAILQ_REMOVE(&q->by_age, job, age);

@@ -37,6 +37,21 @@ static enum sae_status make_cond(pthread_cond_t *cond, struct sae_err *err)
     return SAE_OK;
 }
 
+/* A batch and a scratch of the compute: both, or none. */
+static enum sae_status make_buffers(struct saed_sched *s, void **obj, void **scratch,
+                                    struct sae_err *err)
+{
+    const struct saed_compute *c = &s->cfg.compute;
+    enum sae_status st = c->batch_create(c->arg, obj, err);
+
+    if (st != SAE_OK)
+        return st;
+    st = c->scratch_create(c->arg, scratch, err);
+    if (st != SAE_OK)
+        c->batch_free(c->arg, *obj);
+    return st;
+}
+
 /* The batch and the worker of one thread: all of it, or nothing. */
 static enum sae_status make_worker(struct saed_sched *s, size_t i, struct sae_err *err)
 {
@@ -54,26 +69,35 @@ static enum sae_status make_worker(struct saed_sched *s, size_t i, struct sae_er
         st = sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate batch: %zu rows", rows);
         goto out;
     }
-    st = c->batch_create(c->arg, &b->obj, err);
+    st = make_buffers(s, &b->obj, &w->scratch, err);
     if (st != SAE_OK)
         goto out;
-    st = c->scratch_create(c->arg, &w->scratch, err);
-    if (st != SAE_OK)
-        goto out_batch;
     st = make_cond(&w->wake, err);
     if (st != SAE_OK)
-        goto out_scratch;
+        goto out_buffers;
     TAILQ_INSERT_TAIL(&s->spare, b, link);
     s->n_made++;
     return SAE_OK;
-out_scratch:
+out_buffers:
     c->scratch_free(c->arg, w->scratch);
-out_batch:
     c->batch_free(c->arg, b->obj);
 out:
     sae_free(b->slices);
     sae_free(b->jobs);
     return st;
+}
+
+/* Give the i-th batch and worker what to use next; what waited there was never used. */
+static void put_fresh(struct saed_sched *s, size_t i, void *obj, void *scratch)
+{
+    const struct saed_compute *c = &s->cfg.compute;
+
+    obj = atomic_exchange_explicit(&s->batches[i].fresh, obj, memory_order_acq_rel);
+    scratch = atomic_exchange_explicit(&s->workers[i].fresh, scratch, memory_order_acq_rel);
+    if (obj)
+        c->batch_free(c->arg, obj);
+    if (scratch)
+        c->scratch_free(c->arg, scratch);
 }
 
 static void destroy(struct saed_sched *s)
@@ -85,6 +109,7 @@ static void destroy(struct saed_sched *s)
         struct saed_batch *b = &s->batches[s->n_made];
 
         pthread_cond_destroy(&w->wake);
+        put_fresh(s, s->n_made, NULL, NULL);
         c->scratch_free(c->arg, w->scratch);
         c->batch_free(c->arg, b->obj);
         sae_free(b->slices);
@@ -94,26 +119,10 @@ static void destroy(struct saed_sched *s)
     pthread_mutex_destroy(&s->lock);
     sae_free(s->workers);
     sae_free(s->batches);
-    sae_free(s->queues);
-    sae_free(s->dict_rows);
-    sae_free(s->dicts);
     sae_free(s);
 }
 
-static void init_queues(struct saed_sched *s)
-{
-    for (size_t i = 0; i < s->n_dicts * SAE_N_SIDES; i++) {
-        struct saed_queue *q = &s->queues[i];
-
-        q->dict_index = i / SAE_N_SIDES;
-        q->side = (enum sae_side)(i % SAE_N_SIDES);
-        TAILQ_INIT(&q->by_turn);
-        TAILQ_INIT(&q->by_age);
-    }
-}
-
 enum sae_status saed_sched_create(struct saed_sched **out, const struct saed_sched_config *cfg,
-                                  struct sae_dict *const *dicts, size_t n_dicts,
                                   struct sae_err *err)
 {
     struct saed_sched *s = sae_calloc(1, sizeof *s);
@@ -125,27 +134,19 @@ enum sae_status saed_sched_create(struct saed_sched **out, const struct saed_sch
     s->cfg = *cfg;
     if (!s->cfg.now_ns)
         s->cfg.now_ns = saed_sched_monotonic_ns;
-    s->n_dicts = n_dicts;
     TAILQ_INIT(&s->ring);
     TAILQ_INIT(&s->due);
     TAILQ_INIT(&s->shared);
     TAILQ_INIT(&s->spare);
     pthread_mutex_init(&s->lock, NULL); /* cannot fail with default attributes; nor can this: */
     pthread_cond_init(&s->ready, NULL);
-    s->dicts = sae_calloc(n_dicts, sizeof(struct sae_dict *));
-    s->dict_rows = sae_calloc(n_dicts, sizeof *s->dict_rows);
-    s->queues = sae_calloc(n_dicts, SAE_N_SIDES * sizeof *s->queues);
     s->batches = calloc_aligned(cfg->n_threads, sizeof *s->batches);
     s->workers = calloc_aligned(cfg->n_threads, sizeof *s->workers);
-    if (!s->dicts || !s->dict_rows || !s->queues || !s->batches || !s->workers) {
-        st = sae_err_set(err, SAE_E_NOMEM, "",
-                         "cannot allocate scheduler: %zu dictionaries, %zu threads", n_dicts,
+    if (!s->batches || !s->workers) {
+        st = sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate scheduler: %zu threads",
                          cfg->n_threads);
         goto out;
     }
-    if (n_dicts)
-        memcpy(s->dicts, dicts, n_dicts * sizeof(struct sae_dict *));
-    init_queues(s);
     for (size_t i = 0; i < cfg->n_threads && st == SAE_OK; i++)
         st = make_worker(s, i, err);
     if (st != SAE_OK)
@@ -155,6 +156,33 @@ enum sae_status saed_sched_create(struct saed_sched **out, const struct saed_sch
 out:
     if (s)
         destroy(s);
+    return st;
+}
+
+enum sae_status saed_sched_renew(struct saed_sched *s, struct sae_err *err)
+{
+    const struct saed_compute *c = &s->cfg.compute;
+    size_t n = s->cfg.n_threads, made = 0;
+    void **obj = sae_calloc(n, 2 * sizeof *obj), **scratch = obj + n;
+    enum sae_status st = SAE_OK;
+
+    if (!obj)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate buffers of %zu threads", n);
+    while (made < n && st == SAE_OK) {
+        st = make_buffers(s, &obj[made], &scratch[made], err);
+        if (st == SAE_OK && c->warm)
+            c->warm(c->arg, scratch[made]);
+        made += st == SAE_OK;
+    }
+    for (size_t i = 0; i < made; i++) {
+        if (st == SAE_OK) {
+            put_fresh(s, i, obj[i], scratch[i]);
+        } else {
+            c->batch_free(c->arg, obj[i]);
+            c->scratch_free(c->arg, scratch[i]);
+        }
+    }
+    sae_free(obj);
     return st;
 }
 
@@ -227,8 +255,7 @@ void saed_sched_finish(struct saed_sched *s, struct saed_job_list *over)
     while ((job = TAILQ_FIRST(over))) {
         TAILQ_REMOVE(over, job, turn);
         if (job->next_row == 0 && o->queued)
-            o->queued(o->arg, job->queue->dict_index,
-                      saed_sched_elapsed(job->submit_ns, job->done_ns));
+            o->queued(o->arg, job->queue->dict, saed_sched_elapsed(job->submit_ns, job->done_ns));
         job->done(job, job->done_arg);
     }
 }
@@ -252,7 +279,7 @@ static enum sae_status refuse(const struct saed_sched *s, enum sae_status st, si
     }
 }
 
-static enum sae_status submit(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+static enum sae_status submit(struct saed_sched *s, struct saed_dict *d, struct saed_job *job,
                               bool wakes, struct sae_err *err)
 {
     struct saed_queue *q;
@@ -262,14 +289,14 @@ static enum sae_status submit(struct saed_sched *s, size_t dict_index, struct sa
     uint64_t now;
     bool was_ripe;
 
-    assert(dict_index < s->n_dicts && job->side < SAE_N_SIDES);
+    assert(job->side < SAE_N_SIDES);
     assert(rows > 0 && job->done && job->state == SAED_JOB_IDLE);
     if (rows > s->cfg.max_queue_rows)
         return refuse(s, SAE_E_TOO_MANY_ROWS, 0, rows, err);
-    q = &s->queues[dict_index * SAE_N_SIDES + job->side];
+    q = &d->queues[job->side];
     now = saed_sched_now(s);
     pthread_mutex_lock(&s->lock);
-    queued = s->dict_rows[dict_index];
+    queued = d->queued_rows;
     if (s->draining) {
         st = SAE_E_DRAINING;
     } else if (rows > s->cfg.max_queue_rows - queued) {
@@ -286,16 +313,16 @@ static enum sae_status submit(struct saed_sched *s, size_t dict_index, struct sa
     return st == SAE_OK ? SAE_OK : refuse(s, st, queued, rows, err);
 }
 
-enum sae_status saed_sched_submit(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+enum sae_status saed_sched_submit(struct saed_sched *s, struct saed_dict *d, struct saed_job *job,
                                   struct sae_err *err)
 {
-    return submit(s, dict_index, job, true, err);
+    return submit(s, d, job, true, err);
 }
 
-enum sae_status saed_sched_enqueue(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+enum sae_status saed_sched_enqueue(struct saed_sched *s, struct saed_dict *d, struct saed_job *job,
                                    struct sae_err *err)
 {
-    return submit(s, dict_index, job, false, err);
+    return submit(s, d, job, false, err);
 }
 
 void saed_sched_rouse(struct saed_sched *s)
@@ -334,13 +361,12 @@ void saed_sched_abort(struct saed_sched *s)
 
 /* ---- gauges --------------------------------------------------------------------------------- */
 
-size_t saed_sched_queue_rows(struct saed_sched *s, size_t dict_index)
+size_t saed_sched_queue_rows(struct saed_sched *s, const struct saed_dict *d)
 {
     size_t rows;
 
-    assert(dict_index < s->n_dicts);
     pthread_mutex_lock(&s->lock);
-    rows = s->dict_rows[dict_index];
+    rows = d->queued_rows;
     pthread_mutex_unlock(&s->lock);
     return rows;
 }

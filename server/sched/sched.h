@@ -15,6 +15,7 @@
  * the thread that cancels or fails it. After it the scheduler never touches the job again.
  *
  * BATCH    free --form--> open(phase 0) -> ... -> open(phase k) -> complete -> free
+ *          From form to complete it holds its dictionary.
  *          In a phase workers take tiles by an atomic counter; who finishes the last tile opens the
  *          next phase; who finds no next phase completes the batch's jobs.
  *
@@ -25,10 +26,7 @@
 #ifndef SAED_SCHED_H
 #define SAED_SCHED_H
 
-#include "lib/base.h"
-#include "lib/saed.h"
-
-#include <sys/queue.h>
+#include "server/handle.h"
 
 #define SAED_TURN_ROWS 32
 
@@ -82,12 +80,13 @@ struct saed_compute {
 struct saed_sched_observer {
     void *arg;
     /* once a batch and GEMM (a forward batch reports its decode part apart, with its rows) */
-    void (*batch)(void *arg, size_t dict_index, enum sae_side gemm, size_t rows, uint64_t ns);
+    void (*batch)(void *arg, const struct saed_dict *d, enum sae_side gemm, size_t rows,
+                  uint64_t ns);
     /* once a job, when its first rows are placed or it fails before that */
-    void (*queued)(void *arg, size_t dict_index, uint64_t ns);
+    void (*queued)(void *arg, const struct saed_dict *d, uint64_t ns);
     /* rows that a batch computed, once a batch and operation (rows of a task that failed not
      * counted) */
-    void (*rows)(void *arg, size_t dict_index, enum sae_op op, size_t rows);
+    void (*rows)(void *arg, const struct saed_dict *d, enum sae_op op, size_t rows);
 };
 
 struct saed_sched_config {
@@ -103,24 +102,28 @@ struct saed_sched_config {
 
 struct saed_sched;
 
-/* Make queues for n_dicts dictionaries (index = dict_index everywhere). No thread yet. */
+/* No thread yet. */
 enum sae_status saed_sched_create(struct saed_sched **out, const struct saed_sched_config *cfg,
-                                  struct sae_dict *const *dicts, size_t n_dicts,
                                   struct sae_err *err) SAE_MUST_USE;
 /* Start the workers, warmed up, or fail with none left running. */
 enum sae_status saed_sched_start(struct saed_sched *s, struct sae_err *err) SAE_MUST_USE;
+/* The compute's batches and scratch have grown: make all of them anew. Each is put to use between
+ * two batches, and the old one freed; who has called this may submit what they were too small for.
+ * SAE_E_NOMEM: all is as it was. One thread at a time. */
+enum sae_status saed_sched_renew(struct saed_sched *s, struct sae_err *err) SAE_MUST_USE;
 /* Stop and join the workers, fail what is still queued as DRAINING, free. NULL allowed. */
 void saed_sched_free(struct saed_sched *s);
 
-/* Queue a job whose task has at least one row. On SAE_OK done will run (perhaps before this
- * returns). Otherwise the job is untouched and done never runs: SAE_E_TOO_MANY_ROWS (more rows than
- * max_queue_rows), SAE_E_OVERLOADED (queue full), SAE_E_DRAINING (admission stopped). */
-enum sae_status saed_sched_submit(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+/* Queue a job whose task has at least one row, of a dictionary that the caller holds until done. On
+ * SAE_OK done will run (perhaps before this returns). Otherwise the job is untouched and done never
+ * runs: SAE_E_TOO_MANY_ROWS (more rows than max_queue_rows), SAE_E_OVERLOADED (queue full),
+ * SAE_E_DRAINING (admission stopped). */
+enum sae_status saed_sched_submit(struct saed_sched *s, struct saed_dict *d, struct saed_job *job,
                                   struct sae_err *err) SAE_MUST_USE;
 /* The same without waking anybody: compute threads that are awake take the rows as they come to
  * them, sleepers when the caller calls saed_sched_rouse, which it owes soon. For who is about to
  * queue more: it saves a batch of the first row alone. */
-enum sae_status saed_sched_enqueue(struct saed_sched *s, size_t dict_index, struct saed_job *job,
+enum sae_status saed_sched_enqueue(struct saed_sched *s, struct saed_dict *d, struct saed_job *job,
                                    struct sae_err *err) SAE_MUST_USE;
 void saed_sched_rouse(struct saed_sched *s);
 /* The client has gone: the job's remaining rows cost no compute. Done runs as CANCELLED (in this
@@ -132,7 +135,7 @@ void saed_sched_cancel(struct saed_sched *s, struct saed_job *job);
 void saed_sched_abort(struct saed_sched *s);
 
 /* Gauges, read under the lock. */
-size_t saed_sched_queue_rows(struct saed_sched *s, size_t dict_index);
+size_t saed_sched_queue_rows(struct saed_sched *s, const struct saed_dict *d);
 /* Nothing queued, nothing in a batch; the last done callbacks may still be running. */
 bool saed_sched_idle(struct saed_sched *s);
 

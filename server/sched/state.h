@@ -14,18 +14,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-TAILQ_HEAD(saed_job_list, saed_job);
-
-/* One side of one dictionary. Guarded by the lock. */
-struct saed_queue {
-    struct saed_job_list by_turn; /* whose rows come next */
-    struct saed_job_list by_age;  /* the same jobs, oldest first */
-    size_t rows;                  /* not yet in a batch */
-    size_t dict_index;
-    enum sae_side side;
-    TAILQ_ENTRY(saed_queue) ring; /* in saed_sched.ring while rows > 0 */
-};
-
 enum saed_batch_state { SAED_BATCH_FREE, SAED_BATCH_PLANNING, SAED_BATCH_OPEN };
 
 /* One batch at a time, reused; lives as long as the scheduler.
@@ -42,14 +30,15 @@ struct saed_batch {
     size_t n_tiles;
 
     /* Owned by whoever plans. */
-    void *obj; /* the compute's batch */
+    void *obj;             /* the compute's batch */
+    _Atomic(void *) fresh; /* the one to use instead; NULL: none. Of saed_sched_renew */
     enum saed_batch_state state;
-    enum sae_side gemm; /* whose time it is: of the open or last phase */
-    struct saed_queue *queue;
+    enum sae_side gemm;       /* whose time it is: of the open or last phase */
+    struct saed_queue *queue; /* with a reference to its dictionary */
     size_t rows, n_slices;
-    struct sae_slice *slices;   /* [max_batch_rows], at most one of a job */
-    struct saed_job **jobs;     /* whose slice */
-    uint64_t mark_ns; /* until when time is accounted for */
+    struct sae_slice *slices; /* [max_batch_rows], at most one of a job */
+    struct saed_job **jobs;   /* whose slice */
+    uint64_t mark_ns;         /* until when time is accounted for */
     uint64_t gemm_ns[SAE_N_SIDES];
     size_t decode_rows;
 
@@ -63,6 +52,7 @@ struct saed_worker {
     _Alignas(64) struct saed_sched *sched;
     size_t index;
     void *scratch;
+    _Atomic(void *) fresh;  /* the one to use instead; NULL: none. Of saed_sched_renew */
     struct saed_batch *cur; /* where it draws tiles; may be stale, see saed_batch */
     pthread_t thread;
     pthread_cond_t wake; /* one sleeper each: no signal can go to another */
@@ -73,16 +63,12 @@ struct saed_worker {
 
 struct saed_sched {
     struct saed_sched_config cfg;
-    struct sae_dict **dicts; /* owned array of borrowed dictionaries */
-    size_t n_dicts;
-    struct saed_queue *queues;   /* [n_dicts * SAE_N_SIDES] */
     struct saed_batch *batches;  /* [n_threads] */
     struct saed_worker *workers; /* [n_threads] */
     size_t n_made;               /* batches and workers that have all their parts */
     size_t n_running;            /* threads; changed by start and free only */
 
     pthread_mutex_t lock;                         /* guards all below */
-    size_t *dict_rows;                            /* [n_dicts] queued, both sides */
     TAILQ_HEAD(saed_queue_ring, saed_queue) ring; /* queues with rows; the head's turn is next */
     struct saed_job_list due;
     TAILQ_HEAD(saed_batch_list, saed_batch)

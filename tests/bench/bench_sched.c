@@ -27,6 +27,7 @@ struct slot {
 
 struct bench {
     struct saed_sched *s;
+    struct saed_dict *dict;
     bool by_thread;
     int event;
     _Atomic(struct slot *) returned;
@@ -35,8 +36,6 @@ struct bench {
     _Atomic int in_flight;
     struct slot slots[MAX_FLIGHT];
 };
-
-static char no_dict;
 
 static uint64_t clock_ns(void)
 {
@@ -92,7 +91,7 @@ static void submit(struct bench *b, struct slot *slot)
     slot->job = (struct saed_job){.done = on_done, .done_arg = b};
     slot->job.task.n_rows = 1;
     slot->job.deadline_ns = UINT64_MAX - 1; /* as every request has one */
-    if (saed_sched_submit(b->s, 0, &slot->job, NULL) != SAE_OK)
+    if (saed_sched_submit(b->s, b->dict, &slot->job, NULL) != SAE_OK)
         abort();
 }
 
@@ -163,13 +162,12 @@ static void run_case(size_t workers, int flight, bool by_thread, uint64_t ns)
                                                 .begin = begin,
                                                 .next_phase = next_phase,
                                                 .run_tile = run_tile}};
-    struct sae_dict *dicts[1] = {(struct sae_dict *)(void *)&no_dict};
     pthread_t thread;
     uint64_t t0, t1, jobs, batches;
 
     b = (struct bench){.by_thread = by_thread, .in_flight = flight, .event = eventfd(0, 0)};
-    if (b.event < 0 || saed_sched_create(&b.s, &cfg, dicts, 1, NULL) != SAE_OK ||
-        saed_sched_start(b.s, NULL) != SAE_OK)
+    if (b.event < 0 || saed_dict_create(&b.dict, "none", "none", NULL) != SAE_OK ||
+        saed_sched_create(&b.s, &cfg, NULL) != SAE_OK || saed_sched_start(b.s, NULL) != SAE_OK)
         abort();
     t0 = clock_ns();
     for (int i = 0; i < flight; i++)
@@ -186,6 +184,7 @@ static void run_case(size_t workers, int flight, bool by_thread, uint64_t ns)
     while (atomic_load(&b.in_flight) > 0)
         nap(100000);
     saed_sched_free(b.s);
+    saed_dict_release(b.dict);
     close(b.event);
     printf("%-7s %7zu %7d %10.0f %12.1f\n", by_thread ? "thread" : "done", workers, flight,
            (double)(t1 - t0) / (double)(jobs ? jobs : 1),

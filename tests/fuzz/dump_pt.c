@@ -34,7 +34,7 @@ int main(void)
         struct sae_err err = {0};
 
         path[strcspn(path, "\n")] = '\0';
-        if (sae_dict_open(&d, path, &err) == SAE_OK) {
+        if (sae_dict_open(&d, path, NULL, &err) == SAE_OK) {
             printf("ok %s\n", d->arch->name);
             for (unsigned k = 0; k < d->arch->n_keys; k++)
                 print_key(d, &d->arch->keys[k]);

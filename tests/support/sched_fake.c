@@ -14,12 +14,14 @@ struct fake_batch {
     size_t n_slices;
     uint64_t rng;
     unsigned phases_left, n_tiles;
+    unsigned capacity, needs;
     _Atomic int hit[MAX_TILES];
     _Atomic unsigned n_done;
 };
 
 struct fake_scratch {
     _Atomic int busy;
+    unsigned capacity;
 };
 
 uint64_t fake_seed;
@@ -63,6 +65,33 @@ void fake_job_free(struct fake_job *fj)
     free(fj);
 }
 
+static char dict_mem[8];
+
+struct saed_dict *fake_dict_create(size_t index)
+{
+    struct saed_dict *d = NULL;
+
+    FAKE_CHECK(index < sizeof dict_mem);
+    FAKE_CHECK(saed_dict_create(&d, "fake", "none", NULL) == SAE_OK);
+    d->dict = (struct sae_dict *)(void *)&dict_mem[index];
+    return d;
+}
+
+size_t fake_dict_index(const struct sae_dict *dict)
+{
+    size_t index = (size_t)((const char *)dict - dict_mem);
+
+    FAKE_CHECK(index < sizeof dict_mem);
+    return index;
+}
+
+void fake_dict_release(struct saed_dict *d)
+{
+    FAKE_CHECK(atomic_load(&d->refs) == 1);
+    d->dict = NULL;
+    saed_dict_release(d);
+}
+
 static enum sae_status batch_create(void *arg, void **out, struct sae_err *err)
 {
     struct fake *f = arg;
@@ -76,6 +105,7 @@ static enum sae_status batch_create(void *arg, void **out, struct sae_err *err)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate batch: out of memory");
     }
     b->fake = f;
+    b->capacity = atomic_load(&f->capacity);
     atomic_fetch_add(&f->live, 1);
     *out = b;
     return SAE_OK;
@@ -99,6 +129,7 @@ static enum sae_status scratch_create(void *arg, void **out, struct sae_err *err
 
     if (!s)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate scratch: out of memory");
+    s->capacity = atomic_load(&f->capacity);
     atomic_fetch_add(&f->live, 1);
     *out = s;
     return SAE_OK;
@@ -131,12 +162,14 @@ static void begin(void *arg, void *batch, const struct sae_dict *dict, enum sae_
     b->active = true;
     b->side = side;
     b->n_slices = n_slices;
+    b->needs = 0;
     for (size_t i = 0; i < n_slices; i++) {
         const struct fake_job *fj = (const struct fake_job *)slices[i].task;
 
         FAKE_CHECK(slices[i].n_rows > 0);
         FAKE_CHECK(slices[i].row0 + slices[i].n_rows <= slices[i].task->n_rows);
-        FAKE_CHECK(fj->job.side == side);
+        FAKE_CHECK(fj->job.side == side && fj->needs <= b->capacity);
+        b->needs = fj->needs > b->needs ? fj->needs : b->needs;
         rows += slices[i].n_rows;
         FAKE_CHECK(rows <= f->max_rows);
         b->slices[i] = slices[i];
@@ -211,7 +244,7 @@ static void run_tile(void *arg, void *batch, size_t tile, void *scratch)
     struct fake_batch *b = batch;
     struct fake_scratch *s = scratch;
 
-    FAKE_CHECK(b->active && tile < b->n_tiles);
+    FAKE_CHECK(b->active && tile < b->n_tiles && b->needs <= s->capacity);
     FAKE_CHECK(atomic_exchange(&s->busy, 1) == 0);
     FAKE_CHECK(atomic_exchange(&b->hit[tile], 1) == 0);
     if (f->on_tile)

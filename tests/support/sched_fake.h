@@ -2,8 +2,9 @@
  *
  * It aborts when the scheduler breaks the rules of struct saed_compute: a batch begun twice, a
  * phase planned before every tile is done, a tile run twice, a scratch used by two threads, too
- * many rows, rows of a task that were there before or leave a gap. How many phases and tiles a
- * batch has is drawn from a seed. Any number of threads, as the scheduler brings them. */
+ * many rows, rows of a task that were there before or leave a gap, buffers smaller than a job
+ * needs. How many phases and tiles a batch has is drawn from a seed. Any number of threads, as the
+ * scheduler brings them. */
 #ifndef SAED_TESTS_SCHED_FAKE_H
 #define SAED_TESTS_SCHED_FAKE_H
 
@@ -22,6 +23,7 @@ struct fake_job {
     size_t dict_index;
     _Atomic unsigned char *hits; /* owned: [n_rows] */
     _Atomic size_t n_hits;
+    unsigned needs;     /* capacity of the batch and scratch that compute it */
     size_t fail_at_row; /* the batch with this row says NOMEM; SIZE_MAX: none */
     _Atomic int done_calls;
     void *user;
@@ -30,11 +32,18 @@ struct fake_job {
 struct fake_job *fake_job_create(int id, size_t dict_index, enum sae_op op, size_t n_rows);
 void fake_job_free(struct fake_job *fj);
 
+/* A handle of a dictionary that is never looked into, and its number: of a handle, of what begin is
+ * given. */
+struct saed_dict *fake_dict_create(size_t index);
+size_t fake_dict_index(const struct sae_dict *dict);
+void fake_dict_release(struct saed_dict *d);
+
 struct fake {
     uint64_t seed;
     unsigned min_phases, max_phases; /* a batch has that many ... */
     unsigned max_tiles;              /* ... of 1 to max_tiles (at most 64) tiles */
     size_t max_rows;
+    _Atomic unsigned capacity; /* of batches and scratches made from now on */
     void (*on_begin)(void *arg, const struct sae_dict *dict, enum sae_side side,
                      const struct sae_slice *slices, size_t n_slices);
     void (*on_tile)(void *arg);

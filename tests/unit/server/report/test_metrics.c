@@ -232,6 +232,7 @@ static const char *type_of(const char *family)
 /* ---- the checks ---------------------------------------------------------------------------- */
 
 static struct saed_metrics *m;
+static struct saed_series *a, *b; /* listed by set_two */
 
 static void setup(void)
 {
@@ -240,29 +241,43 @@ static void setup(void)
     ck_assert_int_eq(saed_metrics_create(&m, &err), SAE_OK);
 }
 
+static void drop(struct saed_series **s)
+{
+    if (*s)
+        saed_metrics_unlist(m, *s);
+    saed_series_free(*s);
+    *s = NULL;
+}
+
 static void teardown(void)
 {
+    drop(&a);
+    drop(&b);
     saed_metrics_free(m);
+}
+
+static void list(struct saed_series **s, const char *name, uint64_t bytes)
+{
+    ck_assert_int_eq(saed_series_create(s, name, bytes, NULL), SAE_OK);
+    saed_metrics_list(m, *s);
 }
 
 static void set_two(void)
 {
-    const struct saed_metrics_dict d[] = {{"a", 1000}, {"b.2-x", 20}};
-    struct sae_err err = {0};
-
-    ck_assert_int_eq(saed_metrics_set_dicts(m, d, 2, &err), SAE_OK);
+    list(&a, "a", 1000);
+    list(&b, "b.2-x", 20);
 }
 
-static void scrape(const uint64_t *queue_rows, uint64_t inflight)
+static void scrape(uint64_t inflight)
 {
-    struct saed_metrics_gauges g = {.inflight_bytes = inflight, .queue_rows = queue_rows};
-    struct sae_buf b;
+    struct saed_metrics_gauges g = {.inflight_bytes = inflight, .is_screened = a != NULL};
+    struct sae_buf buf;
 
-    sae_buf_init(&b, 16 << 20);
-    ck_assert_int_eq(saed_metrics_print(m, &g, &b), SAE_OK);
-    ck_assert_int_eq(b.data[b.len - 1], '\n');
-    parse(b.data);
-    sae_buf_fini(&b);
+    sae_buf_init(&buf, 16 << 20);
+    ck_assert_int_eq(saed_metrics_print(m, &g, &buf), SAE_OK);
+    ck_assert_int_eq(buf.data[buf.len - 1], '\n');
+    parse(buf.data);
+    sae_buf_fini(&buf);
 }
 
 static const char *const families[][2] = {
@@ -290,7 +305,7 @@ static const char *const families[][2] = {
 
 START_TEST(the_families_are_those_of_the_contract)
 {
-    scrape(NULL, 0);
+    scrape(0);
     for (size_t i = 0; i < SAE_COUNTOF(families); i++)
         ck_assert_msg(strcmp(type_of(families[i][0]), families[i][1]) == 0, "%s is %s, want %s",
                       families[i][0], type_of(families[i][0]), families[i][1]);
@@ -305,10 +320,10 @@ START_TEST(known_dictionaries_start_at_zero)
 {
     static const char *const ops[] = {"encode", "decode", "forward"};
     static const char *const gemms[] = {"encode", "decode"};
-    const uint64_t queue[] = {7, 0};
 
     set_two();
-    scrape(queue, 123);
+    saed_series_set(a, 7, 55, 44);
+    scrape(123);
     for (size_t i = 0; i < 3; i++)
         ck_assert(GET2("saed_rows_total", "dictionary", "b.2-x", "op", ops[i]) == 0);
     for (size_t i = 0; i < 2; i++) {
@@ -320,6 +335,8 @@ START_TEST(known_dictionaries_start_at_zero)
     ck_assert(GET1("saed_queue_rows", "dictionary", "a") == 7);
     ck_assert(GET1("saed_queue_rows", "dictionary", "b.2-x") == 0);
     ck_assert(GET1("saed_dictionary_bytes", "dictionary", "a") == 1000);
+    ck_assert(GET1("saed_screen_candidates_total", "dictionary", "a") == 55);
+    ck_assert(GET1("saed_dense_rows_total", "dictionary", "a") == 44);
     ck_assert(GET0("saed_inflight_bytes") == 123);
     ck_assert(GET0("saed_requests_in_flight") == 0);
     for (size_t i = 0; i < x.n_samples; i++)
@@ -329,16 +346,16 @@ END_TEST
 
 START_TEST(requests_by_dictionary_operation_and_code)
 {
-    saed_metrics_request(m, 0, SAED_MOP_OTHER, 503, 1); /* before loading: no dictionary */
+    saed_metrics_request(m, NULL, SAED_MOP_OTHER, 503, 1); /* before loading: no dictionary */
     set_two();
-    saed_metrics_request(m, 0, SAED_MOP_ENCODE, 200, 1500000000);
-    saed_metrics_request(m, 0, SAED_MOP_ENCODE, 200, 500000000);
-    saed_metrics_request(m, 1, SAED_MOP_FORWARD, 504, 100);
-    saed_metrics_request(m, SAED_NO_DICT, SAED_MOP_OTHER, 404, 100);
-    saed_metrics_request(m, SAED_NO_DICT, SAED_MOP_DECODE, 404, 100);
-    saed_metrics_request(m, 99, SAED_MOP_OTHER, 400, 100);
-    saed_metrics_request(m, SAED_NO_DICT, SAED_MOP_OTHER, 418, 100);
-    scrape(NULL, 0);
+    saed_metrics_request(m, a, SAED_MOP_ENCODE, 200, 1500000000);
+    saed_metrics_request(m, a, SAED_MOP_ENCODE, 200, 500000000);
+    saed_metrics_request(m, b, SAED_MOP_FORWARD, 504, 100);
+    saed_metrics_request(m, NULL, SAED_MOP_OTHER, 404, 100);
+    saed_metrics_request(m, NULL, SAED_MOP_DECODE, 404, 100);
+    saed_metrics_request(m, NULL, SAED_MOP_OTHER, 400, 100);
+    saed_metrics_request(m, NULL, SAED_MOP_OTHER, 418, 100);
+    scrape(0);
     ck_assert(get("saed_requests_total", "dictionary", "a", "op", "encode", "code", "200") == 2);
     ck_assert(get("saed_requests_total", "dictionary", "b.2-x", "op", "forward", "code", "504") ==
               1);
@@ -365,8 +382,8 @@ START_TEST(each_code_of_the_error_table_is_known)
     char text[16];
 
     for (size_t i = 0; i < SAE_COUNTOF(codes); i++)
-        saed_metrics_request(m, SAED_NO_DICT, SAED_MOP_OTHER, codes[i], 1);
-    scrape(NULL, 0);
+        saed_metrics_request(m, NULL, SAED_MOP_OTHER, codes[i], 1);
+    scrape(0);
     for (size_t i = 0; i < SAE_COUNTOF(codes); i++) {
         double n = 0;
 
@@ -382,19 +399,16 @@ END_TEST
 START_TEST(buckets_hold_their_upper_bound)
 {
     set_two();
-    saed_metrics_batch(m, 0, 0, 1, 50000);
-    saed_metrics_batch(m, 0, 0, 2, 50001);
-    saed_metrics_batch(m, 0, 0, 3, 100000);
-    saed_metrics_batch(m, 0, 0, 4096, 30000000000);
-    saed_metrics_batch(m, 0, 0, 4097, 30000000001);
-    saed_metrics_batch(m, 0, 1, 256, 1);
-    saed_metrics_queue(m, 1, 0);
-    saed_metrics_rows(m, 0, SAE_OP_DECODE, 77);
-    saed_metrics_rows(m, 0, SAE_OP_DECODE, 3);
-    saed_metrics_batch(m, 5, 0, 1, 1); /* no such dictionary */
-    saed_metrics_queue(m, SAED_NO_DICT, 1);
-    saed_metrics_rows(m, SAED_NO_DICT, SAE_OP_ENCODE, 1);
-    scrape(NULL, 0);
+    saed_series_batch(a, SAE_SIDE_ENCODE, 1, 50000);
+    saed_series_batch(a, SAE_SIDE_ENCODE, 2, 50001);
+    saed_series_batch(a, SAE_SIDE_ENCODE, 3, 100000);
+    saed_series_batch(a, SAE_SIDE_ENCODE, 4096, 30000000000);
+    saed_series_batch(a, SAE_SIDE_ENCODE, 4097, 30000000001);
+    saed_series_batch(a, SAE_SIDE_DECODE, 256, 1);
+    saed_series_queue(b, 0);
+    saed_series_rows(a, SAE_OP_DECODE, 77);
+    saed_series_rows(a, SAE_OP_DECODE, 3);
+    scrape(0);
 #define ROWS(le) get("saed_batch_rows_bucket", "dictionary", "a", "gemm", "encode", "le", le)
     ck_assert(ROWS("1") == 1);
     ck_assert(ROWS("2") == 2);
@@ -423,13 +437,10 @@ END_TEST
 
 START_TEST(labels_are_escaped)
 {
-    const struct saed_metrics_dict d[] = {{"q\"b\\n\nl", 1}};
-    struct sae_err err = {0};
-
-    ck_assert_int_eq(saed_metrics_set_dicts(m, d, 1, &err), SAE_OK);
+    list(&a, "q\"b\\n\nl", 1);
     saed_metrics_set_build(m, "0", "old", "k");
     saed_metrics_set_build(m, "0.1.0", "open\"blas", "Zen\\\n");
-    scrape(NULL, 0);
+    scrape(0);
     ck_assert(GET1("saed_dictionary_bytes", "dictionary", "q\"b\\n\nl") == 1);
     ck_assert(get("saed_build_info", "version", "0.1.0", "engine", "open\"blas", "kernel",
                   "Zen\\\n") == 1);
@@ -437,21 +448,36 @@ START_TEST(labels_are_escaped)
 }
 END_TEST
 
-START_TEST(dictionaries_are_set_once)
+START_TEST(a_label_that_is_too_long_is_refused)
 {
+    struct saed_series *s = NULL;
     char name[600];
-    struct saed_metrics_dict d = {name, 1};
-    struct sae_err err = {0};
 
     memset(name, '"', sizeof name);
     name[599] = '\0';
-    ck_assert_int_eq(saed_metrics_set_dicts(m, &d, 1, &err), SAE_E_USAGE);
+    ck_assert_int_eq(saed_series_create(&s, name, 1, NULL), SAE_E_USAGE);
+    ck_assert_ptr_null(s);
+}
+END_TEST
+
+/* Who still has a request of it counts on. */
+START_TEST(a_dictionary_that_is_dropped_has_no_series)
+{
+    struct saed_series *old;
+
     set_two();
-    name[1] = '\0';
-    err = (struct sae_err){0};
-    ck_assert_int_eq(saed_metrics_set_dicts(m, &d, 1, &err), SAE_E_INTERNAL);
-    scrape(NULL, 0);
-    ck_assert(GET1("saed_dictionary_bytes", "dictionary", "a") == 1000);
+    saed_series_rows(a, SAE_OP_ENCODE, 5);
+    old = a;
+    saed_metrics_unlist(m, old);
+    list(&a, "a", 2000);
+    saed_series_rows(old, SAE_OP_ENCODE, 1);
+    saed_metrics_request(m, old, SAED_MOP_ENCODE, 200, 1);
+    scrape(0);
+    ck_assert(GET2("saed_rows_total", "dictionary", "a", "op", "encode") == 0);
+    ck_assert(GET1("saed_dictionary_bytes", "dictionary", "a") == 2000);
+    ck_assert(GET1("saed_dictionary_bytes", "dictionary", "b.2-x") == 20);
+    ck_assert(GET1("saed_request_seconds_count", "op", "encode") == 1);
+    saed_series_free(old);
 }
 END_TEST
 
@@ -460,7 +486,7 @@ START_TEST(in_flight_goes_up_and_down)
     saed_metrics_in_flight(m, 1);
     saed_metrics_in_flight(m, 1);
     saed_metrics_in_flight(m, -1);
-    scrape(NULL, 0);
+    scrape(0);
     ck_assert(GET0("saed_requests_in_flight") == 1);
 }
 END_TEST
@@ -468,18 +494,15 @@ END_TEST
 START_TEST(a_full_buffer_and_no_memory_are_errors)
 {
     struct saed_metrics_gauges g = {0};
-    struct saed_metrics_dict d = {"a", 1};
     struct saed_metrics *m2 = NULL;
     struct sae_err err = {0};
-    struct sae_buf b;
+    struct sae_buf buf;
 
-    sae_buf_init(&b, 500);
-    ck_assert_int_eq(saed_metrics_print(m, &g, &b), SAE_E_NOMEM);
-    sae_buf_fini(&b);
-    for (long i = 0; i < 2; i++) {
-        sae_alloc_fault(i, false);
-        ck_assert_int_eq(saed_metrics_set_dicts(m, &d, 1, &err), SAE_E_NOMEM);
-    }
+    sae_buf_init(&buf, 500);
+    ck_assert_int_eq(saed_metrics_print(m, &g, &buf), SAE_E_NOMEM);
+    sae_buf_fini(&buf);
+    sae_alloc_fault(0, false);
+    ck_assert_int_eq(saed_series_create(&a, "a", 1, NULL), SAE_E_NOMEM);
     sae_alloc_fault(0, false);
     ck_assert_int_eq(saed_metrics_create(&m2, &err), SAE_E_NOMEM);
     sae_alloc_fault(-1, false);
@@ -520,36 +543,39 @@ static void *count_much(void *arg)
 
     for (size_t i = 0; i < N_EACH; i++) {
         saed_metrics_in_flight(m, 1);
-        saed_metrics_request(m, i % 2, SAED_MOP_ENCODE, 200, 1000);
-        saed_metrics_request(m, SAED_NO_DICT, SAED_MOP_OTHER, 404, 1000);
-        saed_metrics_rows(m, 0, SAE_OP_ENCODE, t + 1);
-        saed_metrics_batch(m, 0, (int)(i % 2), 1 + i % 300, 3 * i);
-        saed_metrics_queue(m, 0, i);
+        saed_metrics_request(m, i % 2 ? b : a, SAED_MOP_ENCODE, 200, 1000);
+        saed_metrics_request(m, NULL, SAED_MOP_OTHER, 404, 1000);
+        saed_series_rows(a, SAE_OP_ENCODE, t + 1);
+        saed_series_batch(a, i % 2 ? SAE_SIDE_DECODE : SAE_SIDE_ENCODE, 1 + i % 300, 3 * i);
+        saed_series_queue(a, i);
         saed_metrics_in_flight(m, -1);
     }
     return NULL;
 }
 
-/* Scrapes meet every state: before the dictionaries are set, while all count, and at the end, where
- * nothing is lost that was counted without a dictionary or after it was known. */
+/* Scrapes meet every state: before the dictionaries are listed, while all count, and at the end,
+ * where nothing is lost. */
 START_TEST(nothing_is_lost_between_threads)
 {
     pthread_t threads[N_THREADS];
     size_t id[N_THREADS];
     double all = 0;
 
+    ck_assert_int_eq(saed_series_create(&a, "a", 1000, NULL), SAE_OK);
+    ck_assert_int_eq(saed_series_create(&b, "b.2-x", 20, NULL), SAE_OK);
     for (size_t t = 0; t < N_THREADS; t++) {
         id[t] = t;
         ck_assert_int_eq(pthread_create(&threads[t], NULL, count_much, &id[t]), 0);
     }
-    scrape(NULL, 0);
+    scrape(0);
     saed_metrics_set_build(m, "v", "e", "k");
-    set_two();
+    saed_metrics_list(m, a);
+    saed_metrics_list(m, b);
     for (int i = 0; i < 5; i++)
-        scrape(NULL, 0);
+        scrape(0);
     for (size_t t = 0; t < N_THREADS; t++)
         pthread_join(threads[t], NULL);
-    scrape(NULL, 0);
+    scrape(0);
     ck_assert(GET0("saed_requests_in_flight") == 0);
     ck_assert(GET2("saed_requests_total", "op", "other", "code", "404") == N_THREADS * N_EACH);
     for (size_t i = 0; i < x.n_samples; i++)
@@ -576,7 +602,8 @@ int main(void)
     tcase_add_test(t, each_code_of_the_error_table_is_known);
     tcase_add_test(t, buckets_hold_their_upper_bound);
     tcase_add_test(t, labels_are_escaped);
-    tcase_add_test(t, dictionaries_are_set_once);
+    tcase_add_test(t, a_label_that_is_too_long_is_refused);
+    tcase_add_test(t, a_dictionary_that_is_dropped_has_no_series);
     tcase_add_test(t, in_flight_goes_up_and_down);
     tcase_add_test(t, a_full_buffer_and_no_memory_are_errors);
     tcase_add_test(t, the_process_is_this_one);

@@ -29,7 +29,7 @@ struct world {
     int n_jobs;
 };
 
-static char dict_mem[N_DICTS]; /* never looked into */
+static struct saed_dict *dicts[N_DICTS];
 
 static uint64_t world_now(void *arg)
 {
@@ -51,7 +51,7 @@ static void on_begin(void *arg, const struct sae_dict *dict, enum sae_side side,
 {
     struct world *w = arg;
 
-    add(w->log, sizeof w->log, "%d%c:", (int)((const char *)dict - dict_mem),
+    add(w->log, sizeof w->log, "%d%c:", (int)fake_dict_index(dict),
         side == SAE_SIDE_ENCODE ? 'e' : 'd');
     for (size_t i = 0; i < n_slices; i++)
         add(w->log, sizeof w->log, " %c%zu+%zu", ((struct fake_job *)slices[i].task)->id,
@@ -66,26 +66,27 @@ static void on_tile(void *arg)
     w->now += w->tile_ns;
 }
 
-static void see_batch(void *arg, size_t d, enum sae_side gemm, size_t rows, uint64_t ns)
+static void see_batch(void *arg, const struct saed_dict *d, enum sae_side gemm, size_t rows,
+                      uint64_t ns)
 {
-    struct observed *o = &((struct world *)arg)->seen[d];
+    struct observed *o = &((struct world *)arg)->seen[fake_dict_index(d->dict)];
 
     o->batches[gemm]++;
     o->batch_rows[gemm] += rows;
     o->batch_ns[gemm] += ns;
 }
 
-static void see_queued(void *arg, size_t d, uint64_t ns)
+static void see_queued(void *arg, const struct saed_dict *d, uint64_t ns)
 {
-    struct observed *o = &((struct world *)arg)->seen[d];
+    struct observed *o = &((struct world *)arg)->seen[fake_dict_index(d->dict)];
 
     o->queued++;
     o->queued_ns += ns;
 }
 
-static void see_rows(void *arg, size_t d, enum sae_op op, size_t rows)
+static void see_rows(void *arg, const struct saed_dict *d, enum sae_op op, size_t rows)
 {
-    ((struct world *)arg)->seen[d].op_rows[op] += rows;
+    ((struct world *)arg)->seen[fake_dict_index(d->dict)].op_rows[op] += rows;
 }
 
 static struct saed_sched_config world_config(struct world *w, size_t threads, size_t max_batch)
@@ -109,12 +110,10 @@ static struct saed_sched_config world_config(struct world *w, size_t threads, si
 
 static void world_open(struct world *w, struct saed_sched_config *cfg)
 {
-    struct sae_dict *dicts[N_DICTS];
-
-    for (int i = 0; i < N_DICTS; i++)
-        dicts[i] = (struct sae_dict *)(void *)&dict_mem[i];
+    for (size_t i = 0; i < N_DICTS; i++)
+        dicts[i] = fake_dict_create(i);
     cfg->compute = fake_compute(&w->fake);
-    ck_assert_int_eq(saed_sched_create(&w->s, cfg, dicts, N_DICTS, NULL), SAE_OK);
+    ck_assert_int_eq(saed_sched_create(&w->s, cfg, NULL), SAE_OK);
 }
 
 static void world_init(struct world *w, size_t threads, size_t max_batch)
@@ -128,6 +127,8 @@ static void world_fini(struct world *w)
 {
     saed_sched_free(w->s);
     ck_assert_int_eq(atomic_load(&w->fake.live), 0);
+    for (size_t i = 0; i < N_DICTS; i++)
+        fake_dict_release(dicts[i]);
     for (int i = 0; i < w->n_jobs; i++) {
         ck_assert_int_le(w->jobs[i]->done_calls, 1);
         fake_job_free(w->jobs[i]);
@@ -155,7 +156,7 @@ static struct fake_job *job_make(struct world *w, int id, size_t dict, enum sae_
 
 static enum sae_status job_submit(struct world *w, struct fake_job *fj, struct sae_err *err)
 {
-    return saed_sched_submit(w->s, fj->dict_index, &fj->job, err);
+    return saed_sched_submit(w->s, dicts[fj->dict_index], &fj->job, err);
 }
 
 static struct fake_job *put(struct world *w, int id, size_t dict, enum sae_op op, size_t rows)
@@ -197,10 +198,10 @@ START_TEST(what_is_queued_is_one_batch_in_order_of_arrival)
     put(&w, 'A', 0, SAE_OP_ENCODE, 1);
     put(&w, 'B', 0, SAE_OP_FORWARD, 3);
     put(&w, 'C', 0, SAE_OP_ENCODE, 1);
-    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 5);
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[0]), 5);
     ck_assert(!saed_sched_idle(w.s));
     ck_assert(saed_sched_step(w.s, 0)); /* form */
-    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 0);
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[0]), 0);
     ck_assert(!saed_sched_idle(w.s));
     ck_assert_str_eq(w.done, "");
     ck_assert(saed_sched_step(w.s, 0)); /* tile and completion */
@@ -348,7 +349,7 @@ START_TEST(queue_rows_are_limited_per_dictionary_both_sides_together)
     put(&w, 'E', 1, SAE_OP_ENCODE, 100); /* another dictionary has its own */
 
     saed_sched_step(w.s, 0); /* B is in a batch: its rows count no more */
-    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 40);
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[0]), 40);
     ck_assert_int_eq(job_submit(&w, fj, NULL), SAE_OK);
     run(&w);
     ck_assert_int_eq(fj->job.status, SAE_OK);
@@ -370,7 +371,7 @@ START_TEST(late_jobs_cost_no_compute)
     ck_assert_str_eq(w.done, "AC");
     ck_assert_int_eq(w.jobs[0]->job.status, SAE_E_DEADLINE_EXCEEDED);
     ck_assert_int_eq(w.jobs[2]->job.status, SAE_E_DEADLINE_EXCEEDED);
-    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 2);
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[0]), 2);
     ck_assert_uint_eq(w.seen[0].queued, 2);
     ck_assert_uint_eq(w.seen[0].queued_ns, 2000);
     run(&w);
@@ -478,7 +479,7 @@ START_TEST(a_cancelled_job_takes_no_more_rows)
     ck_assert_uint_eq(w.seen[0].queued, 1);
     saed_sched_step(w.s, 0);
     saed_sched_cancel(w.s, &a->job); /* half in a batch: over with the batch */
-    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 5);
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[0]), 5);
     ck_assert_str_eq(w.done, "B");
     saed_sched_cancel(w.s, &a->job);
     saed_sched_step(w.s, 0);
@@ -541,7 +542,7 @@ START_TEST(abort_fails_what_is_queued_and_refuses_what_comes)
     saed_sched_step(w.s, 0);
     saed_sched_abort(w.s);
     ck_assert_str_eq(w.done, "DBC");
-    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 0);
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[0]), 0);
     ck_assert(!saed_sched_idle(w.s));
     ck_assert_int_eq(job_submit(&w, job_make(&w, 'E', 0, SAE_OP_ENCODE, 1), &err), SAE_E_DRAINING);
     ck_assert_int_eq(err.status, SAE_E_DRAINING);
@@ -609,7 +610,7 @@ START_TEST(a_failed_task_ends_with_its_status_and_the_others_do_not)
     ck_assert_int_eq(a->job.status, SAE_E_NOMEM);
     ck_assert_int_eq(w.jobs[1]->job.status, SAE_OK);
     ck_assert_uint_eq(w.seen[0].op_rows[SAE_OP_ENCODE], 32 + 70);
-    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 0);
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[0]), 0);
     world_fini(&w);
 }
 END_TEST
@@ -627,7 +628,7 @@ START_TEST(a_failure_is_seen_while_other_rows_are_in_batches)
     atomic_store(&a->job.task.failed, SAE_E_NOMEM);
     saed_sched_step(w.s, 0);
     ck_assert_str_eq(w.done, "");
-    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 0);
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[0]), 0);
     saed_sched_step(w.s, 1);
     ck_assert_str_eq(w.done, "A");
     ck_assert_int_eq(a->job.status, SAE_E_NOMEM);
@@ -770,11 +771,76 @@ START_TEST(helpers_come_before_new_batches_and_single_tiles_run_side_by_side)
 }
 END_TEST
 
+/* A batch in the middle of its phases keeps what it has; the next ones have the new. */
+START_TEST(buffers_made_anew_are_put_to_use_between_batches)
+{
+    struct world w;
+    struct saed_sched_config cfg = world_config(&w, 2, 8);
+    struct fake_job *large;
+
+    w.fake.max_tiles = 3;
+    w.fake.min_phases = w.fake.max_phases = 3;
+    world_open(&w, &cfg);
+    ck_assert_int_eq(job_submit(&w, job_make(&w, 'A', 0, SAE_OP_ENCODE, 8), NULL), SAE_OK);
+    ck_assert(saed_sched_step(w.s, 0));
+    for (unsigned round = 0; round < 2; round++) { /* what was never used goes */
+        atomic_fetch_add(&w.fake.capacity, 1);
+        ck_assert_int_eq(saed_sched_renew(w.s, NULL), SAE_OK);
+        ck_assert_int_eq(atomic_load(&w.fake.live), 8);
+    }
+    large = job_make(&w, 'B', 1, SAE_OP_ENCODE, 8);
+    large->needs = 2;
+    ck_assert_int_eq(job_submit(&w, large, NULL), SAE_OK);
+    for (size_t i = 0; !saed_sched_idle(w.s); i++)
+        (void)saed_sched_step(w.s, i % 2);
+    ck_log(&w, "0e: A0+8;1e: B0+8;");
+    ck_assert_str_eq(w.done, "AB");
+    world_fini(&w);
+}
+END_TEST
+
+START_TEST(buffers_are_made_anew_whole_or_not_at_all)
+{
+    enum sae_status st = SAE_E_NOMEM;
+    struct world w;
+
+    world_init(&w, 3, 8);
+    for (long fault = 0; st != SAE_OK; fault++) {
+        ck_assert_int_eq(atomic_load(&w.fake.live), 6);
+        sae_alloc_fault(fault, false);
+        st = saed_sched_renew(w.s, NULL);
+        sae_alloc_fault(-1, false);
+        ck_assert(st == SAE_OK || st == SAE_E_NOMEM);
+    }
+    ck_assert_int_eq(atomic_load(&w.fake.live), 12);
+    world_fini(&w);
+}
+END_TEST
+
+/* A request may be answered and its reference gone before its last batch has been told of. */
+START_TEST(a_batch_holds_its_dictionary)
+{
+    struct world w;
+    struct fake_job *fj;
+
+    world_init(&w, 1, 8);
+    fj = job_make(&w, 'A', 0, SAE_OP_ENCODE, 12);
+    ck_assert_int_eq(job_submit(&w, fj, NULL), SAE_OK);
+    ck_assert_uint_eq(dicts[0]->refs, 1);
+    ck_assert(saed_sched_step(w.s, 0));
+    ck_assert_uint_eq(dicts[0]->refs, 2);
+    while (saed_sched_step(w.s, 0))
+        ;
+    ck_assert_uint_eq(dicts[0]->refs, 1);
+    ck_assert_str_eq(w.done, "A");
+    world_fini(&w);
+}
+END_TEST
+
 START_TEST(creation_survives_each_failed_allocation)
 {
     struct world w;
     struct saed_sched_config cfg = world_config(&w, 3, 8);
-    struct sae_dict *dicts[1] = {(struct sae_dict *)(void *)dict_mem};
     long n;
 
     cfg.compute = fake_compute(&w.fake);
@@ -784,7 +850,7 @@ START_TEST(creation_survives_each_failed_allocation)
         enum sae_status st;
 
         sae_alloc_fault(n, false);
-        st = saed_sched_create(&s, &cfg, dicts, 1, &err);
+        st = saed_sched_create(&s, &cfg, &err);
         sae_alloc_fault(-1, false);
         if (st == SAE_OK) {
             saed_sched_free(s);
@@ -830,6 +896,9 @@ int main(void)
     tcase_add_test(t, times_and_rows_are_told);
     tcase_add_test(t, a_batch_without_phases_is_complete_at_once);
     tcase_add_test(t, helpers_come_before_new_batches_and_single_tiles_run_side_by_side);
+    tcase_add_test(t, buffers_made_anew_are_put_to_use_between_batches);
+    tcase_add_test(t, buffers_are_made_anew_whole_or_not_at_all);
+    tcase_add_test(t, a_batch_holds_its_dictionary);
     tcase_add_test(t, creation_survives_each_failed_allocation);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -49,7 +49,7 @@ struct world {
     int depth; /* of done callbacks */
 };
 
-static char dict_mem[N_DICTS];
+static struct saed_dict *dicts[N_DICTS];
 
 static uint64_t rnd(struct world *w, uint64_t n)
 {
@@ -189,7 +189,7 @@ static void on_begin(void *arg, const struct sae_dict *dict, enum sae_side side,
         if (n > 0)
             break;
     }
-    FAKE_CHECK(qi / SAE_N_SIDES == (size_t)((const char *)dict - dict_mem));
+    FAKE_CHECK(qi / SAE_N_SIDES == fake_dict_index(dict));
     FAKE_CHECK(qi % SAE_N_SIDES == (size_t)side);
     FAKE_CHECK(n == n_slices);
     for (i = 0; i < n; i++) {
@@ -200,16 +200,16 @@ static void on_begin(void *arg, const struct sae_dict *dict, enum sae_side side,
 
 /* ---- moves ---------------------------------------------------------------------------------- */
 
-static void see_rows(void *arg, size_t d, enum sae_op op, size_t rows)
+static void see_rows(void *arg, const struct saed_dict *d, enum sae_op op, size_t rows)
 {
-    ((struct world *)arg)->rows_seen[d][op] += rows;
+    ((struct world *)arg)->rows_seen[fake_dict_index(d->dict)][op] += rows;
 }
 
-static void see_queued(void *arg, size_t d, uint64_t ns)
+static void see_queued(void *arg, const struct saed_dict *d, uint64_t ns)
 {
     struct world *w = arg;
 
-    FAKE_CHECK(d < N_DICTS && ns <= w->now);
+    FAKE_CHECK(fake_dict_index(d->dict) < N_DICTS && ns <= w->now);
     w->queued_seen++;
 }
 
@@ -322,7 +322,7 @@ static void submit(struct world *w)
         want = SAE_E_DRAINING;
     else if (queued + rows > w->cfg.max_queue_rows)
         want = SAE_E_OVERLOADED;
-    st = saed_sched_submit(w->s, d, &fj->job, &err);
+    st = saed_sched_submit(w->s, dicts[d], &fj->job, &err);
     FAKE_CHECK(st == want && err.status == want);
     if (st != SAE_OK) {
         fake_job_free(fj);
@@ -376,7 +376,7 @@ static void check_gauges(struct world *w)
     bool idle = true;
 
     for (size_t d = 0; d < N_DICTS; d++)
-        FAKE_CHECK(saed_sched_queue_rows(w->s, d) == dict_rows(w, d));
+        FAKE_CHECK(saed_sched_queue_rows(w->s, dicts[d]) == dict_rows(w, d));
     for (size_t i = 0; i < w->n_live; i++)
         idle = false;
     FAKE_CHECK(saed_sched_idle(w->s) == idle);
@@ -393,11 +393,10 @@ static void world_init(struct world *w, uint64_t seed)
 {
     static const size_t batch[] = {1, 2, 16, 32, 48, 100, 256};
     static const uint64_t delay[] = {0, 0, 20, 100};
-    struct sae_dict *dicts[N_DICTS];
 
     *w = (struct world){.seed = seed, .rng = seed, .now = 1 + seed % 3};
-    for (int i = 0; i < N_DICTS; i++)
-        dicts[i] = (struct sae_dict *)(void *)&dict_mem[i];
+    for (size_t i = 0; i < N_DICTS; i++)
+        dicts[i] = fake_dict_create(i);
     w->cfg =
         (struct saed_sched_config){.n_threads = 1 + rnd(w, 4),
                                    .max_batch_rows = batch[rnd(w, 7)],
@@ -413,7 +412,7 @@ static void world_init(struct world *w, uint64_t seed)
                             .on_begin = on_begin,
                             .arg = w};
     w->cfg.compute = fake_compute(&w->fake);
-    FAKE_CHECK(saed_sched_create(&w->s, &w->cfg, dicts, N_DICTS, NULL) == SAE_OK);
+    FAKE_CHECK(saed_sched_create(&w->s, &w->cfg, NULL) == SAE_OK);
 }
 
 static void move(struct world *w)
@@ -468,6 +467,8 @@ static void schedule(uint64_t seed)
     saed_sched_free(w.s);
     FAKE_CHECK(w.n_live == 0 && w.n_done == w.n_submitted && w.queued_seen == w.n_submitted);
     FAKE_CHECK(atomic_load(&w.fake.live) == 0);
+    for (size_t i = 0; i < N_DICTS; i++)
+        fake_dict_release(dicts[i]);
     for (int d = 0; d < N_DICTS; d++) {
         for (int op = 0; op < SAE_N_OPS; op++)
             FAKE_CHECK(w.rows_seen[d][op] >= w.rows_hit[d][op]);

@@ -27,7 +27,7 @@
 #define MS 1000000ull
 #define HOUR_NS (3600 * 1000 * MS)
 
-static char dict_mem[N_DICTS];
+static struct saed_dict *dicts[N_DICTS];
 
 static uint64_t clock_ns(void)
 {
@@ -92,23 +92,25 @@ struct world {
     _Atomic size_t rows_seen, queued_seen, batches_seen;
 };
 
-static void see_batch(void *arg, size_t d, enum sae_side gemm, size_t rows, uint64_t ns)
+static void see_batch(void *arg, const struct saed_dict *d, enum sae_side gemm, size_t rows,
+                      uint64_t ns)
 {
     struct world *w = arg;
 
-    FAKE_CHECK(d < N_DICTS && gemm < SAE_N_SIDES && rows > 0 && ns < HOUR_NS);
+    FAKE_CHECK(fake_dict_index(d->dict) < N_DICTS && gemm < SAE_N_SIDES && rows > 0 &&
+               ns < HOUR_NS);
     atomic_fetch_add(&w->batches_seen, 1);
 }
 
-static void see_queued(void *arg, size_t d, uint64_t ns)
+static void see_queued(void *arg, const struct saed_dict *d, uint64_t ns)
 {
-    FAKE_CHECK(d < N_DICTS && ns < HOUR_NS);
+    FAKE_CHECK(fake_dict_index(d->dict) < N_DICTS && ns < HOUR_NS);
     atomic_fetch_add(&((struct world *)arg)->queued_seen, 1);
 }
 
-static void see_rows(void *arg, size_t d, enum sae_op op, size_t rows)
+static void see_rows(void *arg, const struct saed_dict *d, enum sae_op op, size_t rows)
 {
-    FAKE_CHECK(d < N_DICTS && op < SAE_N_OPS);
+    FAKE_CHECK(fake_dict_index(d->dict) < N_DICTS && op < SAE_N_OPS);
     atomic_fetch_add(&((struct world *)arg)->rows_seen, rows);
 }
 
@@ -129,11 +131,9 @@ static void world_init(struct world *w, size_t n_threads, size_t max_batch, uint
 
 static void world_start(struct world *w)
 {
-    struct sae_dict *dicts[N_DICTS];
-
-    for (int i = 0; i < N_DICTS; i++)
-        dicts[i] = (struct sae_dict *)(void *)&dict_mem[i];
-    FAKE_CHECK(saed_sched_create(&w->s, &w->cfg, dicts, N_DICTS, NULL) == SAE_OK);
+    for (size_t i = 0; i < N_DICTS; i++)
+        dicts[i] = fake_dict_create(i);
+    FAKE_CHECK(saed_sched_create(&w->s, &w->cfg, NULL) == SAE_OK);
     FAKE_CHECK(saed_sched_start(w->s, NULL) == SAE_OK);
     FAKE_CHECK(atomic_load(&w->fake.warmed) == (int)w->cfg.n_threads);
 }
@@ -149,6 +149,8 @@ static void world_close(struct world *w)
 {
     saed_sched_free(w->s);
     FAKE_CHECK(atomic_load(&w->fake.live) == 0);
+    for (size_t i = 0; i < N_DICTS; i++)
+        fake_dict_release(dicts[i]);
 }
 
 static struct fake_job *job_make(struct waiter *wt, size_t dict, enum sae_op op, size_t rows)
@@ -166,8 +168,8 @@ static enum sae_status queue(struct world *w, struct fake_job *fj, bool quietly)
     enum sae_status st;
 
     if (!quietly)
-        return saed_sched_submit(w->s, fj->dict_index, &fj->job, NULL);
-    st = saed_sched_enqueue(w->s, fj->dict_index, &fj->job, NULL);
+        return saed_sched_submit(w->s, dicts[fj->dict_index], &fj->job, NULL);
+    st = saed_sched_enqueue(w->s, dicts[fj->dict_index], &fj->job, NULL);
     saed_sched_rouse(w->s);
     return st;
 }
@@ -218,7 +220,7 @@ START_TEST(deadlines_are_noticed_while_all_sleep)
         /* The first has none; each of the others is due before those that came earlier. */
         if (i > 0)
             fj[i]->job.deadline_ns = clock_ns() + (8 - 2 * i) * MS;
-        FAKE_CHECK(saed_sched_submit(w.s, i % N_DICTS, &fj[i]->job, NULL) == SAE_OK);
+        FAKE_CHECK(saed_sched_submit(w.s, dicts[i % N_DICTS], &fj[i]->job, NULL) == SAE_OK);
     }
     wait_done(&wt, 3);
     for (size_t i = 1; i < 4; i++) {
@@ -227,7 +229,7 @@ START_TEST(deadlines_are_noticed_while_all_sleep)
     }
     /* Enough rows end the delay for the one that waits on. */
     struct fake_job *more = job_make(&wt, 0, SAE_OP_ENCODE, 15);
-    FAKE_CHECK(saed_sched_submit(w.s, 0, &more->job, NULL) == SAE_OK);
+    FAKE_CHECK(saed_sched_submit(w.s, dicts[0], &more->job, NULL) == SAE_OK);
     wait_done(&wt, 5);
     ck_assert_int_eq(fj[0]->job.status, SAE_OK);
     ck_assert_uint_eq(fj[0]->job.largest_batch, 16);
@@ -321,9 +323,9 @@ START_TEST(what_is_queued_quietly_rides_together)
     wait_all_asleep(&w);
     for (size_t i = 0; i < 10; i++) {
         fj[i] = job_make(&wt, 0, SAE_OP_ENCODE, 1);
-        FAKE_CHECK(saed_sched_enqueue(w.s, 0, &fj[i]->job, NULL) == SAE_OK);
+        FAKE_CHECK(saed_sched_enqueue(w.s, dicts[0], &fj[i]->job, NULL) == SAE_OK);
     }
-    ck_assert_uint_eq(saed_sched_queue_rows(w.s, 0), 10);
+    ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[0]), 10);
     saed_sched_rouse(w.s);
     wait_done(&wt, 10);
     ck_assert_uint_eq(atomic_load(&w.fake.n_batches), 1);
@@ -346,7 +348,7 @@ static void queue_guest(void *arg)
     struct guest *g = arg;
 
     if (!atomic_exchange(&g->came, true))
-        FAKE_CHECK(saed_sched_enqueue(g->w->s, 0, &g->fj->job, NULL) == SAE_OK);
+        FAKE_CHECK(saed_sched_enqueue(g->w->s, dicts[0], &g->fj->job, NULL) == SAE_OK);
 }
 
 START_TEST(who_is_awake_takes_what_is_queued_quietly)
@@ -364,7 +366,7 @@ START_TEST(who_is_awake_takes_what_is_queued_quietly)
     world_start(&w);
     guest.fj = job_make(&wt, 0, SAE_OP_ENCODE, 1);
     fj = job_make(&wt, 0, SAE_OP_ENCODE, 1);
-    FAKE_CHECK(saed_sched_submit(w.s, 0, &fj->job, NULL) == SAE_OK);
+    FAKE_CHECK(saed_sched_submit(w.s, dicts[0], &fj->job, NULL) == SAE_OK);
     wait_done(&wt, 2); /* nobody rouses */
     world_close(&w);
     fake_job_free(fj);
@@ -418,7 +420,7 @@ START_TEST(all_workers_come_when_there_is_work_for_all)
     for (size_t i = 0; i < n; i++)
         fj[i] = job_make(&wt, i % 2, i / 2 ? SAE_OP_DECODE : SAE_OP_ENCODE, _i == 2 ? 64 : 16);
     for (size_t i = 0; i < n; i++)
-        FAKE_CHECK(saed_sched_submit(w.s, i % 2, &fj[i]->job, NULL) == SAE_OK);
+        FAKE_CHECK(saed_sched_submit(w.s, dicts[i % 2], &fj[i]->job, NULL) == SAE_OK);
     wait_done(&wt, n);
     ck_assert_uint_ge(atomic_load(&w.fake.n_tiles), 4);
     world_close(&w);
@@ -456,6 +458,8 @@ struct producer {
     uint64_t rng;
     size_t n_ok, n_submitted, rows_hit;
     bool stop_world; /* aborts halfway */
+    bool grows;      /* has the compute's buffers made anew, and needs the new ones */
+    unsigned needs;
 };
 
 static void check_job(struct producer *p, const struct fake_job *fj)
@@ -494,6 +498,7 @@ static struct fake_job *storm_job(struct producer *p, struct waiter *wt)
         fj->job.deadline_ns = clock_ns() + fake_random(&p->rng) % 200000;
     if (fake_random(&p->rng) % 16 == 0)
         fj->fail_at_row = fake_random(&p->rng) % rows;
+    fj->needs = p->needs;
     return fj;
 }
 
@@ -511,10 +516,14 @@ static void *produce(void *arg)
         size_t n = 0, want = 1 + fake_random(&p->rng) % N_LIVE;
         bool quietly = fake_random(&p->rng) % 2;
 
+        if (p->grows && fake_random(&p->rng) % 4 == 0) {
+            p->needs = 1 + atomic_fetch_add(&p->w->fake.capacity, 1);
+            FAKE_CHECK(saed_sched_renew(s, NULL) == SAE_OK);
+        }
         for (size_t i = 0; i < want; i++, sent++) {
             struct fake_job *fj = storm_job(p, &wt);
-            enum sae_status st = (quietly ? saed_sched_enqueue
-                                          : saed_sched_submit)(s, fj->dict_index, &fj->job, NULL);
+            enum sae_status st = (quietly ? saed_sched_enqueue : saed_sched_submit)(
+                s, dicts[fj->dict_index], &fj->job, NULL);
 
             if (st == SAE_OK) {
                 live[n++] = fj;
@@ -552,8 +561,11 @@ START_TEST(every_job_of_a_storm_is_done_once)
 
     world_open(&w, c->n_threads, c->max_batch, c->delay_ns, c->max_phases, c->max_tiles);
     for (int i = 0; i < N_PRODUCERS; i++) {
-        p[i] = (struct producer){
-            .w = &w, .c = c, .rng = (uint64_t)(100 * _i + i), .stop_world = c->abort && i == 0};
+        p[i] = (struct producer){.w = &w,
+                                 .c = c,
+                                 .rng = (uint64_t)(100 * _i + i),
+                                 .stop_world = c->abort && i == 0,
+                                 .grows = i == 1};
         FAKE_CHECK(pthread_create(&p[i].thread, NULL, produce, &p[i]) == 0);
     }
     for (int i = 0; i < N_PRODUCERS; i++) {
@@ -564,7 +576,7 @@ START_TEST(every_job_of_a_storm_is_done_once)
     }
     ck_assert(saed_sched_idle(w.s));
     for (size_t d = 0; d < N_DICTS; d++)
-        ck_assert_uint_eq(saed_sched_queue_rows(w.s, d), 0);
+        ck_assert_uint_eq(saed_sched_queue_rows(w.s, dicts[d]), 0);
     world_close(&w);
     ck_assert_uint_gt(n_ok, n / 4);
     ck_assert_uint_eq(w.queued_seen, n);
@@ -584,7 +596,7 @@ START_TEST(free_leaves_no_job_behind)
         world_open(&w, 1 + round % 4, 32, round % 2 ? 0 : HOUR_NS, 2, 4);
         for (size_t i = 0; i < 40; i++) {
             fj[i] = job_make(&wt, i % N_DICTS, SAE_OP_ENCODE, 1 + i);
-            FAKE_CHECK(saed_sched_submit(w.s, i % N_DICTS, &fj[i]->job, NULL) == SAE_OK);
+            FAKE_CHECK(saed_sched_submit(w.s, dicts[i % N_DICTS], &fj[i]->job, NULL) == SAE_OK);
         }
         world_close(&w);
         ck_assert_uint_eq(wt.n_done, 40);
@@ -606,7 +618,6 @@ START_TEST(start_fails_with_none_left_running)
     struct fake fake = {.max_tiles = 1, .max_rows = 4};
     struct saed_sched_config cfg = {
         .n_threads = THREADS, .max_batch_rows = 4, .max_queue_rows = 100};
-    struct sae_dict *dicts[1] = {(struct sae_dict *)(void *)dict_mem};
     struct rlimit old, tight;
     struct saed_sched *s;
     struct sae_err err = {0};
@@ -617,7 +628,7 @@ START_TEST(start_fails_with_none_left_running)
     ck_assert_int_eq(fscanf(f, "%ld", &pages), 1);
     fclose(f);
     cfg.compute = fake_compute(&fake);
-    ck_assert_int_eq(saed_sched_create(&s, &cfg, dicts, 1, NULL), SAE_OK);
+    ck_assert_int_eq(saed_sched_create(&s, &cfg, NULL), SAE_OK);
     /* Room for some stacks of 8 MB, not for all. */
     ck_assert_int_eq(getrlimit(RLIMIT_AS, &old), 0);
     tight = old;
