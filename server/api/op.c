@@ -17,9 +17,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a client that goes away meets. */
-enum phase { PHASE_BEFORE, PHASE_SUBMITTED, PHASE_GONE };
-
 /* One request. Owned as its exchange: by the connection's thread, or by whoever has it suspended.
  */
 struct op {
@@ -36,7 +33,6 @@ struct op {
     uint64_t reserved;
     uint64_t body_bytes; /* reserved of it for the body, while that is decoded */
     bool printed;
-    _Atomic int phase;
     struct saed_codec_work work;
     struct saed_job job;
 };
@@ -418,7 +414,6 @@ typedef enum sae_status submit_fn(struct saed_sched *s, struct saed_dict *d, str
 static void submit(struct op *op, submit_fn *queue)
 {
     struct saed_job *job = &op->job;
-    int before = PHASE_BEFORE;
     enum sae_status st;
 
     job->side = op->target.op == SAE_OP_DECODE ? SAE_SIDE_DECODE : SAE_SIDE_ENCODE;
@@ -429,7 +424,7 @@ static void submit(struct op *op, submit_fn *queue)
     /* A client that goes from here on cancels; one that has gone is not queued. Between the two
      * lines a cancel may meet a job that is not queued yet and be lost: its rows are computed for
      * nobody. */
-    if (!atomic_compare_exchange_strong(&op->phase, &before, PHASE_SUBMITTED)) {
+    if (!saed_http_queue(op->x)) {
         sae_err_set(&op->err, SAE_E_CANCELLED, "", "cannot compute: the client has gone");
         saed_http_resume(op->x);
         return;
@@ -515,8 +510,7 @@ void saed_op_gone(struct saed_exchange *x)
 {
     struct op *op = x->user;
 
-    if (atomic_exchange(&op->phase, PHASE_GONE) == PHASE_SUBMITTED)
-        saed_sched_cancel(op->r->sched, &op->job);
+    saed_sched_cancel(op->r->sched, &op->job);
 }
 
 void saed_op_end(struct saed_exchange *x)

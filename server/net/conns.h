@@ -6,37 +6,17 @@
  * connections for deadlines, and waits for the end of file of those whose request is being
  * computed. It never closes a socket: it shuts it down, and MHD, which owns it, notices and closes.
  *
- * PHASES of a connection, moved by its MHD thread:
+ * What it finds is decided by conn.h; here is the table of connections and what touches sockets.
  *
- *     IDLE --request line read--> HEAD --head read--> BODY --whole--> WORK --reply--> SEND
- *       ^                                                                               |
- *       +----------------------------------finish (keep-alive)--------------------------+
- *
- *     IDLE, HEAD  a head that has begun has 10 s from its first byte (a fresh connection: from
- *                 accept); an idle connection without a byte has 75 s
- *     BODY        request_timeout from the request's first byte
- *     WORK        no deadline here (the scheduler's); watched for end of file while suspended
- *     SEND        no byte acknowledged for 30 s, or less than 4 KB/s on average after 75 s
- *
- * THREADS  open, phase, watch, finish, close: the connection's MHD thread; unwatch: any. Each
- * connection has a lock that keeps its socket open while the thread here looks at it. */
+ * THREADS  open, close, each_reading: the connection's MHD thread; the rest: any. */
 #ifndef SAED_CONNS_H
 #define SAED_CONNS_H
 
-#include "lib/base.h"
+#include "server/net/conn.h"
 
 #include <sys/socket.h>
 
-enum saed_phase {
-    SAED_PHASE_IDLE,
-    SAED_PHASE_HEAD,
-    SAED_PHASE_BODY,
-    SAED_PHASE_WORK,
-    SAED_PHASE_SEND
-};
-
 struct saed_conns;
-struct saed_conn; /* a slot of a table; its memory lives as long as the saed_conns */
 
 struct saed_conns_config {
     size_t max_connections;
@@ -44,10 +24,10 @@ struct saed_conns_config {
     void *arg;
     /* A new socket: taken. */
     void (*add)(void *arg, int fd, const struct sockaddr *addr, socklen_t len);
-    /* The client of a watched exchange has gone; called once at most. */
+    /* The client of a queued exchange has gone; called once at most. */
     void (*gone)(void *arg, void *exchange);
-    /* unwatch returned false: gone has returned now, go on. */
-    void (*unwatched)(void *arg, void *exchange);
+    /* `back` of conn.h returned false: gone has returned now, go on. */
+    void (*told)(void *arg, void *exchange);
     /* Of some body nothing has been taken for a sweep: its client is slow, or MHD. */
     void (*stalled)(void *arg);
 };
@@ -64,30 +44,21 @@ void saed_conns_close_listener(struct saed_conns *c);
 void saed_conns_close_idle(struct saed_conns *c);
 /* Connections on which at least a byte of an unanswered request has been read. */
 size_t saed_conns_busy(struct saed_conns *c);
-size_t saed_conns_open(const struct saed_conns *c);
+size_t saed_conns_count(const struct saed_conns *c);
 /* Stop the thread. Free is for when every connection has been closed. NULL allowed. */
 void saed_conns_stop(struct saed_conns *c);
 void saed_conns_free(struct saed_conns *c);
 
-/* MHD opened / is about to close this socket. NULL: no slot left, the socket has been shut down. */
-struct saed_conn *saed_conn_open(struct saed_conns *c, int fd);
-void saed_conn_close(struct saed_conns *c, struct saed_conn *n);
-/* A request line was read: HEAD. Returns when the request's first byte came. */
-uint64_t saed_conn_begin(struct saed_conn *n);
-/* Bytes that stood before the request line (blank lines): it begins at `line` in MHD's buffer, and
- * a connection's requests are all read from one address. */
-size_t saed_conn_leading(struct saed_conn *n, const char *line);
-void saed_conn_phase(struct saed_conn *n, enum saed_phase phase);
-/* The answer has been sent, the connection stays: IDLE. `bytes` is what the request took on the
- * wire, or UINT64_MAX if that is not known. */
-void saed_conn_finish(struct saed_conn *n, uint64_t bytes);
-/* `bytes` of the current request and what follows it have been received; UINT64_MAX: not known. */
-bool saed_conn_has(struct saed_conn *n, uint64_t bytes);
-/* Between watch and unwatch `gone` may be called for `exchange`. Watch before anyone may unwatch.
- * Unwatch false: gone is running; `unwatched` will be called when it has returned. */
-void saed_conn_watch(struct saed_conns *c, struct saed_conn *n, void *exchange);
-bool saed_conn_unwatch(struct saed_conns *c, struct saed_conn *n) SAE_MUST_USE;
+/* MHD opened / is about to close this socket. `owner` is the connection thread. NULL: no slot left,
+ * the socket has been shut down. */
+struct saed_conn *saed_conns_open(struct saed_conns *c, int fd, void *owner);
+void saed_conns_close(struct saed_conns *c, struct saed_conn *n);
+/* Call `visit` with the exchange of every connection of `owner` whose body is being read; it may
+ * end the exchange. */
+void saed_conns_each_reading(struct saed_conns *c, const void *owner,
+                             void (*visit)(void *exchange));
 
-uint64_t saed_now_ns(void); /* CLOCK_MONOTONIC */
+bool saed_tcp_counts(int fd, struct saed_counts *out); /* from the kernel */
+uint64_t saed_now_ns(void);                            /* CLOCK_MONOTONIC */
 
 #endif

@@ -42,8 +42,6 @@
 #define DROP_MAX (1u << 20)
 #define PROBLEM_JSON "application/problem+json"
 
-enum stage { STAGE_LINE, STAGE_BODY, STAGE_SUSPENDED, STAGE_REPLY, STAGE_SENDING };
-
 /* A connection thread. Owned by it but for `loop`. */
 struct io {
     struct saed_http *h;
@@ -54,9 +52,8 @@ struct io {
     size_t n_out;      /* exchanges suspended in MHD */
 
     /* Who is stuck: see there. */
-    int epoll_fd;             /* MHD's */
-    struct exchange *reading; /* list of those whose body MHD reads */
-    unsigned judge_in;        /* turns until those that were nudged are judged; 0: nobody was */
+    int epoll_fd;      /* MHD's */
+    unsigned judge_in; /* turns until those that were nudged are judged; 0: nobody was */
     uint64_t looked_ns;
     struct saed_loop_note look;
     _Atomic bool look_posted;
@@ -68,9 +65,7 @@ struct exchange {
     struct io *io;
     struct saed_loop_note resume;
     struct MHD_Connection *connection;
-    struct saed_conn *conn;
-    enum stage stage;
-    struct exchange *prev, *next; /* in io->reading, while the stage is BODY */
+    struct saed_conn *conn; /* has the state */
     bool nudged;
     bool headed; /* handler.head has run: `end` is due */
     bool dropped;
@@ -110,27 +105,6 @@ struct saed_http {
 static struct exchange *of(struct saed_exchange *x)
 {
     return (struct exchange *)x;
-}
-
-/* Whose body MHD is reading. */
-static void reading_begins(struct exchange *e)
-{
-    e->stage = STAGE_BODY;
-    e->next = e->io->reading;
-    if (e->next)
-        e->next->prev = e;
-    e->io->reading = e;
-}
-
-static void reading_ends(struct exchange *e)
-{
-    if (e->prev)
-        e->prev->next = e->next;
-    else if (e->io->reading == e)
-        e->io->reading = e->next;
-    if (e->next)
-        e->next->prev = e->prev;
-    e->prev = e->next = NULL;
 }
 
 /* ---- replies ------------------------------------------------------------------------------- */
@@ -230,7 +204,8 @@ static struct MHD_Response *make_response(struct exchange *e)
         ok = MHD_add_response_header(r, e->headers[i].name, e->headers[i].value) == MHD_YES;
     /* While draining a connection ends with the last request that has arrived on it. */
     if (ok && atomic_load(&e->h->draining) &&
-        !(e->conn && e->wire_bytes != UINT64_MAX && saed_conn_has(e->conn, e->wire_bytes + 1)))
+        !(e->wire_bytes != UINT64_MAX &&
+          saed_conn_has(e->conn, e->wire_bytes + 1, saed_tcp_counts)))
         ok = MHD_add_response_header(r, "Connection", "close") == MHD_YES;
     if (ok)
         return r;
@@ -264,9 +239,7 @@ static enum MHD_Result send_reply(struct exchange *e)
     r = make_response(e);
     if (!r)
         e->status = 503;
-    e->stage = STAGE_SENDING;
-    if (e->conn)
-        saed_conn_phase(e->conn, SAED_PHASE_SEND);
+    saed_conn_reply(e->conn, e->n_data, saed_now_ns(), saed_tcp_counts);
     ok = MHD_queue_response(e->connection, (unsigned)e->status, r ? r : h->no_memory);
     if (r)
         MHD_destroy_response(r);
@@ -300,10 +273,7 @@ static void answer_early(struct exchange *e, const struct sae_err *err)
         .n_data = e->n_data,
         .no_data = e->x.method == SAED_METHOD_HEAD,
     };
-    e->stage = STAGE_SENDING;
-    reading_ends(e);
-    if (e->conn)
-        saed_conn_phase(e->conn, SAED_PHASE_SEND);
+    saed_conn_reply(e->conn, e->n_data, saed_now_ns(), saed_tcp_counts);
     if (saed_early_write(socket_of(e), &a))
         count_answer(e, e->status);
     free_reply(e);
@@ -315,12 +285,15 @@ void saed_http_suspend(struct saed_exchange *x)
 {
     struct exchange *e = of(x);
 
-    e->stage = STAGE_SUSPENDED;
+    saed_conn_move(e->conn, SAED_CONN_AWAY);
     atomic_fetch_add(&e->h->n_suspended, 1);
     e->io->n_out++;
     MHD_suspend_connection(e->connection);
-    if (e->conn)
-        saed_conn_watch(e->h->conns, e->conn, e);
+}
+
+bool saed_http_queue(struct saed_exchange *x)
+{
+    return saed_conn_queue(of(x)->conn);
 }
 
 static void on_resume_note(struct saed_loop_note *note)
@@ -370,7 +343,7 @@ void saed_http_resume(struct saed_exchange *x)
 {
     struct exchange *e = of(x);
 
-    if (!e->conn || saed_conn_unwatch(e->h->conns, e->conn))
+    if (saed_conn_back(e->conn))
         resume_now(e);
 }
 
@@ -382,7 +355,7 @@ static void on_gone(void *arg, void *exchange)
     h->cfg.handler.gone(h->cfg.handler.arg, &e->x);
 }
 
-static void on_unwatched(void *arg, void *exchange)
+static void on_told(void *arg, void *exchange)
 {
     (void)arg;
     resume_now(exchange);
@@ -411,17 +384,21 @@ static bool in_epoll_set(const struct exchange *e, int op)
     return epoll_ctl(e->io->epoll_fd, op, socket_of(e), &ready) == 0;
 }
 
+static void nudge_one(void *exchange)
+{
+    struct exchange *e = exchange;
+
+    e->nudged = true;
+    e->io->judge_in = JUDGE_TURNS;
+    MHD_suspend_connection(e->connection);
+    MHD_resume_connection(e->connection);
+}
+
 static void nudge(struct io *io)
 {
     io->looked_ns = saed_now_ns();
-    if (!io->reading || io->judge_in > 0)
-        return;
-    io->judge_in = JUDGE_TURNS;
-    for (struct exchange *e = io->reading; e; e = e->next) {
-        e->nudged = true;
-        MHD_suspend_connection(e->connection);
-        MHD_resume_connection(e->connection);
-    }
+    if (io->judge_in == 0)
+        saed_conns_each_reading(io->h->conns, io, nudge_one);
 }
 
 /* End a connection that MHD does not look at: hung up and in its set, it is closed in the next
@@ -437,22 +414,28 @@ static void hang_up(struct exchange *e)
     in_epoll_set(e, EPOLL_CTL_ADD);
 }
 
-static void judge(struct io *io)
+static void answer_stuck(struct exchange *e)
 {
     struct sae_err err = {0};
-    struct exchange *next;
 
     sae_err_set(&err, SAE_E_BAD_REQUEST, "",
                 "cannot read request: a chunk-size line, its trailers or its head are longer than "
                 "a connection's memory (%u bytes)",
                 CONNECTION_MEMORY);
-    for (struct exchange *e = io->reading; e; e = next) {
-        next = e->next;
-        if (!e->nudged || in_epoll_set(e, EPOLL_CTL_MOD))
-            continue;
-        answer_early(e, &err);
-        hang_up(e);
-    }
+    answer_early(e, &err);
+}
+
+static void judge_one(void *exchange)
+{
+    struct exchange *e = exchange;
+
+    if (!e->nudged)
+        return;
+    e->nudged = false;
+    if (in_epoll_set(e, EPOLL_CTL_MOD))
+        return;
+    answer_stuck(e);
+    hang_up(e);
 }
 
 static void on_look_note(struct saed_loop_note *note)
@@ -481,8 +464,10 @@ static void *on_line(void *cls, const char *uri, struct MHD_Connection *connecti
     struct io *io = cls;
     struct saed_http *h = io->h;
     size_t n = uri ? strlen(uri) : 0;
-    struct exchange *e = sae_calloc(1, sizeof *e + n + 2);
-    const union MHD_ConnectionInfo *info;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct saed_conn *conn = info ? info->socket_context : NULL;
+    struct exchange *e = conn ? sae_calloc(1, sizeof *e + n + 2) : NULL;
 
     if (!e)
         return NULL;
@@ -493,9 +478,8 @@ static void *on_line(void *cls, const char *uri, struct MHD_Connection *connecti
     if (uri)
         memcpy(e->target, uri, n);
     e->x.op = SAED_MOP_OTHER;
-    info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    e->conn = info ? info->socket_context : NULL;
-    e->x.arrival_ns = e->conn ? saed_conn_begin(e->conn) : saed_now_ns();
+    e->conn = conn;
+    e->x.arrival_ns = saed_conn_line(conn, e, saed_now_ns());
     snprintf(e->x.request_id, sizeof e->x.request_id, "%s%08llx", h->id_prefix,
              (unsigned long long)atomic_fetch_add(&h->next_id, 1));
     saed_metrics_in_flight(h->cfg.metrics, 1);
@@ -571,7 +555,7 @@ static enum sae_status read_head(struct exchange *e, const char *method, const c
         return st;
     e->wire_bytes = UINT64_MAX;
     if (!head.chunked && head.length < UINT64_MAX / 2)
-        e->wire_bytes = n_bytes + head.length + (e->conn ? saed_conn_leading(e->conn, method) : 0);
+        e->wire_bytes = n_bytes + head.length + saed_conn_leading(e->conn, method);
     if (head.request_id.p) {
         memcpy(x->request_id, head.request_id.p, head.request_id.n);
         x->request_id[head.request_id.n] = '\0';
@@ -622,7 +606,7 @@ static bool may_ignore_body(struct exchange *e, enum sae_status st)
         return x->content_length <= x->max_body_bytes;
     x->max_body_bytes = IGNORED_BODY_BYTES;
     return st != SAE_E_BODY_TOO_LARGE && !x->chunked && x->content_length <= IGNORED_BODY_BYTES &&
-           e->conn && saed_conn_has(e->conn, e->wire_bytes);
+           saed_conn_has(e->conn, e->wire_bytes, saed_tcp_counts);
 }
 
 static enum MHD_Result on_head(struct exchange *e, const char *method, const char *version)
@@ -643,12 +627,7 @@ static enum MHD_Result on_head(struct exchange *e, const char *method, const cha
         saed_http_error(&e->x, &err);
     if (e->status && e->x.has_body && !may_ignore_body(e, st))
         return send_reply(e);
-    if (e->x.has_body || !e->status)
-        reading_begins(e);
-    else
-        e->stage = STAGE_REPLY;
-    if (e->conn)
-        saed_conn_phase(e->conn, SAED_PHASE_BODY);
+    saed_conn_move(e->conn, SAED_CONN_BODY);
     return MHD_YES;
 }
 
@@ -723,9 +702,7 @@ static enum MHD_Result on_whole(struct exchange *e)
 {
     struct saed_http_handler *hd = &e->h->cfg.handler;
 
-    reading_ends(e);
-    if (e->conn)
-        saed_conn_phase(e->conn, SAED_PHASE_WORK);
+    saed_conn_move(e->conn, SAED_CONN_WORK);
     if (e->refused.status) {
         saed_http_error(&e->x, &e->refused);
         return send_reply(e);
@@ -733,8 +710,8 @@ static enum MHD_Result on_whole(struct exchange *e)
     if (e->status)
         return send_reply(e);
     hd->request(hd->arg, &e->x);
-    /* The stage is this thread's alone, and only this thread frees *e: both hold when suspended. */
-    return e->stage == STAGE_SUSPENDED ? MHD_YES : send_reply(e);
+    /* Suspended, it may be anybody's by now, but only this thread frees *e. */
+    return saed_conn_state(e->conn) == SAED_CONN_WORK ? send_reply(e) : MHD_YES;
 }
 
 /* ---- MHD's callbacks ----------------------------------------------------------------------- */
@@ -750,25 +727,22 @@ static enum MHD_Result on_call(void *cls, struct MHD_Connection *connection, con
     if (!e)
         return MHD_queue_response(connection, 503, h->no_memory);
     e->nudged = false;
-    switch (e->stage) {
-    case STAGE_LINE:
+    switch (saed_conn_state(e->conn)) {
+    case SAED_CONN_HEAD:
         return on_head(e, method, version);
-    case STAGE_BODY:
+    case SAED_CONN_BODY:
         if (*upload_data_size == 0)
             return on_whole(e);
         if (on_body(e, upload_data, *upload_data_size) != MHD_YES)
             return MHD_NO;
         *upload_data_size = 0;
         return MHD_YES;
-    case STAGE_SUSPENDED:
+    case SAED_CONN_BACK:
         h->cfg.handler.resumed(h->cfg.handler.arg, &e->x);
         return send_reply(e);
-    case STAGE_REPLY:
-        return send_reply(e);
-    case STAGE_SENDING:
-        break;
+    default: /* answered early, and read on */
+        return MHD_NO;
     }
-    return MHD_NO;
 }
 
 /* MHD answered by itself before the handler saw the request (a Content-Length that is no number,
@@ -783,23 +757,13 @@ static void count_foreign_reply(struct exchange *e)
                              saed_now_ns() - e->x.arrival_ns);
 }
 
-static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
-                         enum MHD_RequestTerminationCode toe)
+static void end_exchange(struct exchange *e)
 {
-    struct saed_http *h = ((struct io *)cls)->h;
-    struct exchange *e = *con_cls;
+    struct saed_http *h = e->h;
 
-    (void)connection, (void)toe;
-    if (!e)
-        return;
-    *con_cls = NULL;
-    reading_ends(e);
-    if (e->stage != STAGE_SENDING)
-        count_foreign_reply(e);
     if (e->headed)
         h->cfg.handler.end(h->cfg.handler.arg, &e->x);
-    if (e->conn)
-        saed_conn_finish(e->conn, e->wire_bytes);
+    saed_conn_finish(e->conn, e->wire_bytes, saed_now_ns(), saed_tcp_counts);
     free_reply(e);
     saed_http_free_body(&e->x);
     for (unsigned i = 0; i < e->n_copies; i++)
@@ -808,17 +772,39 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     saed_metrics_in_flight(h->cfg.metrics, -1);
 }
 
+static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
+                         enum MHD_RequestTerminationCode toe)
+{
+    struct exchange *e = *con_cls;
+
+    (void)cls, (void)connection, (void)toe;
+    if (!e)
+        return;
+    *con_cls = NULL;
+    if (saed_conn_state(e->conn) != SAED_CONN_SEND)
+        count_foreign_reply(e);
+    end_exchange(e);
+}
+
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
                           enum MHD_ConnectionNotificationCode toe)
 {
-    struct saed_http *h = ((struct io *)cls)->h;
+    struct io *io = cls;
+    struct exchange *e;
 
-    if (toe == MHD_CONNECTION_NOTIFY_STARTED)
-        *socket_context = saed_conn_open(
-            h->conns,
-            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
-    else
-        saed_conn_close(h->conns, *socket_context);
+    if (toe == MHD_CONNECTION_NOTIFY_STARTED) {
+        *socket_context = saed_conns_open(
+            io->h->conns,
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, io);
+        return;
+    }
+    /* 1.0.1 forgets to complete a request whose chunk-size line is too long for it. */
+    e = *socket_context ? saed_conn_exchange(*socket_context) : NULL;
+    if (e && saed_conn_state(e->conn) == SAED_CONN_BODY)
+        answer_stuck(e);
+    if (e)
+        end_exchange(e);
+    saed_conns_close(io->h->conns, *socket_context);
 }
 
 /* A socket on its way to the thread that will serve it. */
@@ -896,7 +882,7 @@ static enum saed_loop_next on_turn(void *arg, bool idle)
     if (idle)
         end_round(io);
     if (io->judge_in > 0 && --io->judge_in == 0)
-        judge(io);
+        saed_conns_each_reading(io->h->conns, io, judge_one);
     MHD_run(io->daemon);
     if (stopping || (io->n_round && is_round_long(io)))
         end_round(io);
@@ -973,7 +959,7 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
         .arg = h,
         .add = on_accepted,
         .gone = on_gone,
-        .unwatched = on_unwatched,
+        .told = on_told,
         .stalled = on_stalled,
     };
     st = saed_conns_create(&h->conns, &cc, cfg->host, port, err);
@@ -1017,7 +1003,7 @@ size_t saed_http_suspended(struct saed_http *h)
 size_t saed_http_close_idle(struct saed_http *h)
 {
     saed_conns_close_idle(h->conns);
-    return saed_conns_open(h->conns);
+    return saed_conns_count(h->conns);
 }
 
 void saed_http_free(struct saed_http *h)

@@ -1,12 +1,13 @@
 /* http.h - HTTP/1.1 over libmicrohttpd: connections, heads, bodies, replies. Knows no routes.
  *
- * An exchange is one request and its answer. Its way, with the stage in capitals and what runs:
+ * An exchange is one request and its answer. Its way, with the connection's state (conn.h) in
+ * capitals and what runs:
  *
- *     LINE --head read--> handler.head --+-- refused, body unread --> answer, connection closes
+ *     HEAD --head read--> handler.head --+-- refused, body unread --> answer, connection closes
  *                                        +-- refused, no body ------> answer, connection stays
- *                                        +-- BODY --> handler.request --+--> reply ------> SENDING
- *                                                                       |                     |
- *       end <-- SENDING <-- handler.resumed <-- resume <-- SUSPENDED <--+-- suspend          end
+ *                                        +-- BODY --> handler.request (WORK) --+--> reply ---->
+ * SEND |                  | end <-- SEND <-- handler.resumed (BACK) <-- resume <-- AWAY, QUEUED
+ * <--+-- suspend       end
  *
  * handler.head, request and resumed run on the connection's thread, which serves many connections:
  * they take less than a millisecond. In request the handler either replies, or suspends and sees to
@@ -63,7 +64,7 @@ struct saed_http_handler {
     void (*request)(void *arg, struct saed_exchange *x);
     void (*resumed)(void *arg, struct saed_exchange *x);
     void (*round_over)(void *arg); /* see saed_http_expect_more */
-    /* The client of a suspended exchange has gone. On the thread of conns.h; the exchange is still
+    /* The client of a queued exchange has gone. On the thread of conns.h; the exchange is still
      * suspended until it returns, whoever resumes it meanwhile. */
     void (*gone)(void *arg, struct saed_exchange *x);
     void (*end)(void *arg, struct saed_exchange *x);
@@ -109,6 +110,8 @@ void saed_http_drop(struct saed_exchange *x);
 void saed_http_free_body(struct saed_exchange *x);
 
 void saed_http_suspend(struct saed_exchange *x);
+/* Suspended: from here on handler.gone is called when the client goes. False: it has gone. */
+bool saed_http_queue(struct saed_exchange *x) SAE_MUST_USE;
 void saed_http_resume(struct saed_exchange *x);
 /* In `request`: have handler.round_over called on this thread once nothing more is ready on its
  * connections, or gather_ns have passed or 64 requests have come since the first that asked. */

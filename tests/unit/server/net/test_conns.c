@@ -37,7 +37,7 @@ static void start(void)
         .request_timeout_ns = 1000000000,
         .add = on_add,
         .gone = on_exchange,
-        .unwatched = on_exchange,
+        .told = on_exchange,
         .stalled = on_stalled,
     };
 
