@@ -24,6 +24,9 @@
 
 struct sae_dict; /* immutable after open; any thread may read it */
 
+#define SAE_MAX_NOTES 3
+#define SAE_NOTE_BYTES 200
+
 /* What a dictionary is. Strings are borrowed from the dictionary. */
 struct sae_dict_info {
     const char *class_name; /* "AutoEncoder", ... */
@@ -35,6 +38,9 @@ struct sae_dict_info {
     const char *aux_name; /* second feature tensor: "gate", "pre_jump" or NULL */
     bool scales_forward_f;                 /* forward's f is multiplied by decoder_norm */
     float norm_min, norm_median, norm_max; /* L2 norms of the decoder's columns; 1 for identity */
+    /* Sentences that whoever relies on it should read: what its file did not say by itself. */
+    unsigned n_notes;
+    char notes[SAE_MAX_NOTES][SAE_NOTE_BYTES];
 };
 
 /* Open what `source` names: a path of a weights file, "identity:D", or

@@ -55,12 +55,15 @@ static int check(const struct saed_opts *o)
     enum sae_status st = saed_service_load(&s, o, NULL, report, NULL);
     struct saed_dict *d = NULL;
 
-    while (st == SAE_OK && (d = saed_registry_next(s.registry, d)))
+    while (st == SAE_OK && (d = saed_registry_next(s.registry, d))) {
         printf("%s class=%s activation_dim=%" PRIu64 " dict_size=%" PRIu64
                " dtype=%s bytes=%" PRIu64 " engine=%s kernel=%s\n",
                d->name, d->info->class_name, d->info->activation_dim, d->info->dict_size,
                d->info->dtype, d->info->bytes, sae_engine_name(s.engine),
                sae_engine_kernel(s.engine));
+        for (unsigned k = 0; k < d->info->n_notes; k++)
+            printf("  note: %s\n", d->info->notes[k]);
+    }
     saed_service_close(&s);
     return fflush(stdout) == 0 ? exit_status(st) : 1;
 }

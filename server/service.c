@@ -266,12 +266,16 @@ static void log_dictionaries(const struct saed_service *s)
 {
     struct saed_dict *d = NULL;
 
-    while ((d = saed_registry_next(s->registry, d)))
+    while ((d = saed_registry_next(s->registry, d))) {
         saed_log(SAED_INFO, "dictionary", "name", "%s", d->name, "class", "%s", d->info->class_name,
                  "activation_dim", "%llu", (unsigned long long)d->info->activation_dim, "dict_size",
                  "%llu", (unsigned long long)d->info->dict_size, "dtype", "%s", d->info->dtype,
                  "bytes", "%llu", (unsigned long long)d->info->bytes, "source", "%s", d->source,
                  NULL);
+        for (unsigned k = 0; k < d->info->n_notes; k++)
+            saed_log(SAED_WARN, "note", "name", "%s", d->name, "note", "%s", d->info->notes[k],
+                     NULL);
+    }
 }
 
 enum sae_status saed_service_open(struct saed_service *s, const struct saed_opts *opts,

@@ -5,8 +5,11 @@
 
 #include "lib/num.h"
 
+#include <assert.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,6 +118,20 @@ nomem:
     return sae_err_set(err, SAE_E_NOMEM, "",
                        "cannot allocate %s: %llu x %llu values, out of memory", arch->name,
                        (unsigned long long)F, (unsigned long long)d);
+}
+
+void sae_dict_add_note(struct sae_dict *d, const char *fmt, ...)
+{
+    char *note = d->info.notes[d->info.n_notes++];
+    va_list ap;
+
+    assert(d->info.n_notes <= SAE_MAX_NOTES);
+    va_start(ap, fmt);
+    vsnprintf(note, SAE_NOTE_BYTES, fmt, ap);
+    va_end(ap);
+    for (; *note; note++) /* keys of files stand in it */
+        if ((unsigned char)*note < 0x20 || *note == 0x7f)
+            *note = '?';
 }
 
 void sae_dict_free(struct sae_dict *d)

@@ -40,6 +40,9 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *ar
 enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
 
+/* A sentence for info.notes, cut at its room; while `d` is being made. */
+void sae_dict_add_note(struct sae_dict *d, const char *fmt, ...) SAE_PRINTF(2, 3);
+
 /* The array that a role fills, NULL when the class has none. */
 float *sae_dict_array(const struct sae_dict *d, enum sae_role role);
 /* Parameter i of the feature, for the functions of the unit's row. */

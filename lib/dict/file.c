@@ -1,17 +1,14 @@
 /* file.c - binds an open weights file to the architecture that its keys name.
  *
- * Order: the set of keys names the class; then every dtype and shape is checked (d and F come from
- * encoder.weight); only then is memory taken, and each tensor read once into its place. Every
- * message names the file; `where` is the tensor. See dict/spec.h. */
+ * Order: the set of keys names the class (choose.c); then every dtype and shape is checked (d and F
+ * come from encoder.weight); only then is memory taken, and each tensor read once into its place.
+ * Every message names the file; `where` is the tensor. See dict/spec.h. */
 #include "lib/dict/spec.h"
 
-#include "lib/load/load.h"
+#include "lib/dict/choose.h"
+#include "lib/dict/text.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-
-#define SHOWN_KEYS 4 /* of a list in a message */
 
 struct binding {
     const char *path;
@@ -19,6 +16,7 @@ struct binding {
     const struct sae_arch *arch;
     size_t index[SAE_ARCH_MAX_KEYS]; /* tensor of each key */
     uint64_t d, F;
+    struct sae_choice choice;
 };
 
 /* ---- messages ---- */
@@ -27,176 +25,81 @@ static enum sae_status SAE_PRINTF(5, 6)
     cannot(const char *path, enum sae_status st, const char *tensor, struct sae_err *err,
            const char *fmt, ...)
 {
-    char fact[300];
-    size_t n = strlen(path);
-    bool cut = n > 160; /* the end of a long path says more than its start */
+    char fact[340];
+    size_t n = strlen(path), room;
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(fact, sizeof fact, fmt, ap);
     va_end(ap);
-    return sae_err_set(err, st, tensor, "cannot load %s%s: %s", cut ? "..." : "",
-                       cut ? path + n - 157 : path, fact);
+    /* The reason comes first: a path gets what is left, of a long one its end. */
+    room = sizeof err->text - sizeof "cannot load ...: " - strlen(fact);
+    if (n <= room)
+        return sae_err_set(err, st, tensor, "cannot load %s: %s", path, fact);
+    path += n - room;
+    while (((unsigned char)*path & 0xc0) == 0x80) /* not from inside a character */
+        path++;
+    return sae_err_set(err, st, tensor, "cannot load ...%s: %s", path, fact);
 }
 
-/* What a lower call found, told again with the file's name if it has not named it. */
+/* What a lower call found, told again with the file's name. */
 static enum sae_status pass_on(const char *path, const struct sae_err *low, enum sae_status st,
                                struct sae_err *err)
 {
-    const char *at = strstr(low->text, path);
-
-    if (at && at > low->text && at[-1] == ' ' && at[strlen(path)] == ':')
-        return sae_err_set(err, st, low->where, "%s", low->text);
     return cannot(path, st, low->where, err, "%s", low->text);
 }
 
-/* A list that stops when its room is full. */
-struct list {
-    char text[260];
-    size_t len;
-};
-
-static void SAE_PRINTF(2, 3) add(struct list *l, const char *fmt, ...)
-{
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = vsnprintf(l->text + l->len, sizeof l->text - l->len, fmt, ap);
-    va_end(ap);
-    l->len =
-        n < 0 || (size_t)n >= sizeof l->text - l->len ? sizeof l->text - 1 : l->len + (size_t)n;
-}
-
 /* "[70, 33]" */
-static void add_shape(struct list *l, const uint64_t *shape, unsigned ndim)
+static void add_shape(struct sae_text *l, const uint64_t *shape, unsigned ndim)
 {
-    add(l, "[");
+    sae_text_add(l, "[");
     for (unsigned i = 0; i < ndim; i++)
-        add(l, "%s%llu", i ? ", " : "", (unsigned long long)shape[i]);
-    add(l, "]");
+        sae_text_add(l, "%s%llu", i ? ", " : "", (unsigned long long)shape[i]);
+    sae_text_add(l, "]");
 }
 
 /* ---- which class ---- */
 
-static bool find_tensor(const struct sae_tensors *ts, const char *name, size_t *index)
+static enum sae_status find_tensors(struct binding *b, struct sae_err *err)
 {
-    for (size_t i = 0; i < sae_load_count(ts); i++)
-        if (strcmp(sae_load_tensor(ts, i)->name, name) == 0) {
-            *index = i;
-            return true;
-        }
-    return false;
-}
+    for (unsigned k = 0; k < b->arch->n_keys; k++) {
+        const char *name = b->arch->keys[k].name;
+        size_t i = 0, n = sae_load_count(b->ts);
 
-static unsigned n_found(const struct sae_tensors *ts, const struct sae_arch *a)
-{
-    unsigned n = 0;
-    size_t index;
-
-    for (unsigned k = 0; k < a->n_keys; k++)
-        n += find_tensor(ts, a->keys[k].name, &index);
-    return n;
-}
-
-/* Keys missing and tensors too many: 0 for the class itself. */
-static size_t distance(const struct sae_tensors *ts, const struct sae_arch *a)
-{
-    unsigned found = n_found(ts, a);
-
-    return (a->n_keys - found) + (sae_load_count(ts) - found);
-}
-
-static void add_missing(struct list *l, const struct sae_tensors *ts, const struct sae_arch *a)
-{
-    size_t index;
-    unsigned n = 0;
-
-    for (unsigned k = 0; k < a->n_keys; k++)
-        if (!find_tensor(ts, a->keys[k].name, &index))
-            add(l, "%s\"%s\"", n++ ? ", " : "", a->keys[k].name);
-    add(l, n == 1 ? " is missing" : " are missing");
-}
-
-/* Tensors that are none of a's keys (a may be NULL), or named a second time: the first few. */
-static void add_surplus(struct list *l, const struct sae_tensors *ts, const struct sae_arch *a)
-{
-    size_t total = 0;
-
-    for (size_t i = 0; i < sae_load_count(ts); i++) {
-        const char *name = sae_load_tensor(ts, i)->name;
-        size_t first = 0;
-        bool known = false;
-
-        for (unsigned k = 0; a && k < a->n_keys; k++)
-            known |= strcmp(a->keys[k].name, name) == 0;
-        if (known && find_tensor(ts, name, &first) && first == i)
-            continue;
-        if (total++ < SHOWN_KEYS)
-            add(l, "%s\"%.60s\"%s", total > 1 ? ", " : "", name, known ? " twice" : "");
+        while (i < n && strcmp(sae_load_tensor(b->ts, i)->name, name) != 0)
+            i++;
+        if (i == n)
+            return sae_err_set(err, SAE_E_INTERNAL, name, "cannot find %s, which was there", name);
+        b->index[k] = i;
     }
-    if (total > SHOWN_KEYS)
-        add(l, " and %zu more", total - SHOWN_KEYS);
-}
-
-/* How the file differs from class a, which it is near to. */
-static void add_difference(struct list *l, const struct sae_tensors *ts, const struct sae_arch *a)
-{
-    unsigned found = n_found(ts, a);
-
-    add(l, "keys are %s's but ", a->name);
-    if (found < a->n_keys)
-        add_missing(l, ts, a);
-    if (sae_load_count(ts) > found) {
-        add(l, found < a->n_keys ? ", and these are unexpected: " : "these are unexpected: ");
-        add_surplus(l, ts, a);
-    }
-}
-
-/* No class has this set of keys: say what the nearest ones want, or what the file holds. A class
- * is near when the file has more of its keys than it lacks, counting surplus ones. */
-static enum sae_status no_class(const struct binding *b, struct sae_err *err)
-{
-    struct list l = {.len = 0};
-    size_t best = SIZE_MAX, n = sae_load_count(b->ts);
-
-    if (n == 0)
-        return cannot(b->path, SAE_E_FORMAT, "", err,
-                      "cannot name the class: the file holds no tensors");
-    for (size_t i = 0; i < sae_n_archs; i++) {
-        const struct sae_arch *a = &sae_archs[i];
-        size_t dist = distance(b->ts, a);
-
-        if (a->n_keys > 0 && dist < best && dist <= n_found(b->ts, a))
-            best = dist;
-    }
-    for (size_t i = 0; best < SIZE_MAX && i < sae_n_archs; i++)
-        if (sae_archs[i].n_keys > 0 && distance(b->ts, &sae_archs[i]) == best) {
-            if (l.len > 0)
-                add(&l, "; or ");
-            add_difference(&l, b->ts, &sae_archs[i]);
-        }
-    if (best == SIZE_MAX) {
-        add(&l, "no class has its %zu keys: ", n);
-        add_surplus(&l, b->ts, NULL);
-    }
-    return cannot(b->path, SAE_E_FORMAT, "", err, "cannot name the class: %s", l.text);
+    return SAE_OK;
 }
 
 static enum sae_status name_class(struct binding *b, struct sae_err *err)
 {
-    for (size_t i = 0; i < sae_n_archs; i++) {
-        const struct sae_arch *a = &sae_archs[i];
+    struct sae_err low = {0};
+    enum sae_status st = sae_dict_choose(b->ts, &b->choice, &low);
 
-        if (a->n_keys == 0 || distance(b->ts, a) != 0)
-            continue;
-        b->arch = a;
-        for (unsigned k = 0; k < a->n_keys; k++)
-            if (!find_tensor(b->ts, a->keys[k].name, &b->index[k]))
-                return SAE_E_INTERNAL; /* distance 0 says that all are there */
-        return SAE_OK;
-    }
-    return no_class(b, err);
+    if (st == SAE_OK)
+        st = sae_load_choose(b->ts, b->choice.group, b->choice.prefix, &low);
+    if (st != SAE_OK)
+        return pass_on(b->path, &low, st, err);
+    b->arch = b->choice.arch;
+    return find_tensors(b, err);
+}
+
+/* What the file did not say by itself. */
+static void add_notes(const struct binding *b, struct sae_dict *d)
+{
+    const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
+
+    if (b->choice.group != 0)
+        sae_dict_add_note(d, "read from the entry \"%s\"", g->name);
+    if (b->choice.prefix != 0)
+        sae_dict_add_note(d, "the prefix \"%.*s\" was taken off every key", (int)b->choice.prefix,
+                          g->entries[0].name);
+    if (sae_load_note(b->ts))
+        sae_dict_add_note(d, "%s", sae_load_note(b->ts));
 }
 
 /* ---- dtypes and shapes ---- */
@@ -230,7 +133,7 @@ static const struct sae_tensor *encoder(const struct binding *b)
 static enum sae_status take_dims(struct binding *b, struct sae_err *err)
 {
     const struct sae_tensor *t = encoder(b);
-    struct list l = {.len = 0};
+    struct sae_text l = {.len = 0};
 
     if (!t)
         return SAE_E_INTERNAL; /* every class with keys has an encoder */
@@ -252,7 +155,7 @@ static enum sae_status check_tensor(const struct binding *b, unsigned k, struct 
 {
     const struct sae_arch_key *key = &b->arch->keys[k];
     const struct sae_tensor *t = sae_load_tensor(b->ts, b->index[k]);
-    struct list found = {.len = 0}, wanted = {.len = 0};
+    struct sae_text found = {.len = 0}, wanted = {.len = 0};
     uint64_t shape[2];
     unsigned ndim = 0;
     bool same;
@@ -322,6 +225,7 @@ enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sa
         pass_on(path, &low, st, err);
         goto out;
     }
+    add_notes(&b, d);
     *out = d;
     d = NULL;
 out:

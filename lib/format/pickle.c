@@ -2,7 +2,7 @@
  *
  * Opcodes are one table (name, operand, function), so that a message names each, also those that
  * are refused. Formats of the opcodes: Python's Lib/pickletools.py. Longer than most files: the
- * machine, its table and its 25 short opcode functions are read together. */
+ * machine, its table and its short opcode functions are read together. */
 #include "lib/format/pickle.h"
 #include "lib/num.h"
 
@@ -76,6 +76,14 @@ static enum sae_status no_memory(struct machine *m)
 {
     return where_set(m, SAE_E_NOMEM, "memory ran out");
 }
+
+/* What a value without a name is called. */
+static const char *const plain[SAE_PK_N_TYPES] = {
+    [SAE_PK_NONE] = "None",   [SAE_PK_BOOL] = "a bool",   [SAE_PK_INT] = "an int",
+    [SAE_PK_LONG] = "an int", [SAE_PK_FLOAT] = "a float", [SAE_PK_STR] = "a string",
+    [SAE_PK_BYTES] = "bytes", [SAE_PK_TUPLE] = "a tuple", [SAE_PK_LIST] = "a list",
+    [SAE_PK_SET] = "a set",   [SAE_PK_DICT] = "a dict",   [SAE_PK_PERSID] = "a storage",
+};
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
@@ -256,8 +264,18 @@ static enum sae_status op_proto(struct machine *m, uint64_t u, int arg)
     (void)arg;
     if (m->at != 0)
         return bad(m, "not at the start");
-    if (u != 2 && u != 3)
-        return bad(m, "protocol %u, 2 is wanted (torch.save's default)", (unsigned)u);
+    if (u < 2 || u > 5)
+        return bad(m, "protocol %u, 2 to 5 are read", (unsigned)u);
+    return SAE_OK;
+}
+
+/* The length of what follows, for readers in blocks. */
+static enum sae_status op_frame(struct machine *m, uint64_t u, int arg)
+{
+    (void)arg;
+    if (u > m->n - m->pos)
+        return bad(m, "truncated: a frame of %lu bytes, %zu are left", (unsigned long)u,
+                   m->n - m->pos);
     return SAE_OK;
 }
 
@@ -267,6 +285,8 @@ static enum sae_status op_empty(struct machine *m, uint64_t u, int type)
     value *v = make(m, (enum sae_pk_type)type);
 
     (void)u;
+    if (v)
+        v->unhashable = type == SAE_PK_LIST || type == SAE_PK_DICT || type == SAE_PK_SET;
     return push(m, v);
 }
 
@@ -295,13 +315,12 @@ static enum sae_status op_int(struct machine *m, uint64_t u, int is_signed)
 }
 
 /* Two's complement, little-endian, u bytes. */
-static enum sae_status op_long(struct machine *m, uint64_t u, int arg)
+static enum sae_status op_long(struct machine *m, uint64_t u, int is_signed)
 {
     const unsigned char *p;
     uint64_t bits = 0;
-    enum sae_status st = take(m, u, &p);
+    enum sae_status st = is_signed && u > INT32_MAX ? bad(m, "a negative length") : take(m, u, &p);
 
-    (void)arg;
     if (st != SAE_OK)
         return st;
     if (u > 8)
@@ -342,22 +361,37 @@ static bool is_text(const char *p, size_t n, bool surrogates_pass)
     return true;
 }
 
+static enum sae_status push_bytes(struct machine *m, enum sae_pk_type type, const unsigned char *p,
+                                  uint64_t n, bool unhashable)
+{
+    value *v = make(m, type);
+
+    if (v) {
+        v->u.str = (const char *)p;
+        v->n = (uint32_t)n;
+        v->unhashable = unhashable;
+    }
+    return push(m, v);
+}
+
 static enum sae_status op_str(struct machine *m, uint64_t u, int surrogates_pass)
 {
     const unsigned char *p;
     enum sae_status st = take(m, u, &p);
-    value *v;
 
     if (st != SAE_OK)
         return st;
     if (!is_text((const char *)p, u, surrogates_pass))
         return bad(m, "its %lu bytes are no UTF-8", (unsigned long)u);
-    v = make(m, SAE_PK_STR);
-    if (v) {
-        v->u.str = (const char *)p;
-        v->n = (uint32_t)u;
-    }
-    return push(m, v);
+    return push_bytes(m, SAE_PK_STR, p, u, false);
+}
+
+static enum sae_status op_bytes(struct machine *m, uint64_t u, int is_array)
+{
+    const unsigned char *p;
+    enum sae_status st = take(m, u, &p);
+
+    return st == SAE_OK ? push_bytes(m, SAE_PK_BYTES, p, u, is_array) : st;
 }
 
 /* ---- opcodes: containers ------------------------------------------------------------------ */
@@ -380,10 +414,32 @@ static enum sae_status op_mark(struct machine *m, uint64_t u, int arg)
     return SAE_OK;
 }
 
-/* Whether Python takes it as the key of a dict. What a call returns may be one. */
-static bool hashable(const value *v)
+/* Python wants a hash of every `step`th of them; what a call returns may have one. */
+static enum sae_status check_hashable(struct machine *m, struct items add, size_t step)
 {
-    return v->type != SAE_PK_LIST && v->type != SAE_PK_DICT && !v->unhashable;
+    char what[160];
+
+    for (size_t i = 0; i < add.n; i += step)
+        if (add.v[i]->unhashable)
+            return bad(m, "%s cannot be a key", sae_pk_describe(add.v[i], what, sizeof what));
+    return SAE_OK;
+}
+
+/* A tuple or frozenset of these items; NULL on failure, which push then returns. */
+static value *make_of(struct machine *m, enum sae_pk_type type, struct items all)
+{
+    value *v = make(m, type);
+
+    if (!v || all.n == 0)
+        return v;
+    v->u.items = arena(m, all.n * sizeof(value *));
+    if (!v->u.items)
+        return NULL;
+    memcpy(v->u.items, all.v, all.n * sizeof(value *));
+    v->n = (uint32_t)all.n;
+    for (uint32_t i = 0; i < v->n; i++)
+        v->unhashable |= v->u.items[i]->unhashable;
+    return v;
 }
 
 /* The n values on top of the stack, or those above the last MARK when n is 0. */
@@ -391,22 +447,9 @@ static enum sae_status op_tuple(struct machine *m, uint64_t u, int n)
 {
     struct items top_n;
     enum sae_status st = n ? pop_values(m, (size_t)n, &top_n) : pop_mark(m, &top_n);
-    value *v;
 
     (void)u;
-    if (st != SAE_OK)
-        return st;
-    v = make(m, SAE_PK_TUPLE);
-    if (v && top_n.n) {
-        v->u.items = arena(m, top_n.n * sizeof(value *));
-        if (!v->u.items)
-            return m->err_status;
-        memcpy(v->u.items, top_n.v, top_n.n * sizeof(value *));
-        v->n = (uint32_t)top_n.n;
-        for (uint32_t i = 0; i < v->n; i++)
-            v->unhashable |= !hashable(v->u.items[i]);
-    }
-    return push(m, v);
+    return st == SAE_OK ? push(m, make_of(m, SAE_PK_TUPLE, top_n)) : st;
 }
 
 /* The opcode being run changes `v`, the result of a call: what comes of it stays unknown. */
@@ -430,9 +473,9 @@ static enum sae_status extend(struct machine *m, enum sae_pk_type type, struct i
         return st;
     if (top(m)->type == SAE_PK_CALL || top(m)->type == SAE_PK_OBJECT)
         return touch(m, top(m));
-    if (top(m)->type != type)
-        return bad(m, "on %s, a %s is wanted", sae_pk_describe(top(m), what, sizeof what),
-                   type == SAE_PK_DICT ? "dict" : "list");
+    if (top(m)->type != type || (type == SAE_PK_SET && !top(m)->unhashable))
+        return bad(m, "on %s, %s is wanted", sae_pk_describe(top(m), what, sizeof what),
+                   plain[type]);
     for (size_t i = 0; i < add.n && st == SAE_OK; i++)
         st = add_item(m, top(m), add.v[i]);
     return st;
@@ -449,7 +492,6 @@ static enum sae_status op_append(struct machine *m, uint64_t u, int one)
 
 static enum sae_status op_setitem(struct machine *m, uint64_t u, int one)
 {
-    char what[160];
     struct items add;
     enum sae_status st = one ? pop_values(m, 2, &add) : pop_mark(m, &add);
 
@@ -458,10 +500,51 @@ static enum sae_status op_setitem(struct machine *m, uint64_t u, int one)
         return st;
     if (add.n % 2 != 0)
         return bad(m, "%zu values are no pairs", add.n);
-    for (size_t i = 0; i < add.n; i += 2)
-        if (!hashable(add.v[i]))
-            return bad(m, "%s cannot be a key", sae_pk_describe(add.v[i], what, sizeof what));
-    return extend(m, SAE_PK_DICT, add);
+    st = check_hashable(m, add, 2);
+    return st == SAE_OK ? extend(m, SAE_PK_DICT, add) : st;
+}
+
+static enum sae_status op_additems(struct machine *m, uint64_t u, int arg)
+{
+    struct items add;
+    enum sae_status st = pop_mark(m, &add);
+
+    (void)u, (void)arg;
+    if (st == SAE_OK)
+        st = check_hashable(m, add, 1);
+    return st == SAE_OK ? extend(m, SAE_PK_SET, add) : st;
+}
+
+static enum sae_status op_frozenset(struct machine *m, uint64_t u, int arg)
+{
+    struct items add;
+    enum sae_status st = pop_mark(m, &add);
+
+    (void)u, (void)arg;
+    if (st == SAE_OK)
+        st = check_hashable(m, add, 1);
+    return st == SAE_OK ? push(m, make_of(m, SAE_PK_SET, add)) : st;
+}
+
+/* A recursive tuple's parts, which its pickler took from the memo after all. */
+static enum sae_status op_pop(struct machine *m, uint64_t u, int arg)
+{
+    struct items one;
+
+    (void)u, (void)arg;
+    if (m->n_marks > 0 && above_mark(m) == 0) {
+        m->n_marks--;
+        return SAE_OK;
+    }
+    return pop_values(m, 1, &one);
+}
+
+static enum sae_status op_pop_mark(struct machine *m, uint64_t u, int arg)
+{
+    struct items all;
+
+    (void)u, (void)arg;
+    return pop_mark(m, &all);
 }
 
 /* ---- opcodes: memo ------------------------------------------------------------------------ */
@@ -477,9 +560,18 @@ static enum sae_status op_put(struct machine *m, uint64_t i, int arg)
         return bad(m, "memo index %lu, at most %lu", (unsigned long)i,
                    (unsigned long)SAE_PICKLE_MAX_MEMO - 1);
     st = slots_reserve(m, &m->memo, (size_t)i + 1);
-    if (st == SAE_OK)
+    if (st == SAE_OK) {
+        m->memo.n += !m->memo.v[i];
         m->memo.v[i] = top(m);
+    }
     return st;
+}
+
+/* Put at the index that is the number of indices in use. */
+static enum sae_status op_memoize(struct machine *m, uint64_t u, int arg)
+{
+    (void)u;
+    return op_put(m, m->memo.n, arg);
 }
 
 static enum sae_status op_get(struct machine *m, uint64_t i, int arg)
@@ -492,55 +584,13 @@ static enum sae_status op_get(struct machine *m, uint64_t i, int arg)
 
 /* ---- opcodes: names, calls, persistent ids ------------------------------------------------ */
 
-/* Names that run code or reach the system when called. Nothing here would call them; a file that
- * has one was made to attack whoever loads it, and its reader should hear so. NULL: all names. */
-static const struct {
-    const char *module, *name;
-} attacks[] = {
-    {"os", NULL},
-    {"posix", NULL},
-    {"nt", NULL},
-    {"sys", NULL},
-    {"subprocess", NULL},
-    {"runpy", NULL},
-    {"pty", NULL},
-    {"socket", NULL},
-    {"shutil", NULL},
-    {"importlib", NULL},
-    {"ctypes", NULL},
-    {"webbrowser", NULL},
-    {"builtins", "eval"},
-    {"builtins", "exec"},
-    {"builtins", "compile"},
-    {"builtins", "open"},
-    {"builtins", "getattr"},
-    {"builtins", "__import__"},
-    {"__builtin__", "eval"},
-    {"__builtin__", "exec"},
-    {"__builtin__", "execfile"},
-    {"__builtin__", "compile"},
-    {"__builtin__", "open"},
-    {"__builtin__", "getattr"},
-    {"__builtin__", "__import__"},
-};
-
 static bool is(const char *s, size_t n, const char *want)
 {
     return strlen(want) == n && memcmp(s, want, n) == 0;
 }
 
-static bool is_attack(const value *v)
-{
-    for (size_t i = 0; i < SAE_COUNTOF(attacks); i++)
-        if (is(v->u.global.module, v->n, attacks[i].module) &&
-            (!attacks[i].name || is(v->u.global.name, v->cap, attacks[i].name)))
-            return true;
-    return false;
-}
-
 static enum sae_status op_global(struct machine *m, uint64_t u, int arg)
 {
-    char what[160];
     value *v = make(m, SAE_PK_GLOBAL);
     enum sae_status st;
 
@@ -550,12 +600,27 @@ static enum sae_status op_global(struct machine *m, uint64_t u, int arg)
     st = line(m, &v->u.global.module, &v->n);
     if (st == SAE_OK)
         st = line(m, &v->u.global.name, &v->cap);
+    return st == SAE_OK ? push(m, v) : st;
+}
+
+static enum sae_status op_stack_global(struct machine *m, uint64_t u, int arg)
+{
+    struct items two;
+    enum sae_status st = pop_values(m, 2, &two);
+    value *v;
+
+    (void)u, (void)arg;
     if (st != SAE_OK)
         return st;
-    if (is_attack(v))
-        return bad(m,
-                   "%s runs code when it is called and belongs to no weights (it was not called)",
-                   sae_pk_describe(v, what, sizeof what));
+    if (two.v[0]->type != SAE_PK_STR || two.v[1]->type != SAE_PK_STR)
+        return bad(m, "of what is no two strings");
+    v = make(m, SAE_PK_GLOBAL);
+    if (v) {
+        v->u.global.module = two.v[0]->u.str;
+        v->n = two.v[0]->n;
+        v->u.global.name = two.v[1]->u.str;
+        v->cap = two.v[1]->n;
+    }
     return push(m, v);
 }
 
@@ -580,7 +645,7 @@ static enum sae_status op_call(struct machine *m, uint64_t u, int type)
     if (args->n == 0 && sae_pk_is_global(fn, "collections", "OrderedDict")) {
         v = make(m, SAE_PK_DICT);
         if (v)
-            v->ordered = true;
+            v->ordered = v->unhashable = true;
         return push(m, v);
     }
     v = make(m, (enum sae_pk_type)type);
@@ -589,6 +654,20 @@ static enum sae_status op_call(struct machine *m, uint64_t u, int type)
         v->u.call.args = args;
     }
     return push(m, v);
+}
+
+static enum sae_status op_newobj_ex(struct machine *m, uint64_t u, int arg)
+{
+    struct items keywords;
+    enum sae_status st = need(m, 3);
+
+    if (st == SAE_OK)
+        st = pop_values(m, 1, &keywords);
+    if (st != SAE_OK)
+        return st;
+    if (keywords.v[0]->type != SAE_PK_DICT)
+        return bad(m, "keywords that are no dict");
+    return op_call(m, u, arg);
 }
 
 /* Attributes of an object: those of an OrderedDict (_metadata) are of no use here, the rest stay
@@ -659,6 +738,7 @@ static const struct opcode {
 } opcodes[256] = {
     /* clang-format off */
     [0x80] = {"PROTO", 1, op_proto, 0},
+    [0x95] = {"FRAME", 8, op_frame, 0},
     ['N'] = {"NONE", 0, op_empty, SAE_PK_NONE},
     [0x88] = {"NEWTRUE", 0, op_bool, 1},
     [0x89] = {"NEWFALSE", 0, op_bool, 0},
@@ -666,13 +746,21 @@ static const struct opcode {
     ['K'] = {"BININT1", 1, op_int, 0},
     ['M'] = {"BININT2", 2, op_int, 0},
     [0x8a] = {"LONG1", 1, op_long, 0},
+    [0x8b] = {"LONG4", 4, op_long, 1},
     ['G'] = {"BINFLOAT", 8, op_float, 0},
     ['X'] = {"BINUNICODE", 4, op_str, 1},
+    [0x8c] = {"SHORT_BINUNICODE", 1, op_str, 1},
+    [0x8d] = {"BINUNICODE8", 8, op_str, 1},
     ['U'] = {"SHORT_BINSTRING", 1, op_str, 0},
+    ['B'] = {"BINBYTES", 4, op_bytes, 0},
+    ['C'] = {"SHORT_BINBYTES", 1, op_bytes, 0},
+    [0x8e] = {"BINBYTES8", 8, op_bytes, 0},
+    [0x96] = {"BYTEARRAY8", 8, op_bytes, 1},
     ['('] = {"MARK", 0, op_mark, 0},
     [')'] = {"EMPTY_TUPLE", 0, op_empty, SAE_PK_TUPLE},
     [']'] = {"EMPTY_LIST", 0, op_empty, SAE_PK_LIST},
     ['}'] = {"EMPTY_DICT", 0, op_empty, SAE_PK_DICT},
+    [0x8f] = {"EMPTY_SET", 0, op_empty, SAE_PK_SET},
     ['t'] = {"TUPLE", 0, op_tuple, 0},
     [0x85] = {"TUPLE1", 0, op_tuple, 1},
     [0x86] = {"TUPLE2", 0, op_tuple, 2},
@@ -681,34 +769,33 @@ static const struct opcode {
     ['e'] = {"APPENDS", 0, op_append, 0},
     ['s'] = {"SETITEM", 0, op_setitem, 1},
     ['u'] = {"SETITEMS", 0, op_setitem, 0},
+    [0x90] = {"ADDITEMS", 0, op_additems, 0},
+    [0x91] = {"FROZENSET", 0, op_frozenset, 0},
+    ['0'] = {"POP", 0, op_pop, 0},
+    ['1'] = {"POP_MARK", 0, op_pop_mark, 0},
     ['q'] = {"BINPUT", 1, op_put, 0},
     ['r'] = {"LONG_BINPUT", 4, op_put, 0},
     ['h'] = {"BINGET", 1, op_get, 0},
     ['j'] = {"LONG_BINGET", 4, op_get, 0},
+    [0x94] = {"MEMOIZE", 0, op_memoize, 0},
     ['c'] = {"GLOBAL", 0, op_global, 0},
+    [0x93] = {"STACK_GLOBAL", 0, op_stack_global, 0},
     ['R'] = {"REDUCE", 0, op_call, SAE_PK_CALL},
     [0x81] = {"NEWOBJ", 0, op_call, SAE_PK_OBJECT},
+    [0x92] = {"NEWOBJ_EX", 0, op_newobj_ex, SAE_PK_OBJECT},
     ['b'] = {"BUILD", 0, op_build, 0},
     ['Q'] = {"BINPERSID", 0, op_persid, 0},
     ['.'] = {"STOP", 0, op_stop, 0},
 
     ['P'] = {.name = "PERSID"},           ['i'] = {.name = "INST"},
-    ['o'] = {.name = "OBJ"},              ['0'] = {.name = "POP"},
-    ['1'] = {.name = "POP_MARK"},         ['2'] = {.name = "DUP"},
+    ['o'] = {.name = "OBJ"},              ['2'] = {.name = "DUP"},
     ['I'] = {.name = "INT"},              ['L'] = {.name = "LONG"},
     ['F'] = {.name = "FLOAT"},            ['S'] = {.name = "STRING"},
     ['T'] = {.name = "BINSTRING"},        ['V'] = {.name = "UNICODE"},
-    ['B'] = {.name = "BINBYTES"},         ['C'] = {.name = "SHORT_BINBYTES"},
     ['d'] = {.name = "DICT"},             ['l'] = {.name = "LIST"},
     ['p'] = {.name = "PUT"},              ['g'] = {.name = "GET"},
     [0x82] = {.name = "EXT1"},            [0x83] = {.name = "EXT2"},
-    [0x84] = {.name = "EXT4"},            [0x8b] = {.name = "LONG4"},
-    [0x8c] = {.name = "SHORT_BINUNICODE"},[0x8d] = {.name = "BINUNICODE8"},
-    [0x8e] = {.name = "BINBYTES8"},       [0x8f] = {.name = "EMPTY_SET"},
-    [0x90] = {.name = "ADDITEMS"},        [0x91] = {.name = "FROZENSET"},
-    [0x92] = {.name = "NEWOBJ_EX"},       [0x93] = {.name = "STACK_GLOBAL"},
-    [0x94] = {.name = "MEMOIZE"},         [0x95] = {.name = "FRAME"},
-    [0x96] = {.name = "BYTEARRAY8"},      [0x97] = {.name = "NEXT_BUFFER"},
+    [0x84] = {.name = "EXT4"},            [0x97] = {.name = "NEXT_BUFFER"},
     [0x98] = {.name = "READONLY_BUFFER"},
     /* clang-format on */
 };
@@ -816,13 +903,6 @@ static const char *describe_global(const char *what, const value *v, char *buf, 
 
 const char *sae_pk_describe(const struct sae_pk_value *v, char *buf, size_t cap)
 {
-    static const char *const plain[SAE_PK_N_TYPES] = {
-        [SAE_PK_NONE] = "None",        [SAE_PK_BOOL] = "a bool",   [SAE_PK_INT] = "an int",
-        [SAE_PK_LONG] = "an int",      [SAE_PK_FLOAT] = "a float", [SAE_PK_STR] = "a string",
-        [SAE_PK_TUPLE] = "a tuple",    [SAE_PK_LIST] = "a list",   [SAE_PK_DICT] = "a dict",
-        [SAE_PK_PERSID] = "a storage",
-    };
-
     if (v->type == SAE_PK_GLOBAL)
         return describe_global("GLOBAL", v, buf, cap);
     if (v->type == SAE_PK_CALL)

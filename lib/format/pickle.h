@@ -1,13 +1,11 @@
 /* pickle.h - a pickle turned into a tree of plain values; nothing is imported, nothing is called.
  *
- * The machine runs the opcodes that torch.save writes (protocol 2, which is also what torch's own
- * weights_only reader allows). A GLOBAL becomes a value that holds its name, a REDUCE or NEWOBJ
- * one that holds the callable and its arguments, a persistent id one that holds the id: what they
- * mean is for the reader above (pt.c) to say, by an allow-list, for those that it needs. The only
- * call carried out is collections.OrderedDict(), which gives an empty dict. Globals of modules
- * that no weights need and every attack uses (os, sys, subprocess, builtins.eval, ...) end the
- * reading wherever they stand. What a SETITEM, APPEND or BUILD does to the result of a call is not
- * known either: such a value is marked as touched.
+ * The machine runs the opcodes that Python's pickler writes in protocols 2 to 5. A GLOBAL becomes a
+ * value that holds its name, a REDUCE or NEWOBJ one that holds the callable and its arguments, a
+ * persistent id one that holds the id: what they mean is for the reader above (pt.c) to say, by an
+ * allow-list, for those that it needs; all others stay opaque, whatever they name. The only call
+ * carried out is collections.OrderedDict(), which gives an empty dict. What a SETITEM, APPEND or
+ * BUILD does to the result of a call is not known either: such a value is marked as touched.
  *
  * Values live in an arena that is freed at once, so values may contain themselves and no nesting
  * costs stack. Opcodes are bounded by the pickle's bytes, the rest by the limits below.
@@ -30,12 +28,14 @@ enum sae_pk_type {
     SAE_PK_LONG, /* an int of more than 64 bits: no value kept */
     SAE_PK_FLOAT,
     SAE_PK_STR,
+    SAE_PK_BYTES, /* also bytearray */
     SAE_PK_TUPLE,
     SAE_PK_LIST,
+    SAE_PK_SET,    /* also frozenset */
     SAE_PK_DICT,   /* also OrderedDict */
     SAE_PK_GLOBAL, /* a name, never looked up */
     SAE_PK_CALL,   /* REDUCE: fn with args, never called */
-    SAE_PK_OBJECT, /* NEWOBJ: an object of class fn, never made */
+    SAE_PK_OBJECT, /* NEWOBJ, NEWOBJ_EX: an object of class fn, never made (keywords dropped) */
     SAE_PK_PERSID, /* BINPERSID */
     SAE_PK_N_TYPES
 };
@@ -45,9 +45,9 @@ enum sae_pk_type {
 struct sae_pk_value {
     enum sae_pk_type type : 8;
     bool ordered : 1;    /* of a dict: an OrderedDict, which may have attributes */
-    bool unhashable : 1; /* of a tuple: it cannot be a key */
+    bool unhashable : 1; /* it cannot be a key */
     uint32_t offset;     /* of the opcode that made it */
-    uint32_t n;   /* length of str, or of the module; items of tuple, list, dict (2 a pair); of a
+    uint32_t n;   /* length of str, bytes, module; items of tuple, list, set, dict (2 a pair); of a
                      touched CALL or OBJECT the offset of the opcode that did it */
     uint32_t cap; /* length of the name; else private */
     union {

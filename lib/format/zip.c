@@ -47,6 +47,7 @@ struct sae_zip {
     size_t *by_name;         /* indices of entries, sorted by name */
     uint64_t directory;      /* offset of the central directory */
     uint64_t directory_size; /* bytes */
+    bool has_crcs;           /* some entry's is not 0 */
 };
 
 /* Exactly n bytes at `off`. The caller has checked them against the size that fstat gave, so a
@@ -77,8 +78,8 @@ static enum sae_status read_at(const struct sae_zip *z, void *buf, size_t n, uin
 
 #define BAD(err, ...) \
     sae_err_set(err, SAE_E_FORMAT, "file", "cannot read zip archive: " __VA_ARGS__)
-#define BAD_ENTRY(err, name, ...) \
-    sae_err_set(err, SAE_E_FORMAT, name, "cannot read zip entry: " __VA_ARGS__)
+#define BAD_ENTRY(err, name, fmt, ...) \
+    sae_err_set(err, SAE_E_FORMAT, name, "cannot read zip entry %.100s: " fmt, name, ##__VA_ARGS__)
 
 /* ---- end records -------------------------------------------------------------------------- */
 
@@ -118,6 +119,38 @@ static enum sae_status read_end64(const struct sae_zip *z, uint64_t at, struct e
     return SAE_OK;
 }
 
+/* The file ends in `comment` bytes that an end record in front of them calls its comment. */
+static enum sae_status has_comment(const struct sae_zip *z, size_t *comment, struct sae_err *err)
+{
+    size_t n = z->file_bytes < END_BYTES + 65535 ? (size_t)z->file_bytes : END_BYTES + 65535;
+    unsigned char *b = sae_alloc(n, 1);
+    enum sae_status st;
+
+    *comment = 0;
+    if (!b)
+        return sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate zip comment: %zu bytes", n);
+    st = read_at(z, b, n, z->file_bytes - n, err);
+    for (size_t at = 0; st == SAE_OK && *comment == 0 && at + END_BYTES < n; at++)
+        if (sae_le32(b + at) == SIG_END && sae_le16(b + at + 20) == n - at - END_BYTES)
+            *comment = n - at - END_BYTES;
+    sae_free(b);
+    return st;
+}
+
+static enum sae_status no_end(const struct sae_zip *z, struct sae_err *err)
+{
+    size_t comment;
+    enum sae_status st = has_comment(z, &comment, err);
+
+    if (st != SAE_OK)
+        return st;
+    if (comment)
+        return BAD(err, "it has a comment, its last %zu bytes, in which others may see an archive",
+                   comment);
+    return BAD(err, "its last %d bytes are no end record (cut short, or bytes appended)",
+               END_BYTES);
+}
+
 static enum sae_status read_end(const struct sae_zip *z, struct end *end, struct sae_err *err)
 {
     unsigned char b[LOCATOR64_BYTES + END_BYTES] = {0}, *e = b + LOCATOR64_BYTES;
@@ -130,8 +163,7 @@ static enum sae_status read_end(const struct sae_zip *z, struct end *end, struct
     if (st != SAE_OK)
         return st;
     if (sae_le32(e) != SIG_END || sae_le16(e + 20) != 0)
-        return BAD(err, "its last %d bytes are no end record (cut short, or bytes appended)",
-                   END_BYTES);
+        return no_end(z, err);
     if (sae_le16(e + 4) != 0 || sae_le16(e + 6) != 0 || sae_le16(e + 8) != sae_le16(e + 10))
         return BAD(err, "it spans several disks");
     end->count = sae_le16(e + 10);
@@ -268,6 +300,7 @@ static enum sae_status read_directory(struct sae_zip *z, size_t count, struct sa
         st = read_central(z, p, left, name, e, &used, err);
         if (st != SAE_OK)
             goto out;
+        z->has_crcs |= e->crc != 0;
         name += strlen(name) + 1;
         p += used;
         left -= used;
@@ -563,6 +596,11 @@ void sae_zip_close(struct sae_zip *z)
     sae_free(z);
 }
 
+bool sae_zip_has_crcs(const struct sae_zip *z)
+{
+    return z->has_crcs;
+}
+
 size_t sae_zip_count(const struct sae_zip *z)
 {
     return z->n;
@@ -601,7 +639,7 @@ enum sae_status sae_zip_stream_read(struct sae_zip_stream *s, void *buf, size_t 
         p += now;
         n -= now;
     }
-    if (s->pos == s->e->bytes && s->crc != s->e->crc)
+    if (s->pos == s->e->bytes && s->z->has_crcs && s->crc != s->e->crc)
         return BAD_ENTRY(err, s->e->name, "the CRC of its bytes is %08x, %08x is recorded",
                          (unsigned)s->crc, (unsigned)s->e->crc);
     return SAE_OK;

@@ -35,14 +35,18 @@ enum sae_status sae_zip_open(struct sae_zip **out, int fd, uint64_t file_bytes,
                              struct sae_err *err) SAE_MUST_USE;
 void sae_zip_close(struct sae_zip *z); /* NULL allowed */
 
+/* False: the archive was written without CRCs (all are 0), and bytes of entries are not verified.
+ */
+bool sae_zip_has_crcs(const struct sae_zip *z);
+
 /* Entries in the order of the central directory. */
 size_t sae_zip_count(const struct sae_zip *z);
 const struct sae_zip_entry *sae_zip_entry(const struct sae_zip *z, size_t i);
 /* NULL: no entry of that name. */
 const struct sae_zip_entry *sae_zip_find(const struct sae_zip *z, const char *name);
 
-/* A stored entry's bytes in order. Its CRC is verified by the read that takes the last byte, so
- * nothing may be relied on before that read has returned SAE_OK. */
+/* A stored entry's bytes in order. Its CRC, if the archive has any, is verified by the read that
+ * takes the last byte, so nothing may be relied on before that read has returned SAE_OK. */
 struct sae_zip_stream {
     const struct sae_zip *z;
     const struct sae_zip_entry *e;

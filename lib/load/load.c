@@ -92,12 +92,12 @@ static enum sae_status open_file(struct sae_tensors *ts, const char *path, struc
 
     ts->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (ts->fd < 0)
-        return sae_err_set(err, SAE_E_IO, "file", "cannot open %s: %s", path, strerror(errno));
+        return sae_err_set(err, SAE_E_IO, "file", "cannot open it: %s", strerror(errno));
     if (fstat(ts->fd, &s) != 0)
-        return sae_err_set(err, SAE_E_IO, "file", "cannot stat %s: %s", path, strerror(errno));
+        return sae_err_set(err, SAE_E_IO, "file", "cannot stat it: %s", strerror(errno));
     if (!S_ISREG(s.st_mode))
-        return sae_err_set(err, SAE_E_IO, "file", "cannot read %s: it is %s, a file is wanted",
-                           path, file_type(s.st_mode));
+        return sae_err_set(err, SAE_E_IO, "file", "cannot read it: it is %s, a file is wanted",
+                           file_type(s.st_mode));
     ts->file_bytes = (uint64_t)s.st_size;
     return SAE_OK;
 }
@@ -156,6 +156,30 @@ void sae_load_close(struct sae_tensors *ts)
     if (ts->fd >= 0)
         close(ts->fd);
     sae_free(ts);
+}
+
+size_t sae_load_n_groups(const struct sae_tensors *ts)
+{
+    return ts->n_groups;
+}
+
+const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g)
+{
+    return g < ts->n_groups ? &ts->groups[g] : NULL;
+}
+
+const char *sae_load_note(const struct sae_tensors *ts)
+{
+    return ts->note;
+}
+
+enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,
+                                struct sae_err *err)
+{
+    if (g >= ts->n_groups || ts->list)
+        return sae_err_set(err, SAE_E_USAGE, "", "cannot choose group %zu of %zu%s", g,
+                           ts->n_groups, ts->list ? ": one was chosen before" : "");
+    return ts->reader->choose(ts, g, prefix, err);
 }
 
 size_t sae_load_count(const struct sae_tensors *ts)

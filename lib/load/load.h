@@ -1,9 +1,10 @@
 /* load.h - a weights file as named tensors: what they are first, their values on request.
  *
- * sae_load_open sniffs the format (one row per format in load.c), checks every offset, size and
- * product against the file and lists the tensors without copying any; sae_load_read converts one
+ * sae_load_open sniffs the format (one row per format in load.c) and lists what the file holds as
+ * groups of entries; sae_load_choose takes one group as the weights and checks every offset, size
+ * and product of its tensors against the file, without copying any; sae_load_read converts one
  * tensor's values into the caller's memory in the caller's orientation. Strides, dtypes, storages
- * and orientations do not exist above this header. The file is open only between the two calls, so
+ * and orientations do not exist above this header. The file is open only until sae_load_close, so
  * what happens to it later changes nothing. Owned by one thread at a time. */
 #ifndef SAE_LOAD_H
 #define SAE_LOAD_H
@@ -23,13 +24,51 @@ struct sae_tensor {
 
 struct sae_tensors; /* an open weights file */
 
-/* Open and list. On success *out is owned (sae_load_close).
+/* What an entry is, as far as that shows before it is chosen. */
+enum sae_entry_kind {
+    SAE_ENTRY_TENSOR,
+    SAE_ENTRY_INT,
+    SAE_ENTRY_REAL,
+    SAE_ENTRY_OTHER /* texts, lists, whatever else: never looked into */
+};
+
+struct sae_entry {
+    char name[SAE_TENSOR_NAME_MAX + 4];
+    enum sae_entry_kind kind;
+    bool floating;   /* tensor: of f32, f16, bf16 or f64 */
+    bool integer;    /* tensor: of an integer dtype */
+    unsigned ndim;   /* tensor */
+    bool has_number; /* INT, REAL, and floating tensors of no dimension: ... */
+    double number;   /* ... its value */
+};
+
+/* Entries that stand together: group 0 is the top of the file, the others stand right below it,
+ * each under the key that is its name. A group that stands under two keys is listed once. */
+struct sae_group {
+    char name[SAE_TENSOR_NAME_MAX + 4]; /* "" for the top */
+    const struct sae_entry *entries;
+    size_t n;
+    bool other_keys; /* it has keys that are no names: numbers, tuples */
+};
+
+/* Open and list. On success *out is owned (sae_load_close). No message names the file: its caller
+ * does.
  * SAE_E_IO cannot open or read, not a regular file; SAE_E_FORMAT anything wrong in its bytes
  * (where = "file" or "file:offset" or an entry's or tensor's name); SAE_E_NOMEM. */
 enum sae_status sae_load_open(struct sae_tensors **out, const char *path,
                               struct sae_err *err) SAE_MUST_USE;
 void sae_load_close(struct sae_tensors *ts); /* NULL allowed */
 
+size_t sae_load_n_groups(const struct sae_tensors *ts);
+const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g);
+/* What the reader has to say to whoever relies on the file, one static sentence; NULL: nothing. */
+const char *sae_load_note(const struct sae_tensors *ts);
+
+/* Take group g as the weights, the first `prefix` bytes of each name dropped: once, before count,
+ * tensor and read. SAE_E_FORMAT names what is no tensor or does not lie in the file; SAE_E_NOMEM.
+ */
+enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,
+                                struct sae_err *err) SAE_MUST_USE;
 size_t sae_load_count(const struct sae_tensors *ts);
 const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i);
 

@@ -1,13 +1,14 @@
 /* pt.c - the state dict in a file that torch.save wrote. See pt.h.
  *
- * zip.c gives checked entries, pickle.c a tree of plain values, pt_tensor.c decides what a tensor
- * is; here the archive is recognised and the state dict found in the tree: the top-level dict, or
- * the dict under one of the keys in `wrappers`. What stands beside it there is never looked at.
+ * zip.c gives checked entries, pickle.c a tree of plain values, pt_groups.c its dicts; here the
+ * archive is recognised and one of the dicts taken as the state dict. pt_tensor.c decides what a
+ * tensor is.
  * Layout of the archive: caffe2/serialize/inline_container.cc and torch/serialization.py. */
 #include "lib/load/pt.h"
 #include "lib/format/pickle.h"
-#include "lib/load/pt_tensor.h"
 #include "lib/format/zip.h"
+#include "lib/load/pt_groups.h"
+#include "lib/load/pt_tensor.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,13 +17,11 @@
 
 typedef struct sae_pk_value value;
 
-/* Keys of a checkpoint under which its state dict is; the first that holds a dict is taken. */
-static const char *const wrappers[] = {"state_dict", "model"};
-
-#define MAX_TENSORS 65536u /* more than any checkpoint has */
-
 struct pt {
     struct sae_pt_archive archive;
+    unsigned char *bytes;          /* data.pkl, ... */
+    struct sae_pickle *pickle;     /* ... its values */
+    const value **dicts;           /* ... and those that are ts->groups */
     struct sae_pt_tensor *tensors; /* as ts->list */
 };
 
@@ -140,66 +139,8 @@ static enum sae_status open_archive(struct sae_tensors *ts, struct sae_err *err)
 
 /* ---- the state dict ----------------------------------------------------------------------- */
 
-/* Keys that are equal to Python: strings by their bytes, ints and bools by number; of all else only
- * that a value equals itself. */
-static int key_class(const value *k)
-{
-    return k->type == SAE_PK_STR ? 0 : k->type == SAE_PK_INT || k->type == SAE_PK_BOOL ? 1 : 2;
-}
-
-static int compare_keys(const void *a, const void *b)
-{
-    const value *x = *(const value *const *)a, *y = *(const value *const *)b;
-    int kind = key_class(x), c = kind - key_class(y);
-
-    if (c)
-        return c;
-    if (kind == 0) {
-        uint32_t n = x->n < y->n ? x->n : y->n;
-
-        c = n ? memcmp(x->u.str, y->u.str, n) : 0;
-        return c ? c : (x->n > y->n) - (x->n < y->n);
-    }
-    if (kind == 1) {
-        int64_t i = x->type == SAE_PK_BOOL ? x->u.b : x->u.i;
-        int64_t j = y->type == SAE_PK_BOOL ? y->u.b : y->u.i;
-
-        return (i > j) - (i < j);
-    }
-    return (x > y) - (x < y);
-}
-
-static enum sae_status twice(const value *key, const char *what, struct sae_err *err)
-{
-    char text[200];
-
-    if (key->type == SAE_PK_STR)
-        return BAD(err, "data.pkl", "%s has the key %.*s twice", what,
-                   key->n < 128 ? (int)key->n : 128, key->u.str);
-    return BAD(err, "data.pkl", "%s has a key twice, %s at offset %" PRIu32, what,
-               sae_pk_describe(key, text, sizeof text), key->offset);
-}
-
-/* Python keeps the last of two equal keys, other readers the first: refuse. */
-static enum sae_status check_keys_differ(const value *dict, const char *what, struct sae_err *err)
-{
-    size_t n = dict->n / 2;
-    const value **keys = sae_calloc(n, sizeof(const value *));
-    enum sae_status st = SAE_OK;
-
-    if (!keys)
-        return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate index of %zu keys", n);
-    for (size_t i = 0; i < n; i++)
-        keys[i] = dict->u.items[2 * i];
-    qsort(keys, n, sizeof(const value *), compare_keys);
-    for (size_t i = 1; i < n && st == SAE_OK; i++)
-        if (compare_keys(&keys[i - 1], &keys[i]) == 0)
-            st = twice(keys[i], what, err);
-    sae_free(keys);
-    return st;
-}
-
-static enum sae_status find_state_dict(const value *root, const value **out, struct sae_err *err)
+/* The weights are some dict of the file; which one is for sae_load_choose's caller to say. */
+static enum sae_status check_root(const value *root, struct sae_err *err)
 {
     char what[200];
 
@@ -211,62 +152,62 @@ static enum sae_status find_state_dict(const value *root, const value **out, str
     if (root->type != SAE_PK_DICT)
         return BAD(err, "data.pkl", "it holds %s, not a state dict",
                    sae_pk_describe(root, what, sizeof what));
-    *out = root;
-    for (size_t w = 0; w < SAE_COUNTOF(wrappers); w++)
-        for (uint32_t i = 0; i + 1 < root->n; i += 2)
-            if (sae_pk_is_str(root->u.items[i], wrappers[w]) &&
-                root->u.items[i + 1]->type == SAE_PK_DICT) {
-                *out = root->u.items[i + 1];
-                return check_keys_differ(root, "the dict around its state dict", err);
-            }
-    return SAE_OK;
+    return sae_pt_check_keys_differ(root, "the dict at its top", err);
 }
 
-/* The key as a C string, cut at its limit, but not inside a UTF-8 sequence. */
-static enum sae_status set_name(struct sae_tensor *t, const value *key, struct sae_err *err)
+static enum sae_status set_name(struct sae_tensor *t, const value *key, size_t prefix,
+                                struct sae_err *err)
 {
-    size_t n = key->n;
-    char what[200];
+    char name[SAE_TENSOR_NAME_MAX + 4], what[200];
 
-    if (key->type != SAE_PK_STR)
-        return BAD(err, "data.pkl", "a key of its state dict is %s, a string is wanted",
-                   sae_pk_describe(key, what, sizeof what));
-    if (memchr(key->u.str, 0, n))
+    if (sae_pt_key_name(key, name)) {
+        snprintf(t->name, sizeof t->name, "%s", strlen(name) > prefix ? name + prefix : name);
+        return SAE_OK;
+    }
+    if (key->type == SAE_PK_STR)
         return BAD(err, "data.pkl",
                    "a key of its state dict has a NUL (opcode at offset %" PRIu32 ")", key->offset);
-    if (n > SAE_TENSOR_NAME_MAX) {
-        n = SAE_TENSOR_NAME_MAX;
-        while (n > 0 && ((unsigned char)key->u.str[n] & 0xc0) == 0x80)
-            n--;
-    }
-    memcpy(t->name, key->u.str, n);
-    memcpy(t->name + n, "...", n < key->n ? 4 : 0);
-    return SAE_OK;
+    return BAD(err, "data.pkl", "a key of its state dict is %s, a string is wanted",
+               sae_pk_describe(key, what, sizeof what));
 }
 
-static enum sae_status list_tensors(struct sae_tensors *ts, const value *dict, struct sae_err *err)
+static enum sae_status bind_all(struct sae_tensors *ts, const value *dict, size_t prefix,
+                                struct sae_err *err)
 {
     struct pt *pt = ts->priv;
     size_t n = dict->n / 2;
     enum sae_status st = SAE_OK;
 
-    if (n > MAX_TENSORS)
-        return BAD(err, "data.pkl", "its state dict has %zu entries, at most %u are read", n,
-                   MAX_TENSORS);
     ts->list = sae_calloc(n, sizeof *ts->list);
     pt->tensors = sae_calloc(n, sizeof *pt->tensors);
     if (!ts->list || !pt->tensors)
         return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu tensors", n);
     for (size_t i = 0; i < n && st == SAE_OK; i++) {
-        st = set_name(&ts->list[i], dict->u.items[2 * i], err);
+        st = set_name(&ts->list[i], dict->u.items[2 * i], prefix, err);
         if (st == SAE_OK)
             st = sae_pt_tensor_bind(&pt->archive, dict->u.items[2 * i + 1], &ts->list[i],
                                     &pt->tensors[i], err);
     }
     if (st == SAE_OK)
-        st = check_keys_differ(dict, "its state dict", err);
-    if (st == SAE_OK)
         ts->n_tensors = n;
+    return st;
+}
+
+/* The tensors first, so that what is wrong with one is told by its name; then what stands beside
+ * them and would still change what others read. */
+static enum sae_status pt_choose(struct sae_tensors *ts, size_t g, size_t prefix,
+                                 struct sae_err *err)
+{
+    struct pt *pt = ts->priv;
+    const value *dict = pt->dicts[g];
+    enum sae_status st = bind_all(ts, dict, prefix, err);
+
+    if (st == SAE_OK)
+        st = sae_pt_check_keys_differ(dict, "its state dict", err);
+    if (st == SAE_OK)
+        st = sae_pt_check_untouched(pt->pickle, err);
+    if (st == SAE_OK)
+        st = sae_pt_storage_check_all(&pt->archive, pt->pickle, err);
     return st;
 }
 
@@ -281,35 +222,26 @@ static enum sae_status pt_open(struct sae_tensors *ts, struct sae_err *err)
 {
     struct pt *pt = ts->priv = sae_calloc(1, sizeof *pt);
     const struct sae_zip_entry *e;
-    struct sae_pickle *arena = NULL;
-    const value *root = NULL, *dict = NULL;
-    unsigned char *bytes = NULL;
+    const value *root = NULL;
     enum sae_status st;
 
     if (!pt)
         return sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate archive");
     st = open_archive(ts, err);
     if (st != SAE_OK)
-        goto out;
+        return st;
     e = sae_pt_find(&pt->archive, "data.pkl");
-    if (!e) {
-        st = BAD(err, "file", "the archive has no entry %s/data.pkl", pt->archive.root);
-        goto out;
-    }
-    st = sae_zip_slurp(pt->archive.zip, e, SAE_PICKLE_MAX_BYTES, &bytes, err);
+    if (!e)
+        return BAD(err, "file", "the archive has no entry %s/data.pkl", pt->archive.root);
+    st = sae_zip_slurp(pt->archive.zip, e, SAE_PICKLE_MAX_BYTES, &pt->bytes, err);
     if (st == SAE_OK)
-        st = sae_pickle_load(&arena, &root, bytes, (size_t)e->bytes, err);
+        st = sae_pickle_load(&pt->pickle, &root, pt->bytes, (size_t)e->bytes, err);
     if (st == SAE_OK)
-        st = find_state_dict(root, &dict, err);
+        st = check_root(root, err);
+    if (!sae_zip_has_crcs(pt->archive.zip))
+        ts->note = "the file was written without CRCs: the integrity of its bytes was not checked";
     if (st == SAE_OK)
-        st = list_tensors(ts, dict, err);
-    if (st == SAE_OK)
-        st = sae_pt_check_untouched(arena, err);
-    if (st == SAE_OK)
-        st = sae_pt_storage_check_all(&pt->archive, arena, err);
-out:
-    sae_pickle_free(arena);
-    sae_free(bytes);
+        st = sae_pt_groups_list(&pt->archive, root, &ts->groups, &pt->dicts, &ts->n_groups, err);
     return st;
 }
 
@@ -318,37 +250,23 @@ static void pt_close(struct sae_tensors *ts)
     struct pt *pt = ts->priv;
 
     if (pt) {
+        sae_free(pt->dicts);
+        sae_pickle_free(pt->pickle);
+        sae_free(pt->bytes);
         sae_free(pt->tensors);
         sae_zip_close(pt->archive.zip);
     }
     sae_free(pt);
+    sae_pt_groups_free(ts->groups, ts->n_groups);
     sae_free(ts->list);
-}
-
-static enum sae_status next_bytes(void *ctx, void *buf, size_t n, struct sae_err *err)
-{
-    return sae_zip_stream_read(ctx, buf, n, err);
-}
-
-/* Bytes of an untyped storage that make no whole element: the CRC is over them too. */
-static enum sae_status read_tail(struct sae_zip_stream *s, struct sae_err *err)
-{
-    unsigned char tail[16];
-
-    return sae_zip_stream_read(s, tail, (size_t)(s->e->bytes - s->pos), err);
 }
 
 static enum sae_status pt_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
                                struct sae_err *err)
 {
     struct pt *pt = ts->priv;
-    struct sae_zip_stream stream;
-    struct sae_stream src = {next_bytes, &stream};
-    enum sae_status st;
 
-    sae_zip_stream_init(&stream, pt->archive.zip, pt->tensors[i].entry);
-    st = sae_view_read(&pt->tensors[i].view, &src, dst, transpose, err);
-    return st == SAE_OK ? read_tail(&stream, err) : st;
+    return sae_pt_tensor_read(&pt->archive, &pt->tensors[i], dst, transpose, err);
 }
 
-const struct sae_reader sae_reader_pt = {"pt", pt_sniff, pt_open, pt_read, pt_close};
+const struct sae_reader sae_reader_pt = {"pt", pt_sniff, pt_open, pt_choose, pt_read, pt_close};

@@ -56,6 +56,11 @@ const struct sae_pt_dtype *sae_pt_dtype_by_name(const struct sae_pk_value *v)
     return NULL;
 }
 
+bool sae_pt_is_integer(const char *dtype_name)
+{
+    return strncmp(dtype_name, "int", 3) == 0 || strncmp(dtype_name, "uint", 4) == 0;
+}
+
 const struct sae_zip_entry *sae_pt_find(const struct sae_pt_archive *a, const char *path)
 {
     char name[SAE_PT_MAX_ROOT + 64];

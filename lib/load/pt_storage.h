@@ -31,6 +31,8 @@ struct sae_pt_dtype {
 
 const struct sae_pt_dtype *sae_pt_dtype_by_name(const struct sae_pk_value *v); /* NULL: none */
 
+bool sae_pt_is_integer(const char *dtype_name); /* not complex, not bool */
+
 /* What the persistent id ('storage', class, key, location, numel) says. */
 struct sae_pt_storage {
     const struct sae_pk_value *cls, *key, *location;

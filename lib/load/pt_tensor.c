@@ -89,7 +89,7 @@ static enum sae_status not_wanted(const struct binding *b, const value *v, const
                sae_pk_describe(g, text, sizeof text), g->offset, what, wanted);
 }
 
-/* ---- values ------------------------------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------------------------ */
 
 static enum sae_status natural(const struct binding *b, const char *what, const value *v,
                                uint64_t *out)
@@ -191,22 +191,24 @@ static void set_view(const struct binding *b, uint64_t offset, const uint64_t st
                      uint64_t numel)
 {
     const struct sae_tensor *t = b->t;
-    struct sae_view v = {
-        .name = t->name, .vector = t->ndim == 1, .dtype = t->dtype, .numel = numel};
+    struct sae_view v = {.name = t->name, .vector = t->ndim < 2, .dtype = t->dtype, .numel = numel};
 
-    if (t->dtype == SAE_DTYPE_OTHER || t->ndim < 1 || t->ndim > 2)
+    if (t->dtype == SAE_DTYPE_OTHER || t->ndim > 2)
         return;
     v.rows = t->ndim == 2 ? t->shape[0] : 1;
-    v.cols = t->shape[t->ndim - 1];
+    v.cols = t->ndim ? t->shape[t->ndim - 1] : 1;
     v.row_stride = t->ndim == 2 ? stride[0] : v.cols;
-    v.col_stride = stride[t->ndim - 1];
+    v.col_stride = t->ndim ? stride[t->ndim - 1] : 1;
     v.offset = v.rows && v.cols ? offset : 0; /* an empty tensor reads nothing, from anywhere */
     b->out->view = v;
 }
 
-/* Whether a call of fn gives a tensor, as far as PyTorch's own names tell. */
-static bool makes_tensors(const value *fn)
+bool sae_pt_makes_tensor(const struct sae_pk_value *v)
 {
+    const value *fn = v->type == SAE_PK_CALL || v->type == SAE_PK_OBJECT ? v->u.call.fn : v;
+
+    if (fn == v || fn->type != SAE_PK_GLOBAL)
+        return false;
     return (fn->n == strlen("torch._utils") &&
             memcmp(fn->u.global.module, "torch._utils", fn->n) == 0) ||
            sae_pk_is_global(fn, "torch.nn.parameter", "Parameter") ||
@@ -345,15 +347,54 @@ enum sae_status sae_pt_tensor_bind(const struct sae_pt_archive *a, const struct 
     return st == SAE_OK ? bind_tensor(&b, how, v->u.call.args) : st;
 }
 
+/* ---- values ------------------------------------------------------------------------------- */
+
+/* Where a tensor's bytes come from. */
+struct bytes {
+    struct sae_zip_stream stream;
+    const char *name; /* the tensor's */
+};
+
+static enum sae_status next_bytes(void *ctx, void *buf, size_t n, struct sae_err *err)
+{
+    static const char verb[] = "cannot read ";
+    struct bytes *b = ctx;
+    struct sae_err low = {0};
+    enum sae_status st = sae_zip_stream_read(&b->stream, buf, n, &low);
+
+    if (st != SAE_OK)
+        sae_err_set(err, st, b->name, "cannot read tensor %s: %s", b->name,
+                    low.text + (strncmp(low.text, verb, strlen(verb)) == 0 ? strlen(verb) : 0));
+    return st;
+}
+
+enum sae_status sae_pt_tensor_read(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
+                                   float *dst, bool transpose, struct sae_err *err)
+{
+    struct bytes bytes = {.name = t->view.name};
+    struct sae_stream src = {next_bytes, &bytes};
+    unsigned char tail[16];
+    enum sae_status st;
+
+    sae_zip_stream_init(&bytes.stream, a->zip, t->entry);
+    st = sae_view_read(&t->view, &src, dst, transpose, err);
+    /* Bytes of an untyped storage that make no whole element: the CRC is over them too. */
+    if (st == SAE_OK)
+        st = next_bytes(&bytes, tail, (size_t)(t->entry->bytes - bytes.stream.pos), err);
+    return st;
+}
+
+/* ---- what was touched --------------------------------------------------------------------- */
+
 enum sae_status sae_pt_check_untouched(const struct sae_pickle *p, struct sae_err *err)
 {
     struct sae_pk_list touched = sae_pickle_touched(p);
 
     for (size_t i = 0; i < touched.n; i++) {
-        const value *v = touched.v[i], *fn = v->u.call.fn;
+        const value *v = touched.v[i];
         char where[48], what[200];
 
-        if (fn->type != SAE_PK_GLOBAL || !makes_tensors(fn))
+        if (!sae_pt_makes_tensor(v))
             continue;
         snprintf(where, sizeof where, "data.pkl:%" PRIu32, v->n);
         return sae_err_set(err, SAE_E_FORMAT, where,

@@ -1,6 +1,7 @@
 /* pt_tensor.h - a pickled tensor checked against its archive: shape, dtype, where its values lie.
  *
- * Called by pt.c for each entry of the state dict. Holds no state: any thread. */
+ * Called by pt.c for each entry of the state dict, by pt_groups.c for what stands beside it. Holds
+ * no state: any thread. */
 #ifndef SAE_PT_TENSOR_H
 #define SAE_PT_TENSOR_H
 
@@ -10,8 +11,11 @@
 
 struct sae_pt_tensor {
     const struct sae_zip_entry *entry; /* its storage; borrowed from the archive */
-    struct sae_view view;              /* set for 1-D and 2-D tensors of accepted dtypes */
+    struct sae_view view;              /* set for tensors of accepted dtypes, up to 2-D */
 };
+
+/* Whether v is a call that gives a tensor, as far as PyTorch's own names tell. */
+bool sae_pt_makes_tensor(const struct sae_pk_value *v);
 
 /* Fill t (but its name, which is set and used in messages) and *out from the value of an entry of
  * the state dict. Every offset, size and product has been checked against the archive when this
@@ -20,6 +24,10 @@ struct sae_pt_tensor {
 enum sae_status sae_pt_tensor_bind(const struct sae_pt_archive *a, const struct sae_pk_value *v,
                                    struct sae_tensor *t, struct sae_pt_tensor *out,
                                    struct sae_err *err) SAE_MUST_USE;
+
+/* The values of a bound tensor whose view is set, as sae_load_read gives them. */
+enum sae_status sae_pt_tensor_read(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
+                                   float *dst, bool transpose, struct sae_err *err) SAE_MUST_USE;
 
 /* SAE_E_FORMAT when the pickle has touched a tensor, wherever that stands: an assignment to one
  * writes into its storage, which others may share. */

@@ -1,7 +1,7 @@
 /* reader.h - what a format's reader is to load.c: one row of its table.
  *
- * A reader lists the tensors of an open file and reads one; load.c opens, sniffs, owns the file
- * and checks the index. Private to lib/load. Threads: as load.h. */
+ * A reader lists the groups of an open file, binds the tensors of one and reads a tensor; load.c
+ * opens, sniffs, owns the file and checks indices. Private to lib/load. Threads: as load.h. */
 #ifndef SAE_READER_H
 #define SAE_READER_H
 
@@ -11,8 +11,10 @@ struct sae_reader {
     const char *name; /* of the format */
     /* Whether a file whose first n bytes are `head` is to be given to this reader. */
     bool (*sniff)(const unsigned char *head, size_t n);
-    /* Fill list, n_tensors and priv. On failure close is called just the same. */
+    /* Fill groups, n_groups, note and priv. On failure close is called just the same. */
     enum sae_status (*open)(struct sae_tensors *ts, struct sae_err *err);
+    /* Fill list and n_tensors from group g. */
+    enum sae_status (*choose)(struct sae_tensors *ts, size_t g, size_t prefix, struct sae_err *err);
     enum sae_status (*read)(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
                             struct sae_err *err);
     void (*close)(struct sae_tensors *ts); /* frees what open made */
@@ -22,6 +24,9 @@ struct sae_tensors {
     const struct sae_reader *reader;
     int fd;
     uint64_t file_bytes; /* as fstat gave it at open */
+    struct sae_group *groups;
+    size_t n_groups;
+    const char *note; /* static, or NULL */
     struct sae_tensor *list;
     size_t n_tensors;
     void *priv; /* the reader's own */

@@ -14,6 +14,7 @@ files that differ are kept. The last line sums up; exit 1 when one differs.
 """
 import argparse
 import collections
+import enum
 import io
 import os
 import random
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import warnings
 import zipfile
 
@@ -44,6 +46,10 @@ SHAPES = {
     "AutoEncoderNew": {"encoder.weight": "Fd", "encoder.bias": "F", "decoder.weight": "dF",
                        "decoder.bias": "d"},
 }
+
+
+class Colour(enum.Enum):
+    RED = 1
 
 
 # ---- what torch.save writes ---------------------------------------------------------------------
@@ -97,7 +103,9 @@ def company(r, sd):
         ("np", np.float32(1.5)), ("array", np.arange(3)), ("bytes", b"\0\xff"), ("set", {1, 2}),
         ("counter", collections.Counter("ab")), ("deque", collections.deque([1])),
         ("fn", torch.nn.functional.relu), ("complex", 1j), (3, "three"), ((1, "a"), None),
-        ("copy", [sd]), ("ids", torch.arange(3)), ("again", {"w": t}),
+        ("copy", [sd]), ("ids", torch.arange(3)), ("again", {"w": t}), ("frozen", frozenset("ab")),
+        ("enum", Colour.RED), ("object", types.SimpleNamespace(a=1)), ("array2", bytearray(b"ab")),
+        ("ema", {k: v for k, v in sd.items() if r.random() < 0.9}), ("same", sd), ("k", 2.5),
     ], r.randint(0, 4)))
 
 
@@ -107,7 +115,11 @@ def saved(r):
     obj = sd
     if form > 0.4:
         items = list(company(r, sd).items())
-        items.insert(r.randint(0, len(items)), (r.choice(["state_dict", "state_dict", "model"]), sd))
+        if r.random() < 0.3:
+            p = "".join(r.choices(["module.", "_orig_mod.", "sae."], k=r.randint(1, 3)))
+            sd = {p + k: v for k, v in sd.items()}
+        key = r.choice(["state_dict", "state_dict", "model", "ae", "model_state_dict", "\u00e9"])
+        items.insert(r.randint(0, len(items)), (key, sd))
         obj = dict(items)
     out = io.BytesIO()
     torch.save(obj, out, pickle_protocol=r.choice([2, 2, 2, 3, 4, 5]))
@@ -146,6 +158,7 @@ def change_records(r, records):
 
 
 def archive(r, records):
+    no_crcs = r.random() < 0.05
     root = r.choice(["archive", "archive", "a", "x.y", "\u00e9"])
     if r.random() < 0.15:
         out = io.BytesIO()
@@ -162,6 +175,8 @@ def archive(r, records):
             knobs[r.choice(["crc", "size", "packed_size", "header", "disk"])] = r.choice([0, 1, 8, 64])
         if r.random() < 0.01:
             knobs["local_name"] = r.choice(records)[0]
+        if no_crcs:
+            knobs["crc"] = 0
         entries.append(ptfile.Entry(f"{root}/{name}", data, **knobs))
     return ptfile.archive(entries, align=r.choice([1, 4, 64]), zip64_end=r.random() < 0.8,
                           comment=b"c" if r.random() < 0.01 else b"")

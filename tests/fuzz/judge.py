@@ -134,14 +134,33 @@ def check_restricted(tmp):
         raise RuntimeError("this PyTorch does not use the restricted unpickler")
 
 
+def without_prefix(d):
+    """The dict without what stands before all of its keys; None when a key is no string."""
+    if not all(isinstance(k, str) for k in d):
+        return None
+    prefixes = ("_orig_mod.", "module.", "sae.")
+    while p := next((p for p in prefixes if d and all(k.startswith(p) for k in d)), None):
+        d = {k[len(p):]: v for k, v in d.items()}
+    return d
+
+
 def weights_of(obj):
-    """The state dict in what torch.load gave, as the contract finds it."""
-    if not isinstance(obj, dict):
+    """The state dict in what torch.load gave, as the contract finds it: the top, or the one dict
+    right below it that has a class's keys."""
+    plain = (dict, collections.OrderedDict)
+    if type(obj) not in plain:
         raise TypeError("no dict")
-    for key in ("state_dict", "model"):
-        if isinstance(obj.get(key), dict):
-            return obj[key]
-    return obj
+    found = {}
+    for d in [obj] + [v for v in obj.values() if type(v) in plain]:
+        keys = without_prefix(d)
+        if keys is not None and set(keys) in CLASSES.values() and any(
+                isinstance(v, torch.Tensor) for v in keys.values()):
+            found[id(d)] = keys
+            if d is obj:
+                break
+    if len(found) != 1:
+        raise TypeError(f"{len(found)} dicts have a class's keys")
+    return next(iter(found.values()))
 
 
 def difference(obj, name, tensors):

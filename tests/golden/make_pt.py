@@ -22,6 +22,7 @@ import ptfile as P  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "pt")
+CASES = os.path.join(HERE, "cases")
 INVALID = os.path.join(HERE, "..", "invalid", "pt")
 READ = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -145,6 +146,19 @@ def make_golden():
         "class": collections.deque([1, 2]), "type": nn.Linear,
     }
     golden("wrapped", {**beside, "state_dict": sd, "after": 1}, sd)
+    for protocol in (3, 4, 5):
+        golden(f"protocol_{protocol}", None, sd, saved(
+            {**beside, "state_dict": sd, "frozen": frozenset([1]), "array": bytearray(b"ab"),
+             "long": "x" * 300, "huge": 10**700, "same": beside}, pickle_protocol=protocol))
+    knot = ([],)
+    knot[0].append(knot)  # POP, and POP_MARK for more than three
+    knots = ([], 1, 2, 3)
+    knots[0].append(knots)
+    golden("knots", None, sd, saved({"state_dict": sd, "a": knot, "b": knots}))
+    method = P.glob("__builtin__", "getattr") + P.tup(P.glob("os", "environ"), P.string("get")) + b"R"
+    six = torch.arange(1.0, 7.0).view(2, 3)
+    golden("code_beside", None, {"w": six}, P.pt(P.mapping(state_dict=P.mapping(w=P.tensor()), config=(
+        P.mapping(f=method, x=P.glob("os", "system") + P.tup(P.string("exit 1")) + b"R")))))
     golden("wrapped_model", {"step": 3, "model": collections.OrderedDict(sd)}, sd)
     loop = {"state_dict": sd}
     loop["self"], loop["list"] = loop, [loop]
@@ -203,6 +217,25 @@ def make_golden_newer():
     golden("batches", None, {"a": six, "b": six}, P.pt(two))
 
 
+def make_cases():
+    """Checkpoints of one dictionary, that of cases/plain.pt, in other forms (test_cases.c)."""
+    def case(name, data):
+        with open(os.path.join(CASES, name + ".pt"), "wb") as f:
+            f.write(data)
+
+    def without_crcs(data):
+        with zipfile.ZipFile(io.BytesIO(data)) as z:
+            return P.archive([P.Entry(i.filename, z.read(i), crc=0) for i in z.infolist()])
+
+    sd = torch.load(os.path.join(CASES, "ckpt_tutorial.pt"))["model_state_dict"]
+    plain = saved(sd)
+    case("plain", plain)
+    case("no_crc", without_crcs(plain))
+    case("no_crc_prefixed", without_crcs(saved({"sae": {"module._orig_mod." + k: v for k, v in sd.items()}})))
+    case("lightning", saved({"epoch": 1, "hparams": {"lr": 1e-3}, "state_dict": {
+        "sae." + k: nn.Parameter(v) for k, v in sd.items()}}, pickle_protocol=4))
+
+
 # ---- files that must be refused -----------------------------------------------------------------
 
 RESAVE = ["torch.load(", "torch.save("]
@@ -220,7 +253,11 @@ def make_invalid_zip():
     invalid("zip-truncated", good[:-1], "no end record")
     invalid("zip-head-only", good[:40], "no end record")
     invalid("zip-appended", good + b"\0", "no end record")
-    invalid("zip-comment", P.pt(P.mapping(w=P.tensor()), comment=b"hi"), "no end record")
+    invalid("zip-comment", P.pt(P.mapping(w=P.tensor()), comment=b"hi"), "a comment", "2 bytes")
+    invalid("zip-comment-long", P.pt(P.mapping(w=P.tensor()), comment=b"c" * 65535), "a comment",
+            "65535 bytes")
+    invalid("crc-zero", zipped(E("a/data/0", P.SIX, crc=0), ver), "tensor w", "zip entry a/data/0",
+            "CRC", "00000000 is recorded")
     invalid("zip-prefixed", b"PK\3\4" + good, "zip64 locator")
     invalid("zip-prefixed-plain", b"PK\3\4" + zipped(rec, zip64_end=False), "central directory",
             "does not end where the end record starts")
@@ -257,7 +294,7 @@ def make_invalid_zip():
     invalid("zip-descriptor", zipped(rec).replace(b"PK\7\x08", b"PK\7\x09", 1), "descriptor")
     invalid("zip-deflated", deflated(good), "compressed (method 8)", *RESAVE)
     invalid("crc-pickle", good.replace(b"FloatStorage", b"FloatStorbge", 1), "a/data.pkl", "CRC")
-    invalid("crc-values", good.replace(P.SIX, P.SIX[:-1] + b"\x41", 1), "a/data/0", "CRC")
+    invalid("crc-values", good.replace(P.SIX, P.SIX[:-1] + b"\x41", 1), "tensor w", "a/data/0", "CRC")
 
 
 def deflated(data):
@@ -320,7 +357,6 @@ def make_invalid_pickle():
     posix = P.glob("posix", "system") + P.tup(S("touch /tmp/x")) + b"R"
     invalid("code-os-system", of(attack), "os.system", "GLOBAL at offset 2")
     invalid("code-posix", of(P.mapping(w=T, x=posix)), "posix.system", "offset")
-    invalid("code-beside", of(P.mapping(state_dict=P.mapping(w=T), x=attack)), "os.system")
     invalid("code-eval", of(P.mapping(w=P.glob("__builtin__", "eval") + P.tup(S("1")) + b"R")),
             "__builtin__.eval")
     invalid("code-reduce-tensor", of(P.mapping(w=P.glob("webbrowser", "open") + P.tup(S("x")) +
@@ -351,7 +387,7 @@ def make_invalid_pickle():
     invalid("key-nul", of(P.pairs((S("w\0"), T))), "NUL")
     S2, outer = P.string("state_dict"), P.mapping(w=T)
     invalid("key-twice-outer", of(P.pairs((S2, outer), (S("a"), P.NONE), (S2, outer))),
-            "the dict around its state dict", "key state_dict twice")
+            "the dict at its top", "key state_dict twice")
     invalid("key-twice-beside", of(P.pairs((S("a"), P.NONE), (S2, outer), (S("a"), P.NONE))),
             "key a twice")
     invalid("key-twice-int", of(P.pairs((P.integer(1), P.NONE), (S2, outer), (P.TRUE, P.NONE))),
@@ -375,11 +411,22 @@ def make_invalid_pickle():
     invalid("pickle-build-state", raw(b"\x80\2" + P.ORDERED_DICT + b"]b."), "BUILD", "a list")
     invalid("pickle-empty", raw(b""), "truncated")
     invalid("pickle-no-proto", raw(b"}."), "PROTO")
-    invalid("pickle-protocol-4", raw(b"\x80\4\x95\1\0\0\0\0\0\0\0}."), "protocol 4")
+    invalid("pickle-protocol-1", raw(b"\x80\1}."), "protocol 1")
+    invalid("pickle-protocol-6", raw(b"\x80\6}."), "protocol 6")
     invalid("pickle-second-proto", raw(b"\x80\2\x80\2}."), "PROTO at offset 2")
-    invalid("pickle-frame", raw(b"\x80\2\x95\1\0\0\0\0\0\0\0}."), "FRAME at offset 2")
+    invalid("pickle-frame", raw(b"\x80\4\x95\3\0\0\0\0\0\0\0}."), "FRAME at offset 2",
+            "3 bytes, 2 are left")
+    invalid("pickle-long-negative", raw(b"\x80\2\x8b\xff\xff\xff\xff."), "LONG4", "negative")
+    invalid("pickle-stack-global", raw(b"\x80\4K\1\x8c\1a\x93."), "STACK_GLOBAL at offset 7", "strings")
+    invalid("pickle-set-item", raw(b"\x80\4\x8f(]\x90."), "ADDITEMS", "a list cannot be a key")
+    invalid("pickle-frozenset-add", raw(b"\x80\4(\x91(N\x90."), "ADDITEMS", "a set")
+    invalid("pickle-set-key", raw(b"\x80\4}\x8fNs."), "SETITEM", "a set cannot be a key")
+    invalid("pickle-bytearray-key", raw(b"\x80\5}\x96\0\0\0\0\0\0\0\0Ns."), "bytes cannot be a key")
+    invalid("pickle-keywords", raw(b"\x80\4ca\nb\n)]\x92."), "NEWOBJ_EX", "keywords")
+    invalid("pickle-buffer", raw(b"\x80\5\x97."), "NEXT_BUFFER")
     invalid("pickle-unknown", raw(b"\x80\2\xfe."), "0xfe at offset 2")
-    invalid("pickle-pop", raw(b"\x80\2}N0."), "POP at offset 4")
+    invalid("pickle-pop", raw(b"\x80\2}00."), "POP at offset 4", "underflow")
+    invalid("pickle-dup", raw(b"\x80\2}2."), "DUP at offset 3")
     invalid("pickle-inst", raw(b"\x80\2(ios\nsystem\n."), "INST at offset 3")
     invalid("pickle-no-stop", raw(b"\x80\2}"), "truncated")
     invalid("pickle-behind-stop", raw(b"\x80\2}.}"), "1 bytes behind")
@@ -516,6 +563,7 @@ if __name__ == "__main__":
     os.makedirs(GOLDEN, exist_ok=True)
     os.makedirs(INVALID, exist_ok=True)
     make_golden()
+    make_cases()
     make_invalid_zip()
     make_invalid_kind()
     make_invalid_pickle()

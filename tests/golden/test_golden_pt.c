@@ -4,6 +4,7 @@
  * orientations, and twice, since reading must leave nothing behind. */
 #include "lib/load/load.h"
 #include "lib/num.h"
+#include "tests/support/weights.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -103,7 +104,7 @@ START_TEST(reads_what_torch_wrote)
     FILE *f;
 
     snprintf(path, sizeof path, "%s/%s.pt", dir, names[_i]);
-    ck_assert_msg(sae_load_open(&ts, path, &err) == SAE_OK, "%s: %s (%s)", path, err.text,
+    ck_assert_msg(test_open_weights(&ts, path, &err) == SAE_OK, "%s: %s (%s)", path, err.text,
                   err.where);
     snprintf(path, sizeof path, "%s/%s.want", dir, names[_i]);
     f = fopen(path, "r");

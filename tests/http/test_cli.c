@@ -135,6 +135,22 @@ START_TEST(check_prints_a_line_for_each)
 }
 END_TEST
 
+#define NOTED "tests/golden/cases/no_crc_prefixed.pt"
+
+START_TEST(check_prints_the_notes)
+{
+    struct run r = RUN("--check", "a=" NOTED, "i=identity:3");
+
+    ck_assert_msg(r.status == 0, "%s", r.err);
+    ck_assert_uint_eq(lines(r.out), 5);
+    ck_assert_ptr_nonnull(strstr(r.out, "\n  note: read from the entry \"sae\"\n"));
+    ck_assert_ptr_nonnull(
+        strstr(r.out, "\n  note: the prefix \"module._orig_mod.\" was taken off"));
+    ck_assert_ptr_nonnull(strstr(r.out, "was not checked\ni class=IdentityDict"));
+    run_free(&r);
+}
+END_TEST
+
 START_TEST(every_bad_dictionary_is_reported)
 {
     char empty[160];
@@ -351,6 +367,21 @@ END_TEST
 
 /* ---- serving ------------------------------------------------------------------------------- */
 
+START_TEST(notes_are_logged)
+{
+    struct server s = server_start((const char *const[]){"a=" NOTED, NULL});
+    char *err;
+
+    server_signal(&s, 15);
+    ck_assert_int_eq(server_wait(&s, MS), 0);
+    err = server_stderr(&s);
+    ck_assert_msg(strstr(err, "read from the entry") && strstr(err, "module._orig_mod.") &&
+                      strstr(err, "was not checked"),
+                  "%s", err);
+    free(err);
+}
+END_TEST
+
 START_TEST(stdout_has_the_listening_line_alone)
 {
     struct server s = server_start((const char *const[]){"i=identity:2", NULL});
@@ -445,6 +476,8 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, help_and_version);
     tcase_add_test(t, check_prints_a_line_for_each);
+    tcase_add_test(t, check_prints_the_notes);
+    tcase_add_test(t, notes_are_logged);
     tcase_add_test(t, every_bad_dictionary_is_reported);
     tcase_add_loop_test(t, usage_errors_are_exit_2, 0, sizeof usage / sizeof usage[0]);
     tcase_add_test(t, names_of_200_characters);

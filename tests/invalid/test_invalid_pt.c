@@ -3,6 +3,7 @@
  * A case is a folder with input.pt and `error`: fragments, one a line, that `where` and text must
  * contain between them. A file that opens must be refused when its tensors are read. */
 #include "lib/load/load.h"
+#include "tests/support/weights.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -55,7 +56,7 @@ START_TEST(is_refused_with_its_message)
     FILE *f;
 
     snprintf(path, sizeof path, "%s/%s/input.pt", dir, names[_i]);
-    st = sae_load_open(&ts, path, &err);
+    st = test_open_weights(&ts, path, &err);
     if (st == SAE_OK)
         st = read_all(ts, &err);
     else

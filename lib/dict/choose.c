@@ -1,0 +1,331 @@
+/* choose.c - see choose.h. */
+#include "lib/dict/choose.h"
+
+#include "lib/dict/text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SHOWN_KEYS 4 /* of a list in a message */
+
+/* What wrappers put before every key: torch.compile, DataParallel, a module that holds the SAE. */
+static const char *const prefixes[] = {"_orig_mod.", "module.", "sae."};
+
+static enum sae_status SAE_PRINTF(2, 3) refuse(struct sae_err *err, const char *fmt, ...)
+{
+    char text[sizeof err->text];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return sae_err_set(err, SAE_E_FORMAT, "", "%s", text);
+}
+
+/* ---- keys and classes --------------------------------------------------------------------- */
+
+static bool all_begin(const struct sae_group *g, size_t at, const char *prefix)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (strncmp(g->entries[i].name + at, prefix, strlen(prefix)) != 0)
+            return false;
+    return g->n > 0;
+}
+
+/* Bytes of the prefixes that all names have, in whatever order they stand. */
+static size_t common_prefix(const struct sae_group *g)
+{
+    size_t at = 0;
+
+    for (size_t p = 0; p < SAE_COUNTOF(prefixes);)
+        if (all_begin(g, at, prefixes[p])) {
+            at += strlen(prefixes[p]);
+            p = 0;
+        } else {
+            p++;
+        }
+    return at;
+}
+
+/* A group seen without its prefix. */
+struct keys {
+    const struct sae_group *g;
+    size_t prefix;
+};
+
+static struct keys keys_of(const struct sae_tensors *ts, size_t g)
+{
+    const struct sae_group *group = sae_load_group(ts, g);
+
+    return (struct keys){group, common_prefix(group)};
+}
+
+static bool has_name(const struct keys *k, const char *name)
+{
+    for (size_t i = 0; i < k->g->n; i++)
+        if (strcmp(k->g->entries[i].name + k->prefix, name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_key(const struct sae_arch *a, const char *name)
+{
+    for (unsigned i = 0; i < a->n_keys; i++)
+        if (strcmp(a->keys[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static unsigned n_found(const struct keys *k, const struct sae_arch *a)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < a->n_keys; i++)
+        n += has_name(k, a->keys[i].name);
+    return n;
+}
+
+static size_t n_surplus(const struct keys *k, const struct sae_arch *a)
+{
+    size_t n = k->g->other_keys;
+
+    for (size_t i = 0; i < k->g->n; i++)
+        n += !is_key(a, k->g->entries[i].name + k->prefix);
+    return n;
+}
+
+/* Keys missing and too many: 0 for the class itself. A key that stands twice counts once here, and
+ * is refused by sae_load_choose. */
+static size_t distance(const struct keys *k, const struct sae_arch *a)
+{
+    return a->n_keys - n_found(k, a) + n_surplus(k, a);
+}
+
+static const struct sae_arch *class_of(const struct keys *k)
+{
+    for (size_t i = 0; i < sae_n_archs; i++)
+        if (sae_archs[i].n_keys > 0 && distance(k, &sae_archs[i]) == 0)
+            return &sae_archs[i];
+    return NULL;
+}
+
+/* A dict that has a class's keys for something else than tensors is not its weights. */
+static bool has_tensors(const struct sae_group *g)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (g->entries[i].kind == SAE_ENTRY_TENSOR)
+            return true;
+    return false;
+}
+
+/* ---- no class: what was found ------------------------------------------------------------- */
+
+static void add_missing(struct sae_text *l, const struct keys *k, const struct sae_arch *a)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < a->n_keys; i++)
+        if (!has_name(k, a->keys[i].name))
+            sae_text_add(l, "%s\"%s\"", n++ ? ", " : "", a->keys[i].name);
+    sae_text_add(l, n == 1 ? " is missing" : " are missing");
+}
+
+/* Entries that are none of a's keys (a may be NULL): the first few. */
+static void add_surplus(struct sae_text *l, const struct keys *k, const struct sae_arch *a)
+{
+    size_t total = 0;
+
+    for (size_t i = 0; i < k->g->n; i++) {
+        const char *name = k->g->entries[i].name + k->prefix;
+
+        if (a && is_key(a, name))
+            continue;
+        if (total++ < SHOWN_KEYS)
+            sae_text_add(l, "%s\"%.60s\"", total > 1 ? ", " : "", name);
+    }
+    if (total > SHOWN_KEYS)
+        sae_text_add(l, " and %zu more", total - SHOWN_KEYS);
+    if (k->g->other_keys)
+        sae_text_add(l, "%skeys that are no strings", total ? " and " : "");
+}
+
+/* How the dict differs from class a, which it is near to. */
+static void add_difference(struct sae_text *l, const struct keys *k, const struct sae_arch *a)
+{
+    unsigned found = n_found(k, a);
+
+    sae_text_add(l, "keys are %s's but ", a->name);
+    if (found < a->n_keys)
+        add_missing(l, k, a);
+    if (n_surplus(k, a) > 0) {
+        sae_text_add(l,
+                     found < a->n_keys ? ", and these are unexpected: " : "these are unexpected: ");
+        add_surplus(l, k, a);
+    }
+}
+
+/* The distance of the nearest class, SIZE_MAX when none is near: one is when the dict has more of
+ * its keys than it lacks, counting surplus ones. */
+static size_t nearest(const struct keys *k)
+{
+    size_t best = SIZE_MAX;
+
+    for (size_t i = 0; i < sae_n_archs; i++) {
+        size_t dist = distance(k, &sae_archs[i]);
+
+        if (sae_archs[i].n_keys > 0 && dist < best && dist <= n_found(k, &sae_archs[i]))
+            best = dist;
+    }
+    return best;
+}
+
+static void add_nearest(struct sae_text *l, const struct keys *k)
+{
+    size_t best = nearest(k), n = 0;
+
+    if (k->g->name[0])
+        sae_text_add(l, "in the dict \"%.60s\" ", k->g->name);
+    for (size_t i = 0; i < sae_n_archs; i++)
+        if (sae_archs[i].n_keys > 0 && distance(k, &sae_archs[i]) == best) {
+            if (n++)
+                sae_text_add(l, "; or ");
+            add_difference(l, k, &sae_archs[i]);
+        }
+}
+
+/* Nothing but tensors by name. */
+static bool is_state_dict(const struct sae_group *g)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (g->entries[i].kind != SAE_ENTRY_TENSOR)
+            return false;
+    return !g->other_keys;
+}
+
+static enum sae_status no_class(const struct sae_tensors *ts, struct sae_err *err)
+{
+    struct sae_text l = {.len = 0};
+    size_t best = SIZE_MAX, at = 0, n = sae_load_n_groups(ts);
+    struct keys top = keys_of(ts, 0);
+
+    for (size_t g = 0; g < n; g++) {
+        struct keys k = keys_of(ts, g);
+
+        if (nearest(&k) < best) {
+            best = nearest(&k);
+            at = g;
+        }
+    }
+    if (best < SIZE_MAX) {
+        struct keys k = keys_of(ts, at);
+
+        add_nearest(&l, &k);
+        return refuse(err, "cannot name the class: %s", l.text);
+    }
+    if (top.g->n == 0 && !top.g->other_keys)
+        return refuse(err, "cannot name the class: the file holds no tensors");
+    sae_text_add(&l, "no class has its %zu keys: ", top.g->n);
+    add_surplus(&l, &top, NULL);
+    for (size_t g = 1; g < n && g <= SHOWN_KEYS; g++)
+        sae_text_add(&l, "%s\"%.40s\"", g > 1 ? ", " : ", nor has any of the dicts in it: ",
+                     sae_load_group(ts, g)->name);
+    return refuse(err, "cannot name the class: %s%s", l.text,
+                  is_state_dict(top.g) ? "" : "; save module.state_dict()");
+}
+
+/* ---- look-alikes -------------------------------------------------------------------------- */
+
+/* A file of top-k features has a ReLU class's keys too, and its k beside them. */
+static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae_choice *c,
+                                  struct sae_err *err)
+{
+    for (size_t g = 0; c->arch->unit == SAE_UNIT_RELU && g < sae_load_n_groups(ts); g++) {
+        const struct sae_group *group = sae_load_group(ts, g);
+
+        for (size_t i = 0; g != c->group && i < group->n; i++) {
+            const struct sae_entry *e = &group->entries[i];
+            bool integer = e->kind == SAE_ENTRY_INT ||
+                           (e->kind == SAE_ENTRY_TENSOR && e->integer && e->ndim == 0);
+
+            if (integer && (strcmp(e->name, "k") == 0 || strcmp(e->name, "top_k") == 0))
+                return refuse(err,
+                              "cannot choose between two readings: keys are %s's, and an integer "
+                              "\"%s\" stands beside them%s%.60s%s: features may be the %s largest "
+                              "alone, which saed does not read yet",
+                              c->arch->name, e->name, g ? " in \"" : "", group->name, g ? "\"" : "",
+                              e->name);
+        }
+    }
+    return SAE_OK;
+}
+
+/* Numbers beside the state dict that scale or shift what it is made of. */
+static bool is_part_of_maths(const struct sae_entry *e)
+{
+    static const char *const names[] = {"norm_factor", "scaling_factor", "scale", "mean", "std"};
+    bool number = e->has_number || (e->kind == SAE_ENTRY_TENSOR && e->ndim == 0);
+
+    if (e->kind == SAE_ENTRY_TENSOR && e->floating && e->ndim > 0)
+        return true;
+    if (strcmp(e->name, "scaling_factor") == 0 && e->has_number && fabs(e->number - 1.0) <= 1e-5)
+        return false;
+    for (size_t i = 0; number && i < SAE_COUNTOF(names); i++)
+        if (strcmp(e->name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static enum sae_status check_beside(const struct sae_tensors *ts, const struct sae_choice *c,
+                                    struct sae_err *err)
+{
+    const struct sae_group *top = sae_load_group(ts, 0), *chosen = sae_load_group(ts, c->group);
+
+    for (size_t i = 0; c->group != 0 && i < top->n; i++) {
+        const struct sae_entry *e = &top->entries[i];
+
+        if (!is_part_of_maths(e))
+            continue;
+        if (strcmp(chosen->name, "ae") == 0 && strcmp(e->name, "norm_factor") == 0)
+            return refuse(err, "cannot use a training backup of dictionary_learning: the biases of "
+                               "\"ae\" are not yet multiplied by \"norm_factor\" beside it; load "
+                               "the ae.pt that the training saved at its end");
+        return refuse(err,
+                      "cannot tell the formula: %s \"%.60s\" stands beside the state dict "
+                      "\"%.60s\" and may be part of it; where it is not, save the state dict alone",
+                      e->kind == SAE_ENTRY_TENSOR ? "a tensor" : "a number", e->name, chosen->name);
+    }
+    return SAE_OK;
+}
+
+/* ---- the choice --------------------------------------------------------------------------- */
+
+enum sae_status sae_dict_choose(const struct sae_tensors *ts, struct sae_choice *out,
+                                struct sae_err *err)
+{
+    struct sae_choice c = {.arch = NULL};
+    size_t n = sae_load_n_groups(ts);
+    enum sae_status st;
+
+    for (size_t g = 0; g < n && !(c.arch && c.group == 0); g++) {
+        struct keys k = keys_of(ts, g);
+        const struct sae_arch *a = class_of(&k);
+
+        if (!a || (g > 0 && !has_tensors(k.g)))
+            continue;
+        if (c.arch)
+            return refuse(err,
+                          "cannot choose between the dicts \"%.60s\" and \"%.60s\": both have a "
+                          "class's keys; save one of them alone",
+                          sae_load_group(ts, c.group)->name, k.g->name);
+        c = (struct sae_choice){a, g, k.prefix};
+    }
+    if (!c.arch)
+        return no_class(ts, err);
+    st = check_no_k(ts, &c, err);
+    if (st == SAE_OK)
+        st = check_beside(ts, &c, err);
+    if (st == SAE_OK)
+        *out = c;
+    return st;
+}

@@ -1,0 +1,207 @@
+/* pt_groups.c - see pt_groups.h. */
+#include "lib/load/pt_groups.h"
+#include "lib/load/pt_tensor.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct sae_pk_value value;
+
+#define MAX_GROUPS 1000u /* dicts right below the top that are looked at */
+
+#define BAD(err, ...) \
+    sae_err_set(err, SAE_E_FORMAT, "data.pkl", "cannot read .pt file: " __VA_ARGS__)
+
+/* ---- keys --------------------------------------------------------------------------------- */
+
+bool sae_pt_key_name(const struct sae_pk_value *key, char name[SAE_TENSOR_NAME_MAX + 4])
+{
+    size_t n = key->n;
+
+    if (key->type != SAE_PK_STR || memchr(key->u.str, 0, n))
+        return false;
+    if (n > SAE_TENSOR_NAME_MAX) {
+        n = SAE_TENSOR_NAME_MAX;
+        while (n > 0 && ((unsigned char)key->u.str[n] & 0xc0) == 0x80)
+            n--;
+    }
+    memcpy(name, key->u.str, n);
+    memcpy(name + n, n < key->n ? "..." : "", n < key->n ? 4 : 1);
+    return true;
+}
+
+/* Keys that are equal to Python: strings by their bytes, ints and bools by number; of all else only
+ * that a value equals itself. */
+static int key_class(const value *k)
+{
+    return k->type == SAE_PK_STR ? 0 : k->type == SAE_PK_INT || k->type == SAE_PK_BOOL ? 1 : 2;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const value *x = *(const value *const *)a, *y = *(const value *const *)b;
+    int kind = key_class(x), c = kind - key_class(y);
+
+    if (c)
+        return c;
+    if (kind == 0) {
+        uint32_t n = x->n < y->n ? x->n : y->n;
+
+        c = n ? memcmp(x->u.str, y->u.str, n) : 0;
+        return c ? c : (x->n > y->n) - (x->n < y->n);
+    }
+    if (kind == 1) {
+        int64_t i = x->type == SAE_PK_BOOL ? x->u.b : x->u.i;
+        int64_t j = y->type == SAE_PK_BOOL ? y->u.b : y->u.i;
+
+        return (i > j) - (i < j);
+    }
+    return (x > y) - (x < y);
+}
+
+static enum sae_status twice(const value *key, const char *what, struct sae_err *err)
+{
+    char text[200];
+
+    if (key->type == SAE_PK_STR)
+        return BAD(err, "%s has the key %.*s twice", what, key->n < 128 ? (int)key->n : 128,
+                   key->u.str);
+    return BAD(err, "%s has a key twice, %s at offset %" PRIu32, what,
+               sae_pk_describe(key, text, sizeof text), key->offset);
+}
+
+enum sae_status sae_pt_check_keys_differ(const struct sae_pk_value *dict, const char *what,
+                                         struct sae_err *err)
+{
+    size_t n = dict->n / 2;
+    const value **keys = sae_calloc(n, sizeof(const value *));
+    enum sae_status st = SAE_OK;
+
+    if (!keys)
+        return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate index of %zu keys", n);
+    for (size_t i = 0; i < n; i++)
+        keys[i] = dict->u.items[2 * i];
+    qsort(keys, n, sizeof(const value *), compare_keys);
+    for (size_t i = 1; i < n && st == SAE_OK; i++)
+        if (compare_keys(&keys[i - 1], &keys[i]) == 0)
+            st = twice(keys[i], what, err);
+    sae_free(keys);
+    return st;
+}
+
+/* ---- entries ------------------------------------------------------------------------------ */
+
+static void describe_tensor(const struct sae_pt_archive *a, const value *v, struct sae_entry *e)
+{
+    struct sae_tensor t = {0};
+    struct sae_pt_tensor bound = {0};
+    float number;
+
+    e->kind = SAE_ENTRY_TENSOR;
+    if (sae_pt_tensor_bind(a, v, &t, &bound, NULL) != SAE_OK)
+        return; /* told by sae_load_choose, if it is chosen */
+    e->ndim = t.ndim;
+    e->floating = t.dtype != SAE_DTYPE_OTHER;
+    e->integer = sae_pt_is_integer(t.dtype_name);
+    if (e->floating && t.ndim == 0 &&
+        sae_pt_tensor_read(a, &bound, &number, false, NULL) == SAE_OK) {
+        e->has_number = true;
+        e->number = (double)number;
+    }
+}
+
+static void describe(const struct sae_pt_archive *a, const value *v, struct sae_entry *e)
+{
+    e->kind = SAE_ENTRY_OTHER;
+    if (v->type == SAE_PK_INT || v->type == SAE_PK_FLOAT) {
+        e->kind = v->type == SAE_PK_INT ? SAE_ENTRY_INT : SAE_ENTRY_REAL;
+        e->has_number = true;
+        e->number = v->type == SAE_PK_INT ? (double)v->u.i : v->u.f;
+    } else if (sae_pt_makes_tensor(v)) {
+        describe_tensor(a, v, e);
+    }
+}
+
+static enum sae_status fill(const struct sae_pt_archive *a, const value *dict, struct sae_group *g,
+                            struct sae_err *err)
+{
+    struct sae_entry *e = sae_calloc(dict->n / 2, sizeof *e);
+
+    if (!e)
+        return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu entries",
+                           (size_t)dict->n / 2);
+    g->entries = e;
+    for (uint32_t i = 0; i + 1 < dict->n; i += 2) {
+        if (sae_pt_key_name(dict->u.items[i], e[g->n].name))
+            describe(a, dict->u.items[i + 1], &e[g->n++]);
+        else
+            g->other_keys = true;
+    }
+    return SAE_OK;
+}
+
+/* ---- groups ------------------------------------------------------------------------------- */
+
+static bool is_listed(const value **dicts, size_t n, const value *dict)
+{
+    for (size_t i = 0; i < n; i++)
+        if (dicts[i] == dict)
+            return true;
+    return false;
+}
+
+static size_t count_dicts(const value *root)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i + 1 < root->n; i += 2)
+        n += root->u.items[i + 1]->type == SAE_PK_DICT;
+    return n < MAX_GROUPS ? n : MAX_GROUPS;
+}
+
+enum sae_status sae_pt_groups_list(const struct sae_pt_archive *a, const struct sae_pk_value *root,
+                                   struct sae_group **groups, const struct sae_pk_value ***dicts,
+                                   size_t *n, struct sae_err *err)
+{
+    size_t most = 1 + count_dicts(root), entries = root->n / 2, listed = 1;
+    struct sae_group *g = sae_calloc(most, sizeof *g);
+    const value **d = sae_calloc(most, sizeof(const value *));
+    enum sae_status st = SAE_OK;
+
+    if (!g || !d)
+        st = sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu dicts", most);
+    else if (entries > SAE_PT_MAX_ENTRIES)
+        st = BAD(err, "its state dict has %zu entries, at most %u are read", entries,
+                 SAE_PT_MAX_ENTRIES);
+    if (st == SAE_OK) {
+        d[0] = root;
+        st = fill(a, root, &g[0], err);
+    }
+    for (uint32_t i = 0; st == SAE_OK && i + 1 < root->n && listed < most; i += 2) {
+        const value *dict = root->u.items[i + 1];
+
+        if (dict->type != SAE_PK_DICT || dict->n / 2 > SAE_PT_MAX_ENTRIES - entries ||
+            is_listed(d, listed, dict) || !sae_pt_key_name(root->u.items[i], g[listed].name))
+            continue;
+        entries += dict->n / 2;
+        d[listed] = dict;
+        st = fill(a, dict, &g[listed++], err);
+    }
+    if (st != SAE_OK) {
+        sae_pt_groups_free(g, listed);
+        sae_free(d);
+        return st;
+    }
+    *groups = g;
+    *dicts = d;
+    *n = listed;
+    return SAE_OK;
+}
+
+void sae_pt_groups_free(struct sae_group *groups, size_t n)
+{
+    for (size_t i = 0; groups && i < n; i++)
+        sae_free((void *)groups[i].entries);
+    sae_free(groups);
+}

@@ -1,0 +1,199 @@
+/* test_choose.c - which dict of a file is the state dict, and the look-alikes that are refused.
+ *
+ * Files are lines of a table: this program defines the two functions of load.h that list groups.
+ * Real files of these forms are in tests/golden/pt and tests/unit/load/test_cases.c. */
+#include "lib/dict/choose.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the fake ---- */
+
+struct sae_tensors {
+    struct sae_group groups[8];
+    struct sae_entry entries[64];
+    size_t n_groups, n_entries;
+};
+static struct sae_tensors fake;
+
+size_t sae_load_n_groups(const struct sae_tensors *ts)
+{
+    return ts->n_groups;
+}
+
+const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g)
+{
+    return &ts->groups[g];
+}
+
+/* KEY: a tensor of two dimensions. KEY=f0, KEY=f1, KEY=i0: of floats or ints, of 0 or 1 dimensions.
+ * KEY=3, KEY=0.5: a number. KEY=*: something else. A bare "=": a key that is no name. */
+static void add_entry(char *word, struct sae_group *g)
+{
+    struct sae_entry *e = &fake.entries[fake.n_entries++];
+    char *is = strchr(word, '=');
+
+    if (is == word) {
+        g->other_keys = true;
+        fake.n_entries--;
+        return;
+    }
+    snprintf(e->name, sizeof e->name, "%.*s", is ? (int)(is - word) : 100, word);
+    e->kind = SAE_ENTRY_TENSOR;
+    e->floating = !is || is[1] == 'f';
+    e->integer = is && is[1] == 'i';
+    e->ndim = is ? (unsigned)(is[2] - '0') : 2;
+    if (is && is[1] == '*')
+        e->kind = SAE_ENTRY_OTHER;
+    if (is && strchr("0123456789", is[1])) {
+        e->kind = strchr(is, '.') ? SAE_ENTRY_REAL : SAE_ENTRY_INT;
+        e->has_number = true;
+        e->number = atof(is + 1);
+    }
+    g->n++;
+}
+
+/* The top has an entry for each dict in it. */
+static void add_dicts(const char *text, struct sae_group *top)
+{
+    char line[2000], *save = NULL;
+
+    snprintf(line, sizeof line, "%s", text);
+    for (char *w = strtok_r(line, " ", &save); w; w = strtok_r(NULL, " ", &save))
+        if (w[strlen(w) - 1] == ':') {
+            char name[140];
+
+            snprintf(name, sizeof name, "%.*s=*", (int)strlen(w) - 1, w);
+            add_entry(name, top);
+        }
+}
+
+/* "KEY KEY | NAME: KEY KEY | ...": the top, then dicts in it. */
+static void fake_file(const char *text)
+{
+    char line[2000], *save = NULL, *save2 = NULL;
+
+    fake = (struct sae_tensors){.n_groups = 0};
+    snprintf(line, sizeof line, "%s", text);
+    for (char *part = strtok_r(line, "|", &save); part; part = strtok_r(NULL, "|", &save)) {
+        struct sae_group *g = &fake.groups[fake.n_groups++];
+
+        g->entries = fake.entries + fake.n_entries;
+        for (char *w = strtok_r(part, " ", &save2); w; w = strtok_r(NULL, " ", &save2)) {
+            if (w[strlen(w) - 1] == ':')
+                snprintf(g->name, sizeof g->name, "%.*s", (int)strlen(w) - 1, w);
+            else
+                add_entry(w, g);
+        }
+        if (g == fake.groups)
+            add_dicts(text, g);
+    }
+}
+
+#define AE "bias encoder.weight encoder.bias decoder.weight"
+#define NEW "encoder.weight encoder.bias decoder.weight decoder.bias"
+#define GATED "decoder_bias encoder.weight r_mag gate_bias mag_bias decoder.weight"
+#define PRE(p) p "bias " p "encoder.weight " p "encoder.bias " p "decoder.weight"
+
+/* ---- what is taken ---- */
+
+static const struct {
+    const char *file, *class_name;
+    size_t group, prefix;
+} goods[] = {
+    {AE, "AutoEncoder", 0, 0},
+    {" | state_dict: " GATED, "GatedAutoEncoder", 1, 0},
+    {"epoch=5 loss=0.1 name=* | optimizer_state_dict: state=* = | model_state_dict: " AE,
+     "AutoEncoder", 2, 0},
+    {"step=1 | ae: " NEW " | sae: bias", "AutoEncoderNew", 1, 0},
+    /* A dict of shapes is no state dict. */
+    {" | shapes: bias=* encoder.weight=* encoder.bias=* decoder.weight=* | w: " AE, "AutoEncoder",
+     2, 0},
+    {PRE("_orig_mod."), "AutoEncoder", 0, 10},
+    {PRE("module."), "AutoEncoder", 0, 7},
+    {PRE("module._orig_mod.sae."), "AutoEncoder", 0, 21},
+    {PRE("sae.module.sae."), "AutoEncoder", 0, 15},
+    {"k=* | model: " PRE("module."), "AutoEncoder", 1, 7},
+    /* Look-alikes that are none. */
+    {"k=3 | cfg: k=4 | state_dict: " GATED, "GatedAutoEncoder", 2, 0},
+    {"k=0.5 top_k=* | cfg: k=f0 K=3 | state_dict: " AE, "AutoEncoder", 2, 0},
+    {"scaling_factor=1.000009 epoch=3 scale=* ids=i1 | state_dict: " AE, "AutoEncoder", 1, 0},
+    {" | optimizer: exp_avg scale=2 mean=f0 | state_dict: " AE, "AutoEncoder", 2, 0},
+};
+
+START_TEST(takes)
+{
+    struct sae_choice c = {.arch = NULL};
+    struct sae_err err = {0};
+
+    fake_file(goods[_i].file);
+    ck_assert_msg(sae_dict_choose(&fake, &c, &err) == SAE_OK, "%s", err.text);
+    ck_assert_str_eq(c.arch->name, goods[_i].class_name);
+    ck_assert_uint_eq(c.group, goods[_i].group);
+    ck_assert_uint_eq(c.prefix, goods[_i].prefix);
+}
+END_TEST
+
+/* ---- what is refused ---- */
+
+static const struct {
+    const char *file;
+    const char *said[4];
+} bads[] = {
+    {" | a: " AE " | b: " NEW, {"\"a\" and \"b\"", "save one of them"}},
+    {"epoch=5 | model: W_enc W_dec b_enc b_dec",
+     {"no class has its 2 keys: \"epoch\"", "in it: \"model\"", "save module.state_dict()"}},
+    {"epoch=5 | opt: state=* | model: bias encoder.weight encoder.bias",
+     {"in the dict \"model\"", "AutoEncoder's", "\"decoder.weight\" is missing"}},
+    {"W_enc W_dec b_enc", {"no class has its 3 keys: \"W_enc\", \"W_dec\", \"b_enc\""}},
+    {AE " step=5", {"AutoEncoder's", "unexpected: \"step\""}},
+    {AE " =", {"unexpected: keys that are no strings"}},
+    {"module.bias " NEW, {"AutoEncoderNew's", "unexpected: \"module.bias\""}},
+    {"k=64 | state_dict: " AE, {"AutoEncoder's", "an integer \"k\"", "largest"}},
+    {"top_k=64 | state_dict: " NEW, {"AutoEncoderNew's", "an integer \"top_k\""}},
+    {"k=i0 | state_dict: " AE, {"an integer \"k\""}},
+    {" | cfg: lr=0.5 k=64 | state_dict: " AE, {"an integer \"k\"", "in \"cfg\""}},
+    {AE " | cfg: k=64", {"unexpected: \"cfg\""}},
+    {AE " | state_dict: " NEW, {"a tensor \"bias\" stands beside"}},
+    {"act_mean=f1 | state_dict: " AE,
+     {"a tensor \"act_mean\"", "\"state_dict\"", "save the state dict alone"}},
+    {"x | state_dict: " GATED, {"a tensor \"x\""}},
+    {"norm_factor=0.5 | state_dict: " AE, {"a number \"norm_factor\""}},
+    {"norm_factor=0.5 | ae: " AE, {"training backup", "\"norm_factor\""}},
+    {"scaling_factor=1.1 | state_dict: " AE, {"a number \"scaling_factor\""}},
+    {"scale=f0 | state_dict: " AE, {"a tensor \"scale\""}},
+    {"mean=2 | state_dict: " AE, {"a number \"mean\""}},
+    {"std=i0 | state_dict: " AE, {"a tensor \"std\""}},
+};
+
+START_TEST(refuses)
+{
+    struct sae_choice c = {.arch = NULL};
+    struct sae_err err = {0};
+
+    fake_file(bads[_i].file);
+    ck_assert_int_eq(sae_dict_choose(&fake, &c, &err), SAE_E_FORMAT);
+    ck_assert_ptr_null(c.arch);
+    ck_assert_msg(strncmp(err.text, "cannot ", 7) == 0, "%s", err.text);
+    for (size_t i = 0; i < 4 && bads[_i].said[i]; i++)
+        ck_assert_msg(strstr(err.text, bads[_i].said[i]) != NULL, "\"%s\" is not in: %s",
+                      bads[_i].said[i], err.text);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("choose");
+    TCase *t = tcase_create("choose");
+    SRunner *r = srunner_create(s);
+
+    tcase_add_loop_test(t, takes, 0, SAE_COUNTOF(goods));
+    tcase_add_loop_test(t, refuses, 0, SAE_COUNTOF(bads));
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
