@@ -178,6 +178,20 @@ static void load_range(void *arg, size_t from, size_t to)
         load(l->s, l->dicts[i], l->team);
 }
 
+/* The text names the file; the dictionary's name gets the room that it leaves. */
+static void report_named(const struct sae_err *e, const char *name, saed_report_fn *report,
+                         void *arg)
+{
+    struct sae_err full = {0};
+    size_t n = strlen(name), room = sizeof full.text - sizeof "...: " - strlen(e->text);
+
+    if (n <= room)
+        sae_err_set(&full, e->status, e->where, "%s: %s", name, e->text);
+    else
+        sae_err_set(&full, e->status, e->where, "%.*s...: %s", (int)room, name, e->text);
+    report(arg, &full);
+}
+
 /* Report each that failed; the first one's status. */
 static enum sae_status report_failed(const struct loading *l, saed_report_fn *report, void *arg)
 {
@@ -185,15 +199,12 @@ static enum sae_status report_failed(const struct loading *l, saed_report_fn *re
 
     for (size_t i = 0; i < l->s->opts->n_sources; i++) {
         const struct saed_dict *d = l->dicts[i];
-        struct sae_err full = {0};
 
         if (d->state != SAED_DICT_FAILED)
             continue;
-        sae_err_set(&full, d->err.status, d->err.where, "%s=%s: %s", d->name, d->source,
-                    d->err.text);
-        report(arg, &full);
+        report_named(&d->err, d->name, report, arg);
         if (st == SAE_OK)
-            st = full.status;
+            st = d->err.status;
     }
     return st;
 }

@@ -21,11 +21,13 @@ struct binding {
 
 /* ---- messages ---- */
 
+#define CALLER_ROOM 50 /* bytes that a caller may put before a message of ours */
+
 static enum sae_status SAE_PRINTF(5, 6)
     cannot(const char *path, enum sae_status st, const char *tensor, struct sae_err *err,
            const char *fmt, ...)
 {
-    char fact[340];
+    char fact[300];
     size_t n = strlen(path), room;
     va_list ap;
 
@@ -33,7 +35,7 @@ static enum sae_status SAE_PRINTF(5, 6)
     vsnprintf(fact, sizeof fact, fmt, ap);
     va_end(ap);
     /* The reason comes first: a path gets what is left, of a long one its end. */
-    room = sizeof err->text - sizeof "cannot load ...: " - strlen(fact);
+    room = sizeof err->text - CALLER_ROOM - sizeof "cannot load ...: " - strlen(fact);
     if (n <= room)
         return sae_err_set(err, st, tensor, "cannot load %s: %s", path, fact);
     path += n - room;

@@ -151,6 +151,29 @@ START_TEST(check_prints_the_notes)
 }
 END_TEST
 
+/* The reason stands behind a path of any length, whatever kind of reason it is. */
+START_TEST(a_long_path_leaves_the_reason)
+{
+    static const char *const ends[] = {"absent.pt", "../../README.md", "../../tests"};
+    static const char *const reasons[] = {"No such file", "the file starts with the bytes",
+                                          "it is a directory"};
+    char source[1200];
+    struct run r;
+
+    for (size_t i = 0; i < 3; i++) {
+        size_t n = (size_t)snprintf(source, sizeof source, "a=tests/golden");
+
+        while (n < 1000)
+            n += (size_t)snprintf(source + n, sizeof source - n, "/../golden");
+        snprintf(source + n, sizeof source - n, "/%s", ends[i]);
+        r = RUN("--check", source);
+        ck_assert_int_eq(r.status, 1);
+        ck_assert_msg(strstr(r.err, reasons[i]) != NULL, "%s", r.err);
+        run_free(&r);
+    }
+}
+END_TEST
+
 START_TEST(every_bad_dictionary_is_reported)
 {
     char empty[160];
@@ -477,6 +500,7 @@ int main(void)
     tcase_add_test(t, help_and_version);
     tcase_add_test(t, check_prints_a_line_for_each);
     tcase_add_test(t, check_prints_the_notes);
+    tcase_add_test(t, a_long_path_leaves_the_reason);
     tcase_add_test(t, notes_are_logged);
     tcase_add_test(t, every_bad_dictionary_is_reported);
     tcase_add_loop_test(t, usage_errors_are_exit_2, 0, sizeof usage / sizeof usage[0]);

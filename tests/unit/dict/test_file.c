@@ -384,7 +384,7 @@ START_TEST(a_long_path_leaves_the_reason_whole)
                  "\"W_enc\", \"W_dec\", \"b_enc\", \"b_dec\" and 1 more",
                  "p");
         ck_assert_msg(strstr(err.text, want) != NULL, "%s", err.text);
-        ck_assert_msg(n < 300 || strncmp(err.text, "cannot load ...pppp", 19) == 0, "%s", err.text);
+        ck_assert_msg(n < 250 || strncmp(err.text, "cannot load ...pppp", 19) == 0, "%s", err.text);
     }
 }
 END_TEST
