@@ -1,11 +1,11 @@
 /* zip.h - a zip archive read strictly: what is listed is the only way to read the file.
  *
- * Two parsers must agree before an archive is opened: ours walks the raw central directory, and
- * libzip opens the same descriptor with its consistency check. Archives that two readers could
- * see differently are refused: bytes before the first or after the last record, gaps, overlaps,
- * names that occur twice (also but for case) or differ between the two headers, comments,
- * encryption, several disks. Called by the readers of archives (pt.c). Owned by one thread; reads
- * by pread only. */
+ * Two parsers must agree before an archive is opened: ours walks the raw central directory and
+ * every local header, and libzip lists the same descriptor. Archives that two readers could see
+ * differently are refused: bytes before the first or after the last record, gaps, overlaps, names
+ * that occur twice (also but for case) or differ between the two headers, comments, encryption,
+ * several disks. Called by the readers of archives (pt.c). Owned by one thread; reads by pread
+ * only. */
 #ifndef SAE_ZIP_H
 #define SAE_ZIP_H
 

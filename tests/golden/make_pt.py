@@ -210,6 +210,9 @@ def make_golden_newer():
     plain = [P.Entry("x/data.pkl", P.pickled(one), flags=0), P.Entry("x/data/", b"", flags=0),
              P.Entry("x/data/0", P.SIX, flags=0, zip64=True), P.Entry("x/version", b"3\n", flags=0)]
     golden("rezipped", None, {"w": six}, P.archive(plain, align=1, zip64_end=False))
+    times = bytearray(P.pt(one))  # of the first entry, in its local header alone
+    times[10:14] = b"\x21\x08\x21\x50"
+    golden("times", None, {"w": six}, bytes(times))
     long_key = "k" * 121 + "\u00e9" * 10
     cut = "k" * 121 + "\u00e9" * 3 + "..."
     golden("long_key", None, {cut: six}, P.pt(P.pairs((P.string(long_key), P.tensor()))))
