@@ -73,6 +73,61 @@ START_TEST(other_plain_values)
 }
 END_TEST
 
+/* The opcodes that protocols 3 to 5 add, as Python 3.11 writes them. */
+START_TEST(newer_protocols)
+{
+    const struct sae_pk_value *v;
+    struct sae_pickle *p =
+        loaded(&v, LIT("\x80\5\x95\x58\0\0\0\0\0\0\0(\x8c\3abc\x94\x8d\1\0\0\0\0\0\0\0d\x94"
+                       "C\2\xff\0\x94"
+                       "B\1\0\0\0x\x8e\1\0\0\0\0\0\0\0y\x96\2\0\0\0\0\0\0\0zz"
+                       "\x8f\x94(K\1K\2\x90(K\3\x91\x8b\2\0\0\0\xff\xff"
+                       "\x8c\1m\x8c\1f\x93)\x81h\0h\1\x93)}\x92t."));
+
+    ck_assert_uint_eq(v->n, 11);
+    ck_assert(sae_pk_is_str(v->u.items[0], "abc") && sae_pk_is_str(v->u.items[1], "d"));
+    for (size_t i = 2; i < 6; i++) {
+        ck_assert_int_eq(v->u.items[i]->type, SAE_PK_BYTES);
+        ck_assert(v->u.items[i]->unhashable == (i == 5));
+    }
+    ck_assert_uint_eq(v->u.items[2]->n, 2);
+    ck_assert_int_eq(v->u.items[6]->type, SAE_PK_SET);
+    ck_assert(v->u.items[6]->n == 2 && v->u.items[6]->unhashable);
+    ck_assert(v->u.items[7]->type == SAE_PK_SET && v->u.items[7]->n == 1);
+    ck_assert(!v->u.items[7]->unhashable);
+    ck_assert_int_eq(v->u.items[8]->u.i, -1);
+    ck_assert_int_eq(v->u.items[9]->type, SAE_PK_OBJECT);
+    ck_assert(sae_pk_is_global(v->u.items[9]->u.call.fn, "m", "f"));
+    ck_assert_int_eq(v->u.items[10]->type, SAE_PK_OBJECT);
+    ck_assert(sae_pk_is_global(v->u.items[10]->u.call.fn, "abc", "d"));
+    sae_pickle_free(p);
+}
+END_TEST
+
+/* MEMOIZE counts the indices in use, as Python does, not its own calls. */
+START_TEST(memoize_counts_what_is_there)
+{
+    const struct sae_pk_value *v;
+    struct sae_pickle *p = loaded(&v, LIT("\x80\4(K\7q\0K\x8q\0K\x9\x94h\1h\0t."));
+
+    ck_assert_int_eq(v->u.items[3]->u.i, 9);
+    ck_assert_int_eq(v->u.items[4]->u.i, 8);
+    sae_pickle_free(p);
+}
+END_TEST
+
+START_TEST(pop_drops_values_and_marks)
+{
+    const struct sae_pk_value *v;
+    struct sae_pickle *p = loaded(&v, LIT("\x80\2(K\1K\2"
+                                          "0((00(NN1t."));
+
+    ck_assert_uint_eq(v->n, 1);
+    ck_assert_int_eq(v->u.items[0]->u.i, 1);
+    sae_pickle_free(p);
+}
+END_TEST
+
 START_TEST(containers_and_memo)
 {
     const struct sae_pk_value *v;
@@ -294,7 +349,9 @@ END_TEST
 /* Bytes drawn from the opcodes, so that many of them run. */
 START_TEST(random_opcodes_end_in_order)
 {
-    static const char ops[] = "NJKMGXU()]}tauesqhrjcRbQ.\x80\x81\x85\x86\x87\x88\x89\x8a\n\0\1\2ab";
+    static const char ops[] =
+        "NJKMGXUBC()]}tauesqhrjcRbQ01.\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x8c"
+        "\x8f\x90\x91\x92\x93\x94\n\0\1\2ab";
     unsigned char p[96];
 
     srand(11);
@@ -346,6 +403,9 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, numbers, 0, 8);
     tcase_add_test(t, other_plain_values);
+    tcase_add_test(t, newer_protocols);
+    tcase_add_test(t, memoize_counts_what_is_there);
+    tcase_add_test(t, pop_drops_values_and_marks);
     tcase_add_test(t, containers_and_memo);
     tcase_add_test(t, values_may_contain_themselves);
     tcase_add_test(t, names_are_kept_and_calls_are_not_made);
