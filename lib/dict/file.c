@@ -7,6 +7,7 @@
 
 #include "lib/dict/choose.h"
 #include "lib/dict/text.h"
+#include "lib/load/hints.h"
 
 #include <string.h>
 
@@ -17,6 +18,7 @@ struct binding {
     size_t index[SAE_ARCH_MAX_KEYS]; /* tensor of each key */
     uint64_t d, F;
     struct sae_choice choice;
+    struct sae_hints hints;
 };
 
 /* ---- messages ---- */
@@ -77,6 +79,26 @@ static enum sae_status find_tensors(struct binding *b, struct sae_err *err)
     return SAE_OK;
 }
 
+/* The same as choose.c's look at a k beside the keys, in the config beside the file. */
+static enum sae_status check_config(struct binding *b, struct sae_err *err)
+{
+    struct sae_hints *h = &b->hints;
+    struct sae_err low = {0};
+    enum sae_status st = b->arch->unit == SAE_UNIT_RELU ? sae_hints_read(h, b->path, &low) : SAE_OK;
+
+    if (st != SAE_OK)
+        return pass_on(b->path, &low, st, err);
+    if (h->k_file)
+        return cannot(b->path, SAE_E_FORMAT, h->k_file, err,
+                      "cannot choose between two readings: keys are %s's, and %s beside it has "
+                      "\"%s\": %lld%s%s%s: features may be the %s largest alone, which saed does "
+                      "not read yet",
+                      b->arch->name, h->k_file, h->k_key, (long long)h->k,
+                      h->k_under[0] ? " in \"" : "", h->k_under, h->k_under[0] ? "\"" : "",
+                      h->k_key);
+    return SAE_OK;
+}
+
 static enum sae_status name_class(struct binding *b, struct sae_err *err)
 {
     struct sae_err low = {0};
@@ -87,7 +109,8 @@ static enum sae_status name_class(struct binding *b, struct sae_err *err)
     if (st != SAE_OK)
         return pass_on(b->path, &low, st, err);
     b->arch = b->choice.arch;
-    return find_tensors(b, err);
+    st = find_tensors(b, err);
+    return st == SAE_OK ? check_config(b, err) : st;
 }
 
 /* What the file did not say by itself. */
@@ -102,6 +125,8 @@ static void add_notes(const struct binding *b, struct sae_dict *d)
                           g->entries[0].name);
     if (sae_load_note(b->ts))
         sae_dict_add_note(d, "%s", sae_load_note(b->ts));
+    if (b->hints.unread[0])
+        sae_dict_add_note(d, "%s", b->hints.unread);
 }
 
 /* ---- dtypes and shapes ---- */
