@@ -3,12 +3,14 @@
 #include "lib/load/pt_tensor.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct sae_pk_value value;
 
-#define MAX_GROUPS 1000u /* dicts right below the top that are looked at */
+#define MAX_GROUPS 1000u      /* dicts right below the top */
+#define MAX_NUMBER_BYTES 4096 /* of a storage that is read for the number in it */
 
 #define BAD(err, ...) \
     sae_err_set(err, SAE_E_FORMAT, "data.pkl", "cannot read .pt file: " __VA_ARGS__)
@@ -99,12 +101,15 @@ static void describe_tensor(const struct sae_pt_archive *a, const value *v, stru
     float number;
 
     e->kind = SAE_ENTRY_TENSOR;
+    /* What does not bind (sae_load_choose says why, if it is chosen) is taken for values. */
+    e->floating = true;
+    e->ndim = 1;
     if (sae_pt_tensor_bind(a, v, &t, &bound, NULL) != SAE_OK)
-        return; /* told by sae_load_choose, if it is chosen */
+        return;
     e->ndim = t.ndim;
     e->floating = t.dtype != SAE_DTYPE_OTHER;
     e->integer = sae_pt_is_integer(t.dtype_name);
-    if (e->floating && t.ndim == 0 &&
+    if (e->floating && t.ndim == 0 && bound.entry->bytes <= MAX_NUMBER_BYTES &&
         sae_pt_tensor_read(a, &bound, &number, false, NULL) == SAE_OK) {
         e->has_number = true;
         e->number = (double)number;
@@ -151,51 +156,69 @@ static bool is_listed(const value **dicts, size_t n, const value *dict)
     return false;
 }
 
-static size_t count_dicts(const value *root)
+/* The dicts that will be listed, each once: SAE_E_FORMAT when there is more than is ever needed. */
+static enum sae_status find_dicts(const value *root, const value **dicts, const value **keys,
+                                  size_t *n, struct sae_err *err)
 {
-    size_t n = 0;
+    size_t entries = root->n / 2;
 
-    for (uint32_t i = 0; i + 1 < root->n; i += 2)
-        n += root->u.items[i + 1]->type == SAE_PK_DICT;
-    return n < MAX_GROUPS ? n : MAX_GROUPS;
+    dicts[0] = root;
+    *n = 1;
+    for (uint32_t i = 0; i + 1 < root->n && entries <= SAE_PT_MAX_ENTRIES; i += 2) {
+        const value *dict = root->u.items[i + 1];
+
+        if (dict->type != SAE_PK_DICT || is_listed(dicts, *n, dict))
+            continue;
+        if (*n > MAX_GROUPS)
+            return BAD(err, "more than %u dicts right below its top", MAX_GROUPS);
+        entries += dict->n / 2;
+        keys[*n] = root->u.items[i];
+        dicts[(*n)++] = dict;
+    }
+    if (entries > SAE_PT_MAX_ENTRIES)
+        return BAD(err, "its dicts have %zu entries or more, at most %u are read", entries,
+                   SAE_PT_MAX_ENTRIES);
+    return SAE_OK;
+}
+
+static void name_group(struct sae_group *g, const value *key)
+{
+    char what[160];
+
+    if (key && !sae_pt_key_name(key, g->name))
+        snprintf(g->name, sizeof g->name, "%.100s", sae_pk_describe(key, what, sizeof what));
 }
 
 enum sae_status sae_pt_groups_list(const struct sae_pt_archive *a, const struct sae_pk_value *root,
                                    struct sae_group **groups, const struct sae_pk_value ***dicts,
                                    size_t *n, struct sae_err *err)
 {
-    size_t most = 1 + count_dicts(root), entries = root->n / 2, listed = 1;
-    struct sae_group *g = sae_calloc(most, sizeof *g);
-    const value **d = sae_calloc(most, sizeof(const value *));
-    enum sae_status st = SAE_OK;
+    const value *keys[1 + MAX_GROUPS] = {NULL};
+    const value **d = sae_calloc(1 + MAX_GROUPS, sizeof(const value *));
+    struct sae_group *g = NULL;
+    size_t n_dicts = 0;
+    enum sae_status st =
+        d ? find_dicts(root, d, keys, &n_dicts, err)
+          : sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of dicts");
 
-    if (!g || !d)
-        st = sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu dicts", most);
-    else if (entries > SAE_PT_MAX_ENTRIES)
-        st = BAD(err, "its state dict has %zu entries, at most %u are read", entries,
-                 SAE_PT_MAX_ENTRIES);
     if (st == SAE_OK) {
-        d[0] = root;
-        st = fill(a, root, &g[0], err);
+        g = sae_calloc(n_dicts, sizeof *g);
+        if (!g)
+            st = sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu dicts",
+                             n_dicts);
     }
-    for (uint32_t i = 0; st == SAE_OK && i + 1 < root->n && listed < most; i += 2) {
-        const value *dict = root->u.items[i + 1];
-
-        if (dict->type != SAE_PK_DICT || dict->n / 2 > SAE_PT_MAX_ENTRIES - entries ||
-            is_listed(d, listed, dict) || !sae_pt_key_name(root->u.items[i], g[listed].name))
-            continue;
-        entries += dict->n / 2;
-        d[listed] = dict;
-        st = fill(a, dict, &g[listed++], err);
+    for (size_t i = 0; st == SAE_OK && i < n_dicts; i++) {
+        name_group(&g[i], keys[i]);
+        st = fill(a, d[i], &g[i], err);
     }
     if (st != SAE_OK) {
-        sae_pt_groups_free(g, listed);
+        sae_pt_groups_free(g, n_dicts);
         sae_free(d);
         return st;
     }
     *groups = g;
     *dicts = d;
-    *n = listed;
+    *n = n_dicts;
     return SAE_OK;
 }
 

@@ -19,7 +19,7 @@ enum sae_status sae_pt_check_keys_differ(const struct sae_pk_value *dict, const 
 
 /* List `root`, a dict, and the dicts in it. *groups and each one's entries are owned
  * (sae_pt_groups_free), (*dicts)[g] is the dict of group g, borrowed from the pickle; the array is
- * owned (sae_free). Dicts that are too many to list are left out. */
+ * owned (sae_free). SAE_E_FORMAT: more dicts or entries than any checkpoint has; SAE_E_NOMEM. */
 enum sae_status sae_pt_groups_list(const struct sae_pt_archive *a, const struct sae_pk_value *root,
                                    struct sae_group **groups, const struct sae_pk_value ***dicts,
                                    size_t *n, struct sae_err *err) SAE_MUST_USE;

@@ -235,6 +235,19 @@ def make_cases():
     case("plain", plain)
     case("no_crc", without_crcs(plain))
     case("no_crc_prefixed", without_crcs(saved({"sae": {"module._orig_mod." + k: v for k, v in sd.items()}})))
+    zero = torch.tensor(0.0)
+    for name, beside in (
+            ("beside_k", {"cfg": {"k": 64}}), ("beside_k_tensor", {"top_k": torch.tensor(3)}),
+            ("beside_mean", {"act_mean": torch.zeros(8)}),
+            ("beside_mean_expanded", {"act_mean": zero.expand(8)}),
+            ("beside_norm", {"norm_factor": 2.5}), ("beside_scale", {"scale": torch.tensor(0.5)}),
+            ("beside_scaling", {"scaling_factor": torch.tensor(1.5)}),
+            ("unscaled", {"scaling_factor": torch.tensor(1.0), "ids": torch.arange(3), "k": True,
+                          "optimizer": {"exp_avg": torch.zeros(3)}})):
+        case(name, saved({**beside, "sae_state": sd}))
+    case("beside_backup", saved({"ae": sd, "norm_factor": 2.5, "optimizer": {"state": {}}}))
+    case("under_int", saved({5: sd}))
+    case("two", saved({"a": sd, 5: dict(sd)}))
     case("lightning", saved({"epoch": 1, "hparams": {"lr": 1e-3}, "state_dict": {
         "sae." + k: nn.Parameter(v) for k, v in sd.items()}}, pickle_protocol=4))
 
@@ -382,6 +395,8 @@ def make_invalid_pickle():
     invalid("entry-int", of(P.mapping(w=T, step=P.integer(5))), "tensor step", "an int")
     invalid("entry-list", of(P.mapping(w=b"](" + T + b"e")), "tensor w", "a list")
     invalid("entry-dict", of(P.mapping(ae=P.mapping(w=T))), "tensor ae", "a dict")
+    invalid("entries-many", of(P.pairs(*[(P.integer(i), b"N") for i in range(70000)])), "70000 entries")
+    invalid("dicts-many", of(P.pairs(*[(P.integer(i), b"}") for i in range(1001)])), "1000 dicts")
     invalid("entry-nested-wrapper", of(P.mapping(
         state_dict=P.mapping(state_dict=P.mapping(w=T)))), "tensor state_dict", "a dict")
     invalid("key-int", of(P.pairs((P.integer(1), T))), "key", "an int")

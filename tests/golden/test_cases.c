@@ -19,6 +19,8 @@ static const struct {
     {"ckpt_hugeint.pt", {"read from the entry \"state_dict\""}},
     {"lightning.pt",
      {"read from the entry \"state_dict\"", "the prefix \"sae.\" was taken off every key"}},
+    {"unscaled.pt", {"read from the entry \"sae_state\""}},
+    {"under_int.pt", {"read from the entry \"an int\""}},
     {"no_crc.pt",
      {"the file was written without CRCs: the integrity of its bytes was not checked"}},
     {"no_crc_prefixed.pt",
@@ -56,6 +58,33 @@ START_TEST(is_the_plain_dictionary)
 }
 END_TEST
 
+/* The same weights with something beside them that makes another dictionary of them. */
+static const struct {
+    const char *path, *said;
+} refused[] = {
+    {"beside_k.pt", "an integer \"k\" stands beside them in \"cfg\""},
+    {"beside_k_tensor.pt", "an integer \"top_k\" stands beside them"},
+    {"beside_mean.pt", "a tensor \"act_mean\" stands beside the state dict \"sae_state\""},
+    {"beside_mean_expanded.pt", "a tensor \"act_mean\""},
+    {"beside_norm.pt", "a number \"norm_factor\""},
+    {"beside_scale.pt", "a tensor \"scale\""},
+    {"beside_scaling.pt", "a tensor \"scaling_factor\""},
+    {"beside_backup.pt", "training backup of dictionary_learning"},
+    {"two.pt", "the dicts \"a\" and \"an int\""},
+};
+
+START_TEST(is_refused)
+{
+    char path[100];
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    snprintf(path, sizeof path, "tests/golden/cases/%s", refused[_i].path);
+    ck_assert_int_eq(sae_dict_open(&d, path, NULL, &err), SAE_E_FORMAT);
+    ck_assert_msg(strstr(err.text, refused[_i].said) != NULL, "%s", err.text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cases");
@@ -63,6 +92,7 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_loop_test(t, is_the_plain_dictionary, 0, SAE_COUNTOF(cases));
+    tcase_add_loop_test(t, is_refused, 0, SAE_COUNTOF(refused));
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
