@@ -98,19 +98,41 @@ static enum sae_status shape_from_size(struct sae_request *r, const struct sae_t
     return SAE_OK;
 }
 
-static enum sae_status shape_and_check(struct sae_request *r, const struct sae_target *t,
-                                       const char *shape, size_t n, struct sae_err *err)
+/* Bytes whose shape is not given, or another, may be anything. */
+static enum sae_status check_foreign(const void *body, size_t n, struct sae_err *err)
 {
-    enum sae_status st =
-        shape ? shape_from_header(r, t, shape, n, err) : shape_from_size(r, t, n, err);
+    const char *advice = sae_foreign_type(body, n);
 
-    return st == SAE_OK ? sae_request_check(r, t, err) : st;
+    if (!advice)
+        return SAE_OK;
+    return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "",
+                       "cannot read body: its Content-Type says rows of float32, it is %s", advice);
+}
+
+static enum sae_status shape_and_check(struct sae_request *r, const struct sae_target *t,
+                                       const char *shape, const void *body, size_t n,
+                                       struct sae_err *err)
+{
+    struct sae_err misfit = {0};
+    enum sae_status st = SAE_E_BAD_SHAPE;
+
+    if (shape)
+        st = shape_from_header(r, t, shape, n, &misfit);
+    if (st != SAE_OK && check_foreign(body, n, err) != SAE_OK)
+        return SAE_E_UNSUPPORTED_MEDIA_TYPE;
+    if (!shape)
+        st = shape_from_size(r, t, n, &misfit);
+    if (st == SAE_OK)
+        return sae_request_check(r, t, err);
+    if (err && err->status == SAE_OK)
+        *err = misfit;
+    return st;
 }
 
 enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, const char *shape,
                              void *body, size_t n, struct sae_err *err)
 {
-    enum sae_status st = shape_and_check(r, t, shape, n, err);
+    enum sae_status st = shape_and_check(r, t, shape, body, n, err);
 
     if (st == SAE_OK && r->n_rows)
         r->values = body;
@@ -122,7 +144,7 @@ enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, 
 enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const char *shape,
                               const void *body, size_t n, struct sae_err *err)
 {
-    enum sae_status st = shape_and_check(r, t, shape, n, err);
+    enum sae_status st = shape_and_check(r, t, shape, body, n, err);
 
     if (st != SAE_OK || r->n_rows == 0)
         return st;

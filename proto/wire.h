@@ -74,8 +74,9 @@ void sae_request_fini(struct sae_request *r);
 /* Decode a body for `t` into *r, which the caller zeroed; r->opt may already hold query options
  * (sae_query_parse), and r->held_bytes what those take. `shape` is the Saed-Shape header's value or
  * NULL (raw only; NULL elsewhere). Every length is checked before use. Errors: SAE_E_MALFORMED_JSON
- * / MALFORMED_BODY (not the format at all: wins over what follows), BAD_SHAPE, BAD_NUMBER,
- * BAD_OPTION, NOMEM. Ends with sae_request_check. On failure *r holds what sae_request_fini frees.
+ * / MALFORMED_BODY (not the format at all: wins over what follows), UNSUPPORTED_MEDIA_TYPE (raw: a
+ * file of another type), BAD_SHAPE, BAD_NUMBER, BAD_OPTION, NOMEM, those of sae_target_hold. Ends
+ * with sae_request_check. On failure *r holds what sae_request_fini frees.
  */
 enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const char *body,
                                size_t n, struct sae_err *err) SAE_MUST_USE;
@@ -86,6 +87,10 @@ enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, 
                              void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
 enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_target *t,
                                       const void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
+
+/* raw.c asks: is a body of rows wholly a file of another type? What it is and how to send it, for a
+ * message; NULL: it is not. */
+const char *sae_foreign_type(const void *body, size_t n);
 
 /* Options of the query string (raw, after '?', still percent-encoded) into *opt.
  * SAE_E_BAD_OPTION: unknown, doubled, wrong value, bad encoding; names the parameter. */

@@ -83,6 +83,18 @@ static void name_takers(void *arg, uint64_t width, char *text, size_t cap)
         snprintf(text, cap, "; no dictionary takes that width");
 }
 
+/* Bytes that are coded would be read as what they are not. */
+static enum sae_status check_encoding(struct saed_exchange *x, struct sae_err *err)
+{
+    if (!x->content_encoding)
+        return SAE_OK;
+    saed_http_header(x, "Accept-Encoding", "identity");
+    return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Encoding",
+                       "cannot read body: its Content-Encoding is \"%.64s\", saed reads none but "
+                       "identity (send the body as it is)",
+                       x->content_encoding);
+}
+
 enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enum sae_op kind,
                              struct sae_err *err)
 {
@@ -92,6 +104,8 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
     enum sae_status st = sae_content_type(x->content_type, &in, err);
     struct op *op;
 
+    if (st == SAE_OK)
+        st = check_encoding(x, err);
     if (st != SAE_OK)
         return st;
     op = sae_calloc(1, sizeof *op);

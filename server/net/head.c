@@ -146,6 +146,26 @@ static void once(struct saed_head *h, struct saed_value *to, struct saed_value v
     *to = v;
 }
 
+/* "identity", once or more, as a list may have it. */
+static bool is_identity(struct saed_value v)
+{
+    static const char identity[] = "identity";
+    const size_t n = sizeof identity - 1;
+
+    for (size_t i = 0; i < v.n;) {
+        if (v.p[i] == ' ' || v.p[i] == '\t' || v.p[i] == ',') {
+            i++;
+            continue;
+        }
+        if (v.n - i < n || strncasecmp(v.p + i, identity, n) != 0)
+            return false;
+        i += n;
+        if (i < v.n && v.p[i] != ' ' && v.p[i] != '\t' && v.p[i] != ',')
+            return false;
+    }
+    return true;
+}
+
 static bool named(const char *name, size_t n, const char *want)
 {
     return strlen(want) == n && strncasecmp(name, want, n) == 0;
@@ -195,7 +215,10 @@ void saed_head_field(struct saed_head *h, const char *name, size_t name_len, con
         check_transfer(h, v);
     else if (named(name, name_len, "Content-Type"))
         once(h, &h->content_type, v, "Content-Type is sent twice");
-    else if (named(name, name_len, "Saed-Shape"))
+    else if (named(name, name_len, "Content-Encoding")) {
+        if (!h->content_encoding.p && !is_identity(v))
+            h->content_encoding = v;
+    } else if (named(name, name_len, "Saed-Shape"))
         once(h, &h->shape, v, "Saed-Shape is sent twice");
     else if (named(name, name_len, "Saed-Request-Id"))
         once(h, &h->request_id, v, "Saed-Request-Id is sent twice");

@@ -28,7 +28,8 @@ struct saed_head {
     bool has_length;
     uint64_t length; /* Content-Length, when has_length */
     struct saed_value content_type, shape, request_id;
-    struct saed_value accept[4]; /* Accept may be sent in several fields; more are refused */
+    struct saed_value content_encoding; /* the first that is not identity */
+    struct saed_value accept[4];        /* Accept may be sent in several fields; more are refused */
     unsigned n_accept;
 
     /* private */

@@ -74,7 +74,7 @@ struct exchange {
     size_t body_cap;
     uint64_t body_seen;     /* bytes of body read, kept or not */
     struct sae_err refused; /* .status: the body is read but not kept, this is the answer */
-    char *copies[3];        /* owned: header values that could not be borrowed */
+    char *copies[4];        /* owned: header values that could not be borrowed */
     unsigned n_copies;
 
     int status; /* the reply, once made */
@@ -517,6 +517,9 @@ static bool take_strings(struct exchange *e, const struct saed_head *head)
     struct saed_exchange *x = &e->x;
 
     if (head->content_type.p && !(x->content_type = as_string(e, &head->content_type, 1)))
+        return false;
+    if (head->content_encoding.p &&
+        !(x->content_encoding = as_string(e, &head->content_encoding, 1)))
         return false;
     if (head->shape.p && !(x->shape = as_string(e, &head->shape, 1)))
         return false;

@@ -33,6 +33,7 @@ struct saed_exchange {
     const char *path;  /* percent-decoded */
     const char *query; /* as sent, what follows '?'; NULL if there is none */
     const char *content_type, *accept, *shape; /* NULL: not sent */
+    const char *content_encoding;              /* NULL: identity */
     bool has_body, chunked;
     uint64_t content_length; /* unless chunked */
     uint64_t arrival_ns;     /* first byte */

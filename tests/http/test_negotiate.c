@@ -321,6 +321,37 @@ START_TEST(head_is_get_without_the_body)
 }
 END_TEST
 
+static const struct {
+    const char *header, *coding; /* NULL: read */
+} codings[] = {
+    {"Content-Encoding: identity", NULL},
+    {"Content-Encoding: Identity, identity ,", NULL},
+    {"Content-Encoding;", NULL}, /* curl: sent, and empty */
+    {"Content-Encoding: gzip", "\"gzip\""},
+    {"Content-Encoding: identity, br", "\"identity, br\""},
+    {"content-encoding: zstd", "\"zstd\""},
+    {"Content-Encoding: identity2", "\"identity2\""},
+    {"Content-Encoding: \"", "\"\"\""},
+};
+
+/* The bytes would be rows: a coded body of the right length is not computed. */
+START_TEST(codings_are_refused)
+{
+    static const float x[4] = {1, 2, 3, 4};
+    const char *const headers[] = {codings[_i].header, "Content-Type: application/octet-stream",
+                                   NULL};
+    struct reply r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, x, sizeof x);
+
+    if (codings[_i].coding) {
+        check_problem(&r, 415, "unsupported_media_type", codings[_i].coding, NULL);
+        ck_assert_str_eq(reply_header(&r, "Accept-Encoding"), "identity");
+    } else {
+        ck_assert_msg(r.status == 200, "%s", r.body);
+    }
+    reply_free(&r);
+}
+END_TEST
+
 /* Also those to which no operation contributes, and errors (check_problem looks at them, too). */
 START_TEST(every_answer_has_its_timing)
 {
@@ -402,6 +433,7 @@ int main(void)
     tcase_add_test(t, v1_tells_what_it_is);
     tcase_add_test(t, dictionaries_tell_what_they_are);
     tcase_add_loop_test(t, head_is_get_without_the_body, 0, sizeof gets / sizeof gets[0]);
+    tcase_add_loop_test(t, codings_are_refused, 0, (int)(sizeof codings / sizeof codings[0]));
     tcase_add_test(t, every_answer_has_its_timing);
     tcase_add_test(t, server_timing_and_request_id);
     suite_add_tcase(suite, t);
