@@ -2,6 +2,7 @@
  *
  * Documents are made anew for each request, on the connection's thread: a few microseconds each. */
 #include "proto/json/numtext.h"
+#include "server/api/fit.h"
 #include "server/api/op.h"
 
 #include <inttypes.h>
@@ -84,6 +85,29 @@ void saed_info_root(struct saed_routes *r, struct saed_exchange *x)
     send(x, &d, JSON);
 }
 
+/* A binary body, and the answer of so many entries a row. */
+#define USUAL_TOP_K 32
+
+/* "max_rows": what a client may send at once. */
+static void put_max_rows(struct doc *d, const struct saed_routes *r, const struct saed_dict *e)
+{
+    static const char *const ops[] = {"encode", "decode", "forward"};
+    static const char *const forms[SAE_N_MEDIA] = {"json", "octet-stream", "safetensors"};
+
+    put(d, "\"max_rows\":{");
+    for (int op = 0; op < SAE_N_OPS; op++) {
+        put(d, "%s\"%s\":{", op ? "," : "", ops[op]);
+        for (int m = 0; m < SAE_N_MEDIA; m++)
+            put(d, "%s\"%s\":%" PRIu64, m ? "," : "", forms[m],
+                saed_fit_most(e, (enum sae_op)op, (enum sae_media)m, 0, r->opts));
+        if (op != SAE_OP_DECODE)
+            put(d, ",\"top_k\":%" PRIu64,
+                saed_fit_most(e, (enum sae_op)op, SAE_MEDIA_RAW, USUAL_TOP_K, r->opts));
+        put(d, "}");
+    }
+    put(d, "}");
+}
+
 static void put_dictionary(struct doc *d, struct saed_routes *r, const struct saed_dict *e)
 {
     const struct sae_dict_info *info = e->info;
@@ -116,7 +140,9 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
     put_number(d, info->norm_median);
     put(d, ",\"max\":");
     put_number(d, info->norm_max);
-    put(d, "}}");
+    put(d, "},");
+    put_max_rows(d, r, e);
+    put(d, "}");
 }
 
 void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x)

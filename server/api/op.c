@@ -14,6 +14,8 @@
  * answer; once printed, the answer; released when it is sent. */
 #include "server/api/op.h"
 
+#include "server/api/fit.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -277,18 +279,54 @@ static void describe_answer(struct op *op)
         a->f_units = info->scales_forward_f ? "decoder_norm" : "encode";
 }
 
-static enum sae_status check_bound(struct op *op, uint64_t *bound)
+/* To an answer that is too large: how many rows of this request it could have had. */
+static enum sae_status say_fit(struct op *op, uint64_t held_bytes)
+{
+    const struct saed_fit f = {.dict = op->job.task.dict,
+                               .query = &op->job.task.query,
+                               .answer = &op->answer,
+                               .out = op->out,
+                               .n_rows = op->req.n_rows,
+                               .held_bytes = held_bytes};
+    const uint64_t n = saed_fit_rows(&f, op->r->opts);
+    char *text = op->err.text;
+    const size_t len = strlen(text);
+
+    if (n == 0)
+        snprintf(text + len, sizeof op->err.text - len, "; not a single row would fit");
+    else
+        snprintf(text + len, sizeof op->err.text - len, "; %llu row%s would fit",
+                 (unsigned long long)n, n == 1 ? "" : "s");
+    return op->err.status;
+}
+
+/* held_bytes: beside the answer and the task. */
+static enum sae_status check_bound(struct op *op, uint64_t held_bytes, uint64_t *bound)
 {
     uint64_t limit = op->r->opts->max_response_bytes;
 
     *bound = sae_answer_bound(op->out, &op->answer);
     if (*bound <= limit)
         return SAE_OK;
-    return sae_err_limit(&op->err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", limit, *bound,
-                         "cannot answer %zu rows: up to %llu bytes of %s, and the limit is %llu "
-                         "(--max-response-bytes)",
-                         op->req.n_rows, (unsigned long long)*bound, sae_media_name(op->out),
-                         (unsigned long long)limit);
+    sae_err_limit(&op->err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", limit, *bound,
+                  "cannot answer %zu rows: up to %llu bytes of %s, and the limit is %llu "
+                  "(--max-response-bytes)",
+                  op->req.n_rows, (unsigned long long)*bound, sae_media_name(op->out),
+                  (unsigned long long)limit);
+    return say_fit(op, held_bytes);
+}
+
+/* Room for the answer, the task and held_bytes beside them. */
+static enum sae_status hold_all(struct op *op, uint64_t bound, uint64_t held_bytes)
+{
+    uint64_t total;
+    enum sae_status st;
+
+    if (__builtin_add_overflow(sae_task_bytes(&op->job.task), bound, &total) ||
+        __builtin_add_overflow(total, held_bytes, &total))
+        total = UINT64_MAX;
+    st = hold(op, total, SAE_E_RESPONSE_TOO_LARGE, &op->err);
+    return st == SAE_E_RESPONSE_TOO_LARGE ? say_fit(op, held_bytes) : st;
 }
 
 /* Bytes that the decoded request holds, its rows as the engine wants them included. */
@@ -302,7 +340,7 @@ static uint64_t request_bytes(const struct op *op)
 /* From a whole body to a task that can be queued; op->err says why not. */
 static enum sae_status decode(struct op *op)
 {
-    uint64_t limit_rows = op->r->opts->max_queue_rows, bound, task, total;
+    uint64_t limit_rows = op->r->opts->max_queue_rows, bound;
     enum sae_status st;
 
     op->body_bytes = op->reserved;
@@ -319,15 +357,11 @@ static enum sae_status decode(struct op *op)
                              op->req.n_rows,
                              "cannot take %zu rows: a queue holds %llu (--max-queue-rows)",
                              op->req.n_rows, (unsigned long long)limit_rows);
-    st = check_bound(op, &bound);
+    st = check_bound(op, request_bytes(op), &bound);
     if (st != SAE_OK)
         return st;
     saed_http_free_body(op->x);
-    task = sae_task_bytes(&op->job.task);
-    if (__builtin_add_overflow(task, bound, &total) ||
-        __builtin_add_overflow(total, request_bytes(op), &total))
-        total = UINT64_MAX;
-    st = hold(op, total, SAE_E_RESPONSE_TOO_LARGE, &op->err);
+    st = hold_all(op, bound, request_bytes(op));
     if (st == SAE_OK)
         st = make_rows(op);
     if (st != SAE_OK)
@@ -350,17 +384,15 @@ static void free_rows(struct op *op)
 static enum sae_status finish(struct op *op)
 {
     const struct saed_opts *o = op->r->opts;
-    uint64_t bound, sparse, total;
+    const uint64_t held = request_bytes(op) + sae_task_sparse_bytes(&op->job.task);
+    uint64_t bound;
     enum sae_status st;
 
-    describe_answer(op);
-    st = check_bound(op, &bound);
-    if (st != SAE_OK)
-        return st;
     /* A dense answer's numbers are those of before. */
-    sparse = sae_task_sparse_bytes(&op->job.task);
-    total = bound + sparse + sae_task_bytes(&op->job.task) + request_bytes(op);
-    st = hold(op, total, SAE_E_RESPONSE_TOO_LARGE, &op->err);
+    describe_answer(op);
+    st = check_bound(op, held, &bound);
+    if (st == SAE_OK)
+        st = hold_all(op, bound, held);
     if (st != SAE_OK)
         return st;
     st = sae_codecs[op->out].print(&op->body, &op->answer, o->max_response_bytes, &op->err);

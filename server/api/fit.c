@@ -1,0 +1,119 @@
+/* fit.c - see fit.h. */
+#include "server/api/fit.h"
+
+/* Of a number and its comma in JSON. */
+#define JSON_NUMBER_BYTES 16
+/* Of a body beside its rows: the header of safetensors, brackets and a key of JSON. */
+#define FRAME_BYTES 128
+/* What a codec holds beside rows: the array of the first numbers; the header as read. */
+#define JSON_DECODE_BYTES (32u << 10)
+#define HEADER_DECODE_BYTES 512
+
+/* v for n rows, when it is for `of` of them; rounded up. */
+static uint64_t scale(uint64_t v, uint64_t n, uint64_t of)
+{
+    return of ? v / of * n + (v % of * n + of - 1) / of : 0;
+}
+
+static bool fits(const struct saed_fit *f, const struct saed_opts *o, uint64_t n)
+{
+    struct sae_task task = {.dict = f->dict, .n_rows = (size_t)n, .query = *f->query};
+    struct sae_answer a = *f->answer;
+    uint64_t bound, total;
+
+    a.n_rows = (size_t)n;
+    a.lead = (struct sae_lead){.n = 1, .dim = {n}};
+    for (unsigned i = 0; i < a.n_tensors; i++)
+        a.tensors[i].nnz = scale(a.tensors[i].nnz, n, f->n_rows);
+    bound = sae_answer_bound(f->out, &a);
+    if (bound > o->max_response_bytes)
+        return false;
+    return !__builtin_add_overflow(bound, sae_task_bytes(&task), &total) &&
+           !__builtin_add_overflow(total, scale(f->held_bytes, n, f->n_rows), &total) &&
+           total <= o->max_inflight_bytes;
+}
+
+uint64_t saed_fit_rows(const struct saed_fit *f, const struct saed_opts *o)
+{
+    uint64_t good = 0, bad = f->n_rows + 1; /* bytes grow with rows */
+
+    while (bad - good > 1) {
+        uint64_t n = good + (bad - good) / 2;
+
+        if (fits(f, o, n))
+            good = n;
+        else
+            bad = n;
+    }
+    return good;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Rows of so many bytes that have room in `bytes` of which `frame` are taken. */
+static uint64_t rows_in(uint64_t bytes, uint64_t frame, uint64_t row_bytes)
+{
+    return bytes > frame ? (bytes - frame) / row_bytes : 0;
+}
+
+/* By the limits on the body, and on it and what it is decoded to together. */
+static uint64_t most_by_body(uint64_t width, enum sae_media in, const struct saed_opts *o)
+{
+    const uint64_t decoded = width * sizeof(float);
+
+    switch (in) {
+    case SAE_MEDIA_JSON: /* arrays have an eighth more room than their items take */
+        return least(rows_in(least(o->max_json_bytes, o->max_body_bytes), FRAME_BYTES,
+                             width * JSON_NUMBER_BYTES + 2),
+                     rows_in(o->max_inflight_bytes, FRAME_BYTES + JSON_DECODE_BYTES,
+                             width * JSON_NUMBER_BYTES + 2 + decoded + decoded / 8));
+    case SAE_MEDIA_RAW: /* the rows are the body's bytes */
+        return rows_in(least(o->max_body_bytes, o->max_inflight_bytes), 0, decoded);
+    default:
+        return least(
+            rows_in(o->max_body_bytes, FRAME_BYTES, decoded),
+            rows_in(o->max_inflight_bytes, FRAME_BYTES + HEADER_DECODE_BYTES, 2 * decoded));
+    }
+}
+
+static void describe(const struct sae_dict_info *info, const struct sae_query *q, uint64_t n,
+                     struct sae_answer *a)
+{
+    if (q->op != SAE_OP_ENCODE)
+        a->tensors[a->n_tensors++] =
+            (struct sae_out_tensor){.name = "x_hat", .width = info->activation_dim};
+    if (q->want_f)
+        a->tensors[a->n_tensors++] =
+            (struct sae_out_tensor){.name = "f",
+                                    .form = q->form,
+                                    .width = info->dict_size,
+                                    .nnz = n * q->top_k,
+                                    .top_width = least(q->top_k, info->dict_size)};
+    if (q->op == SAE_OP_FORWARD && q->want_f)
+        a->f_units = info->scales_forward_f ? "decoder_norm" : "encode";
+}
+
+uint64_t saed_fit_most(const struct saed_dict *d, enum sae_op op, enum sae_media in, uint64_t top_k,
+                       const struct saed_opts *o)
+{
+    const uint64_t width = op == SAE_OP_DECODE ? d->info->dict_size : d->info->activation_dim;
+    const struct sae_query query = {.op = op,
+                                    .want_f = op == SAE_OP_ENCODE || top_k > 0,
+                                    .form = top_k > 0 ? SAE_FORM_TOP : SAE_FORM_DENSE,
+                                    .top_k = top_k};
+    struct sae_answer answer = {0};
+    struct saed_fit f = {.dict = d->dict,
+                         .query = &query,
+                         .answer = &answer,
+                         .out = top_k > 0 ? SAE_MEDIA_SAFETENSORS : in};
+
+    f.n_rows = least(o->max_queue_rows, most_by_body(width, in, o));
+    f.held_bytes = f.n_rows * width * sizeof(float);
+    if (in == SAE_MEDIA_JSON)
+        f.held_bytes += f.held_bytes / 8;
+    describe(d->info, &query, f.n_rows, &answer);
+    return saed_fit_rows(&f, o);
+}
