@@ -120,13 +120,11 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
     rc = pthread_create(&d->loader, NULL, load, d);
     if (rc != 0)
         return sae_err_set(err, SAE_E_IO, "", "cannot start the loading thread: %s", strerror(rc));
-    saed_log(SAED_INFO, "start", "version", "%s", SAED_VERSION, "host", "%s", o->host, "port", "%d",
-             (int)*port, "dictionaries", "%zu", o->n_sources, "threads", "%llu",
-             (unsigned long long)o->threads, "http_threads", "%llu",
-             (unsigned long long)o->http_threads, NULL);
+    saed_log(SAED_INFO, "start", saed_str("version", SAED_VERSION), saed_str("host", o->host),
+             saed_int("port", *port), saed_uint("dictionaries", o->n_sources),
+             saed_uint("threads", o->threads), saed_uint("http_threads", o->http_threads));
     for (size_t n = 0; saed_opts_limit(o, n, &key, &value); n++)
-        saed_log(SAED_INFO, "option", "name", "%s", key, "value", "%llu", (unsigned long long)value,
-                 NULL);
+        saed_log(SAED_INFO, "option", saed_str("name", key), saed_uint("value", value));
     return SAE_OK;
 }
 
@@ -137,12 +135,12 @@ static void announce(const struct daemon *d, uint16_t port)
 
     printf("listening on http://%s%s%s:%u\n", v6 ? "[" : "", host, v6 ? "]" : "", port);
     fflush(stdout);
-    saed_log(SAED_INFO, "ready", "version", "%s", SAED_VERSION, "dictionaries", "%zu",
-             saed_registry_count(d->service.registry), "engine", "%s",
-             sae_engine_name(d->service.engine), "kernel", "%s",
-             sae_engine_kernel(d->service.engine), "threads", "%llu",
-             (unsigned long long)d->opts->threads, "http_threads", "%llu",
-             (unsigned long long)d->opts->http_threads, NULL);
+    saed_log(SAED_INFO, "ready", saed_str("version", SAED_VERSION),
+             saed_uint("dictionaries", saed_registry_count(d->service.registry)),
+             saed_str("engine", sae_engine_name(d->service.engine)),
+             saed_str("kernel", sae_engine_kernel(d->service.engine)),
+             saed_uint("threads", d->opts->threads),
+             saed_uint("http_threads", d->opts->http_threads));
 }
 
 /* Answer what has been read; once nothing is in flight for a moment, in which clients between two
@@ -168,7 +166,7 @@ static void drain_by_force(struct daemon *d)
 {
     uint64_t end = saed_now_ns() + REPLY_NS;
 
-    saed_log(SAED_WARN, "drain_timeout", "requests", "%zu", saed_http_busy(d->http), NULL);
+    saed_log(SAED_WARN, "drain_timeout", saed_uint("requests", saed_http_busy(d->http)));
     saed_routes_refuse(d->routes);
     saed_sched_abort(d->service.sched);
     while (saed_http_busy(d->http) > 0 && saed_now_ns() < end)
@@ -183,7 +181,7 @@ static void drain(struct daemon *d)
     uint64_t grace_end = saed_now_ns() + d->opts->drain_grace_ms * 1000000, now;
 
     saed_routes_drain(d->routes);
-    saed_log(SAED_INFO, "draining", "requests", "%zu", saed_http_busy(d->http), NULL);
+    saed_log(SAED_INFO, "draining", saed_uint("requests", saed_http_busy(d->http)));
     while ((now = saed_now_ns()) < grace_end && d->n_signals < 2)
         wait_ms(d, (int)((grace_end - now) / 1000000 + 1));
     saed_http_drain(d->http);
@@ -249,7 +247,7 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
     while (d->n_signals == 0)
         wait_ms(d, -1);
     drain(d);
-    saed_log(SAED_INFO, "stopped", "signals", "%llu", (unsigned long long)d->n_signals, NULL);
+    saed_log(SAED_INFO, "stopped", saed_uint("signals", d->n_signals));
     exit_status = 0;
 out:
     finish(d);

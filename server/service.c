@@ -278,14 +278,14 @@ static void log_dictionaries(const struct saed_service *s)
     struct saed_dict *d = NULL;
 
     while ((d = saed_registry_next(s->registry, d))) {
-        saed_log(SAED_INFO, "dictionary", "name", "%s", d->name, "class", "%s", d->info->class_name,
-                 "activation_dim", "%llu", (unsigned long long)d->info->activation_dim, "dict_size",
-                 "%llu", (unsigned long long)d->info->dict_size, "dtype", "%s", d->info->dtype,
-                 "bytes", "%llu", (unsigned long long)d->info->bytes, "source", "%s", d->source,
-                 NULL);
+        saed_log(SAED_INFO, "dictionary", saed_str("name", d->name),
+                 saed_str("class", d->info->class_name),
+                 saed_uint("activation_dim", d->info->activation_dim),
+                 saed_uint("dict_size", d->info->dict_size), saed_str("dtype", d->info->dtype),
+                 saed_uint("bytes", d->info->bytes), saed_str("source", d->source));
         for (unsigned k = 0; k < d->info->n_notes; k++)
-            saed_log(SAED_WARN, "note", "name", "%s", d->name, "note", "%s", d->info->notes[k],
-                     NULL);
+            saed_log(SAED_WARN, "note", saed_str("name", d->name),
+                     saed_str("note", d->info->notes[k]));
     }
 }
 

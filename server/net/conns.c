@@ -273,7 +273,7 @@ static bool accept_some(struct saed_conns *c)
         if (errno == EAGAIN)
             return false;
         if (!is_of_one(errno)) { /* it may last: no descriptors, no memory, no listener any more */
-            saed_log(SAED_WARN, "accept_failed", "reason", "%s", strerror(errno), NULL);
+            saed_log(SAED_WARN, "accept_failed", saed_str("reason", strerror(errno)));
             c->retry_ns = saed_now_ns() + RETRY_NS;
             pause_listener(c, true);
             return false;

@@ -16,9 +16,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -155,34 +155,27 @@ static void add_head(struct line *l, enum saed_log_level level, const char *even
     add(l, head, n < (int)sizeof head ? (size_t)n : sizeof head - 1);
 }
 
-/* The triples. A format that is not one of the five ends the list: its argument's type is unknown.
- */
-static void add_fields(struct line *l, va_list ap)
+static void add_fields(struct line *l, const struct saed_field *f)
 {
-    const char *key;
-    char number[64];
-
-    while ((key = va_arg(ap, const char *)) != NULL) {
-        const char *fmt = va_arg(ap, const char *);
+    for (; f->key; f++) {
+        char number[400]; /* the largest double has 309 digits before its point */
         const char *value = number;
 
-        if (strcmp(fmt, "%s") == 0) {
-            value = va_arg(ap, const char *);
-            if (!value)
-                value = "-";
-        } else if (strcmp(fmt, "%zu") == 0) {
-            snprintf(number, sizeof number, "%zu", va_arg(ap, size_t));
-        } else if (strcmp(fmt, "%d") == 0) {
-            snprintf(number, sizeof number, "%d", va_arg(ap, int));
-        } else if (strcmp(fmt, "%llu") == 0) {
-            snprintf(number, sizeof number, "%llu", va_arg(ap, unsigned long long));
-        } else if (strcmp(fmt, "%.3f") == 0) {
-            snprintf(number, sizeof number, "%.3f", va_arg(ap, double));
-        } else {
-            add_field(l, "log_bad_format", fmt);
-            return;
+        switch (f->kind) {
+        case SAED_FIELD_STR:
+            value = f->value.s ? f->value.s : "-";
+            break;
+        case SAED_FIELD_UINT:
+            snprintf(number, sizeof number, "%" PRIu64, f->value.u);
+            break;
+        case SAED_FIELD_INT:
+            snprintf(number, sizeof number, "%" PRId64, f->value.i);
+            break;
+        case SAED_FIELD_REAL:
+            snprintf(number, sizeof number, "%.3f", f->value.real);
+            break;
         }
-        add_field(l, key, value);
+        add_field(l, f->key, value);
     }
 }
 
@@ -212,19 +205,16 @@ static bool put(const char *text, size_t n)
     return done == (ssize_t)n;
 }
 
-void saed_log(enum saed_log_level level, const char *event, ...)
+void saed_log_fields(enum saed_log_level level, const char *event, const struct saed_field *fields)
 {
     struct line l = {.n = 0};
     unsigned long long dropped;
     int keep_errno = errno;
-    va_list ap;
 
     if (level < min_level)
         return;
     add_head(&l, level, event);
-    va_start(ap, event);
-    add_fields(&l, ap);
-    va_end(ap);
+    add_fields(&l, fields);
     if (l.is_cut)
         add(&l, " cut=true", 9);
     dropped = atomic_exchange_explicit(&n_dropped, 0, memory_order_relaxed);
