@@ -335,7 +335,7 @@ static enum sae_status find_parts(struct reader *rd, const char *const *names, i
 
 static enum sae_status read_csr(struct reader *rd)
 {
-    const struct sae_st_tensor *part[N_CSR];
+    const struct sae_st_tensor *part[N_CSR] = {NULL};
     struct sae_request *r = rd->r;
     enum sae_status st = find_parts(rd, csr_names, N_CSR, part);
 
@@ -378,7 +378,7 @@ static void drop_fillers(struct sae_csr *c, size_t n_rows, size_t k)
 
 static enum sae_status read_top(struct reader *rd)
 {
-    const struct sae_st_tensor *part[N_TOP], *ids, *values;
+    const struct sae_st_tensor *part[N_TOP] = {NULL}, *ids, *values;
     struct sae_csr *c = &rd->r->csr;
     enum sae_status st = find_parts(rd, top_names, N_TOP, part);
 
