@@ -71,6 +71,7 @@ TEST_BIN = $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(HTTP_SRC))
 BENCH_BIN = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 
 VERSION = $(shell sed -n 's/^.define SAED_VERSION "\(.*\)"/\1/p' lib/saed.h)
+COMMIT ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
 FORMAT_SRC = $(shell git ls-files '*.c' '*.h' '*.cc' 2>/dev/null)
 
 LIBS = $(BUILD)/libsaedserver.a $(BUILD)/libproto.a $(BUILD)/libsaed.a
@@ -91,6 +92,11 @@ $(BUILD)/obj/lib/engine/kern/%_avx2.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c
 $(BUILD)/obj/lib/engine/kern/%_avxvnni.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c -mavxvnni
 $(BUILD)/obj/lib/engine/kern/%_avx512.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 $(BUILD)/obj/lib/engine/kern/%_vnni.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma
+# What `saed --version --verbose` tells; built anew when it is another commit.
+$(BUILD)/obj/server/version.o: EXTRA_CFLAGS = -DSAED_COMMIT='"$(COMMIT)"'
+$(BUILD)/obj/server/version.o: $(BUILD)/commit
+$(BUILD)/commit: force
+	@mkdir -p $(@D) && echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' >$@
 # Files that read bytes from outside: no silent narrowing.
 $(BUILD)/obj/lib/format/%.o: EXTRA_CFLAGS = -Wconversion
 $(BUILD)/obj/lib/load/%.o: EXTRA_CFLAGS = -Wconversion
@@ -202,11 +208,29 @@ bench:
 	@SAED_BIN=$(BUILD)/saed $(BUILD)/tests/bench/bench_table --json $(BUILD)/bench.json $(BENCH_ARGS)
 bench-programs: $(BENCH_BIN)
 
-## install: daemon, unit and example files below DESTDIR and PREFIX
+## install: the stripped daemon, its systemd unit, a config that serves the demo dictionary, README and
+##        LICENSE below DESTDIR and PREFIX (/usr/local); a config that is there already is kept
+## uninstall: remove them again, but for a config that was edited
+SYSCONFDIR = $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
+prefix = $(DESTDIR)$(PREFIX)
+config = $(DESTDIR)$(SYSCONFDIR)/saed/config.json
+placed = sed 's|/usr/local|$(PREFIX)|g; s|/etc/saed|$(SYSCONFDIR)/saed|g'
 install: $(BUILD)/saed
-	install -D -m 0755 $(BUILD)/saed $(DESTDIR)$(PREFIX)/bin/saed
-	install -D -m 0644 deploy/demo/digits.pt $(DESTDIR)$(PREFIX)/share/saed/digits.pt
-	install -D -m 0644 proto/openapi.json $(DESTDIR)$(PREFIX)/share/saed/openapi.json
+	install -D -s -m 0755 $(BUILD)/saed $(prefix)/bin/saed
+	$(placed) deploy/saed.service | install -D -m 0644 /dev/stdin $(prefix)/lib/systemd/system/saed.service
+	test -e $(config) || $(placed) deploy/config.json | install -D -m 0644 /dev/stdin $(config)
+	install -D -m 0644 -t $(prefix)/share/saed deploy/demo/digits.pt proto/openapi.json
+	install -D -m 0644 -t $(prefix)/share/doc/saed README.md CHANGELOG.md LICENSE
+uninstall:
+	rm -f $(prefix)/bin/saed $(prefix)/lib/systemd/system/saed.service
+	rm -f $(addprefix $(prefix)/share/saed/,digits.pt openapi.json) $(addprefix $(prefix)/share/doc/saed/,README.md CHANGELOG.md LICENSE)
+	if $(placed) deploy/config.json | cmp -s - $(config); then rm -f $(config); fi
+	rmdir $(prefix)/share/saed $(prefix)/share/doc/saed $(dir $(config)) 2>/dev/null || true
+
+## check-install: what demo, install and uninstall do
+check-install: $(BUILD)/saed
+	@sh tests/support/deps.sh curl python3
+	@sh tests/first/test_install.sh $(BUILD)
 
 ## dist: a tar of the committed tree
 dist:
@@ -247,7 +271,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 
-.PHONY: all deps check check-bound check-threads check-unit check-san bench bench-programs demo image image-test install dist format lint golden \
+.PHONY: force all deps check check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
 	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -51,6 +51,8 @@ enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct 
                               struct sae_err *err) SAE_MUST_USE;
 /* Only the grammar of a source: SAE_OK or SAE_E_USAGE, no file is touched. */
 enum sae_status sae_source_check(const char *source, struct sae_err *err) SAE_MUST_USE;
+/* How many bytes of a source are its path; 0 when it names none (identity:D, init:...). */
+size_t sae_source_path(const char *source);
 void sae_dict_free(struct sae_dict *d); /* NULL allowed */
 const struct sae_dict_info *sae_dict_info(const struct sae_dict *d);
 
@@ -63,6 +65,8 @@ struct sae_engine; /* immutable after open */
 /* Load what an engine needs of the system: OpenBLAS, for `openblas` alone. Sets
  * OPENBLAS_NUM_THREADS, so call it before there are threads. SAE_E_IO when it is not there. */
 enum sae_status sae_engine_load(enum sae_engine_kind kind, struct sae_err *err) SAE_MUST_USE;
+/* OpenBLAS by its own words ("OpenBLAS 0.3.21 ..."), which loads it; NULL: it is not there. */
+const char *sae_engine_library(void);
 /* Choose engine and kernels for this CPU; auto is native. `isa` forces kernels by name (scalar,
  * avx2, avxvnni, avx512, vnni), NULL lets the CPU decide; an ISA that the CPU lacks is SAE_E_USAGE.
  * Loads the engine unless that is done. */

@@ -4,6 +4,7 @@
 #include "server/opts/opts.h"
 #include "server/probe.h"
 #include "server/service.h"
+#include "server/version.h"
 
 #include <inttypes.h>
 #include <malloc.h>
@@ -22,13 +23,14 @@ static int exit_status(enum sae_status st)
     return st == SAE_OK ? 0 : st == SAE_E_USAGE ? 2 : 1;
 }
 
-static int print_help(void)
+/* --help, --version. */
+static int print_about(const struct saed_opts *o)
 {
     struct sae_buf b;
     enum sae_status st;
 
     sae_buf_init(&b, 1u << 20);
-    st = saed_opts_help(&b);
+    st = o->action == SAED_HELP ? saed_opts_help(&b) : saed_version_print(&b, o->verbose);
     if (st == SAE_OK)
         fwrite(b.data, 1, b.len, stdout);
     sae_buf_fini(&b);
@@ -93,10 +95,8 @@ int main(int argc, char **argv)
     }
     switch (o.action) {
     case SAED_VERSION_ACTION:
-        rc = printf("saed %s\n", SAED_VERSION) > 0 && fflush(stdout) == 0 ? 0 : 1;
-        break;
     case SAED_HELP:
-        rc = print_help();
+        rc = print_about(&o);
         break;
     case SAED_PROBE:
         rc = saed_probe(o.probe_url);

@@ -5,7 +5,9 @@ set -eu
 saed=$1
 cd "$(dirname "$0")/../.."
 dir=$(dirname "$saed")
-out=$dir/demo.out err=$dir/demo.log
+# Files of this run alone: those of a demo that still serves stay as they are.
+out=$dir/demo.$$.out err=$dir/demo.$$.log
+: >"$out"
 listen=127.0.0.1:8673
 if curl -s -o /dev/null --max-time 2 "http://$listen/healthz"; then
     echo "port 8673 is in use: taking a free one"

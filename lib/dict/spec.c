@@ -5,6 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* How a source that is no path begins. */
+#define IDENTITY "identity:"
+#define INIT "init:"
+
 /* A part of the text between two colons; not NUL-terminated. */
 struct part {
     const char *p;
@@ -177,10 +181,10 @@ enum sae_status sae_source_parse(struct sae_source *out, const char *text, struc
     if (text[0] == '\0')
         st = sae_err_set(err, SAE_E_USAGE, "",
                          "cannot use source \"\": wanted a path, identity:D or init:CLASS:D:F");
-    else if (strncmp(text, "identity:", 9) == 0)
-        st = parse_identity(&src, text, text + 9, err);
-    else if (strncmp(text, "init:", 5) == 0)
-        st = parse_init(&src, text, text + 5, err);
+    else if (strncmp(text, IDENTITY, strlen(IDENTITY)) == 0)
+        st = parse_identity(&src, text, text + strlen(IDENTITY), err);
+    else if (strncmp(text, INIT, strlen(INIT)) == 0)
+        st = parse_init(&src, text, text + strlen(INIT), err);
     if (st == SAE_OK)
         *out = src;
     return st;
@@ -191,6 +195,14 @@ enum sae_status sae_source_check(const char *source, struct sae_err *err)
     struct sae_source src;
 
     return sae_source_parse(&src, source, err);
+}
+
+size_t sae_source_path(const char *source)
+{
+    bool is_form = strncmp(source, IDENTITY, strlen(IDENTITY)) == 0 ||
+                   strncmp(source, INIT, strlen(INIT)) == 0;
+
+    return is_form ? 0 : strlen(source);
 }
 
 static enum sae_status make_identity(struct sae_dict **out, const struct sae_source *src,

@@ -115,6 +115,11 @@ const char *sae_blas_core(void)
     return blas.get_corename();
 }
 
+const char *sae_blas_config(void)
+{
+    return blas.get_config();
+}
+
 static size_t gemm_rows(size_t n)
 {
     return (n + GEMM_ROUND - 1) / GEMM_ROUND * GEMM_ROUND;

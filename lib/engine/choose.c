@@ -44,6 +44,11 @@ enum sae_status sae_engine_load(enum sae_engine_kind kind, struct sae_err *err)
     return kind == SAE_ENGINE_OPENBLAS ? sae_blas_load(err) : SAE_OK;
 }
 
+const char *sae_engine_library(void)
+{
+    return sae_blas_load(NULL) == SAE_OK ? sae_blas_config() : NULL;
+}
+
 enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind kind, const char *isa,
                                 struct sae_err *err)
 {

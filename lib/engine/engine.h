@@ -91,8 +91,9 @@ struct sae_engine {
 extern const struct sae_engine_ops sae_engine_openblas, sae_engine_native;
 /* blas.c: load OpenBLAS, its own threads off. SAE_E_IO when it cannot be loaded. */
 enum sae_status sae_blas_load(struct sae_err *err) SAE_MUST_USE;
-/* Once it is loaded: the name of its kernels. */
+/* Once it is loaded: the name of its kernels; what build it is. */
 const char *sae_blas_core(void);
+const char *sae_blas_config(void);
 
 /* ---- runs: lists by row and block (batch/lists.c) -------------------------------------------- */
 

@@ -669,3 +669,11 @@ enum sae_status sae_zip_slurp(const struct sae_zip *z, const struct sae_zip_entr
     *out = p;
     return SAE_OK;
 }
+
+const char *sae_zip_library(void)
+{
+    static char text[64];
+
+    snprintf(text, sizeof text, "libzip %s, zlib %s", zip_libzip_version(), zlibVersion());
+    return text;
+}

@@ -64,4 +64,7 @@ enum sae_status sae_zip_stream_read(struct sae_zip_stream *s, void *buf, size_t 
 enum sae_status sae_zip_slurp(const struct sae_zip *z, const struct sae_zip_entry *e, uint64_t max,
                               unsigned char **out, struct sae_err *err) SAE_MUST_USE;
 
+/* The libraries behind it: "libzip 1.7.3, zlib 1.2.13". */
+const char *sae_zip_library(void);
+
 #endif

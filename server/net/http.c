@@ -1033,3 +1033,11 @@ void saed_http_free(struct saed_http *h)
     saed_conns_free(h->conns);
     sae_free(h);
 }
+
+const char *saed_http_library(void)
+{
+    static char text[64];
+
+    snprintf(text, sizeof text, "libmicrohttpd %s", MHD_get_version());
+    return text;
+}

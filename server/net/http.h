@@ -120,4 +120,7 @@ void saed_http_expect_more(struct saed_exchange *x);
 
 uint64_t saed_now_ns(void); /* CLOCK_MONOTONIC */
 
+/* The library behind it: "libmicrohttpd 0.9.75". */
+const char *saed_http_library(void);
+
 #endif

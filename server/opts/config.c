@@ -15,6 +15,14 @@
 
 #define CONFIG_MAX ((size_t)16 << 20)
 
+const char *saed_opts_library(void)
+{
+    static char text[64];
+
+    snprintf(text, sizeof text, "jansson %s", jansson_version_str());
+    return text;
+}
+
 /* The whole file; failures are reported. */
 static bool read_file(struct saed_parse *p, struct sae_buf *b)
 {

@@ -68,11 +68,14 @@ static enum sae_status help_options(struct sae_buf *out)
 static enum sae_status help_flags(struct sae_buf *out)
 {
     enum sae_status st = sae_buf_addf(out, "\nOn the command line only:\n");
-    char flag[64];
+    char name[64], flag[80];
 
     for (unsigned i = 0; i < SAED_N_FLAGS && st == SAE_OK; i++) {
-        saed_flag_name(saed_flag_rows[i].name, flag);
-        st = help_row(out, flag, saed_flag_rows[i].metavar, saed_flag_rows[i].help);
+        const struct saed_flag_row *row = &saed_flag_rows[i];
+
+        saed_flag_name(row->name, name);
+        snprintf(flag, sizeof flag, row->letters[0] ? "-%.1s, %s" : "%.0s%s", row->letters, name);
+        st = help_row(out, flag, row->metavar, row->help);
     }
     return st;
 }
@@ -80,11 +83,12 @@ static enum sae_status help_flags(struct sae_buf *out)
 enum sae_status saed_opts_help(struct sae_buf *out)
 {
     static const char head[] =
-        "usage: saed [OPTIONS] NAME=SOURCE [NAME=SOURCE ...]\n"
+        "usage: saed [OPTIONS] [NAME=]SOURCE [[NAME=]SOURCE ...]\n"
         "       saed --config FILE\n"
         "\n"
         "Serves sparse-autoencoder dictionaries over HTTP. SOURCE is a weights file, or\n"
-        "identity:D, or init:CLASS:D:F[:seed=S][:l0=L] for trials without a file.\n"
+        "identity:D, or init:CLASS:D:F[:seed=S][:l0=L] for trials without a file. Without\n"
+        "a NAME its path makes one: run/3/ae.pt is served as run.3.ae.\n"
         "\n"
         "Each option is also a variable of the environment and a key of the config file\n"
         "(--max-batch-rows: SAED_MAX_BATCH_ROWS and \"max_batch_rows\"). A flag beats the\n"
@@ -93,6 +97,7 @@ enum sae_status saed_opts_help(struct sae_buf *out)
         "\n"
         "Examples:\n"
         "  saed layer12=/models/layer12.pt\n"
+        "  saed run/*/ae.pt\n"
         "  saed --listen 0.0.0.0:8673 --insecure-no-auth --config /etc/saed/config.json\n";
     enum sae_status st = sae_buf_add(out, head, sizeof head - 1);
 

@@ -28,7 +28,7 @@ const struct saed_opt_row saed_opt_rows[SAED_N_OPTIONS] = {
 };
 
 const struct saed_flag_row saed_flag_rows[SAED_N_FLAGS] = {
-#define SAED_FLAG(name, metavar, help) {#name, metavar, help},
+#define SAED_FLAG(name, letters, metavar, help) {#name, letters, metavar, help},
 #include "server/opts/opts.def"
 };
 
@@ -76,16 +76,6 @@ void saed_parse_value(struct saed_parse *p, enum saed_opt_index i, enum saed_opt
     }
 }
 
-static bool is_name(const char *s, size_t n)
-{
-    if (n < 1 || n > 200 || !isalnum((unsigned char)s[0]))
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (!isalnum((unsigned char)s[i]) && !memchr("._-", s[i], 3))
-            return false;
-    return true;
-}
-
 static bool add_source(struct saed_opts *o, const char *name, size_t name_len, const char *source)
 {
     struct saed_source *s = sae_realloc(o->sources, o->n_sources + 1, sizeof *s);
@@ -113,7 +103,7 @@ void saed_parse_source(struct saed_parse *p, const char *name, size_t name_len, 
     struct sae_err err = {0};
     int n = name_len < 210 ? (int)name_len : 210;
 
-    if (!is_name(name, name_len)) {
+    if (!saed_is_name(name, name_len)) {
         saed_parse_fail(p, SAE_E_USAGE,
                         "cannot use name \"%.*s\"%s: want a letter or digit, then up to 199 "
                         "letters, digits, '.', '_' or '-'",
@@ -124,8 +114,9 @@ void saed_parse_source(struct saed_parse *p, const char *name, size_t name_len, 
         if (strlen(o->sources[i].name) == name_len &&
             memcmp(o->sources[i].name, name, name_len) == 0) {
             saed_parse_fail(p, SAE_E_USAGE,
-                            "cannot use name \"%.*s\"%s twice: it already stands for %.80s", n,
-                            name, in, o->sources[i].source);
+                            "cannot use name \"%.*s\"%s twice: it already stands for %.80s; give "
+                            "one of them another, NAME=SOURCE",
+                            n, name, in, o->sources[i].source);
             return;
         }
     if (sae_source_check(source, &err) != SAE_OK) {
@@ -262,7 +253,12 @@ static bool action_flag(struct saed_parse *p, enum saed_flag_index i, const stru
         return false;
     case SAED_FLAG_version:
         p->o->action = SAED_VERSION_ACTION;
+        for (char *const *arg = *rest; *arg; arg++)
+            p->o->verbose = p->o->verbose || strcmp(*arg, "--verbose") == 0;
         return true;
+    case SAED_FLAG_verbose:
+        p->o->verbose = true;
+        return false;
     case SAED_FLAG_help:
         p->o->action = SAED_HELP;
         return true;
@@ -270,6 +266,12 @@ static bool action_flag(struct saed_parse *p, enum saed_flag_index i, const stru
         break;
     }
     return false;
+}
+
+/* -h, one letter. */
+static bool is_short(const struct flag *f, const char *letters)
+{
+    return f->name[0] == '-' && f->name[1] && !f->name[2] && strchr(letters, f->name[1]);
 }
 
 /* True when the line ends here. */
@@ -287,7 +289,7 @@ static bool parse_flag(struct saed_parse *p, const char *word, char *const **res
     }
     for (unsigned i = 0; i < SAED_N_FLAGS; i++) {
         saed_flag_name(saed_flag_rows[i].name, name);
-        if (strcmp(f.name, name) == 0)
+        if (strcmp(f.name, name) == 0 || is_short(&f, saed_flag_rows[i].letters))
             return action_flag(p, (enum saed_flag_index)i, &f, rest);
     }
     unknown_flag(p, &f);
@@ -297,15 +299,25 @@ static bool parse_flag(struct saed_parse *p, const char *word, char *const **res
     return false;
 }
 
+/* NAME=SOURCE, or a SOURCE alone: what stands before the first '=' is no NAME, or there is none. */
 static void parse_positional(struct saed_parse *p, const char *arg)
 {
     const char *eq = strchr(arg, '=');
+    char name[SAED_NAME_MAX];
+    size_t n;
 
-    if (!eq)
-        saed_parse_fail(p, SAE_E_USAGE,
-                        "cannot use \"%.200s\": a dictionary is given as NAME=SOURCE", arg);
-    else
+    if (eq && saed_is_name(arg, (size_t)(eq - arg))) {
         saed_parse_source(p, arg, (size_t)(eq - arg), eq + 1, "");
+        return;
+    }
+    n = saed_name_of(arg, name, sizeof name);
+    if (n >= 1 && n <= sizeof name)
+        saed_parse_source(p, name, n, arg, "");
+    else
+        saed_parse_fail(p, SAE_E_USAGE,
+                        "cannot use \"%.200s\": it makes a name of %zu bytes, where 1 to %d are "
+                        "wanted; give it one, NAME=SOURCE",
+                        arg, n, SAED_NAME_MAX);
 }
 
 static void parse_line(struct saed_parse *p, int argc, char *const *argv)
@@ -388,8 +400,8 @@ static void cross_check(struct saed_parse *p)
     /* A config file that cannot be read may well have named some. */
     if (o->n_sources == 0 && p->status == SAE_OK)
         saed_parse_fail(p, SAE_E_USAGE,
-                        "cannot serve without a dictionary: give NAME=SOURCE, or \"dictionaries\" "
-                        "in the config file (see --help)");
+                        "cannot serve without a dictionary: give a weights file or NAME=SOURCE, or "
+                        "\"dictionaries\" in the config file (see --help)");
 }
 
 enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv, char *const *envp,
@@ -399,6 +411,8 @@ enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv
 
     set_defaults(o);
     parse_line(&p, argc, argv);
+    if (o->verbose && o->action != SAED_VERSION_ACTION && o->action != SAED_HELP)
+        saed_parse_fail(&p, SAE_E_USAGE, "cannot use --verbose: it goes with --version");
     /* These run before, or beside, a daemon whose environment and file are not theirs. */
     if (o->action == SAED_HELP || o->action == SAED_VERSION_ACTION || o->action == SAED_PROBE)
         return p.status;

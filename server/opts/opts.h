@@ -16,6 +16,7 @@ struct saed_source {
 
 struct saed_opts {
     enum saed_action action;
+    bool verbose;          /* of --version */
     const char *probe_url; /* borrowed from argv */
     const char *isa;       /* SAED_ISA or NULL; borrowed from the environment */
     char host[256];        /* without brackets for IPv6 */
@@ -42,6 +43,9 @@ typedef void saed_report_fn(void *arg, const struct sae_err *err);
 enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv, char *const *envp,
                                 saed_report_fn *report, void *arg) SAE_MUST_USE;
 void saed_opts_fini(struct saed_opts *o);
+
+/* The library behind the config file: "jansson 2.14". */
+const char *saed_opts_library(void);
 
 /* --help's text, made from the table. */
 enum sae_status saed_opts_help(struct sae_buf *out) SAE_MUST_USE;

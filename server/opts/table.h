@@ -2,9 +2,10 @@
  *
  * opts.c          orchestrates: command line, environment, defaults, cross-checks
  * opts/value.c    text -> value of a row; HOST:PORT; the nearest name
+ * opts/name.c     NAMEs
  * opts/config.c   the JSON file
  * opts/help.c     --help
- * Private to these four. A parse is owned by main's thread. */
+ * Private to these. A parse is owned by main's thread. */
 #ifndef SAED_OPTS_IMPL_H
 #define SAED_OPTS_IMPL_H
 
@@ -29,7 +30,7 @@ struct saed_opt_row {
 };
 
 struct saed_flag_row {
-    const char *name, *metavar, *help;
+    const char *name, *letters, *metavar, *help;
 };
 
 enum saed_opt_index {
@@ -73,6 +74,15 @@ void saed_parse_source(struct saed_parse *p, const char *name, size_t name_len, 
                        const char *in);
 /* The config file p->config. */
 void saed_parse_config(struct saed_parse *p);
+
+#define SAED_NAME_MAX 200
+/* True for [A-Za-z0-9][A-Za-z0-9._-]{0,199}. */
+bool saed_is_name(const char *s, size_t n);
+/* A NAME for a source that came without: its path with `/` as `.` and a file's last ending dropped,
+ * or the whole of another source; any other byte that no NAME has as `_`, and `d` before a first
+ * one that begins none. Writes up to cap bytes, no NUL; returns how many there are, more than
+ * SAED_NAME_MAX (or none) where there is no NAME. */
+size_t saed_name_of(const char *source, char *out, size_t cap);
 
 /* Store text as row's value in *o; false (and *o untouched) when it is not one. */
 bool saed_value_set(struct saed_opts *o, const struct saed_opt_row *row, const char *text);

@@ -40,6 +40,7 @@ rule server/sched 'lib/(base|types|saed)\.h|server/handle\.h|server/sched/[a-z_]
 rule server/net "$wire|server/(net|report)/[a-z_]+\.h"
 rule server/opts "$low|lib/saed\.h|server/opts/[a-z_]+\.(h|def)"
 rule server/api "$wire|proto/json/numtext\.h|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|opts|report)/[a-z_]+\.h"
+rule server/version.c 'server/version\.h|lib/(cpu|saed)\.h|lib/format/zip\.h|server/(net/http|opts/opts)\.h'
 rule server "$wire|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|opts|report)/[a-z_]+\.h"
 for f in $(git ls-files 'lib/*.[ch]' 'lib/*.inc' 'proto/*.[ch]' 'proto/*.cc' 'server/*.[ch]'); do
     case "$ruled " in *" $f "*) ;; *)
