@@ -1,13 +1,17 @@
 # The saed container: the daemon, the libraries it runs with, and the demo dictionary; nothing else.
 #
 #   docker build -t saed .
-#   docker run -p 8673:8673 saed                                     # serves the demo dictionary
-#   docker run -p 8673:8673 -v /my/saes:/dictionaries:ro saed mine=/dictionaries/ae.pt
+#   docker run -p 127.0.0.1:8673:8673 saed                           # serves the demo dictionary
+#   docker run -p 127.0.0.1:8673:8673 -v /my/saes:/dictionaries:ro saed mine=/dictionaries/ae.pt
 #
-# Runs as a numeric non-root user, with any other uid, and with --read-only.
-ARG BASE=docker.io/library/debian:bookworm-slim
+# Inside the container saed listens on all addresses, IPv6 and IPv4 ([::]; 0.0.0.0 where IPv6 is off),
+# and asks nobody who they are: whoever reaches the published port can use it. It runs as a numeric
+# non-root user, as any other uid, and with --read-only.
+ARG BASE=docker.io/library/debian:trixie-slim
 
 FROM ${BASE} AS build
+# What `saed --version --verbose` shows: --build-arg COMMIT=$(git rev-parse HEAD)
+ARG COMMIT=unknown
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         gcc g++ make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev \
@@ -19,7 +23,7 @@ COPY lib lib
 COPY proto proto
 COPY server server
 # deps.stamp: what the build needs is installed above; tests are not built here.
-RUN mkdir -p build && touch build/deps.stamp && make -j2 all && strip build/saed
+RUN mkdir -p build && touch build/deps.stamp && make -j2 COMMIT="$COMMIT" all && strip build/saed
 COPY deploy/image-root.sh deploy/image-root.sh
 COPY deploy/demo/digits.pt deploy/demo/digits.pt
 RUN sh deploy/image-root.sh build/saed /out \
@@ -34,5 +38,5 @@ EXPOSE 8673
 HEALTHCHECK --interval=10s --timeout=6s --start-period=60s \
     CMD ["/usr/local/bin/saed", "--probe", "http://127.0.0.1:8673/healthz"]
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["/usr/local/bin/saed", "--listen", "0.0.0.0:8673", "--insecure-no-auth"]
+ENTRYPOINT ["/usr/local/bin/saed", "--listen", "[::]:8673", "--insecure-no-auth"]
 CMD ["digits=/usr/share/saed/digits.pt"]

@@ -182,10 +182,16 @@ demo: $(BUILD)/saed
 	@sh deploy/demo/demo.sh $(BUILD)/saed
 
 ## image: build the container image localhost/saed with buildah on a debootstrapped base
-## image-test: the same, then run it and send it a request
-image image-test:
+image:
+	@sh tests/support/deps.sh $(DEPS_IMAGE)
+	@sh tests/image/build.sh $(BUILD)
+
+## image-test: the same, then run it, and the HTTP tests on its daemon
+# But for those that want another binary than the one that ships.
+IMAGE_BIN = $(filter-out %/test_hot_path %/test_nomem,$(filter $(BUILD)/tests/http/%,$(TEST_BIN)))
+image-test: $(IMAGE_BIN)
 	@sh tests/support/deps.sh $(DEPS_IMAGE) curl procps
-	@sh tests/image/test_image.sh $(BUILD)
+	@sh tests/image/test_image.sh $(BUILD) $(IMAGE_BIN)
 
 ## check-threads: the tests in which threads meet (what check-san runs under TSan)
 THREAD_BIN = $(filter %/test_sched %/test_sched_random %/test_sched_threads %/test_threads \

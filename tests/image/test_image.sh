@@ -1,11 +1,12 @@
 #!/bin/sh
-# test_image.sh BUILD - build the container image for real and use it.
+# test_image.sh BUILD PROGRAM... - build the container image for real and use it.
 #
-# debootstrap makes the Debian base (kept in BUILD/image-base for the next run), buildah builds the
-# Dockerfile on it and runs the result in a chroot as a uid that owns nothing there. Needs root.
-# Prints the image's size; the last line is "N passed, N failed".
+# The image is run in a chroot as a uid that owns nothing there; then the test programs PROGRAM (those
+# of tests/http, which run a daemon) run the image's daemon by the image's own loader and libraries.
+# Needs root. Prints the image's size; each run of checks ends in "N passed, N failed".
 set -u
 build=$1
+shift
 cd "$(dirname "$0")/../.." || exit 1
 passed=0 failed=0
 ok() { passed=$((passed + 1)); echo "ok   $1"; }
@@ -21,48 +22,30 @@ finish() {
     [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
     exit $?
 }
+leaf() { # leaf PID: the last of its children's children
+    p=$1
+    while c=$(pgrep -P "$p" | tail -n 1) && [ -n "$c" ]; do p=$c; done
+    echo "$p"
+}
 b="buildah --storage-driver vfs"
-base=localhost/debian:bookworm-slim
-mkdir -p "$build/log"
-log=$build/log/image.log
-: >"$log"
 
-# The mirror and settings that this machine's own apt uses.
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 2>/dev/null | grep '/debian/*$' | head -n 1)
-[ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | head -n 1)
-
-if ! $b images -q "$base" >/dev/null 2>&1; then
-    root=$build/image-base
-    if [ ! -f "$root.done" ]; then
-        rm -rf "$root"
-        if ! debootstrap --variant=minbase bookworm "$root" "$mirror" >>"$log" 2>&1; then
-            tail -n 5 "$log"; bad "debootstrap"; finish
-        fi
-        cp -a /etc/apt/sources.list.d/debian.sources "$root/etc/apt/sources.list.d/" 2>/dev/null &&
-            : >"$root/etc/apt/sources.list"
-        touch "$root.done"
-    fi
-    c=$($b from scratch) && $b add "$c" "$root" / >>"$log" 2>&1 &&
-        $b commit "$c" "$base" >>"$log" 2>&1 && $b rm "$c" >>"$log" 2>&1 || { bad "import base"; finish; }
-fi
-ok "base image"
-
-if $b bud --isolation chroot --network host --build-arg BASE=$base --layers=false -t localhost/saed . >>"$log" 2>&1
-then ok "Dockerfile builds"; else tail -n 30 "$log"; bad "Dockerfile builds"; finish; fi
-
+if sh tests/image/build.sh "$build"; then ok "Dockerfile builds"; else bad "Dockerfile builds"; finish; fi
 ctr=$($b from localhost/saed) || { bad "container"; finish; }
 mnt=$($b mount "$ctr")
 echo "image size: $(du -sm "$mnt" | cut -f1) MB in $(find "$mnt" -type f | wc -l) files, of which saed $(du -sk "$mnt/usr/local/bin/saed" | cut -f1) KB"
 conf=$($b inspect --format '{{.OCIv1.Config.User}} {{.OCIv1.Config.Entrypoint}} {{.OCIv1.Config.Cmd}} {{.OCIv1.Config.Env}}' "$ctr")
 echo "$conf"
 check "numeric non-root user" sh -c "echo '$conf' | grep -qE '^[1-9][0-9]*(:[1-9][0-9]*)? '"
+check "listens on all addresses of both families" sh -c "echo '$conf' | grep -qF -- '--listen [::]:8673'"
 check "health check by --probe" sh -c "$b inspect '$ctr' | grep -q -- --probe"
 check "no shell in the image" sh -c "! test -e '$mnt/bin/sh'"
 check "nothing writable for others" sh -c "test -z \"\$(find '$mnt' -perm -o+w ! -type l ! -path '$mnt/dev/*' ! -path '$mnt/proc/*' ! -path '$mnt/sys/*' | head -n 3)\""
-$b umount "$ctr" >/dev/null
+for lib in libmicrohttpd.so libzip.so libjansson.so libopenblas.so; do
+    check "$lib and its copyright notice" sh -c "ls '$mnt'/lib/*/$lib.* '$mnt'/usr/share/doc/${lib%.so}*/copyright >/dev/null"
+done
 
 # A uid that the image does not know and that owns nothing: what runs so needs no writable root.
-# Loopback only: the image's own 0.0.0.0 is replaced for this test.
+# Loopback only: the image's own [::] is replaced for this test.
 out=$build/log/image-run.log
 $b run --isolation chroot --user 23456:34567 "$ctr" -- /usr/local/bin/saed --listen 127.0.0.1:0 \
     digits=/dictionaries/digits.pt >"$out" 2>"$build/log/image-run.err" &
@@ -78,13 +61,23 @@ if [ -z "$url" ]; then cat "$build/log/image-run.err"; bad "runs as any uid"; fi
 ok "runs as any uid"
 check "answers encode" sh -c "curl -sS --fail --json @deploy/demo/sample.json '$url/v1/dictionaries/digits/encode?top_k=2' | grep -q '\"values\":'"
 check "probe says ready" $b run --isolation chroot "$ctr" -- /usr/local/bin/saed --probe "$url/readyz"
-saed=$(pgrep -f "saed --listen 127.0.0.1:0 digits=/dictionaries/digits.pt" | tail -n 1)
-[ -n "$saed" ] && kill "$saed"
+kill "$(leaf "$pid")"
 if wait "$pid"; then ok "SIGTERM stops it with status 0"; else bad "SIGTERM stops it with status 0"; fi
 pid=
 check "OpenBLAS is there for --engine openblas" $b run --isolation chroot "$ctr" -- \
     /usr/local/bin/saed --engine openblas --check digits=/usr/share/saed/digits.pt
-# The command line that the image carries: it starts, but its 0.0.0.0 is only parsed here.
+# The command line that the image carries: it starts, but its [::] is only parsed here.
 check "the image's own arguments are valid" $b run --isolation chroot "$ctr" -- \
-    /usr/local/bin/saed --listen 0.0.0.0:8673 --insecure-no-auth --check digits=/usr/share/saed/digits.pt
+    /usr/local/bin/saed --listen '[::]:8673' --insecure-no-auth --check digits=/usr/share/saed/digits.pt
+
+# The same files and loopback as any other daemon of the tests, but the image's binary and libraries.
+cat >"$build/image-saed" <<EOF
+#!/bin/sh
+exec '$mnt/lib64/ld-linux-x86-64.so.2' --inhibit-cache --library-path \\
+    "\${LD_LIBRARY_PATH:+\$LD_LIBRARY_PATH:}$(echo "$mnt"/lib/*-linux-gnu)" '$mnt/usr/local/bin/saed' "\$@"
+EOF
+chmod +x "$build/image-saed"
+echo "the tests, on the image's daemon:"
+SAED_BIN="$build/image-saed" sh tests/support/run.sh "$build" "$@"
+check "the tests pass on the image's daemon" test $? -eq 0
 finish

@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh BUILD PROGRAM... - run Check programs, as many at a time as there are CPUs; print what fails,
-# sum up. The last line is "N passed, N failed[, N skipped]"; exit 1 when any check failed.
+# sum up. Those that run a daemon run $SAED_BIN, BUILD/saed unless it is set. The last line is "N passed, N failed[, N skipped]"; exit 1 when any check failed.
 # A test program prints "SKIP: reason" for each check that this machine cannot run.
 set -u
 build=$1
@@ -15,13 +15,13 @@ log_of() {
 # The programs that wait for deadlines go first, so that they do not come last alone.
 for t in "$@"; do echo "$t"; done | grep '/tests/http/' >"$build/log/order"
 for t in "$@"; do echo "$t"; done | grep -v '/tests/http/' >>"$build/log/order"
-export build
+export build SAED_BIN="${SAED_BIN:-$build/saed}"
 # Check ends a test after 4 s; a sanitizer or a busy machine may need longer.
 export CK_TIMEOUT_MULTIPLIER="${CK_TIMEOUT_MULTIPLIER:-10}"
 # shellcheck disable=SC2016
 xargs -P "$(nproc)" -I{} sh -c '
     log=$build/log/$(echo "${1#"$build"/tests/}" | tr / _).log
-    SAED_BIN=$build/saed "$1" >"$log" 2>&1
+    "$1" >"$log" 2>&1
     echo "exit status $?" >>"$log"' sh {} <"$build/log/order"
 
 for t in "$@"; do
