@@ -37,20 +37,41 @@ struct daemon {
     pthread_t loader;
     int loaded_fd;
     uint64_t n_signals;
+    char line[320]; /* for stdout, once it takes it: n_line bytes */
+    size_t n_line;
 };
 
-/* Counts signals for the main thread. A handler and not signalfd: libraries start threads before
- * main (OpenBLAS does) that do not block what main blocks, and a signal may be delivered to them.
- * Global because a handler has no argument; set before the handler is. */
+/* Counts signals for the main thread: those that end the daemon below, SIGHUP in the upper half. A
+ * handler and not signalfd: threads that libraries start do not block what main blocks, and a
+ * signal may be delivered to them. Global because a handler has no argument; set before the handler
+ * is. */
+#define HUP_SHIFT 32
 static int signal_fd = -1;
 
 static void on_signal(int sig)
 {
+    uint64_t count = sig == SIGHUP ? UINT64_C(1) << HUP_SHIFT : 1;
     int saved = errno;
 
-    (void)sig;
-    (void)!write(signal_fd, &(uint64_t){1}, sizeof(uint64_t));
+    (void)!write(signal_fd, &count, sizeof count);
     errno = saved;
+}
+
+static void take_signals(struct daemon *d, uint64_t count)
+{
+    d->n_signals += count & UINT32_MAX;
+    if (count >> HUP_SHIFT)
+        saed_log(SAED_INFO, "hup", saed_str("reload", "there is nothing to reload yet"));
+}
+
+/* stdout takes the line, or never will: this is one write of less than a pipe's page. */
+static void write_line(struct daemon *d)
+{
+    ssize_t n = write(STDOUT_FILENO, d->line, d->n_line);
+
+    if (n != (ssize_t)d->n_line)
+        saed_log(SAED_WARN, "stdout", saed_str("error", n < 0 ? strerror(errno) : "cut"));
+    d->n_line = 0;
 }
 
 static void *load(void *arg)
@@ -62,17 +83,21 @@ static void *load(void *arg)
     return NULL;
 }
 
-/* Wait for a signal (counted), or the end of loading, at most `ms` (-1: for ever). */
+/* Wait for a signal (counted), the end of loading (true), or room on stdout for what it is to have,
+ * at most `ms` (-1: for ever). */
 static bool wait_ms(struct daemon *d, int ms)
 {
-    struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN},
-                            {.fd = d->loaded_fd, .events = POLLIN}};
+    struct pollfd fds[3] = {{.fd = signal_fd, .events = POLLIN},
+                            {.fd = d->loaded_fd, .events = POLLIN},
+                            {.fd = d->n_line ? STDOUT_FILENO : -1, .events = POLLOUT}};
     uint64_t count;
 
-    if (poll(fds, 2, ms) <= 0)
+    if (poll(fds, 3, ms) <= 0)
         return false;
     if ((fds[0].revents & POLLIN) && read(signal_fd, &count, sizeof count) == sizeof count)
-        d->n_signals += count;
+        take_signals(d, count);
+    if (fds[2].revents)
+        write_line(d);
     return (fds[1].revents & POLLIN) && read(d->loaded_fd, &count, sizeof count) == sizeof count;
 }
 
@@ -85,7 +110,9 @@ static enum sae_status open_signals(struct daemon *d, struct sae_err *err)
     signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     d->loaded_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (signal_fd < 0 || d->loaded_fd < 0 || sigaction(SIGPIPE, &ignore, NULL) != 0 ||
-        sigaction(SIGTERM, &handle, NULL) != 0 || sigaction(SIGINT, &handle, NULL) != 0)
+        sigaction(SIGUSR1, &ignore, NULL) != 0 || sigaction(SIGUSR2, &ignore, NULL) != 0 ||
+        sigaction(SIGHUP, &handle, NULL) != 0 || sigaction(SIGTERM, &handle, NULL) != 0 ||
+        sigaction(SIGINT, &handle, NULL) != 0)
         return sae_err_set(err, SAE_E_IO, "", "cannot wait for signals: %s", strerror(errno));
     return SAE_OK;
 }
@@ -128,13 +155,15 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
     return SAE_OK;
 }
 
-static void announce(const struct daemon *d, uint16_t port)
+/* The line goes to stdout when it has room: a pipe that nobody reads stops nothing. */
+static void announce(struct daemon *d, uint16_t port)
 {
     const char *host = d->opts->host;
     bool v6 = strchr(host, ':') != NULL;
 
-    printf("listening on http://%s%s%s:%u\n", v6 ? "[" : "", host, v6 ? "]" : "", port);
-    fflush(stdout);
+    d->n_line = (size_t)snprintf(d->line, sizeof d->line, "listening on http://%s%s%s:%u\n",
+                                 v6 ? "[" : "", host, v6 ? "]" : "", port);
+    wait_ms(d, 0);
     saed_log(SAED_INFO, "ready", saed_str("version", SAED_VERSION),
              saed_uint("dictionaries", saed_registry_count(d->service.registry)),
              saed_str("engine", sae_engine_name(d->service.engine)),
@@ -189,6 +218,11 @@ static void drain(struct daemon *d)
         drain_by_force(d);
 }
 
+static void log_stopped(const struct daemon *d, const char *while_)
+{
+    saed_log(SAED_INFO, "stopped", saed_str("while", while_), saed_uint("signals", d->n_signals));
+}
+
 static void finish(struct daemon *d)
 {
     saed_http_free(d->http);
@@ -236,6 +270,7 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
         loaded = wait_ms(d, -1);
     if (!loaded) {
         abandon(d);
+        log_stopped(d, "loading");
         *abandoned = true;
         return 0;
     }
@@ -247,7 +282,7 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
     while (d->n_signals == 0)
         wait_ms(d, -1);
     drain(d);
-    saed_log(SAED_INFO, "stopped", saed_uint("signals", d->n_signals));
+    log_stopped(d, "serving");
     exit_status = 0;
 out:
     finish(d);

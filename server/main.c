@@ -6,16 +6,44 @@
 #include "server/service.h"
 #include "server/version.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 /* One line on stderr for each cause. Also called by the loading thread, when main only waits. */
 static void report(void *arg, const struct sae_err *err)
 {
+    char line[sizeof err->text + 16];
+    int n = snprintf(line, sizeof line, "saed: %s\n", err->text);
+
     (void)arg;
-    fprintf(stderr, "saed: %s\n", err->text);
+    saed_log_text(line, (size_t)n);
+}
+
+/* Standard descriptors that are closed are /dev/null: else a socket or a weights file would take
+ * their numbers, and what is meant for stdout or stderr would go there. */
+static void open_standard_fds(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return;
+}
+
+/* The exit status once stdout has all of it: 1 where it has not. */
+static int flush_stdout(int rc)
+{
+    struct sae_err err = {0};
+    int e = fflush(stdout) != 0 ? errno : 0;
+
+    if (e == 0 && !ferror(stdout))
+        return rc;
+    sae_err_set(&err, SAE_E_IO, "", "cannot write to stdout: %s", strerror(e ? e : EIO));
+    report(NULL, &err);
+    return 1;
 }
 
 static int exit_status(enum sae_status st)
@@ -34,7 +62,7 @@ static int print_about(const struct saed_opts *o)
     if (st == SAE_OK)
         fwrite(b.data, 1, b.len, stdout);
     sae_buf_fini(&b);
-    return fflush(stdout) == 0 && st == SAE_OK ? 0 : 1;
+    return flush_stdout(st == SAE_OK ? 0 : 1);
 }
 
 /* Before weights are read, and before there are threads (sae_engine_load). */
@@ -67,7 +95,7 @@ static int check(const struct saed_opts *o)
             printf("  note: %s\n", d->info->notes[k]);
     }
     saed_service_close(&s);
-    return fflush(stdout) == 0 ? exit_status(st) : 1;
+    return flush_stdout(exit_status(st));
 }
 
 /* Fresh pages cost more than what is done with them (see sae_alloc). So malloc keeps what it has
@@ -83,10 +111,12 @@ int main(int argc, char **argv)
 {
     extern char **environ;
     struct saed_opts o = {0};
-    enum sae_status st = saed_opts_parse(&o, argc, argv, environ, report, NULL);
+    enum sae_status st;
     bool abandoned = false;
     int rc = 0;
 
+    open_standard_fds();
+    st = saed_opts_parse(&o, argc, argv, environ, report, NULL);
     if (st == SAE_OK)
         st = load_engine(&o);
     if (st != SAE_OK) {

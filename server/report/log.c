@@ -37,6 +37,7 @@ static enum saed_log_level min_level = SAED_INFO;
 static enum sink sink = SINK_POLL;
 static int fd = STDERR_FILENO;
 static atomic_ullong n_dropped;
+static atomic_int text_wait_ms = 1000; /* what saed_log_text may still wait */
 static pthread_mutex_t poll_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void saed_log_init(enum saed_log_level min)
@@ -203,6 +204,17 @@ static bool put(const char *text, size_t n)
         break;
     }
     return done == (ssize_t)n;
+}
+
+void saed_log_text(const char *text, size_t n)
+{
+    struct pollfd pfd = {.fd = fd, .events = POLLOUT};
+
+    /* A reader that is stuck is waited for once, and not for each line. */
+    if (poll(&pfd, 1, atomic_load(&text_wait_ms)) == 0)
+        atomic_store(&text_wait_ms, 0);
+    if (!put(text, n))
+        atomic_fetch_add_explicit(&n_dropped, 1, memory_order_relaxed);
 }
 
 void saed_log_fields(enum saed_log_level level, const char *event, const struct saed_field *fields)

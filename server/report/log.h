@@ -51,4 +51,8 @@ static inline struct saed_field saed_real(const char *key, double real)
     saed_log_fields(level, event, (const struct saed_field[]){__VA_ARGS__, SAED_NO_FIELDS})
 void saed_log_fields(enum saed_log_level level, const char *event, const struct saed_field *fields);
 
+/* One line of text for a person, n bytes with its newline, where log lines go. Waits for room up to
+ * a second, all such lines together. */
+void saed_log_text(const char *text, size_t n);
+
 #endif

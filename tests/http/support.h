@@ -51,6 +51,9 @@ struct reply request(const struct server *s, const char *method, const char *pat
 struct reply get(const struct server *s, const char *path);
 struct reply post_json(const struct server *s, const char *path, const char *json);
 
+/* A port that nobody listens on, for a daemon whose stdout does not tell its own. */
+int free_port(void);
+
 /* A bare socket. */
 int raw_connect(const struct server *s);
 void raw_send(int fd, const char *text);
