@@ -17,7 +17,7 @@
 #define OP(path) "POST /v1/dictionaries/" path
 
 /* So many allocations may come before libmicrohttpd has a connection on which to answer. */
-#define CONNECTION_ALLOCS 6
+#define CONNECTION_ALLOCS 10
 
 enum { D = 8, F = 40, ROWS = 5 };
 
