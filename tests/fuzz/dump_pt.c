@@ -12,8 +12,9 @@ static void print_key(struct sae_dict *d, const struct sae_arch_key *key)
 {
     const float *v = sae_dict_array(d, key->role);
     bool turned = strcmp(key->shape, "d,F") == 0; /* in memory [F][d] */
-    size_t rows = sae_arch_is_matrix(key) ? key->shape[0] == 'F' ? d->F : d->d : 1;
-    size_t cols = key->shape[strlen(key->shape) - 1] == 'F' ? d->F : d->d;
+    size_t rows =
+        sae_arch_is_matrix(key) ? key->shape[0] == 'F' ? d->formula.F : d->formula.d_in : 1;
+    size_t cols = key->shape[strlen(key->shape) - 1] == 'F' ? d->formula.F : d->formula.d_in;
 
     printf("%s", key->name);
     if (sae_arch_is_matrix(key))

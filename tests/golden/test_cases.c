@@ -45,10 +45,11 @@ START_TEST(is_the_plain_dictionary)
     unsigned n = 0;
 
     ck_assert_str_eq(d->arch->name, "AutoEncoder");
-    ck_assert(d->d == 8 && d->F == 20);
+    ck_assert(d->formula.d_in == 8 && d->formula.F == 20);
     ck_assert_mem_eq(d->enc, want->enc, 160 * sizeof(float));
     ck_assert_mem_eq(d->dec, want->dec, 160 * sizeof(float));
-    ck_assert_mem_eq(d->enc_bias, want->enc_bias, 20 * sizeof(float));
+    ck_assert_mem_eq(sae_dict_array(d, SAE_ROLE_ENC_BIAS), sae_dict_array(want, SAE_ROLE_ENC_BIAS),
+                     20 * sizeof(float));
     ck_assert_mem_eq(d->centre, want->centre, 8 * sizeof(float));
     for (; n < SAE_MAX_NOTES && cases[_i].notes[n]; n++)
         ck_assert_str_eq(d->info.notes[n], cases[_i].notes[n]);

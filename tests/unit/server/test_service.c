@@ -86,13 +86,14 @@ static void check_rows(const struct sae_task *t)
     float f[MAX_F], x_hat[768];
 
     for (size_t r = 0; r < t->n_rows; r++) {
-        sae_ref_encode(d, t->x + r * d->d, f, NULL);
+        sae_ref_encode(d, t->x + r * d->formula.d_in, f, NULL);
         if (t->f)
-            ck_assert_int_eq(memcmp(t->f + r * d->F, f, d->F * sizeof *f), 0);
+            ck_assert_int_eq(memcmp(t->f + r * d->formula.F, f, d->formula.F * sizeof *f), 0);
         if (!t->x_hat)
             continue;
         sae_ref_decode(d, f, true, x_hat);
-        ck_assert_int_eq(memcmp(t->x_hat + r * d->d, x_hat, d->d * sizeof *x_hat), 0);
+        ck_assert_int_eq(
+            memcmp(t->x_hat + r * d->formula.d_in, x_hat, d->formula.d_in * sizeof *x_hat), 0);
     }
 }
 
