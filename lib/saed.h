@@ -93,20 +93,36 @@ struct sae_screen_stats sae_engine_stats(const struct sae_engine *e, const struc
 
 /* ---- tasks -------------------------------------------------------------------------------- */
 
-/* What is asked of the rows of one request. Borrowed arrays live as long as the task. */
-struct sae_query {
-    enum sae_op op;
-    bool want_f;   /* encode: always; forward: when asked */
-    bool want_aux; /* gate (Gated) or pre_jump (Jump), in f's form */
+/* A tensor of an answer, as far as it is known before it is computed. */
+enum sae_output_kind { SAE_OUT_F, SAE_OUT_AUX, SAE_OUT_X_HAT, SAE_OUT_X_GHOST };
+struct sae_output {
+    enum sae_output_kind what;
+    const char *name; /* static: "f", "gate", ... */
     enum sae_form form;
-    uint64_t top_k; /* SAE_FORM_TOP: 1 or more; above F means F */
-    bool has_features;
-    const uint32_t
-        *features; /* each < F; as asked, repeats allowed. Dense: columns in this order */
-    size_t n_features;
-    const float *ghost_mask; /* NULL: none. Entry (row, j) is at row * ghost_row + j * ghost_col */
-    size_t ghost_row, ghost_col;
+    uint64_t width; /* last dimension: dict_size also for sparse forms */
 };
+#define SAE_MAX_OUTPUTS 4
+
+/* What a query of a dictionary's formula comes to: outputs and stages, worked out once. */
+struct sae_plan {
+    unsigned n_outputs;
+    struct sae_output outputs[SAE_MAX_OUTPUTS]; /* the main tensor first: x_hat, or f */
+    const char *f_units;                        /* "encode", "decoder_norm", or NULL */
+    uint64_t top_width; /* SAE_FORM_TOP: columns of a rectangular tensor; until prepare that of as
+                           many candidates as `features` has ids */
+
+    /* Stages; private to lib/engine. */
+    unsigned sinks;   /* SAE_SINK_*: what encoding a row delivers */
+    bool own_columns; /* only the columns of `features` are computed */
+    uint64_t top_k;   /* so many of a row's list are wanted at most, the best; 0: all */
+    bool shapes;      /* the formula selects: lists are cut to top_k before they are used */
+    bool delivers;    /* f comes of the list, once it is whole */
+    bool is_scaled;   /* f is multiplied by the decoder's norms */
+    bool decodes;
+    uint64_t most_entries, room_entries, entry_words; /* sparse forms: of a row, at most; that there
+                                                         is room for; words of one */
+};
+void sae_plan_make(struct sae_plan *p, const struct sae_dict *d, const struct sae_query *q);
 
 /* One request's rows and answer. The caller fills dict, query, n_rows and the input, then calls
  * sae_task_prepare. Owned by the request; written by compute threads between the scheduler's
@@ -114,6 +130,7 @@ struct sae_query {
 struct sae_task {
     const struct sae_dict *dict; /* borrowed */
     struct sae_query query;
+    struct sae_plan plan; /* of both; by sae_task_plan, or by prepare */
     size_t n_rows;
     const float *x; /* encode, forward: [n_rows][d]; dense decode: f [n_rows][F] */
     const struct sae_sparse_row *f_in; /* sparse decode: [n_rows], ids ascending; x is NULL then */
@@ -137,8 +154,10 @@ struct sae_task {
     _Atomic(struct sae_block *) blocks; /* made by batches, for slices that it did not hold */
 };
 
-/* Bytes that sae_task_prepare will allocate, so that the caller can reserve them first.
- * UINT64_MAX when it does not fit 64 bits. Of sparse rows' entries the usual number is in it. */
+void sae_task_plan(struct sae_task *t);
+/* Bytes that sae_task_prepare will allocate (of a task that has its plan), so that the caller can
+ * reserve them first. UINT64_MAX when it does not fit 64 bits. Of sparse rows' entries the usual
+ * number is in it. */
 uint64_t sae_task_bytes(const struct sae_task *t);
 enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err) SAE_MUST_USE;
 /* Bytes of sparse entries allocated beyond that by now. */

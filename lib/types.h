@@ -48,6 +48,22 @@ struct sae_lead {
     uint64_t dim[SAE_MAX_DIMS];
 };
 
+/* What is asked of the rows of one request. Borrowed arrays live as long as the task. */
+struct sae_query {
+    enum sae_op op;
+    bool want_f;   /* encode: always; forward: when asked */
+    bool want_aux; /* gate (Gated) or pre_jump (Jump), in f's form */
+    enum sae_form form;
+    uint64_t top_k; /* SAE_FORM_TOP: 1 or more; above F means F */
+    bool has_features;
+    const uint32_t
+        *features; /* each < F; as asked, repeats allowed. Dense: columns in this order */
+    size_t n_features;
+    bool has_ghost;          /* forward of a class that takes a ghost mask */
+    const float *ghost_mask; /* entry (row, j) is at row * ghost_row + j * ghost_col */
+    size_t ghost_row, ghost_col;
+};
+
 /* One row of a sparse tensor; the arrays are borrowed from whoever made the row. */
 struct sae_sparse_row {
     const uint32_t *ids;

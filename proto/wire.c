@@ -364,6 +364,29 @@ enum sae_status sae_request_check(struct sae_request *r, const struct sae_target
     return st;
 }
 
+struct sae_query sae_request_query(const struct sae_request *r, const struct sae_target *t)
+{
+    const struct sae_options *o = &r->opt;
+    const unsigned with_f = SAE_OPT_OUTPUT_FEATURES | SAE_OPT_OUTPUT_PRE_JUMP;
+
+    return (struct sae_query){
+        .op = t->op,
+        .want_f = t->op == SAE_OP_ENCODE || (t->op == SAE_OP_FORWARD && o->asked & with_f),
+        .want_aux = o->asked & (SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP),
+        .form = o->asked & SAE_OPT_TOP_K    ? SAE_FORM_TOP
+                : o->asked & SAE_OPT_SPARSE ? SAE_FORM_SPARSE
+                                            : SAE_FORM_DENSE,
+        .top_k = o->asked & SAE_OPT_TOP_K ? o->top_k : 0,
+        .has_features = o->asked & SAE_OPT_FEATURES,
+        .features = o->features,
+        .n_features = o->n_features,
+        .has_ghost = o->asked & SAE_OPT_GHOST_MASK,
+        .ghost_mask = o->ghost_mask,
+        .ghost_row = o->ghost_row,
+        .ghost_col = o->ghost_col,
+    };
+}
+
 void sae_request_fini(struct sae_request *r)
 {
     sae_free(r->values);

@@ -68,6 +68,8 @@ struct sae_request {
     uint64_t held_bytes; /* of what it owns, with the room that arrays have beyond their items */
 };
 
+/* What the engine is asked: of a request that was checked; borrows its options. */
+struct sae_query sae_request_query(const struct sae_request *r, const struct sae_target *t);
 /* Frees what a request owns. Safe on a zeroed one and after a failed parse. */
 void sae_request_fini(struct sae_request *r);
 

@@ -48,11 +48,35 @@ float sae_ref_unit(const struct sae_dict *d, size_t j, float p, float *aux)
     return sae_formula_unit(&d->formula)->value(p, sae_dict_params(d, j, param), aux ? aux : &none);
 }
 
+/* Does a come before b among the k largest? Larger first, NaN first of all, ties to the lower id.
+ */
+static bool is_before(const float *f, size_t a, size_t b)
+{
+    if (isnan(f[a]) || isnan(f[b]))
+        return isnan(f[a]) && (!isnan(f[b]) || a < b);
+    return f[a] > f[b] || (f[a] == f[b] && a < b);
+}
+
+static void keep_largest(const struct sae_dict *d, float *f)
+{
+    const size_t F = d->formula.F;
+
+    for (size_t j = F; d->formula.top_k && j-- > 0;) { /* from the last: those before are whole */
+        size_t n = 0;
+
+        for (size_t i = 0; i < F && n < d->formula.top_k; i++)
+            n += i != j && is_before(f, i, j);
+        if (n == d->formula.top_k)
+            f[j] = 0.0f;
+    }
+}
+
 void sae_ref_encode(const struct sae_dict *d, const float *x, float *f, float *aux)
 {
     sae_ref_project(d, x, f);
     for (size_t j = 0; j < d->formula.F; j++)
         f[j] = sae_ref_unit(d, j, f[j], aux ? aux + j : NULL);
+    keep_largest(d, f);
 }
 
 void sae_ref_decode(const struct sae_dict *d, const float *f, bool bias, float *x_hat)

@@ -15,7 +15,8 @@ float sae_ref_dot(const float *x, const float *w, size_t n);
 void sae_ref_project(const struct sae_dict *d, const float *x, float *p);
 /* One feature's value (and aux, or NULL) from its projection p, by the class's formula. */
 float sae_ref_unit(const struct sae_dict *d, size_t j, float p, float *aux);
-/* f [F], aux [F] or NULL. */
+/* f [F], aux [F] or NULL. Where the formula has a top_k, the others are +0 then: kept are the k
+ * largest of all F values, NaN before all, ties to the lower id. */
 void sae_ref_encode(const struct sae_dict *d, const float *x, float *f, float *aux);
 /* x_hat [d] from f [F]; with `bias` false the decoder's bias is left out (ghost mode). */
 void sae_ref_decode(const struct sae_dict *d, const float *f, bool bias, float *x_hat);

@@ -5,7 +5,8 @@
  *   gather   X = x - centre, rows padded to 16 with +0 (in begin when small)
  *   encode   blocks of SAE_BLOCK features of all rows -> each row's sinks;
  *            on the decode side: dense f is scanned for what is not zero
- *   select   a row's runs -> sparse entries, top k, columns of `features` (select.c)
+ *   shape    a row's runs, its whole list, cut to what the formula selects (shape.c); from it the
+ *            answer's sparse entries, top k, columns of `features`, dense row (deliver.c)
  *   decode   lists of f != 0 -> x_hat, x_ghost (decode.c)
  *
  * THE SEAM is struct sae_engine_ops. `encode` gets one block of features of the batch's first
@@ -20,7 +21,7 @@
  * An engine that needs more of a row than X (quantised rows, norms) derives it in `gather`.
  *
  * Lists live as runs, one for each row and block, in chunks that the batch keeps from use to use
- * (batch/lists.c). What select makes of them is copied to memory that the task owns.
+ * (batch/lists.c). What deliver makes of them is copied to memory that the task owns.
  *
  * THREADS  batch: one thread in begin and next_phase, with all tiles done; in a phase, tiles write
  *          disjoint rows, runs and columns, and share only the pool (its lock) and atomics.
@@ -66,7 +67,7 @@ struct sae_engine_ops {
     void (*gather)(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
     /* Features block * SAE_BLOCK ... of rows 0 .. n_gemm - 1; see above. */
     void (*encode)(struct sae_batch *b, size_t block, struct sae_scratch *s);
-    /* select: a row whose list of n entries (in s, ids ascending) holds bounds. Leave its exact
+    /* shape: a row whose list of n entries (in s, ids ascending) holds bounds. Leave its exact
      * entries there (f, and aux where asked), those that can be among the k best at least; returns
      * how many. NULL: no row is_bounds. */
     size_t (*resolve)(struct sae_batch *b, size_t row, size_t n, struct sae_scratch *s);
@@ -133,25 +134,13 @@ void sae_pool_leave(struct sae_batch *b, struct sae_scratch *s);
 
 /* ---- rows and batches ----------------------------------------------------------------------- */
 
-/* What an encoded row delivers. Set once in begin. */
-enum {
-    SAE_SINK_F = 1 << 0,           /* dense f into the task */
-    SAE_SINK_F_SCALED = 1 << 1,    /* ... times dec_norm */
-    SAE_SINK_AUX = 1 << 2,         /* dense aux into the task */
-    SAE_SINK_LIST = 1 << 3,        /* f != 0 as list entries, unscaled */
-    SAE_SINK_LIST_AUX = 1 << 4,    /* ... with aux; also entries where only aux != 0 */
-    SAE_SINK_LIST_SCALED = 1 << 5, /* ... also entries where only f * dec_norm != 0 (0 * inf) */
-    SAE_SINK_GHOST = 1 << 6,       /* f_ghost != 0 as the second list */
-    SAE_SINK_TOP = 1 << 7, /* the list is for this row's top k alone: the rest may be left out */
-};
-
 struct sae_row {
     struct sae_task *task;
-    size_t i; /* row of the task */
-    unsigned sinks;
+    size_t i;               /* row of the task */
+    unsigned sinks;         /* its plan's (batch/plan.h) */
     uint32_t part;          /* index into sae_batch.parts */
     _Atomic uint32_t floor; /* SAE_SINK_TOP: kern->order keys below it are not among the k best */
-    size_t out, cap;        /* select: place and room of its entries in the part's words */
+    size_t out, cap;        /* shape: place and room of its entries in the part's words */
     bool is_bounds;   /* the list holds bounds (f: what the value cannot exceed), to be resolved */
     size_t n_nonzero; /* decode side, dense f: how many of its values are not zero */
 };
@@ -164,8 +153,7 @@ struct sae_part {
     size_t n_cols;
     size_t tile, n_tiles; /* cols: its tiles of the encode phase ... */
     size_t tile_blocks;   /* ... of so many blocks of SAE_BLOCK columns each */
-    bool selects;         /* has a select phase */
-    uint32_t *words;      /* select: entries of its rows */
+    uint32_t *words;      /* shape: entries of its rows in the answer */
     size_t n_entries;     /* room in them */
 };
 
@@ -180,7 +168,7 @@ enum sae_batch_phase {
     SAE_PHASE_BEGUN,
     SAE_PHASE_GATHER,
     SAE_PHASE_ENCODE,
-    SAE_PHASE_SELECT,
+    SAE_PHASE_SHAPE,
     SAE_PHASE_DECODE,
     SAE_PHASE_END
 };
@@ -210,7 +198,7 @@ struct sae_batch {
 
     /* The phase: set by next_phase. */
     enum sae_batch_phase phase;
-    size_t tile_rows; /* rows of a gather, scan or select tile */
+    size_t tile_rows; /* rows of a gather, scan or shape tile */
     size_t gemm_tiles, tile_blocks;
     struct sae_item *items, *dense; /* [2 * max_rows]: in canonical order; by decode_dense */
     size_t n_items, n_dense;
@@ -260,7 +248,8 @@ static inline void sae_task_fail(struct sae_task *t, enum sae_status st)
 }
 
 /* Store a run (n <= SAE_BLOCK; aux NULL: none). Out of memory fails the row's task and leaves the
- * run empty. Each (list, row, block) that the row's sinks ask for is put once, empty or not. */
+ * run empty. Each (list, row, block) that the row's sinks ask for is put once, empty or not; shape
+ * puts it anew. */
 void sae_list_put(struct sae_batch *b, unsigned list, size_t row, size_t block,
                   struct sae_scratch *s, size_t n, const uint32_t *ids, const float *f,
                   const float *aux);
@@ -292,12 +281,21 @@ void sae_unit(const struct sae_batch *b, const struct sae_cols *c, const float *
 void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
                   const float *p, struct sae_scratch *s);
 
-/* ---- select.c ------------------------------------------------------------------------------- */
+/* ---- shape.c, deliver.c --------------------------------------------------------------------- */
 
-/* Make room for the entries of all rows that select; false: none does. Sets *work, about the
- * entries to be looked at. */
-bool sae_select_plan(struct sae_batch *b, size_t *work);
-void sae_select_rows(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
+/* Make room for the entries of all rows whose lists are shaped or delivered; false: none is. Sets
+ * *work, about the entries to be looked at. */
+bool sae_shape_plan(struct sae_batch *b, size_t *work);
+void sae_shape_rows(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
+/* Keep the k best of the n entries in s (value order, NaN first, ties by id), in order of ids;
+ * returns how many. */
+size_t sae_shape_best(const struct sae_kern *kern, size_t n, uint64_t k, bool with_aux,
+                      struct sae_scratch *s);
+/* First position at or behind `from` whose id is at least `id`. */
+size_t sae_shape_find(const uint32_t *ids, size_t from, size_t n, uint32_t id);
+/* The row's whole list, n entries in s, into its answer; counts what is not zero. */
+void sae_deliver_row(struct sae_batch *b, size_t row, size_t n, struct sae_scratch *s, size_t *nnz,
+                     size_t *aux_nnz);
 
 /* ---- decode.c ------------------------------------------------------------------------------- */
 
@@ -323,10 +321,5 @@ void sae_item_block(const struct sae_batch *b, const struct sae_item *it, size_t
 /* Memory of sparse entries: of the room that prepare made, or a block of its own, pushed onto the
  * task. NULL: out of memory. */
 uint32_t *sae_task_words(struct sae_task *t, size_t n_words);
-/* Words of an entry: id, f; with top k aux shares the ids, else it has its own. */
-static inline size_t sae_entry_words(const struct sae_query *q)
-{
-    return !q->want_aux ? 2 : q->form == SAE_FORM_TOP ? 3 : 4;
-}
 
 #endif

@@ -15,9 +15,34 @@ static uint64_t scale(uint64_t v, uint64_t n, uint64_t of)
     return of ? v / of * n + (v % of * n + of - 1) / of : 0;
 }
 
+void saed_fit_answer(const struct sae_task *t, struct sae_answer *a)
+{
+    const struct sae_plan *p = &t->plan;
+    const float *data[] = {t->f, t->aux, t->x_hat, t->x_ghost};
+    const struct sae_sparse_row *rows[] = {t->f_rows, t->aux_rows, NULL, NULL};
+    const uint64_t nnz[] = {t->nnz, t->aux_nnz, 0, 0};
+
+    for (unsigned i = 0; i < p->n_outputs; i++) {
+        const struct sae_output *o = &p->outputs[i];
+
+        a->tensors[a->n_tensors++] = (struct sae_out_tensor){
+            .name = o->name,
+            .form = o->form,
+            .width = o->width,
+            .data = data[o->what],
+            .rows = rows[o->what],
+            .nnz = nnz[o->what],
+            .top_width = p->top_width,
+            .candidates = t->candidates,
+            .n_candidates = t->n_candidates,
+        };
+    }
+    a->f_units = p->f_units;
+}
+
 static bool fits(const struct saed_fit *f, const struct saed_opts *o, uint64_t n)
 {
-    struct sae_task task = {.dict = f->dict, .n_rows = (size_t)n, .query = *f->query};
+    struct sae_task task = {.n_rows = (size_t)n, .query = f->task->query, .plan = f->task->plan};
     struct sae_answer a = *f->answer;
     uint64_t bound, total;
 
@@ -79,41 +104,25 @@ static uint64_t most_by_body(uint64_t width, enum sae_media in, const struct sae
     }
 }
 
-static void describe(const struct sae_dict_info *info, const struct sae_query *q, uint64_t n,
-                     struct sae_answer *a)
-{
-    if (q->op != SAE_OP_ENCODE)
-        a->tensors[a->n_tensors++] =
-            (struct sae_out_tensor){.name = "x_hat", .width = info->activation_dim};
-    if (q->want_f)
-        a->tensors[a->n_tensors++] =
-            (struct sae_out_tensor){.name = "f",
-                                    .form = q->form,
-                                    .width = info->dict_size,
-                                    .nnz = n * q->top_k,
-                                    .top_width = least(q->top_k, info->dict_size)};
-    if (q->op == SAE_OP_FORWARD && q->want_f)
-        a->f_units = info->scales_forward_f ? "decoder_norm" : "encode";
-}
-
 uint64_t saed_fit_most(const struct saed_dict *d, enum sae_op op, enum sae_media in, uint64_t top_k,
                        const struct saed_opts *o)
 {
     const uint64_t width = op == SAE_OP_DECODE ? d->info->dict_size : d->info->activation_dim;
-    const struct sae_query query = {.op = op,
-                                    .want_f = op == SAE_OP_ENCODE || top_k > 0,
-                                    .form = top_k > 0 ? SAE_FORM_TOP : SAE_FORM_DENSE,
-                                    .top_k = top_k};
+    struct sae_task task = {.dict = d->dict,
+                            .query = {.op = op,
+                                      .want_f = op == SAE_OP_ENCODE || top_k > 0,
+                                      .form = top_k > 0 ? SAE_FORM_TOP : SAE_FORM_DENSE,
+                                      .top_k = top_k}};
     struct sae_answer answer = {0};
-    struct saed_fit f = {.dict = d->dict,
-                         .query = &query,
-                         .answer = &answer,
-                         .out = top_k > 0 ? SAE_MEDIA_SAFETENSORS : in};
+    struct saed_fit f = {
+        .task = &task, .answer = &answer, .out = top_k > 0 ? SAE_MEDIA_SAFETENSORS : in};
 
     f.n_rows = least(o->max_queue_rows, most_by_body(width, in, o));
     f.held_bytes = f.n_rows * width * sizeof(float);
     if (in == SAE_MEDIA_JSON)
         f.held_bytes += f.held_bytes / 8;
-    describe(d->info, &query, f.n_rows, &answer);
+    sae_task_plan(&task);
+    task.nnz = f.n_rows * top_k;
+    saed_fit_answer(&task, &answer);
     return saed_fit_rows(&f, o);
 }

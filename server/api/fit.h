@@ -9,14 +9,16 @@
 
 /* A request of n_rows, all of whose bytes grow with its rows. All is borrowed for the call. */
 struct saed_fit {
-    const struct sae_dict *dict;
-    const struct sae_query *query;
+    const struct sae_task *task; /* planned */
     const struct sae_answer *answer;
     enum sae_media out;
     uint64_t n_rows;
     uint64_t
         held_bytes; /* of the request and of its sparse entries, beside the answer and the task */
 };
+
+/* The outputs of a planned task as the answer's tensors, with the data that they have by now. */
+void saed_fit_answer(const struct sae_task *t, struct sae_answer *a);
 
 /* The most rows, n_rows at most, for which the answer is within max_response_bytes, and with all
  * that is held beside it within max_inflight_bytes. */

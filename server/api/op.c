@@ -171,32 +171,16 @@ static enum sae_status parse_body(struct op *op)
     }
 }
 
-static void plan_query(struct op *op)
+/* The request as a task, planned. */
+static void make_task(struct op *op)
 {
-    const struct sae_options *o = &op->req.opt;
     struct sae_task *t = &op->job.task;
-    struct sae_query *q = &t->query;
 
     t->dict = op->dict->dict;
     t->n_rows = op->req.n_rows;
     t->x = op->req.values;
-    q->op = op->target.op;
-    q->want_aux = o->asked & (SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP);
-    q->want_f = q->op == SAE_OP_ENCODE ||
-                (q->op == SAE_OP_FORWARD &&
-                 (o->asked & (SAE_OPT_OUTPUT_FEATURES | SAE_OPT_OUTPUT_PRE_JUMP)));
-    q->form = o->asked & SAE_OPT_TOP_K    ? SAE_FORM_TOP
-              : o->asked & SAE_OPT_SPARSE ? SAE_FORM_SPARSE
-                                          : SAE_FORM_DENSE;
-    q->top_k = o->asked & SAE_OPT_TOP_K ? o->top_k : 0;
-    q->has_features = o->asked & SAE_OPT_FEATURES;
-    q->features = o->features;
-    q->n_features = o->n_features;
-    if (o->asked & SAE_OPT_GHOST_MASK) {
-        q->ghost_mask = o->ghost_mask;
-        q->ghost_row = o->ghost_row;
-        q->ghost_col = o->ghost_col;
-    }
+    t->query = sae_request_query(&op->req, &op->target);
+    sae_task_plan(t);
 }
 
 /* Rows of a sparse f as the engine wants them: 24 bytes a row, held by then. */
@@ -221,69 +205,18 @@ static enum sae_status make_rows(struct op *op)
     return SAE_OK;
 }
 
-static struct sae_out_tensor *add_tensor(struct sae_answer *a, const char *name, uint64_t width)
+/* The plan's outputs as the answer's tensors: before prepare without data, after the job with it.
+ */
+static void make_answer(struct op *op)
 {
-    struct sae_out_tensor *t = &a->tensors[a->n_tensors++];
-
-    *t = (struct sae_out_tensor){.name = name, .form = SAE_FORM_DENSE, .width = width};
-    return t;
-}
-
-static void add_features(struct op *op, const char *name, const float *dense,
-                         const struct sae_sparse_row *rows, uint64_t nnz)
-{
-    const struct sae_task *t = &op->job.task;
-    const struct sae_query *q = &t->query;
-    uint64_t F = op->target.dict_size, candidates = F;
-    bool is_dense = q->form == SAE_FORM_DENSE;
-    struct sae_out_tensor *o =
-        add_tensor(&op->answer, name, is_dense && q->has_features ? q->n_features : F);
-
-    o->form = q->form;
-    o->data = dense;
-    o->rows = rows;
-    o->nnz = nnz;
-    if (q->form != SAE_FORM_TOP)
-        return;
-    if (q->has_features) {
-        /* before prepare their distinct number is not known: an upper bound */
-        candidates = t->candidates ? t->n_candidates : q->n_features;
-        o->candidates = t->candidates;
-        o->n_candidates = t->n_candidates;
-    }
-    o->top_width = q->top_k < candidates ? q->top_k : candidates;
-    if (o->top_width > F)
-        o->top_width = F;
-}
-
-/* The answer as far as it is known: before prepare without data, after the job with it. */
-static void describe_answer(struct op *op)
-{
-    const struct sae_dict_info *info = op->dict->info;
-    const struct sae_task *t = &op->job.task;
-    const struct sae_query *q = &t->query;
-    struct sae_answer *a = &op->answer;
-
-    memset(a, 0, sizeof *a);
-    a->lead = op->req.lead;
-    a->n_rows = op->req.n_rows;
-    if (q->op != SAE_OP_ENCODE)
-        add_tensor(a, "x_hat", op->target.activation_dim)->data = t->x_hat;
-    if (q->ghost_mask || (op->req.opt.asked & SAE_OPT_GHOST_MASK))
-        add_tensor(a, "x_ghost", op->target.activation_dim)->data = t->x_ghost;
-    if (q->want_f)
-        add_features(op, "f", t->f, t->f_rows, t->nnz);
-    if (q->want_aux)
-        add_features(op, info->aux_name, t->aux, t->aux_rows, t->aux_nnz);
-    if (q->op == SAE_OP_FORWARD && q->want_f)
-        a->f_units = info->scales_forward_f ? "decoder_norm" : "encode";
+    op->answer = (struct sae_answer){.lead = op->req.lead, .n_rows = op->req.n_rows};
+    saed_fit_answer(&op->job.task, &op->answer);
 }
 
 /* To an answer that is too large: how many rows of this request it could have had. */
 static enum sae_status say_fit(struct op *op, uint64_t held_bytes)
 {
-    const struct saed_fit f = {.dict = op->job.task.dict,
-                               .query = &op->job.task.query,
+    const struct saed_fit f = {.task = &op->job.task,
                                .answer = &op->answer,
                                .out = op->out,
                                .n_rows = op->req.n_rows,
@@ -347,8 +280,8 @@ static enum sae_status decode(struct op *op)
     st = parse_body(op);
     if (st != SAE_OK)
         return st;
-    plan_query(op);
-    describe_answer(op);
+    make_task(op);
+    make_answer(op);
     st = sae_accept(op->x->accept, op->in, sae_media_can(&op->answer), &op->out, &op->err);
     if (st != SAE_OK)
         return st;
@@ -389,7 +322,7 @@ static enum sae_status finish(struct op *op)
     enum sae_status st;
 
     /* A dense answer's numbers are those of before. */
-    describe_answer(op);
+    make_answer(op);
     st = check_bound(op, held, &bound);
     if (st == SAE_OK)
         st = hold_all(op, bound, held);
@@ -439,7 +372,7 @@ static void on_done(struct saed_job *job, void *arg)
         saed_http_resume(op->x);
         return;
     }
-    describe_answer(op);
+    make_answer(op);
     bound = sae_answer_bound(op->out, &op->answer);
     if (bound > SAED_CODEC_BYTES) {
         op->work.run = finish_and_resume;

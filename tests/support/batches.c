@@ -229,6 +229,7 @@ static void random_mask(struct sae_query *q, const struct sae_dict *d, size_t n_
     must(store->mask != NULL, "out of memory");
     for (size_t i = 0; i < n; i++)
         store->mask[i] = values[below(random, chance(random, 50) ? 8 : 7)];
+    q->has_ghost = true;
     q->ghost_mask = store->mask;
     q->ghost_row = shape == 0 ? 0 : shape == 1 ? 1 : d->formula.F;
     q->ghost_col = shape == 1 ? 0 : 1;

@@ -1,9 +1,9 @@
 /* batch.c - a batch's life: rows and sinks, phases, tiles. See saed.h and engine.h.
  *
- * begun -> gather -> encode -> select -> decode -> end, each phase left out when it has no tile.
+ * begun -> gather -> encode -> shape -> decode -> end, each phase left out when it has no tile.
  * On the decode side `encode` is the scan of dense f. begin and next_phase run on one thread with
  * all tiles done; they plan, tiles compute. */
-#include "lib/engine/engine.h"
+#include "lib/engine/batch/plan.h"
 
 #include <assert.h>
 #include <string.h>
@@ -104,64 +104,31 @@ static bool is_identity(const struct sae_dict *d)
     return d->enc == NULL;
 }
 
-/* An encode with `features` computes those columns alone. So does IdentityDict in any operation:
- * its columns are there to be read, and looked up in a list -0 would be lost. */
-static bool has_own_columns(const struct sae_dict *d, const struct sae_query *q)
-{
-    if (!q->want_f || !q->has_features)
-        return false;
-    return q->op == SAE_OP_ENCODE || (is_identity(d) && q->form == SAE_FORM_DENSE);
-}
-
-static unsigned sinks_of(const struct sae_dict *d, const struct sae_query *q)
-{
-    bool is_scaled = q->op == SAE_OP_FORWARD && d->formula.scales_forward_f;
-    bool is_looked_up = q->has_features && !has_own_columns(d, q);
-    unsigned sinks = 0;
-
-    if (q->op == SAE_OP_DECODE)
-        return 0;
-    if (q->want_f && q->form == SAE_FORM_DENSE && !is_looked_up) {
-        sinks |= is_scaled ? SAE_SINK_F_SCALED : SAE_SINK_F;
-        sinks |= q->want_aux ? SAE_SINK_AUX : 0;
-    } else if (q->want_f) {
-        sinks |= SAE_SINK_LIST | (q->want_aux ? SAE_SINK_LIST_AUX : 0);
-        sinks |= is_scaled ? SAE_SINK_LIST_SCALED : 0;
-        sinks |= q->form == SAE_FORM_TOP && q->op == SAE_OP_ENCODE ? SAE_SINK_TOP : 0;
-    }
-    if (q->op == SAE_OP_FORWARD && !is_identity(d))
-        sinks |= SAE_SINK_LIST | (q->ghost_mask ? SAE_SINK_GHOST : 0);
-    return sinks;
-}
-
 static void add_part(struct sae_batch *b, const struct sae_slice *slice)
 {
     const struct sae_task *t = slice->task;
     const struct sae_query *q = &t->query;
     struct sae_part *part = &b->parts[b->n_parts];
-    unsigned sinks = sinks_of(b->dict, q);
 
     assert(slice->n_rows >= 1 && slice->row0 + slice->n_rows <= t->n_rows);
     assert(b->n_rows + slice->n_rows <= b->max_rows && t->dict == b->dict);
     *part = (struct sae_part){.slice = *slice, .row = b->n_rows};
-    if (has_own_columns(b->dict, q)) {
+    if (t->plan.own_columns) {
         part->cols = q->form == SAE_FORM_DENSE ? q->features : t->candidates;
         part->n_cols = q->form == SAE_FORM_DENSE ? q->n_features : t->n_candidates;
     }
-    /* Lists that are the answer: not those that are for decode alone. */
-    part->selects = q->want_f && !(sinks & (SAE_SINK_F | SAE_SINK_F_SCALED));
     for (size_t i = 0; i < slice->n_rows; i++) {
         struct sae_row *r = &b->rows[b->n_rows++];
 
         r->task = slice->task;
         r->i = slice->row0 + i;
-        r->sinks = sinks;
+        r->sinks = t->plan.sinks;
         r->part = (uint32_t)b->n_parts;
         r->out = r->cap = r->n_nonzero = 0;
         r->is_bounds = false;
         atomic_store_explicit(&r->floor, 0, memory_order_relaxed);
     }
-    if (q->op != SAE_OP_ENCODE)
+    if (t->plan.decodes)
         b->decode_rows += slice->n_rows;
     b->n_parts++;
 }
@@ -197,11 +164,11 @@ void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_
     assert(b->n_blocks <= b->max_blocks && (!dict->enc || b->ld <= b->max_ld));
     sae_pool_reset(&b->pool);
     for (size_t i = 0; i < n_slices; i++)
-        if (!has_own_columns(dict, &slices[i].task->query))
+        if (!slices[i].task->plan.own_columns)
             add_part(b, &slices[i]);
     b->n_gemm = b->n_rows;
     for (size_t i = 0; i < n_slices; i++)
-        if (has_own_columns(dict, &slices[i].task->query))
+        if (slices[i].task->plan.own_columns)
             add_part(b, &slices[i]);
     if (side == SAE_SIDE_DECODE || is_identity(dict))
         return;
@@ -276,11 +243,11 @@ static size_t plan_encode(struct sae_batch *b)
     return tile;
 }
 
-static size_t plan_select(struct sae_batch *b)
+static size_t plan_shape(struct sae_batch *b)
 {
     size_t work;
 
-    if (b->side == SAE_SIDE_DECODE || !sae_select_plan(b, &work))
+    if (b->side == SAE_SIDE_DECODE || !sae_shape_plan(b, &work))
         return 0;
     b->tile_rows = rows_for(b, 64 * work); /* an entry costs some 64 multiply-adds */
     return (b->n_rows + b->tile_rows - 1) / b->tile_rows;
@@ -299,8 +266,8 @@ bool sae_batch_next_phase(struct sae_batch *b, struct sae_phase *phase)
         case SAE_PHASE_ENCODE:
             n = b->side == SAE_SIDE_DECODE ? plan_scan(b) : plan_encode(b);
             break;
-        case SAE_PHASE_SELECT:
-            n = plan_select(b);
+        case SAE_PHASE_SHAPE:
+            n = plan_shape(b);
             break;
         case SAE_PHASE_DECODE:
             n = b->decode_rows ? sae_decode_plan(b) : 0;
@@ -417,8 +384,8 @@ void sae_batch_run_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s)
         else
             encode_tile(b, tile, s);
         break;
-    case SAE_PHASE_SELECT:
-        sae_select_rows(b, r0, r1, s);
+    case SAE_PHASE_SHAPE:
+        sae_shape_rows(b, r0, r1, s);
         break;
     case SAE_PHASE_DECODE:
         sae_decode_tile(b, tile, s);

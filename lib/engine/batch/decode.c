@@ -5,7 +5,7 @@
  * columns too where few items have long lists. An engine with decode_dense takes the items whose
  * lists are so long that a matrix product is faster. The plan is made by one thread, tiles run in
  * parallel. */
-#include "lib/engine/engine.h"
+#include "lib/engine/batch/plan.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * Shared by all engines: an engine computes p, this applies the unit (lib/dict/unit.h) and
  * delivers dense values straight into the task, list entries into a run. Called from encode tiles,
  * once for each row and block; scratch and output places belong to the calling tile. */
-#include "lib/engine/engine.h"
+#include "lib/engine/batch/plan.h"
 
 #include "lib/num.h"
 
@@ -94,7 +94,7 @@ static size_t prune(const struct sae_kern *k, struct sae_row *r, struct sae_scra
 {
     uint32_t *key = s->key;
     uint32_t floor = atomic_load_explicit(&r->floor, memory_order_relaxed);
-    uint64_t top_k = r->task->query.top_k;
+    uint64_t top_k = r->task->plan.top_k;
     size_t m;
 
     for (size_t i = 0; i < n; i++)

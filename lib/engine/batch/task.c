@@ -1,7 +1,7 @@
 /* task.c - what a request's rows and answer need: sizes, memory, candidates. See saed.h.
  *
  * The wire's checks come before: what a query may not say is asserted here, never reported. */
-#include "lib/engine/engine.h"
+#include "lib/engine/batch/plan.h"
 
 #include "lib/num.h"
 
@@ -16,10 +16,6 @@ struct sae_block {
     size_t bytes;
 };
 #define BLOCK_HEADER 64
-
-/* The room that prepare makes: so many entries a row, so that compute threads need no memory for
- * answers of usual sparsity (4 KB a row, little beside the row itself or its dense answer). */
-#define ROOM_ENTRIES 512
 
 static uint32_t *words_of(struct sae_block *k)
 {
@@ -75,94 +71,55 @@ uint64_t sae_task_sparse_bytes(const struct sae_task *t)
     return sum;
 }
 
-/* The arrays of an answer: how many values each has, 0 where not asked. */
-struct plan {
-    uint64_t width;
-    uint64_t dense, sparse_rows, x_hat, x_ghost, candidates; /* values or rows */
-    uint64_t room;                                           /* words */
-    bool aux;
-    bool overflow;
-};
-
-static uint64_t mul(struct plan *p, uint64_t a, uint64_t b)
+void sae_task_plan(struct sae_task *t)
 {
-    uint64_t v = 0;
-
-    p->overflow |= sae_mul_u64(a, b, &v);
-    return v;
+    sae_plan_make(&t->plan, t->dict, &t->query);
 }
 
-/* Entries of a row that there is room for. */
-static uint64_t usual_entries(const struct sae_task *t)
+/* Values of a dense output, rows of a sparse one, and the size of one. */
+static bool output_size(const struct sae_task *t, const struct sae_output *o, uint64_t *n,
+                        uint64_t *size)
 {
-    const struct sae_query *q = &t->query;
-    uint64_t n =
-        q->has_features && q->n_features < t->dict->formula.F ? q->n_features : t->dict->formula.F;
-
-    if (q->form == SAE_FORM_TOP && q->top_k < n)
-        n = q->top_k;
-    return n < ROOM_ENTRIES ? n : ROOM_ENTRIES;
+    *n = t->n_rows;
+    *size = o->form == SAE_FORM_DENSE ? sizeof(float) : sizeof(struct sae_sparse_row);
+    return o->form != SAE_FORM_DENSE || !sae_mul_u64(t->n_rows, o->width, n);
 }
 
-static struct plan plan_of(const struct sae_task *t)
+static bool room_words(const struct sae_task *t, uint64_t *n)
 {
-    const struct sae_query *q = &t->query;
-    bool is_dense = q->form == SAE_FORM_DENSE;
-    struct plan p = {.width = is_dense && q->has_features ? q->n_features : t->dict->formula.F};
-
-    assert(q->op != SAE_OP_ENCODE || q->want_f);
-    assert(q->op != SAE_OP_DECODE || (!q->want_f && !q->want_aux));
-    assert(!q->want_aux || (q->want_f && sae_formula_unit(&t->dict->formula)->aux_name));
-    assert(!q->want_f || q->form != SAE_FORM_TOP || q->top_k >= 1);
-    if (q->want_f && is_dense)
-        p.dense = mul(&p, t->n_rows, p.width);
-    if (q->want_f && !is_dense) {
-        p.sparse_rows = t->n_rows;
-        p.candidates = q->has_features ? q->n_features : 0;
-        p.room = mul(&p, t->n_rows, usual_entries(t) * sae_entry_words(q));
-    }
-    p.aux = q->want_aux;
-    if (q->op != SAE_OP_ENCODE)
-        p.x_hat = mul(&p, t->n_rows, t->dict->formula.d_out);
-    if (q->op == SAE_OP_FORWARD && q->ghost_mask && t->dict->enc)
-        p.x_ghost = p.x_hat;
-    return p;
+    return !sae_mul_u64(t->n_rows, t->plan.room_entries * t->plan.entry_words, n);
 }
 
-/* Bytes of an allocation of n things: base rounds up to 64 and never gives none. */
-static uint64_t bytes_of(struct plan *p, uint64_t n, uint64_t size, uint64_t *sum)
+/* More by an allocation of n things: base rounds up to 64 and never gives none. */
+static bool add_bytes(uint64_t n, uint64_t size, uint64_t *sum)
 {
-    uint64_t v = mul(p, n, size);
+    uint64_t v;
 
-    p->overflow |= sae_add_u64(v, 63, &v);
+    if (sae_mul_u64(n, size, &v) || sae_add_u64(v, 63, &v))
+        return false;
     v &= ~(uint64_t)63;
-    p->overflow |= sae_add_u64(*sum, v ? v : 64, sum);
-    return v;
+    return !sae_add_u64(*sum, v ? v : 64, sum);
+}
+
+/* Sparse forms with `features` have their distinct ids. */
+static bool has_candidates(const struct sae_task *t)
+{
+    return t->plan.entry_words > 0 && t->query.has_features;
 }
 
 uint64_t sae_task_bytes(const struct sae_task *t)
 {
-    struct plan p = plan_of(t);
-    unsigned tensors = 1u + p.aux;
-    uint64_t sum = 0;
+    uint64_t sum = 0, n, size;
 
-    for (unsigned i = 0; i < tensors && t->query.want_f; i++) {
-        if (t->query.form == SAE_FORM_DENSE)
-            bytes_of(&p, p.dense, sizeof(float), &sum);
-        else
-            bytes_of(&p, p.sparse_rows, sizeof(struct sae_sparse_row), &sum);
-    }
-    if (t->query.want_f && t->query.form != SAE_FORM_DENSE && t->query.has_features)
-        bytes_of(&p, p.candidates, sizeof(uint32_t), &sum);
-    if (p.room) {
-        p.overflow |= sae_add_u64(sum, BLOCK_HEADER, &sum);
-        bytes_of(&p, p.room, sizeof(uint32_t), &sum);
-    }
-    if (t->query.op != SAE_OP_ENCODE)
-        bytes_of(&p, p.x_hat, sizeof(float), &sum);
-    if (p.x_ghost || (t->query.op == SAE_OP_FORWARD && t->query.ghost_mask && t->dict->enc))
-        bytes_of(&p, p.x_ghost, sizeof(float), &sum);
-    return p.overflow ? UINT64_MAX : sum;
+    for (unsigned i = 0; i < t->plan.n_outputs; i++)
+        if (!output_size(t, &t->plan.outputs[i], &n, &size) || !add_bytes(n, size, &sum))
+            return UINT64_MAX;
+    if (has_candidates(t) && !add_bytes(t->query.n_features, sizeof(uint32_t), &sum))
+        return UINT64_MAX;
+    if (!room_words(t, &n) ||
+        (n > 0 && (!add_bytes(n, sizeof(uint32_t), &sum) || sae_add_u64(sum, BLOCK_HEADER, &sum))))
+        return UINT64_MAX;
+    return sum;
 }
 
 static int by_id(const void *a, const void *b)
@@ -193,24 +150,49 @@ static bool candidates_make(struct sae_task *t)
     return true;
 }
 
-static bool room_make(struct sae_task *t, size_t n_words)
+static bool room_make(struct sae_task *t)
 {
-    size_t bytes = BLOCK_HEADER + n_words * sizeof(uint32_t);
+    uint64_t n_words;
+    size_t bytes;
 
+    if (!room_words(t, &n_words))
+        return false;
+    if (n_words == 0)
+        return true;
+    bytes = BLOCK_HEADER + (size_t)n_words * sizeof(uint32_t);
     t->room = sae_alloc(1, bytes);
     if (t->room)
         t->room->bytes = bytes;
     return t->room != NULL;
 }
 
+/* Where an output's values, or its rows, are kept. */
+static bool output_make(struct sae_task *t, const struct sae_output *o)
+{
+    float **dense[] = {&t->f, &t->aux, &t->x_hat, &t->x_ghost};
+    struct sae_sparse_row **rows[] = {&t->f_rows, &t->aux_rows};
+    uint64_t n, size;
+
+    if (!output_size(t, o, &n, &size))
+        return false;
+    if (o->what == SAE_OUT_F)
+        t->width = (size_t)o->width;
+    if (o->form == SAE_FORM_DENSE)
+        return (*dense[o->what] = sae_alloc((size_t)n, (size_t)size)) != NULL;
+    return (*rows[o->what] = sae_calloc((size_t)n, (size_t)size)) != NULL;
+}
+
 enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
 {
-    const struct sae_query *q = &t->query;
-    struct plan p = plan_of(t);
-    uint64_t bytes = sae_task_bytes(t);
-    bool ok = bytes < SIZE_MAX;
+    struct sae_plan *p = &t->plan;
+    uint64_t bytes;
+    bool ok;
 
-    t->width = (size_t)p.width;
+    if (p->n_outputs == 0)
+        sae_task_plan(t);
+    bytes = sae_task_bytes(t);
+    ok = bytes < SIZE_MAX;
+    t->width = t->dict->formula.F;
     t->nnz = t->aux_nnz = 0;
     t->n_candidates = 0;
     atomic_init(&t->failed, 0);
@@ -220,24 +202,13 @@ enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
     t->f = t->aux = t->x_hat = t->x_ghost = NULL;
     t->f_rows = t->aux_rows = NULL;
     t->candidates = NULL;
-    if (ok && q->want_f && q->form == SAE_FORM_DENSE) {
-        ok = (t->f = sae_alloc((size_t)p.dense, sizeof *t->f)) != NULL;
-        if (ok && q->want_aux)
-            ok = (t->aux = sae_alloc((size_t)p.dense, sizeof *t->aux)) != NULL;
-    } else if (ok && q->want_f) {
-        ok = (t->f_rows = sae_calloc(t->n_rows, sizeof *t->f_rows)) != NULL;
-        if (ok && q->want_aux)
-            ok = (t->aux_rows = sae_calloc(t->n_rows, sizeof *t->aux_rows)) != NULL;
-        if (ok && q->has_features)
-            ok = candidates_make(t);
-        if (ok && p.room > 0)
-            ok = room_make(t, (size_t)p.room);
+    for (unsigned i = 0; ok && i < p->n_outputs; i++)
+        ok = output_make(t, &p->outputs[i]);
+    if (ok && has_candidates(t)) {
+        ok = candidates_make(t);
+        sae_plan_candidates(p, t->n_candidates);
     }
-    if (ok && q->op != SAE_OP_ENCODE)
-        ok = (t->x_hat = sae_alloc((size_t)p.x_hat, sizeof *t->x_hat)) != NULL;
-    if (ok && q->op == SAE_OP_FORWARD && q->ghost_mask && t->dict->enc)
-        ok = (t->x_ghost = sae_alloc((size_t)p.x_ghost, sizeof *t->x_ghost)) != NULL;
-    if (ok)
+    if (ok && room_make(t))
         return SAE_OK;
     sae_task_fini(t);
     return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the answer of %zu rows: %llu bytes",
@@ -267,4 +238,5 @@ void sae_task_fini(struct sae_task *t)
     t->f = t->aux = t->x_hat = t->x_ghost = NULL;
     t->f_rows = t->aux_rows = NULL;
     t->candidates = NULL;
+    t->plan = (struct sae_plan){0}; /* the next query's is another */
 }

@@ -272,7 +272,7 @@ void sae_native_mean(_Atomic uint32_t *mean, uint64_t sixteenths)
 
 static bool may_go_by_interval(const struct sae_row *row)
 {
-    return row->sinks & SAE_SINK_TOP && row->task->query.top_k <= NATIVE_TOP_MAX;
+    return row->sinks & SAE_SINK_TOP && row->task->plan.top_k <= NATIVE_TOP_MAX;
 }
 
 static void begin(struct sae_batch *b)
@@ -325,7 +325,7 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
         struct sae_row *row = &b->rows[r];
         bool by_threshold = nb->by_threshold && !needs_dense(nd, b->dict, row->sinks);
         bool by_interval = nb->by_interval && may_go_by_interval(row) &&
-                           (!by_threshold || interval_is_cheaper(b, row->task->query.top_k));
+                           (!by_threshold || interval_is_cheaper(b, row->task->plan.top_k));
 
         nb->is_screened[r] = row->is_bounds = false;
         if (by_interval || by_threshold) {

@@ -3,7 +3,7 @@
 #ifndef SAE_NATIVE_H
 #define SAE_NATIVE_H
 
-#include "lib/engine/engine.h"
+#include "lib/engine/batch/plan.h"
 #include "lib/engine/kern/dense.h"
 #include "lib/engine/native/plane.h"
 

@@ -12,7 +12,7 @@
  * pairs too many: it is sought when a row's likely values have grown by a quarter of k, not at
  * every block.
  *
- * Resolving, in select: those with the largest upper ends are computed exactly, the k-th of their
+ * Resolving, in shape: those with the largest upper ends are computed exactly, the k-th of their
  * values is the bar, and what may still reach it is computed too. k values that reach the floor
  * prove it: all that was dropped lies strictly below the k-th best, so ties go by id in the end. A
  * floor that does not hold has the row computed densely (rare: it takes errors of quantisation that
@@ -58,7 +58,7 @@ void sae_native_top_reset(struct native_top *t)
 
 static uint32_t top_k_of(const struct sae_batch *b, size_t row)
 {
-    return (uint32_t)b->rows[row].task->query.top_k;
+    return (uint32_t)b->rows[row].task->plan.top_k;
 }
 
 /* ---- floors ------------------------------------------------------------------------------------

@@ -256,7 +256,8 @@ START_TEST(long_lists_take_the_dense_way)
 
     for (size_t j = 0; j < F; j++)
         sae_dict_array(dict, SAE_ROLE_ENC_BIAS)[j] += 5.0f;
-    t.query = (struct sae_query){.op = SAE_OP_FORWARD, .want_f = true, .ghost_mask = &one};
+    t.query = (struct sae_query){
+        .op = SAE_OP_FORWARD, .want_f = true, .has_ghost = true, .ghost_mask = &one};
     ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, N), NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, N), NULL), SAE_OK);

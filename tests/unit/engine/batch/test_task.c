@@ -86,7 +86,8 @@ START_TEST(ghost_is_for_those_who_have_it)
     static const float mask[6];
     struct sae_task t = {.dict = ae, .n_rows = 1};
 
-    t.query = (struct sae_query){.op = SAE_OP_FORWARD, .ghost_mask = mask, .ghost_col = 1};
+    t.query = (struct sae_query){
+        .op = SAE_OP_FORWARD, .has_ghost = true, .ghost_mask = mask, .ghost_col = 1};
     ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
     ck_assert(t.x_hat && t.x_ghost && !t.f);
     sae_task_fini(&t);
@@ -163,6 +164,7 @@ START_TEST(absurd_sizes_are_refused)
     struct sae_err err = {0};
 
     t.query = (struct sae_query){.op = SAE_OP_ENCODE, .want_f = true};
+    sae_task_plan(&t);
     ck_assert_uint_eq(sae_task_bytes(&t), UINT64_MAX);
     ck_assert_int_eq(sae_task_prepare(&t, &err), SAE_E_NOMEM);
     sae_dict_free(dict);

@@ -1,4 +1,4 @@
-/* test_select.c - top-k against a sort, with ties; pruning inside blocks. */
+/* test_deliver.c - top-k against a sort, with ties; pruning inside blocks. */
 #include "lib/engine/engine.h"
 #include "tests/support/batches.h"
 #include "tests/support/dicts.h"
