@@ -1,4 +1,4 @@
-/* http.c - see http.h: libmicrohttpd 0.9.75 (Debian bookworm) behind the handler interface.
+/* http.c - see http.h: libmicrohttpd (mhd.h) behind the handler interface.
  *
  * What of MHD shapes this file: a reply queued in the first call of the access handler always
  * closes the connection, so one to a request without a body waits for the second call; a reply
@@ -8,7 +8,7 @@
  * not used (loop.h says why): each of ours drives an MHD daemon of its own, which nobody else
  * touches; resumed exchanges and accepted sockets come to it as notes.
  *
- * Longer than most: all that knows MHD stands here. */
+ * Longer than most: all that drives MHD stands here (how far it is trusted with heads: mhd.c). */
 #include "server/net/http.h"
 
 #include "proto/wire.h"
@@ -136,10 +136,12 @@ void saed_http_reply(struct saed_exchange *x, int status, const char *content_ty
     e->free_arg = free_arg;
 }
 
+static const char out_of_memory[] = "{\"type\":\"about:blank\",\"title\":\"Overloaded\","
+                                    "\"status\":503,\"detail\":\"memory has run out\","
+                                    "\"code\":\"overloaded\"}\n";
+
 void saed_http_error(struct saed_exchange *x, const struct sae_err *err)
 {
-    static const char plain[] = "{\"type\":\"about:blank\",\"title\":\"Overloaded\",\"status\":503,"
-                                "\"detail\":\"memory has run out\",\"code\":\"overloaded\"}\n";
     int status = sae_error_info(err->status).http;
     struct sae_buf b;
 
@@ -149,7 +151,8 @@ void saed_http_error(struct saed_exchange *x, const struct sae_err *err)
     } else {
         sae_buf_fini(&b);
         status = 503;
-        saed_http_reply(x, status, PROBLEM_JSON, plain, sizeof plain - 1, NULL, NULL);
+        saed_http_reply(x, status, PROBLEM_JSON, out_of_memory, sizeof out_of_memory - 1, NULL,
+                        NULL);
     }
     if (status == 503)
         saed_http_header(x, "Retry-After", "1");
@@ -862,10 +865,8 @@ static void raise_descriptor_limit(size_t max_connections)
 
 static struct MHD_Response *make_no_memory(void)
 {
-    static const char text[] = "{\"type\":\"about:blank\",\"title\":\"Overloaded\",\"status\":503,"
-                               "\"detail\":\"memory has run out\",\"code\":\"overloaded\"}\n";
     struct MHD_Response *r = MHD_create_response_from_buffer(
-        sizeof text - 1, (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
+        sizeof out_of_memory - 1, (void *)(uintptr_t)out_of_memory, MHD_RESPMEM_PERSISTENT);
 
     if (r && MHD_add_response_header(r, "Content-Type", PROBLEM_JSON) == MHD_YES &&
         MHD_add_response_header(r, "Retry-After", "1") == MHD_YES &&
