@@ -98,6 +98,8 @@ case("size_too_small", body("{" + x(n=31) + "}", Z[:31]), M, "8 values of F32 do
 case("size_too_large", body("{" + x(n=36) + "}", Z[:36]), M, "8 values of F32 do not fit its 36")
 case("offsets_down", body("{" + entry("x", "F32", "[4]", 16, 0) + "}", Z[:16]), M, "ascending")
 case("offsets_negative", body("{" + entry("x", "F32", "[4]", -16, 0) + "}", Z[:16]), M, "ascending")
+case("offsets_minus_zero", body('{"x":{"dtype":"F32","shape":[4],"data_offsets":[-0,16]}}', Z[:16]), M,
+     "ascending")
 case("offsets_one", body('{"x":{"dtype":"F32","shape":[4],"data_offsets":[16]}}', Z[:16]), M,
      "data_offsets")
 case("offsets_three", body('{"x":{"dtype":"F32","shape":[4],"data_offsets":[0,16,32]}}', Z[:32]),
