@@ -272,6 +272,8 @@ static enum sae_status check_grad_and_hooks(const struct binding *b, const value
         return not_wanted(b, grad, "requires_grad, a bool,");
     if (hooks->type != SAE_PK_DICT && hooks->type != SAE_PK_NONE)
         return not_wanted(b, hooks, "a dict of hooks");
+    if (hooks->n > 0)
+        return bad(b, "it has hooks, which are functions and no part of a state dict");
     return SAE_OK;
 }
 

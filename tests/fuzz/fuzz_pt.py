@@ -103,7 +103,7 @@ def company(r, sd):
         ("np", np.float32(1.5)), ("array", np.arange(3)), ("bytes", b"\0\xff"), ("set", {1, 2}),
         ("counter", collections.Counter("ab")), ("deque", collections.deque([1])),
         ("fn", torch.nn.functional.relu), ("complex", 1j), (3, "three"), ((1, "a"), None),
-        ("copy", [sd]), ("ids", torch.arange(3)), ("again", {"w": t}), ("frozen", frozenset("ab")),
+        ("copy", [sd]), ("ids", torch.arange(3)), ("again", {"w": t}), ("frozen", frozenset((1, 2))),
         ("enum", Colour.RED), ("object", types.SimpleNamespace(a=1)), ("array2", bytearray(b"ab")),
         ("ema", {k: v for k, v in sd.items() if r.random() < 0.9}), ("same", sd), ("k", 2.5),
     ], r.randint(0, 4)))

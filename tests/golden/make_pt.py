@@ -538,6 +538,7 @@ def make_invalid_tensor():
     invalid("tensor-arguments", P.pt(P.mapping(w=P.glob("torch._utils", "_rebuild_tensor_v2") +
                                                P.tup(st()) + b"R")), "1 arguments, 6 to 7")
     invalid("tensor-grad", of(grad=P.integer(1)), "requires_grad")
+    invalid("tensor-hooks", of(hooks=P.pairs((P.integer(0), P.glob("os", "system")))), "tensor w", "hooks")
     invalid("tensor-conj", of(more=(P.pairs((P.string("conj"), P.TRUE)),)), "'conj'")
     invalid("tensor-neg", of(more=(P.pairs((P.string("neg"), P.TRUE)),)), "'neg'")
     param = P.glob("torch._utils", "_rebuild_parameter")
