@@ -37,6 +37,7 @@ enum {
     FLAGS_KNOWN = FLAG_DEFLATE_LEVEL | FLAG_DESCRIPTOR | FLAG_UTF8,
     FLAGS_ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13,
 };
+#define ATTRIBUTE_FOLDER 0x10u /* of the external ones, as MS-DOS has them */
 
 struct sae_zip {
     int fd; /* borrowed */
@@ -267,6 +268,9 @@ static enum sae_status read_central(const struct sae_zip *z, const unsigned char
         return BAD_ENTRY(err, name, "it has a comment");
     if (sae_le16(p + 34) != 0)
         return BAD_ENTRY(err, name, "it is on disk %u, 0 is the only one", sae_le16(p + 34));
+    /* PyTorch's reader (miniz) takes no bytes from a folder, and leaves the memory as it was. */
+    if ((sae_le32(p + 38) & ATTRIBUTE_FOLDER || name[n_name - 1] == '/') && e->bytes != 0)
+        return BAD_ENTRY(err, name, "it is marked as a folder and has bytes");
     if (!zip64_values(p + CENTRAL_BYTES + n_name, n_extra, &e->bytes, &e->packed_bytes, &e->header))
         return BAD_ENTRY(err, name, "its zip64 field is missing or malformed");
     if (e->header > z->directory || e->packed_bytes > z->directory - e->header)

@@ -172,7 +172,8 @@ def archive(r, records):
     for name, data in records:
         knobs = {"flags": r.choice([0x0808, 0x0800, 0, 8]), "zip64": r.random() < 0.1}
         if r.random() < 0.02:
-            knobs[r.choice(["crc", "size", "packed_size", "header", "disk"])] = r.choice([0, 1, 8, 64])
+            knobs[r.choice(["crc", "size", "packed_size", "header", "disk", "attributes"])] = r.choice(
+                [0, 1, 8, 16, 64])
         if r.random() < 0.01:
             knobs["local_name"] = r.choice(records)[0]
         if no_crcs:
@@ -196,8 +197,8 @@ def make(r):
         change_records(r, records)
         done.append("records")
     data = archive(r, records)
-    if r.random() < 0.02:
-        at = r.randrange(len(data))
+    if r.random() < 0.05:  # half of them in the directory, where readers differ
+        at = r.randrange(r.choice([0, data.find(b"PK\1\2")]), len(data))
         data = data[:at] + bytes([r.randrange(256)]) + data[at + 1:]
         done.append("byte")
     return data, done

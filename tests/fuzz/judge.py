@@ -37,9 +37,18 @@ CLASSES = {
     "AutoEncoderNew": {"encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"},
 }
 
+
+
+def rebuild_tensor_v2(*args):
+    """With the metadata that PyTorch 2 added behind the sixth argument, where it says nothing."""
+    if len(args) == 7 and (args[6] is None or (isinstance(args[6], dict) and not any(args[6].values()))):
+        args = args[:6]
+    return torch._utils._rebuild_tensor_v2(*args)
+
+
 KNOWN = {
     ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     ("torch", "Size"): torch.Size,
 }

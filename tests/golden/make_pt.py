@@ -304,6 +304,8 @@ def make_invalid_zip():
     invalid("zip-count-high", zipped(rec, ver, count=4), "no header")
     invalid("zip-count-huge", zipped(rec, ver, count=60000), "no header")
     invalid("zip-entry-comment", zipped(E("a/data/0", P.SIX, comment=b"x")), "comment")
+    invalid("zip-folder", zipped(E("a/data/0", P.SIX, attributes=0x10), ver), "a/data/0", "a folder")
+    invalid("zip-folder-name", zipped(rec, E("a/data/", P.SIX), ver), "a/data/", "a folder")
     invalid("zip-nul-name", zipped(E("a/data/\x001", P.SIX)), "NUL")
     invalid("zip-sizes-differ", zipped(E("a/data/0", P.SIX, packed_size=23)), "stored, but of 23")
     invalid("zip-locator", zipped(rec, locator=0), "zip64 locator")

@@ -12,7 +12,7 @@ class Entry:
 
     def __init__(self, name, data, method=0, flags=0x0808, packed=None, crc=None, size=None,
                  packed_size=None, local_name=None, header=None, disk=0, zip64=False, comment=b"",
-                 before=b""):
+                 before=b"", attributes=0):
         self.name, self.data, self.method, self.flags = name.encode(), data, method, flags
         self.packed = data if packed is None else packed
         self.crc = zlib.crc32(data) if crc is None else crc
@@ -20,7 +20,7 @@ class Entry:
         self.packed_size = len(self.packed) if packed_size is None else packed_size
         self.local_name = self.name if local_name is None else local_name.encode()
         self.header, self.disk, self.zip64 = header, disk, zip64
-        self.comment, self.before = comment, before
+        self.comment, self.before, self.attributes = comment, before, attributes
 
 
 def archive(entries, align=64, count=None, comment=b"", zip64_end=True, disk=0, locator=None):
@@ -51,7 +51,7 @@ def archive(entries, align=64, count=None, comment=b"", zip64_end=True, disk=0, 
             fields = (0xFFFFFFFF,) * 3
         central += struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 0, 0, e.flags, e.method, 0, 0,
                                e.crc, fields[0], fields[1], len(e.name), len(cextra),
-                               len(e.comment), e.disk, 0, 0, fields[2])
+                               len(e.comment), e.disk, 0, e.attributes, fields[2])
         central += e.name + cextra + e.comment
     at = len(out)
     n = len(entries) if count is None else count
