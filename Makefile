@@ -233,6 +233,11 @@ uninstall:
 	if $(placed) deploy/config.json | cmp -s - $(config); then rm -f $(config); fi
 	rmdir $(prefix)/share/saed $(prefix)/share/doc/saed $(dir $(config)) 2>/dev/null || true
 
+## check-contract: proto/openapi.json before a validator, and a TypeScript client on types made from it
+check-contract: $(BUILD)/saed
+	@command -v npm >/dev/null || sh tests/support/deps.sh nodejs npm
+	@sh tests/types/check.sh $(abspath $(BUILD)/saed)
+
 ## check-install: what demo, install and uninstall do
 check-install: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3
@@ -270,14 +275,14 @@ fuzz-pt: $(BUILD)/tests/fuzz/dump_pt
 
 ## clean: remove the build folder
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) tests/types/build tests/types/node_modules
 
 ## help: this list
 help:
 	@sed -n 's/^## //p' Makefile
 
 
-.PHONY: force all deps check check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
+.PHONY: force all deps check check-contract check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
 	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
