@@ -238,6 +238,11 @@ check-contract: $(BUILD)/saed
 	@command -v npm >/dev/null || sh tests/support/deps.sh nodejs npm
 	@sh tests/types/check.sh $(abspath $(BUILD)/saed)
 
+## check-readme: README's recipes and curl lines against the daemon
+check-readme: $(BUILD)/saed
+	@sh tests/support/deps.sh curl python3 python3-numpy
+	@$(PYTHON) tests/first/test_readme.py $(BUILD)/saed
+
 ## check-install: what demo, install and uninstall do
 check-install: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3
@@ -282,7 +287,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 
-.PHONY: force all deps check check-contract check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
+.PHONY: force all deps check check-contract check-readme check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
 	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
