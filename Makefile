@@ -257,10 +257,11 @@ dist:
 format:
 	clang-format -i $(FORMAT_SRC)
 
-## lint: layers of #include, format, clang-tidy
+## lint: layers of #include, tables, format, clang-tidy
 lint:
 	@sh tests/support/deps.sh $(DEPS_LINT)
 	@sh tests/lint/layers.sh
+	@sh tests/lint/tables.sh
 	clang-format --dry-run -Werror $(FORMAT_SRC)
 	@sh tests/lint/tidy.sh $(BUILD)
 

@@ -160,13 +160,6 @@ static bool shape_is(const struct sae_lead *s, const struct sae_lead *lead, uint
     return s->dim[lead->n] == last;
 }
 
-/* IdentityDict accepts a mask and does not look at it (as in the page that its class comes from).
- */
-static bool ignores_ghost_mask(const struct sae_target *t)
-{
-    return strcmp(t->class_name, "IdentityDict") == 0;
-}
-
 static enum sae_status check_ghost_mask(struct sae_request *r, const struct sae_target *t,
                                         struct sae_err *err)
 {
@@ -176,7 +169,7 @@ static enum sae_status check_ghost_mask(struct sae_request *r, const struct sae_
 
     if (!(opt->asked & SAE_OPT_GHOST_MASK))
         return SAE_OK;
-    if (ignores_ghost_mask(t)) {
+    if (t->class_options & SAE_OPT_GHOST_UNREAD) {
         sae_free(opt->ghost_mask);
         opt->ghost_mask = NULL;
         opt->n_ghost_mask = 0;

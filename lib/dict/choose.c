@@ -69,7 +69,7 @@ static bool has_name(const struct keys *k, const char *name)
     return false;
 }
 
-static bool is_key(const struct sae_arch *a, const char *name)
+static bool is_key(const struct sae_layout *a, const char *name)
 {
     for (unsigned i = 0; i < a->n_keys; i++)
         if (strcmp(a->keys[i].name, name) == 0)
@@ -77,7 +77,7 @@ static bool is_key(const struct sae_arch *a, const char *name)
     return false;
 }
 
-static unsigned n_found(const struct keys *k, const struct sae_arch *a)
+static unsigned n_found(const struct keys *k, const struct sae_layout *a)
 {
     unsigned n = 0;
 
@@ -86,7 +86,21 @@ static unsigned n_found(const struct keys *k, const struct sae_arch *a)
     return n;
 }
 
-static size_t n_surplus(const struct keys *k, const struct sae_arch *a)
+static bool is_missing(const struct keys *k, const struct sae_layout_key *key)
+{
+    return key->need == SAE_KEY_REQUIRED && !has_name(k, key->name);
+}
+
+static unsigned n_missing(const struct keys *k, const struct sae_layout *a)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < a->n_keys; i++)
+        n += is_missing(k, &a->keys[i]);
+    return n;
+}
+
+static size_t n_surplus(const struct keys *k, const struct sae_layout *a)
 {
     size_t n = k->g->other_keys;
 
@@ -97,16 +111,16 @@ static size_t n_surplus(const struct keys *k, const struct sae_arch *a)
 
 /* Keys missing and too many: 0 for the class itself. A key that stands twice counts once here, and
  * is refused by sae_load_choose. */
-static size_t distance(const struct keys *k, const struct sae_arch *a)
+static size_t distance(const struct keys *k, const struct sae_layout *a)
 {
-    return a->n_keys - n_found(k, a) + n_surplus(k, a);
+    return n_missing(k, a) + n_surplus(k, a);
 }
 
-static const struct sae_arch *class_of(const struct keys *k)
+static const struct sae_layout *class_of(const struct keys *k)
 {
-    for (size_t i = 0; i < sae_n_archs; i++)
-        if (sae_archs[i].n_keys > 0 && distance(k, &sae_archs[i]) == 0)
-            return &sae_archs[i];
+    for (size_t i = 0; i < sae_n_layouts; i++)
+        if (sae_layouts[i].n_keys > 0 && distance(k, &sae_layouts[i]) == 0)
+            return &sae_layouts[i];
     return NULL;
 }
 
@@ -121,18 +135,18 @@ static bool has_tensors(const struct sae_group *g)
 
 /* ---- no class: what was found ------------------------------------------------------------- */
 
-static void add_missing(struct sae_text *l, const struct keys *k, const struct sae_arch *a)
+static void add_missing(struct sae_text *l, const struct keys *k, const struct sae_layout *a)
 {
     unsigned n = 0;
 
     for (unsigned i = 0; i < a->n_keys; i++)
-        if (!has_name(k, a->keys[i].name))
+        if (is_missing(k, &a->keys[i]))
             sae_text_add(l, "%s\"%s\"", n++ ? ", " : "", a->keys[i].name);
     sae_text_add(l, n == 1 ? " is missing" : " are missing");
 }
 
 /* Entries that are none of a's keys (a may be NULL): the first few. */
-static void add_surplus(struct sae_text *l, const struct keys *k, const struct sae_arch *a)
+static void add_surplus(struct sae_text *l, const struct keys *k, const struct sae_layout *a)
 {
     size_t total = 0;
 
@@ -151,16 +165,15 @@ static void add_surplus(struct sae_text *l, const struct keys *k, const struct s
 }
 
 /* How the dict differs from class a, which it is near to. */
-static void add_difference(struct sae_text *l, const struct keys *k, const struct sae_arch *a)
+static void add_difference(struct sae_text *l, const struct keys *k, const struct sae_layout *a)
 {
-    unsigned found = n_found(k, a);
+    bool some_missing = n_missing(k, a) > 0;
 
     sae_text_add(l, "keys are %s's but ", a->name);
-    if (found < a->n_keys)
+    if (some_missing)
         add_missing(l, k, a);
     if (n_surplus(k, a) > 0) {
-        sae_text_add(l,
-                     found < a->n_keys ? ", and these are unexpected: " : "these are unexpected: ");
+        sae_text_add(l, some_missing ? ", and these are unexpected: " : "these are unexpected: ");
         add_surplus(l, k, a);
     }
 }
@@ -171,10 +184,10 @@ static size_t nearest(const struct keys *k)
 {
     size_t best = SIZE_MAX;
 
-    for (size_t i = 0; i < sae_n_archs; i++) {
-        size_t dist = distance(k, &sae_archs[i]);
+    for (size_t i = 0; i < sae_n_layouts; i++) {
+        size_t dist = distance(k, &sae_layouts[i]);
 
-        if (sae_archs[i].n_keys > 0 && dist < best && dist <= n_found(k, &sae_archs[i]))
+        if (sae_layouts[i].n_keys > 0 && dist < best && dist <= n_found(k, &sae_layouts[i]))
             best = dist;
     }
     return best;
@@ -186,11 +199,11 @@ static void add_nearest(struct sae_text *l, const struct keys *k)
 
     if (k->g->name[0])
         sae_text_add(l, "in the dict \"%.60s\" ", k->g->name);
-    for (size_t i = 0; i < sae_n_archs; i++)
-        if (sae_archs[i].n_keys > 0 && distance(k, &sae_archs[i]) == best) {
+    for (size_t i = 0; i < sae_n_layouts; i++)
+        if (sae_layouts[i].n_keys > 0 && distance(k, &sae_layouts[i]) == best) {
             if (n++)
                 sae_text_add(l, "; or ");
-            add_difference(l, k, &sae_archs[i]);
+            add_difference(l, k, &sae_layouts[i]);
         }
 }
 
@@ -240,7 +253,7 @@ static enum sae_status no_class(const struct sae_tensors *ts, struct sae_err *er
 static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae_choice *c,
                                   struct sae_err *err)
 {
-    for (size_t g = 0; c->arch->unit == SAE_UNIT_RELU && g < sae_load_n_groups(ts); g++) {
+    for (size_t g = 0; c->layout->is_top_k_too && g < sae_load_n_groups(ts); g++) {
         const struct sae_group *group = sae_load_group(ts, g);
 
         for (size_t i = 0; g != c->group && i < group->n; i++) {
@@ -253,8 +266,8 @@ static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae
                               "cannot choose between two readings: keys are %s's, and an integer "
                               "\"%s\" stands beside them%s%.60s%s: features may be the %s largest "
                               "alone, which saed does not read yet",
-                              c->arch->name, e->name, g ? " in \"" : "", group->name, g ? "\"" : "",
-                              e->name);
+                              c->layout->name, e->name, g ? " in \"" : "", group->name,
+                              g ? "\"" : "", e->name);
         }
     }
     return SAE_OK;
@@ -303,24 +316,24 @@ static enum sae_status check_beside(const struct sae_tensors *ts, const struct s
 enum sae_status sae_dict_choose(const struct sae_tensors *ts, struct sae_choice *out,
                                 struct sae_err *err)
 {
-    struct sae_choice c = {.arch = NULL};
+    struct sae_choice c = {.layout = NULL};
     size_t n = sae_load_n_groups(ts);
     enum sae_status st;
 
-    for (size_t g = 0; g < n && !(c.arch && c.group == 0); g++) {
+    for (size_t g = 0; g < n && !(c.layout && c.group == 0); g++) {
         struct keys k = keys_of(ts, g);
-        const struct sae_arch *a = class_of(&k);
+        const struct sae_layout *a = class_of(&k);
 
         if (!a || (g > 0 && !has_tensors(k.g)))
             continue;
-        if (c.arch)
+        if (c.layout)
             return refuse(err,
                           "cannot choose between the dicts \"%.60s\" and \"%.60s\": both have a "
                           "class's keys; save one of them alone",
                           sae_load_group(ts, c.group)->name, k.g->name);
         c = (struct sae_choice){a, g, k.prefix};
     }
-    if (!c.arch)
+    if (!c.layout)
         return no_class(ts, err);
     st = check_no_k(ts, &c, err);
     if (st == SAE_OK)

@@ -8,11 +8,11 @@
 #ifndef SAE_CHOOSE_H
 #define SAE_CHOOSE_H
 
-#include "lib/dict/arch.h"
+#include "lib/dict/layout.h"
 #include "lib/load/load.h"
 
 struct sae_choice {
-    const struct sae_arch *arch;
+    const struct sae_layout *layout;
     size_t group;
     size_t prefix; /* bytes at the start of each of its names */
 };

@@ -49,9 +49,12 @@ _Static_assert((unsigned long long)SAE_DICT_MAX_DIM *SAE_DICT_MAX_DIM <= SIZE_MA
                "the floats of a matrix can be counted in bytes");
 
 /* Values of one tensor; create has checked that the product fits. */
-static size_t key_values(const struct sae_arch_key *key, size_t d, size_t F)
+static size_t key_values(const struct sae_dict *d, const struct sae_layout_key *key)
 {
-    return sae_arch_is_matrix(key) ? d * F : key->shape[0] == 'F' ? F : d;
+    uint64_t shape[2];
+    unsigned n = sae_layout_shape(key, d->formula.d_in, d->formula.F, shape);
+
+    return (size_t)(n == 2 ? shape[0] * shape[1] : shape[0]);
 }
 
 static float *vector_alloc(size_t n)
@@ -68,12 +71,12 @@ static float *vector_alloc(size_t n)
  * refused by their mmap before a vector is touched. */
 static bool alloc_arrays(struct sae_dict *d, bool matrices)
 {
-    for (unsigned i = 0; i < d->arch->n_keys; i++) {
-        const struct sae_arch_key *key = &d->arch->keys[i];
-        size_t n = key_values(key, d->formula.d_in, d->formula.F);
+    for (unsigned i = 0; i < d->layout->n_keys; i++) {
+        const struct sae_layout_key *key = &d->layout->keys[i];
+        size_t n = key_values(d, key);
         float **p = slot(d, key->role);
 
-        if (sae_arch_is_matrix(key) != matrices)
+        if (sae_layout_is_matrix(key) != matrices || key->need == SAE_KEY_IGNORED)
             continue;
         *p = matrices ? sae_huge_alloc(n, sizeof **p) : vector_alloc(n);
         if (!*p)
@@ -83,7 +86,7 @@ static bool alloc_arrays(struct sae_dict *d, bool matrices)
     return true;
 }
 
-enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *arch, uint64_t d,
+enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *layout, uint64_t d,
                                 uint64_t F, struct sae_err *err)
 {
     struct sae_dict *dict = NULL;
@@ -91,19 +94,12 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *ar
 
     if (d < 1 || F < 1 || d > SAE_DICT_MAX_DIM || F > SAE_DICT_MAX_DIM)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate %s: %llu x %llu values",
-                           arch->name, (unsigned long long)F, (unsigned long long)d);
+                           layout->name, (unsigned long long)F, (unsigned long long)d);
     dict = sae_calloc(1, sizeof *dict);
     if (!dict)
         goto nomem;
-    dict->arch = arch;
-    dict->formula = (struct sae_formula){
-        .d_in = (size_t)d,
-        .d_out = (size_t)d,
-        .F = (size_t)F,
-        .unit = arch->unit,
-        .is_identity = arch->n_keys == 0,
-        .scales_forward_f = arch->scales_forward_f,
-    };
+    dict->layout = layout;
+    dict->formula = sae_layout_formula(layout, (size_t)d, (size_t)F);
     ok = alloc_arrays(dict, true) && alloc_arrays(dict, false);
     if (ok && dict->dec)
         ok = (dict->dec_norm = vector_alloc(dict->formula.F)) != NULL;
@@ -116,7 +112,7 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *ar
 nomem:
     sae_dict_free(dict);
     return sae_err_set(err, SAE_E_NOMEM, "",
-                       "cannot allocate %s: %llu x %llu values, out of memory", arch->name,
+                       "cannot allocate %s: %llu x %llu values, out of memory", layout->name,
                        (unsigned long long)F, (unsigned long long)d);
 }
 
@@ -206,18 +202,19 @@ static void norms_range(void *arg, size_t from, size_t to)
 
 static enum sae_status decoder_norms(struct sae_dict *d, struct sae_team *team, struct sae_err *err)
 {
+    const struct sae_layout_key *key = sae_layout_key_of(d->layout, SAE_ROLE_DECODER);
     struct norms n = {.d = d, .bad = d->formula.F};
     float *sorted;
 
     sae_team_run(team, d->formula.F, NORMS_STEP, norms_range, &n);
     if (n.bad < d->formula.F)
-        return sae_err_set(err, SAE_E_WEIGHTS, "decoder.weight",
-                           "cannot use decoder.weight: column %zu holds a value that is not finite",
-                           n.bad);
+        return sae_err_set(err, SAE_E_WEIGHTS, key->name,
+                           "cannot use %s: %s %zu holds a value that is not finite", key->name,
+                           sae_layout_is_turned(key) ? "column" : "row", n.bad);
     sorted = sae_alloc(d->formula.F, sizeof *sorted);
     if (!sorted)
-        return sae_err_set(err, SAE_E_NOMEM, "decoder.weight",
-                           "cannot sort %zu norms: out of memory", d->formula.F);
+        return sae_err_set(err, SAE_E_NOMEM, key->name, "cannot sort %zu norms: out of memory",
+                           d->formula.F);
     memcpy(sorted, d->dec_norm, d->formula.F * sizeof *sorted);
     qsort(sorted, d->formula.F, sizeof *sorted, by_value);
     d->info.norm_min = sorted[0];
@@ -231,13 +228,13 @@ static enum sae_status decoder_norms(struct sae_dict *d, struct sae_team *team, 
 /* Vectors are small: they are looked at here whoever filled them. */
 static enum sae_status check_vectors(const struct sae_dict *d, struct sae_err *err)
 {
-    for (unsigned i = 0; i < d->arch->n_keys; i++) {
-        const struct sae_arch_key *key = &d->arch->keys[i];
-        const float *v = *slot((struct sae_dict *)d, key->role);
+    for (unsigned i = 0; i < d->layout->n_keys; i++) {
+        const struct sae_layout_key *key = &d->layout->keys[i];
+        const float *v = sae_dict_array(d, key->role);
 
-        if (sae_arch_is_matrix(key))
+        if (sae_layout_is_matrix(key) || key->need == SAE_KEY_IGNORED)
             continue;
-        for (size_t k = 0; k < key_values(key, d->formula.d_in, d->formula.F); k++)
+        for (size_t k = 0; k < key_values(d, key); k++)
             if (!isfinite(v[k]))
                 return sae_err_set(err, SAE_E_WEIGHTS, key->name,
                                    "cannot use %s: value %zu is %g, wanted finite numbers",
@@ -253,7 +250,7 @@ static enum sae_status exponentiate(struct sae_dict *d, struct sae_err *err)
     for (unsigned i = 0; i < unit->n_params; i++)
         for (size_t j = 0; unit->exps >> i & 1 && j < d->formula.F; j++) {
             float v = sae_exp_f32(d->param[i][j]);
-            const char *key = sae_arch_key_of(d->arch, unit->params[i]);
+            const char *key = sae_layout_key_of(d->layout, unit->params[i])->name;
 
             if (!isfinite(v))
                 return sae_err_set(err, SAE_E_WEIGHTS, key,
@@ -274,11 +271,11 @@ enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_
         st = exponentiate(d, err);
     if (st != SAE_OK)
         return st;
-    info->class_name = d->arch->name;
+    info->class_name = d->layout->name;
     info->activation_dim = d->formula.d_in;
     info->dict_size = d->formula.F;
     info->dtype = dtype;
-    info->options = d->arch->options;
+    info->options = d->layout->options;
     info->aux_name = sae_formula_unit(&d->formula)->aux_name;
     info->scales_forward_f = d->formula.scales_forward_f;
     info->norm_min = info->norm_median = info->norm_max = 1.0f;

@@ -1,4 +1,4 @@
-/* dict.h - a validated dictionary: tensors bound to one row of the architecture table.
+/* dict.h - a validated dictionary: tensors bound to one row of the table of layouts.
  *
  * Built once at load (from a file, an init: source or identity:), then immutable: any number of
  * threads may read it. One memory layout for every class: encoder and decoder both feature-major
@@ -7,12 +7,11 @@
 #ifndef SAE_DICT_H
 #define SAE_DICT_H
 
-#include "lib/dict/arch.h"
-#include "lib/dict/formula.h"
+#include "lib/dict/layout.h"
 #include "lib/saed.h"
 
 struct sae_dict {
-    const struct sae_arch *arch;
+    const struct sae_layout *layout;
     struct sae_formula formula;
     float *enc;                   /* [F][d_in]; NULL for identity */
     float *dec;                   /* [F][d_out]: row j is the decoder's column j; NULL: identity */
@@ -30,12 +29,12 @@ struct sae_dict {
 /* The largest d and F: feature ids travel as I32, and BLAS counts in 32 bits. */
 #define SAE_DICT_MAX_DIM INT32_MAX
 
-/* An empty dictionary with all arrays of `arch` allocated and zero, to be filled by file.c or
+/* An empty dictionary with all arrays of `layout` allocated and zero, to be filled by file.c or
  * init.c (parameters as they are stored); then sae_dict_seal checks values (vectors and decoder
  * finite; the encoder is the filler's word, so that it is not read twice), takes the exponentials
  * that the unit wants (finite too), computes norms and info. `dtype` is static storage.
  * SAE_E_NOMEM; SAE_E_WEIGHTS names the tensor (where) and the value. */
-enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_arch *arch, uint64_t d,
+enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *layout, uint64_t d,
                                 uint64_t F, struct sae_err *err) SAE_MUST_USE;
 enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;

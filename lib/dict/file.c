@@ -1,8 +1,8 @@
-/* file.c - binds an open weights file to the architecture that its keys name.
+/* file.c - binds an open weights file to the layout that its keys name.
  *
  * Order: the set of keys names the class (choose.c); then every dtype and shape is checked (d and F
- * come from encoder.weight); only then is memory taken, and each tensor read once into its place.
- * Every message names the file; `where` is the tensor. See dict/spec.h. */
+ * are the encoder's, by its dims); only then is memory taken, and each tensor read once into its
+ * place. Every message names the file; `where` is the tensor. See dict/spec.h. */
 #include "lib/dict/spec.h"
 
 #include "lib/dict/choose.h"
@@ -14,12 +14,16 @@
 struct binding {
     const char *path;
     struct sae_tensors *ts;
-    const struct sae_arch *arch;
-    size_t index[SAE_ARCH_MAX_KEYS]; /* tensor of each key */
+    const struct sae_layout *layout;
+    size_t index[SAE_LAYOUT_MAX_KEYS]; /* tensor of each key, or NOT_READ */
+    const char *encoder;               /* its key: d and F are what it says they are */
+    enum sae_dtype dtype;              /* the encoder's */
     uint64_t d, F;
     struct sae_choice choice;
     struct sae_hints hints;
 };
+
+#define NOT_READ SIZE_MAX /* an optional key that the file has not, or one that is ignored */
 
 /* ---- messages ---- */
 
@@ -66,13 +70,16 @@ static void add_shape(struct sae_text *l, const uint64_t *shape, unsigned ndim)
 
 static enum sae_status find_tensors(struct binding *b, struct sae_err *err)
 {
-    for (unsigned k = 0; k < b->arch->n_keys; k++) {
-        const char *name = b->arch->keys[k].name;
-        size_t i = 0, n = sae_load_count(b->ts);
+    for (unsigned k = 0; k < b->layout->n_keys; k++) {
+        const char *name = b->layout->keys[k].name;
+        enum sae_need need = b->layout->keys[k].need;
+        size_t i = 0, n = need == SAE_KEY_IGNORED ? 0 : sae_load_count(b->ts);
 
         while (i < n && strcmp(sae_load_tensor(b->ts, i)->name, name) != 0)
             i++;
-        if (i == n)
+        if (i == n && need != SAE_KEY_REQUIRED)
+            i = NOT_READ;
+        else if (i == n)
             return sae_err_set(err, SAE_E_INTERNAL, name, "cannot find %s, which was there", name);
         b->index[k] = i;
     }
@@ -84,7 +91,7 @@ static enum sae_status check_config(struct binding *b, struct sae_err *err)
 {
     struct sae_hints *h = &b->hints;
     struct sae_err low = {0};
-    enum sae_status st = b->arch->unit == SAE_UNIT_RELU ? sae_hints_read(h, b->path, &low) : SAE_OK;
+    enum sae_status st = b->layout->is_top_k_too ? sae_hints_read(h, b->path, &low) : SAE_OK;
 
     if (st != SAE_OK)
         return pass_on(b->path, &low, st, err);
@@ -93,7 +100,7 @@ static enum sae_status check_config(struct binding *b, struct sae_err *err)
                       "cannot choose between two readings: keys are %s's, and %s beside it has "
                       "\"%s\": %lld%s%s%s: features may be the %s largest alone, which saed does "
                       "not read yet",
-                      b->arch->name, h->k_file, h->k_key, (long long)h->k,
+                      b->layout->name, h->k_file, h->k_key, (long long)h->k,
                       h->k_under[0] ? " in \"" : "", h->k_under, h->k_under[0] ? "\"" : "",
                       h->k_key);
     return SAE_OK;
@@ -108,7 +115,7 @@ static enum sae_status name_class(struct binding *b, struct sae_err *err)
         st = sae_load_choose(b->ts, b->choice.group, b->choice.prefix, &low);
     if (st != SAE_OK)
         return pass_on(b->path, &low, st, err);
-    b->arch = b->choice.arch;
+    b->layout = b->choice.layout;
     st = find_tensors(b, err);
     return st == SAE_OK ? check_config(b, err) : st;
 }
@@ -148,53 +155,43 @@ static const char *dtype_name(enum sae_dtype dtype)
     return NULL;
 }
 
-static const struct sae_tensor *encoder(const struct binding *b)
-{
-    for (unsigned k = 0; k < b->arch->n_keys; k++)
-        if (b->arch->keys[k].role == SAE_ROLE_ENCODER)
-            return sae_load_tensor(b->ts, b->index[k]);
-    return NULL;
-}
-
-/* d and F are what encoder.weight says they are. */
+/* d and F are what the encoder says they are, in the order of its dims. */
 static enum sae_status take_dims(struct binding *b, struct sae_err *err)
 {
-    const struct sae_tensor *t = encoder(b);
+    const struct sae_layout_key *key = sae_layout_key_of(b->layout, SAE_ROLE_ENCODER);
+    const struct sae_tensor *t = sae_load_tensor(b->ts, b->index[key - b->layout->keys]);
+    bool turned = sae_layout_is_turned(key);
     struct sae_text l = {.len = 0};
 
-    if (!t)
-        return SAE_E_INTERNAL; /* every class with keys has an encoder */
     add_shape(&l, t->shape, t->ndim);
     if (t->ndim != 2)
         return cannot(b->path, SAE_E_WEIGHTS, t->name, err,
-                      "\"%s\" has shape %s, wanted two dimensions, [dict_size, activation_dim]",
-                      t->name, l.text);
-    b->F = t->shape[0];
-    b->d = t->shape[1];
+                      "\"%s\" has shape %s, wanted two dimensions, %s", t->name, l.text,
+                      turned ? "[activation_dim, dict_size]" : "[dict_size, activation_dim]");
+    b->F = t->shape[turned];
+    b->d = t->shape[!turned];
     if (b->F < 1 || b->d < 1 || b->F > SAE_DICT_MAX_DIM || b->d > SAE_DICT_MAX_DIM)
         return cannot(b->path, SAE_E_WEIGHTS, t->name, err,
                       "\"%s\" has shape %s, wanted dimensions from 1 to %d", t->name, l.text,
                       SAE_DICT_MAX_DIM);
+    b->encoder = key->name;
+    b->dtype = t->dtype;
     return SAE_OK;
 }
 
 static enum sae_status check_tensor(const struct binding *b, unsigned k, struct sae_err *err)
 {
-    const struct sae_arch_key *key = &b->arch->keys[k];
+    const struct sae_layout_key *key = &b->layout->keys[k];
     const struct sae_tensor *t = sae_load_tensor(b->ts, b->index[k]);
     struct sae_text found = {.len = 0}, wanted = {.len = 0};
     uint64_t shape[2];
-    unsigned ndim = 0;
-    bool same;
+    unsigned ndim = sae_layout_shape(key, b->d, b->F, shape);
+    bool same = t->ndim == ndim;
 
     if (!dtype_name(t->dtype))
         return cannot(b->path, SAE_E_WEIGHTS, t->name, err,
                       "\"%s\" has dtype %s, wanted float32, float16, bfloat16 or float64", t->name,
                       t->dtype_name);
-    for (const char *p = key->shape; *p && ndim < 2; p++)
-        if (*p != ',')
-            shape[ndim++] = *p == 'F' ? b->F : b->d;
-    same = t->ndim == ndim;
     for (unsigned i = 0; same && i < ndim; i++)
         same = t->shape[i] == shape[i];
     if (same)
@@ -202,20 +199,22 @@ static enum sae_status check_tensor(const struct binding *b, unsigned k, struct 
     add_shape(&found, t->shape, t->ndim);
     add_shape(&wanted, shape, ndim);
     return cannot(b->path, SAE_E_WEIGHTS, t->name, err,
-                  "\"%s\" has shape %s, wanted [%s] = %s (%s, by encoder.weight)", t->name,
-                  found.text, key->shape, wanted.text, b->arch->name);
+                  "\"%s\" has shape %s, wanted [%s] = %s (%s, by %s)", t->name, found.text,
+                  key->dims, wanted.text, b->layout->name, b->encoder);
 }
 
 /* ---- values ---- */
 
 static enum sae_status read_all(const struct binding *b, struct sae_dict *d, struct sae_err *err)
 {
-    for (unsigned k = 0; k < b->arch->n_keys; k++) {
-        const struct sae_arch_key *key = &b->arch->keys[k];
+    for (unsigned k = 0; k < b->layout->n_keys; k++) {
+        const struct sae_layout_key *key = &b->layout->keys[k];
         struct sae_err low = {0};
-        enum sae_status st = sae_load_read(b->ts, b->index[k], sae_dict_array(d, key->role),
-                                           key->role == SAE_ROLE_DECODER, &low);
+        enum sae_status st = SAE_OK;
 
+        if (b->index[k] != NOT_READ)
+            st = sae_load_read(b->ts, b->index[k], sae_dict_array(d, key->role),
+                               sae_layout_is_turned(key), &low);
         if (st != SAE_OK)
             return pass_on(b->path, &low, st, err);
     }
@@ -235,11 +234,12 @@ enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sa
     st = name_class(&b, err);
     if (st == SAE_OK)
         st = take_dims(&b, err);
-    for (unsigned k = 0; st == SAE_OK && k < b.arch->n_keys; k++)
-        st = check_tensor(&b, k, err);
+    for (unsigned k = 0; st == SAE_OK && k < b.layout->n_keys; k++)
+        if (b.index[k] != NOT_READ)
+            st = check_tensor(&b, k, err);
     if (st != SAE_OK)
         goto out;
-    st = sae_dict_create(&d, b.arch, b.d, b.F, &low);
+    st = sae_dict_create(&d, b.layout, b.d, b.F, &low);
     if (st != SAE_OK) {
         pass_on(path, &low, st, err);
         goto out;
@@ -247,7 +247,7 @@ enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sa
     st = read_all(&b, d, err);
     if (st != SAE_OK)
         goto out;
-    st = sae_dict_seal(d, dtype_name(encoder(&b)->dtype), team, &low);
+    st = sae_dict_seal(d, dtype_name(b.dtype), team, &low);
     if (st != SAE_OK) {
         pass_on(path, &low, st, err);
         goto out;

@@ -154,7 +154,7 @@ enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *sr
                               struct sae_team *team, struct sae_err *err)
 {
     struct sae_dict *d = NULL;
-    enum sae_status st = sae_dict_create(&d, src->arch, src->d, src->F, err);
+    enum sae_status st = sae_dict_create(&d, src->layout, src->d, src->F, err);
     float *enc_bias;
 
     if (st != SAE_OK)
@@ -162,16 +162,16 @@ enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *sr
     for (size_t j = 0; j < d->formula.F; j++) {
         float *enc = d->enc + j * d->formula.d_in, *dec = d->dec + j * d->formula.d_out;
 
-        fill_direction(dec, d->formula.d_out, (double)src->arch->init_norm,
+        fill_direction(dec, d->formula.d_out, (double)src->layout->init_norm,
                        stream(src->seed, SAE_ROLE_DECODER, j));
-        if (src->arch->init_tied)
+        if (src->layout->init_tied)
             memcpy(enc, dec, d->formula.d_in * sizeof *enc);
         else
             fill_linear(enc, d->formula.d_in, d->formula.d_in,
                         stream(src->seed, SAE_ROLE_ENCODER, j));
     }
     enc_bias = sae_dict_array(d, SAE_ROLE_ENC_BIAS);
-    if (enc_bias && !src->arch->init_tied)
+    if (enc_bias && !src->layout->init_tied)
         fill_linear(enc_bias, d->formula.F, d->formula.d_in,
                     stream(src->seed, SAE_ROLE_ENC_BIAS, 0));
     if (src->l0 > 0.0)

@@ -86,7 +86,7 @@ static enum sae_status parse_identity(struct sae_source *out, const char *text, 
     struct part all = {rest, strlen(rest)};
 
     out->kind = SAE_SOURCE_IDENTITY;
-    out->arch = sae_arch_by_name("IdentityDict");
+    out->layout = sae_layout_identity();
     if (!to_dim(all, &out->d))
         return bad(err, text, "D of identity:D", all, dim_wanted);
     out->F = out->d;
@@ -99,8 +99,8 @@ static enum sae_status parse_class(struct sae_source *out, const char *text, str
     char wanted[200] = "one of";
     size_t at = strlen(wanted);
 
-    for (size_t i = 0; i < sae_n_archs; i++) {
-        const struct sae_arch *a = &sae_archs[i];
+    for (size_t i = 0; i < sae_n_layouts; i++) {
+        const struct sae_layout *a = &sae_layouts[i];
         bool same = strlen(a->name) == s.n && memcmp(a->name, s.p, s.n) == 0;
 
         if (same && a->n_keys == 0)
@@ -109,7 +109,7 @@ static enum sae_status parse_class(struct sae_source *out, const char *text, str
                                "use identity:D",
                                text, a->name);
         if (same) {
-            out->arch = a;
+            out->layout = a;
             return SAE_OK;
         }
         if (a->n_keys > 0 && at < sizeof wanted)
@@ -209,7 +209,7 @@ static enum sae_status make_identity(struct sae_dict **out, const struct sae_sou
                                      struct sae_team *team, struct sae_err *err)
 {
     struct sae_dict *d = NULL;
-    enum sae_status st = sae_dict_create(&d, src->arch, src->d, src->F, err);
+    enum sae_status st = sae_dict_create(&d, src->layout, src->d, src->F, err);
 
     if (st == SAE_OK)
         st = sae_dict_seal(d, "float32", team, err);

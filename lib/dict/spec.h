@@ -14,11 +14,11 @@ enum sae_source_kind { SAE_SOURCE_FILE, SAE_SOURCE_INIT, SAE_SOURCE_IDENTITY };
 
 struct sae_source {
     enum sae_source_kind kind;
-    const char *path;            /* file: borrowed from the text that was parsed */
-    const struct sae_arch *arch; /* init, identity */
-    uint64_t d, F;               /* init, identity: 1 .. SAE_DICT_MAX_DIM */
-    uint64_t seed;               /* init */
-    double l0;                   /* init: 0 < l0 <= F, or 0 when not asked */
+    const char *path;                /* file: borrowed from the text that was parsed */
+    const struct sae_layout *layout; /* init, identity */
+    uint64_t d, F;                   /* init, identity: 1 .. SAE_DICT_MAX_DIM */
+    uint64_t seed;                   /* init */
+    double l0;                       /* init: 0 < l0 <= F, or 0 when not asked */
 };
 
 /* SAE_E_USAGE says what is wrong with which part. */

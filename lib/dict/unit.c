@@ -1,7 +1,7 @@
 /* unit.c - the rows of unit.h. Every operation of a formula is one IEEE binary32 operation, in the
  * order written (-ffp-contract=off); performance: units.inc.
  *
- * Sources: saprmarks/dictionary_learning, dictionary.py (see arch.c). */
+ * Sources: saprmarks/dictionary_learning, dictionary.py (see layout.c). */
 #include "lib/dict/unit.h"
 
 #include <math.h>

@@ -7,7 +7,7 @@
  * features are in lib/engine/kern/units.inc, by the same id. Nothing else names a unit.
  *
  * Adding one: an id in lib/types.h, a row in unit.c, a loop in units.inc, its case in the tests of
- * both; a layout that uses it (arch.c). Constant data, pure functions, any thread. */
+ * both; a layout that uses it (layout.c). Constant data, pure functions, any thread. */
 #ifndef SAE_UNIT_H
 #define SAE_UNIT_H
 

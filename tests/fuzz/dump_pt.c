@@ -8,16 +8,16 @@
 #include <stdio.h>
 #include <string.h>
 
-static void print_key(struct sae_dict *d, const struct sae_arch_key *key)
+static void print_key(struct sae_dict *d, const struct sae_layout_key *key)
 {
     const float *v = sae_dict_array(d, key->role);
-    bool turned = strcmp(key->shape, "d,F") == 0; /* in memory [F][d] */
+    bool turned = sae_layout_is_turned(key); /* in memory [F][d] */
     size_t rows =
-        sae_arch_is_matrix(key) ? key->shape[0] == 'F' ? d->formula.F : d->formula.d_in : 1;
-    size_t cols = key->shape[strlen(key->shape) - 1] == 'F' ? d->formula.F : d->formula.d_in;
+        sae_layout_is_matrix(key) ? key->dims[0] == 'F' ? d->formula.F : d->formula.d_in : 1;
+    size_t cols = key->dims[strlen(key->dims) - 1] == 'F' ? d->formula.F : d->formula.d_in;
 
     printf("%s", key->name);
-    if (sae_arch_is_matrix(key))
+    if (sae_layout_is_matrix(key))
         printf(" %zu", rows);
     printf(" %zu : ", cols);
     for (size_t r = 0; r < rows; r++)
@@ -36,9 +36,9 @@ int main(void)
 
         path[strcspn(path, "\n")] = '\0';
         if (sae_dict_open(&d, path, NULL, &err) == SAE_OK) {
-            printf("ok %s\n", d->arch->name);
-            for (unsigned k = 0; k < d->arch->n_keys; k++)
-                print_key(d, &d->arch->keys[k]);
+            printf("ok %s\n", d->layout->name);
+            for (unsigned k = 0; k < d->layout->n_keys; k++)
+                print_key(d, &d->layout->keys[k]);
             printf("end\n");
         } else {
             printf("no %s\n", err.text);

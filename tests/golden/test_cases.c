@@ -44,7 +44,7 @@ START_TEST(is_the_plain_dictionary)
     struct sae_dict *want = opened("plain.pt"), *d = opened(cases[_i].path);
     unsigned n = 0;
 
-    ck_assert_str_eq(d->arch->name, "AutoEncoder");
+    ck_assert_str_eq(d->layout->name, "AutoEncoder");
     ck_assert(d->formula.d_in == 8 && d->formula.F == 20);
     ck_assert_mem_eq(d->enc, want->enc, 160 * sizeof(float));
     ck_assert_mem_eq(d->dec, want->dec, 160 * sizeof(float));

@@ -84,7 +84,7 @@ START_TEST(encode_is_pytorchs)
         both_near(s.g, &f, s.f, row(s.g, "f", r), "f", r);
         if (s.d->info.aux_name)
             both_near(s.g, &aux, s.aux, row(s.g, "aux", r), s.d->info.aux_name, r);
-        if (s.d->arch->unit != SAE_UNIT_IDENTITY)
+        if (s.d->layout->unit != SAE_UNIT_IDENTITY)
             off_is_plus_zero(s.g, s.f, s.g->F);
         for (size_t j = 0; s.d->info.scales_forward_f && j < s.g->F; j++)
             s.f[j] *= s.d->dec_norm[j];
@@ -275,17 +275,17 @@ END_TEST
 
 START_TEST(there_are_fixtures_of_every_class)
 {
-    for (size_t a = 0; a < sae_n_archs; a++) {
+    for (size_t a = 0; a < sae_n_layouts; a++) {
         size_t n = 0;
 
         for (size_t i = 0; i < golden_count(); i++) {
             struct golden *g = golden_load(i);
 
             ck_assert_ptr_nonnull(g);
-            n += strcmp(g->class_name, sae_archs[a].name) == 0;
+            n += strcmp(g->class_name, sae_layouts[a].name) == 0;
             golden_free(g);
         }
-        ck_assert_msg(n > 0, "no fixture of %s", sae_archs[a].name);
+        ck_assert_msg(n > 0, "no fixture of %s", sae_layouts[a].name);
     }
 }
 END_TEST

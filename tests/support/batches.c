@@ -45,13 +45,14 @@ static void fill_integers(float *v, size_t n, int lo, int hi, uint64_t *random)
 
 struct sae_dict *batches_exact_dict(const char *class_name, size_t d, size_t F, uint64_t seed)
 {
-    const struct sae_arch *arch = sae_arch_by_name(class_name);
+    const struct sae_layout *layout = sae_layout_by_name(class_name);
     uint64_t random = seed * 77 + d * 131 + F;
     int spread = 1 + (int)sqrt(4.0 * (double)d);
     struct sae_dict *dict = NULL;
     float *r;
 
-    must(arch && sae_dict_create(&dict, arch, d, F, NULL) == SAE_OK, "cannot make a dictionary");
+    must(layout && sae_dict_create(&dict, layout, d, F, NULL) == SAE_OK,
+         "cannot make a dictionary");
     fill_integers(dict->enc, dict->enc ? F * d : 0, -1, 1, &random);
     fill_integers(dict->dec, dict->dec ? F * d : 0, -2, 2, &random);
     fill_integers(dict->centre, d, -1, 1, &random);
@@ -240,7 +241,7 @@ struct sae_query batches_query(const struct sae_dict *d, size_t n_rows, uint64_t
 {
     struct sae_query q = {.op = chance(random, 2) ? SAE_OP_ENCODE : SAE_OP_FORWARD};
     bool has_aux = sae_formula_unit(&d->formula)->aux_name &&
-                   (q.op == SAE_OP_ENCODE || d->arch->options & SAE_OPT_OUTPUT_PRE_JUMP);
+                   (q.op == SAE_OP_ENCODE || d->layout->options & SAE_OPT_OUTPUT_PRE_JUMP);
 
     *store = (struct batches_store){0};
     q.want_f = q.op == SAE_OP_ENCODE || !chance(random, 3);
@@ -253,7 +254,7 @@ struct sae_query batches_query(const struct sae_dict *d, size_t n_rows, uint64_t
         if (chance(random, 3))
             random_features(&q, d, random, store);
     }
-    if (q.op == SAE_OP_FORWARD && d->arch->options & SAE_OPT_GHOST_MASK && chance(random, 2))
+    if (q.op == SAE_OP_FORWARD && d->layout->options & SAE_OPT_GHOST_MASK && chance(random, 2))
         random_mask(&q, d, n_rows, random, store);
     return q;
 }
@@ -330,7 +331,7 @@ static struct truth truth_of(const struct sae_task *t, size_t row, bool exact)
 {
     const struct sae_dict *d = t->dict;
     const float *x = t->x + row * d->formula.d_in;
-    bool scaled = t->query.op == SAE_OP_FORWARD && d->arch->scales_forward_f;
+    bool scaled = t->query.op == SAE_OP_FORWARD && d->layout->scales_forward_f;
     struct truth o = {.t = t, .exact = exact};
 
     o.raw = calloc(3 * d->formula.F, sizeof *o.raw);
@@ -611,7 +612,7 @@ void batches_mixed(const struct sae_engine *e, struct sae_dict *dict, bool exact
         ck_assert_int_eq(sae_task_prepare(&tasks[i], NULL), SAE_OK);
     }
     batches_run_all(b, s, dict, SAE_SIDE_ENCODE, tasks, N_TASKS, max_rows, seed);
-    snprintf(label, sizeof label, "%s %zux%zu seed %llu:", dict->arch->name, dict->formula.d_in,
+    snprintf(label, sizeof label, "%s %zux%zu seed %llu:", dict->layout->name, dict->formula.d_in,
              dict->formula.F, (unsigned long long)seed);
     for (size_t i = 0; i < N_TASKS; i++) {
         batches_check(&tasks[i], exact, exact_x_hat, label);

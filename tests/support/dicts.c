@@ -75,21 +75,21 @@ static void fill_role(struct sae_dict *d, enum sae_role role, uint64_t *state)
 
 struct sae_dict *dicts_make(const char *class_name, size_t d, size_t F, uint64_t seed)
 {
-    const struct sae_arch *arch = sae_arch_by_name(class_name);
+    const struct sae_layout *layout = sae_layout_by_name(class_name);
     struct sae_err err = {0};
     struct sae_dict *dict;
     uint64_t state = seed * 0x9e3779b97f4a7c15u + d * 1000003u + F;
 
-    if (!arch) {
+    if (!layout) {
         fprintf(stderr, "dicts_make: no class %s\n", class_name);
         abort();
     }
-    if (sae_dict_create(&dict, arch, d, F, &err) != SAE_OK) {
+    if (sae_dict_create(&dict, layout, d, F, &err) != SAE_OK) {
         fprintf(stderr, "dicts_make: %s\n", err.text);
         abort();
     }
-    for (unsigned i = 0; i < arch->n_keys; i++)
-        fill_role(dict, arch->keys[i].role, &state);
+    for (unsigned i = 0; i < layout->n_keys; i++)
+        fill_role(dict, layout->keys[i].role, &state);
     if (sae_dict_seal(dict, "float32", NULL, &err) != SAE_OK) {
         fprintf(stderr, "dicts_make: %s\n", err.text);
         abort();

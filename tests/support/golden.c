@@ -140,7 +140,7 @@ const struct golden_array *golden_array(const struct golden *g, const char *name
 }
 
 /* One tensor into its place; the decoder's [d,F] becomes [F][d]. */
-static bool fill(struct sae_dict *d, const struct golden *g, const struct sae_arch_key *key)
+static bool fill(struct sae_dict *d, const struct golden *g, const struct sae_layout_key *key)
 {
     char name[32];
     const struct golden_array *a;
@@ -150,7 +150,7 @@ static bool fill(struct sae_dict *d, const struct golden *g, const struct sae_ar
     a = golden_array(g, name);
     if (!a || !dst)
         return false;
-    if (key->role == SAE_ROLE_DECODER)
+    if (sae_layout_is_turned(key))
         for (size_t k = 0; k < d->formula.d_in; k++)
             for (size_t j = 0; j < d->formula.F; j++)
                 dst[j * d->formula.d_in + k] = a->v[k * d->formula.F + j];
@@ -161,13 +161,13 @@ static bool fill(struct sae_dict *d, const struct golden *g, const struct sae_ar
 
 struct sae_dict *golden_dict(const struct golden *g)
 {
-    const struct sae_arch *arch = sae_arch_by_name(g->class_name);
+    const struct sae_layout *layout = sae_layout_by_name(g->class_name);
     struct sae_err err = {0};
     struct sae_dict *d = NULL;
-    bool ok = arch && sae_dict_create(&d, arch, g->d, g->F, &err) == SAE_OK;
+    bool ok = layout && sae_dict_create(&d, layout, g->d, g->F, &err) == SAE_OK;
 
-    for (unsigned i = 0; ok && i < arch->n_keys; i++)
-        ok = fill(d, g, &arch->keys[i]);
+    for (unsigned i = 0; ok && i < layout->n_keys; i++)
+        ok = fill(d, g, &layout->keys[i]);
     if (!ok || sae_dict_seal(d, "float32", NULL, &err) != SAE_OK) {
         fprintf(stderr, "golden: cannot make %s: %s\n", g->name, err.text);
         abort();

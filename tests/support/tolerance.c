@@ -121,7 +121,7 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
 
         if (d->enc)
             p = project(d, x, j);
-        switch (d->arch->unit) {
+        switch (d->layout->unit) {
         case SAE_UNIT_IDENTITY:
             if (f)
                 put(f, j, (double)x[j], false, 0.0, 0.0);

@@ -33,7 +33,7 @@ bool sae_capacity_widen(struct sae_capacity *c, const struct sae_dict *d)
         c->max_d = d->formula.d_in;
     if (d->formula.F > c->max_F)
         c->max_F = d->formula.F;
-    c->has_ghost |= d->enc && d->arch->options & SAE_OPT_GHOST_MASK;
+    c->has_ghost |= d->enc && d->layout->options & SAE_OPT_GHOST_MASK;
     return c->max_d > was.max_d || c->max_F > was.max_F || c->has_ghost > was.has_ghost;
 }
 

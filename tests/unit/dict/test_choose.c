@@ -125,12 +125,12 @@ static const struct {
 
 START_TEST(takes)
 {
-    struct sae_choice c = {.arch = NULL};
+    struct sae_choice c = {.layout = NULL};
     struct sae_err err = {0};
 
     fake_file(goods[_i].file);
     ck_assert_msg(sae_dict_choose(&fake, &c, &err) == SAE_OK, "%s", err.text);
-    ck_assert_str_eq(c.arch->name, goods[_i].class_name);
+    ck_assert_str_eq(c.layout->name, goods[_i].class_name);
     ck_assert_uint_eq(c.group, goods[_i].group);
     ck_assert_uint_eq(c.prefix, goods[_i].prefix);
 }
@@ -170,12 +170,12 @@ static const struct {
 
 START_TEST(refuses)
 {
-    struct sae_choice c = {.arch = NULL};
+    struct sae_choice c = {.layout = NULL};
     struct sae_err err = {0};
 
     fake_file(bads[_i].file);
     ck_assert_int_eq(sae_dict_choose(&fake, &c, &err), SAE_E_FORMAT);
-    ck_assert_ptr_null(c.arch);
+    ck_assert_ptr_null(c.layout);
     ck_assert_msg(strncmp(err.text, "cannot ", 7) == 0, "%s", err.text);
     for (size_t i = 0; i < 4 && bads[_i].said[i]; i++)
         ck_assert_msg(strstr(err.text, bads[_i].said[i]) != NULL, "\"%s\" is not in: %s",

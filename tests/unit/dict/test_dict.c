@@ -1,4 +1,4 @@
-/* test_dict.c - the architecture table, the memory of a dictionary, and what sealing computes. */
+/* test_dict.c - the table of layouts, the memory of a dictionary, and what sealing computes. */
 #include "lib/dict/dict.h"
 #include "lib/num.h"
 #include "tests/support/dicts.h"
@@ -20,7 +20,7 @@ static const struct {
 } table[] = {
     {"AutoEncoder", BASE | SAE_OPT_GHOST_MASK, NULL, false,
      "bias[d] encoder.weight[F,d] encoder.bias[F] decoder.weight[d,F]"},
-    {"IdentityDict", BASE | SAE_OPT_GHOST_MASK, NULL, false, ""},
+    {"IdentityDict", BASE | SAE_OPT_GHOST_MASK | SAE_OPT_GHOST_UNREAD, NULL, false, ""},
     {"GatedAutoEncoder", BASE | SAE_OPT_RETURN_GATE, "gate", true,
      "decoder_bias[d] encoder.weight[F,d] r_mag[F] gate_bias[F] mag_bias[F] decoder.weight[d,F]"},
     {"JumpAutoEncoder", BASE | SAE_OPT_OUTPUT_PRE_JUMP, "pre_jump", false,
@@ -31,14 +31,14 @@ static const struct {
 
 START_TEST(table_is_the_specs)
 {
-    const struct sae_arch *a = sae_arch_by_name(table[_i].name);
+    const struct sae_layout *a = sae_layout_by_name(table[_i].name);
     char keys[300] = "";
 
     ck_assert_ptr_nonnull(a);
     for (unsigned k = 0; k < a->n_keys; k++) {
         if (k)
             strcat(keys, " ");
-        strcat(strcat(strcat(strcat(keys, a->keys[k].name), "["), a->keys[k].shape), "]");
+        strcat(strcat(strcat(strcat(keys, a->keys[k].name), "["), a->keys[k].dims), "]");
     }
     ck_assert_str_eq(keys, table[_i].keys);
     ck_assert_uint_eq(a->options, table[_i].options);
@@ -46,21 +46,21 @@ START_TEST(table_is_the_specs)
     ck_assert_int_eq(sae_units[a->unit].aux_name == NULL, table[_i].aux == NULL);
     if (sae_units[a->unit].aux_name)
         ck_assert_str_eq(sae_units[a->unit].aux_name, table[_i].aux);
-    ck_assert_uint_eq(sae_n_archs, SAE_COUNTOF(table));
-    ck_assert_ptr_null(sae_arch_by_name("TopK"));
+    ck_assert_uint_eq(sae_n_layouts, SAE_COUNTOF(table));
+    ck_assert_ptr_null(sae_layout_by_name("TopK"));
 }
 END_TEST
 
 START_TEST(arrays_are_zero_aligned_and_padded)
 {
-    const struct sae_arch *a = &sae_archs[_i];
+    const struct sae_layout *a = &sae_layouts[_i];
     struct sae_dict *d = NULL;
     uint64_t bytes = 0;
 
     ck_assert_int_eq(sae_dict_create(&d, a, 7, a->n_keys ? 13 : 7, NULL), SAE_OK);
     for (unsigned k = 0; k < a->n_keys; k++) {
         const float *v = sae_dict_array(d, a->keys[k].role);
-        size_t n = sae_arch_is_matrix(&a->keys[k]) ? 91 : a->keys[k].shape[0] == 'F' ? 13 : 7;
+        size_t n = sae_layout_is_matrix(&a->keys[k]) ? 91 : a->keys[k].dims[0] == 'F' ? 13 : 7;
 
         ck_assert_ptr_nonnull(v);
         ck_assert_uint_eq((uintptr_t)v % 64, 0);
@@ -77,6 +77,37 @@ START_TEST(arrays_are_zero_aligned_and_padded)
 }
 END_TEST
 
+/* A row with keys that a file may lack: an array for the optional, none for the ignored. */
+START_TEST(need_tells_what_memory_is_for)
+{
+    static const struct sae_layout row = {
+        .name = "Row",
+        .unit = SAE_UNIT_RELU,
+        .keys = {{"w", SAE_ROLE_ENCODER, "d,F", SAE_KEY_REQUIRED},
+                 {"v", SAE_ROLE_DECODER, "F,d", SAE_KEY_REQUIRED},
+                 {"b", SAE_ROLE_ENC_BIAS, "F", SAE_KEY_OPTIONAL},
+                 {"c", SAE_ROLE_CENTRE, "d", SAE_KEY_IGNORED}},
+        .n_keys = 4,
+    };
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+    uint64_t shape[2];
+
+    ck_assert_int_eq(sae_dict_create(&d, &row, 2, 3, NULL), SAE_OK);
+    ck_assert_uint_eq(d->info.bytes, 4 * (6 + 6 + 3));
+    ck_assert_ptr_null(d->centre);
+    ck_assert_ptr_nonnull(sae_dict_array(d, SAE_ROLE_ENC_BIAS));
+    ck_assert(sae_layout_is_turned(&row.keys[0]) && !sae_layout_is_turned(&row.keys[1]));
+    ck_assert(!sae_layout_is_turned(&row.keys[3]));
+    ck_assert_uint_eq(sae_layout_shape(&row.keys[0], 2, 3, shape), 2);
+    ck_assert(shape[0] == 2 && shape[1] == 3);
+    d->dec[3] = NAN;
+    ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, &err), SAE_E_WEIGHTS);
+    ck_assert_str_eq(err.text, "cannot use v: row 1 holds a value that is not finite");
+    sae_dict_free(d);
+}
+END_TEST
+
 START_TEST(sizes_are_checked)
 {
     static const uint64_t sizes[][2] = {{0, 1},
@@ -90,7 +121,7 @@ START_TEST(sizes_are_checked)
     for (size_t i = 0; i < SAE_COUNTOF(sizes); i++) {
         struct sae_err err = {0};
 
-        ck_assert_int_eq(sae_dict_create(&d, &sae_archs[0], sizes[i][0], sizes[i][1], &err),
+        ck_assert_int_eq(sae_dict_create(&d, &sae_layouts[0], sizes[i][0], sizes[i][1], &err),
                          SAE_E_NOMEM);
         ck_assert_ptr_null(d);
     }
@@ -101,7 +132,7 @@ static struct sae_dict *unsealed(const char *class_name, size_t n_d, size_t n_f)
 {
     struct sae_dict *d = NULL;
 
-    ck_assert_int_eq(sae_dict_create(&d, sae_arch_by_name(class_name), n_d, n_f, NULL), SAE_OK);
+    ck_assert_int_eq(sae_dict_create(&d, sae_layout_by_name(class_name), n_d, n_f, NULL), SAE_OK);
     return d;
 }
 
@@ -142,7 +173,7 @@ END_TEST
 START_TEST(values_are_checked)
 {
     static const float wrong[] = {NAN, INFINITY, -INFINITY};
-    const struct sae_arch *a = &sae_archs[_i];
+    const struct sae_layout *a = &sae_layouts[_i];
 
     for (unsigned k = 0; k < a->n_keys; k++)
         for (size_t w = 0; w < 3; w++) {
@@ -190,11 +221,12 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_loop_test(t, table_is_the_specs, 0, (int)SAE_COUNTOF(table));
-    tcase_add_loop_test(t, arrays_are_zero_aligned_and_padded, 0, (int)sae_n_archs);
+    tcase_add_loop_test(t, arrays_are_zero_aligned_and_padded, 0, (int)sae_n_layouts);
+    tcase_add_test(t, need_tells_what_memory_is_for);
     tcase_add_test(t, sizes_are_checked);
     tcase_add_test(t, norms_are_in_double_and_their_median_is_the_middle);
     tcase_add_test(t, every_length_of_row_is_summed_whole);
-    tcase_add_loop_test(t, values_are_checked, 0, (int)sae_n_archs);
+    tcase_add_loop_test(t, values_are_checked, 0, (int)sae_n_layouts);
     tcase_add_test(t, r_is_exp_of_r_mag);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

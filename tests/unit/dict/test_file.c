@@ -160,23 +160,23 @@ static const struct {
     {NEW, "AutoEncoderNew", "float32", 4 * (6 + 3 + 6 + 2)},
 };
 
-/* Each tensor lies where its role says, the decoder transposed. */
+/* Each tensor lies where its role says, feature-major whatever its dims. */
 static void tensors_in_place(const struct sae_dict *d)
 {
     for (size_t i = 0; i < fake.n; i++)
-        for (unsigned k = 0; k < d->arch->n_keys; k++) {
-            const struct sae_arch_key *key = &d->arch->keys[k];
+        for (unsigned k = 0; k < d->layout->n_keys; k++) {
+            const struct sae_layout_key *key = &d->layout->keys[k];
             const float *v = sae_dict_array((struct sae_dict *)d, key->role);
 
             if (strcmp(key->name, fake.t[i].name) != 0)
                 continue;
             for (size_t r = 0; r < 3; r++)
                 for (size_t c = 0; c < 2; c++) {
-                    if (key->role == SAE_ROLE_ENCODER)
+                    if (strcmp(key->dims, "F,d") == 0)
                         ck_assert(v[r * 2 + c] == value(i, r, c));
-                    else if (key->role == SAE_ROLE_DECODER)
+                    else if (strcmp(key->dims, "d,F") == 0)
                         ck_assert(v[r * 2 + c] == value(i, c, r));
-                    else if (key->shape[0] == 'd')
+                    else if (key->dims[0] == 'd')
                         ck_assert(v[c] == value(i, 0, c));
                     else if (key->role != SAE_ROLE_R_MAG)
                         ck_assert(v[r] == value(i, 0, r));

@@ -204,7 +204,7 @@ END_TEST
 START_TEST(reference_is_near_the_truth)
 {
     static const size_t sizes[][2] = {{1, 3}, {15, 40}, {16, 16}, {17, 90}, {129, 33}};
-    const struct sae_arch *a = &sae_archs[_i];
+    const struct sae_layout *a = &sae_layouts[_i];
 
     for (size_t i = 0; i < SAE_COUNTOF(sizes); i++) {
         size_t n_d = sizes[i][0], n_f = a->n_keys ? sizes[i][1] : n_d, on = 0;
@@ -247,7 +247,7 @@ int main(void)
     tcase_add_loop_test(t, unit_obeys_the_formula, 0, (int)SAE_COUNTOF(cases));
     tcase_add_test(t, identity_is_the_identity);
     tcase_add_test(t, ghost_is_exp_times_mask);
-    tcase_add_loop_test(t, reference_is_near_the_truth, 0, (int)sae_n_archs);
+    tcase_add_loop_test(t, reference_is_near_the_truth, 0, (int)sae_n_layouts);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);

@@ -43,7 +43,7 @@ START_TEST(accepts)
         ck_assert_str_eq(src.path, g->text);
         return;
     }
-    ck_assert_str_eq(src.arch->name, g->class_name);
+    ck_assert_str_eq(src.layout->name, g->class_name);
     ck_assert_uint_eq(src.d, g->d);
     ck_assert_uint_eq(src.F, g->F);
     ck_assert_uint_eq(src.seed, g->seed);

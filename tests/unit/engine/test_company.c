@@ -251,8 +251,8 @@ START_TEST(rows_keep_their_bits_in_any_company)
         }
         rig_open(&g, isa, i % 2, dict);
         for (size_t n_threads = 1; n_threads <= N_THREADS; n_threads++) {
-            snprintf(label, sizeof label, "%s %zux%zu, %s, %s, %zu threads", dict->arch->name, d, F,
-                     sae_isa_name(isa), i % 2 ? "intervals" : "thresholds", n_threads);
+            snprintf(label, sizeof label, "%s %zux%zu, %s, %s, %zu threads", dict->layout->name, d,
+                     F, sae_isa_name(isa), i % 2 ? "intervals" : "thresholds", n_threads);
             run_in_company(&g, n_threads, dict, x, alone, (uint64_t)i * 2 + n_threads, label);
         }
         rig_close(&g, dict);

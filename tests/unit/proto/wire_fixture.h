@@ -11,7 +11,7 @@
 
 enum { CLASS_AUTO, CLASS_IDENTITY, CLASS_GATED, CLASS_JUMP, CLASS_NEW, N_CLASSES };
 
-/* The class's own options as lib/dict/arch.c has them, over those that every class has. */
+/* The class's own options as lib/dict/layout.c has them, over those that every class has. */
 static inline struct sae_target target_of(int class_index, enum sae_op op, uint64_t d, uint64_t F)
 {
     static const struct {
@@ -19,7 +19,7 @@ static inline struct sae_target target_of(int class_index, enum sae_op op, uint6
         unsigned options;
     } rows[N_CLASSES] = {
         {"AutoEncoder", NULL, SAE_OPT_GHOST_MASK},
-        {"IdentityDict", NULL, SAE_OPT_GHOST_MASK},
+        {"IdentityDict", NULL, SAE_OPT_GHOST_MASK | SAE_OPT_GHOST_UNREAD},
         {"GatedAutoEncoder", "gate", SAE_OPT_RETURN_GATE},
         {"JumpAutoEncoder", "pre_jump", SAE_OPT_OUTPUT_PRE_JUMP},
         {"AutoEncoderNew", NULL, 0},

@@ -129,7 +129,7 @@ static void check_decoded(const struct sae_task *t, const float *f, bool exact)
 
             if (exact ? memcmp(&got, &want[k], 4) != 0 && !(isnan(got) && isnan(want[k]))
                       : !tol_near(&tol, k, got))
-                ck_abort_msg("%s %zux%zu row %zu: x_hat[%zu] is %.9g, want %.9g", d->arch->name,
+                ck_abort_msg("%s %zux%zu row %zu: x_hat[%zu] is %.9g, want %.9g", d->layout->name,
                              d->formula.d_in, d->formula.F, r, k, (double)got, (double)want[k]);
         }
         tol_free(&tol);

@@ -177,7 +177,7 @@ static void check_everywhere(struct sae_dict *dict, const float *x, uint64_t see
         batches_only(i % 2 ? BATCHES_BY_INTERVAL : BATCHES_BY_THRESHOLD, dict);
         if (spoil)
             spoil(dict->engine_data);
-        snprintf(label, sizeof label, "%s %zux%zu seed %llu %s %s", dict->arch->name,
+        snprintf(label, sizeof label, "%s %zux%zu seed %llu %s %s", dict->layout->name,
                  dict->formula.d_in, dict->formula.F, (unsigned long long)seed, sae_isa_name(isa),
                  i % 2 ? "by interval" : "by threshold");
         check_answers(e, dict, x, seed, label);

@@ -125,7 +125,7 @@ START_TEST(screening_pays_on_realistic_rows)
         e = batches_native(isa, dict);
         if (!e)
             continue;
-        snprintf(label, sizeof label, "%s L0 %g %s", dict->arch->name, l0, sae_isa_name(isa));
+        snprintf(label, sizeof label, "%s L0 %g %s", dict->layout->name, l0, sae_isa_name(isa));
         run_and_check(e, dict, x, label);
         stats = sae_engine_stats(e, dict);
         share = (double)stats.candidates / (3.0 * N * F);

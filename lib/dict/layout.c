@@ -1,0 +1,124 @@
+/* layout.c - the rows of layout.h: the classes of saprmarks/dictionary_learning (dictionary.py).
+ *
+ * Adding one: a row here; a unit (unit.h) when its activation is new; a case in
+ * tests/golden/make_golden.py. */
+#include "lib/dict/layout.h"
+
+#include <string.h>
+
+#define OPTIONS_ALL (SAE_OPT_SPARSE | SAE_OPT_TOP_K | SAE_OPT_FEATURES | SAE_OPT_OUTPUT_FEATURES)
+
+/* A key that every file has. */
+#define KEY(key_name, key_role, key_dims)                          \
+    {                                                              \
+        .name = (key_name), .role = (key_role), .dims = (key_dims) \
+    }
+#define ENCODER KEY("encoder.weight", SAE_ROLE_ENCODER, "F,d")
+#define DECODER KEY("decoder.weight", SAE_ROLE_DECODER, "d,F")
+#define ENC_BIAS KEY("encoder.bias", SAE_ROLE_ENC_BIAS, "F")
+
+const struct sae_layout sae_layouts[] = {
+    {
+        .name = "AutoEncoder",
+        .unit = SAE_UNIT_RELU,
+        .keys = {KEY("bias", SAE_ROLE_CENTRE, "d"), ENCODER, ENC_BIAS, DECODER},
+        .n_keys = 4,
+        .is_top_k_too = true,
+        .options = OPTIONS_ALL | SAE_OPT_GHOST_MASK,
+        .init_norm = 1.0f,
+    },
+    {
+        .name = "IdentityDict",
+        .unit = SAE_UNIT_IDENTITY,
+        .options = OPTIONS_ALL | SAE_OPT_GHOST_MASK | SAE_OPT_GHOST_UNREAD,
+    },
+    {
+        .name = "GatedAutoEncoder",
+        .unit = SAE_UNIT_GATED,
+        .keys = {KEY("decoder_bias", SAE_ROLE_CENTRE, "d"), ENCODER,
+                 KEY("r_mag", SAE_ROLE_R_MAG, "F"), KEY("gate_bias", SAE_ROLE_GATE_BIAS, "F"),
+                 KEY("mag_bias", SAE_ROLE_MAG_BIAS, "F"), DECODER},
+        .n_keys = 6,
+        .options = OPTIONS_ALL | SAE_OPT_RETURN_GATE,
+        .scales_forward_f = true,
+        .init_norm = 1.0f,
+    },
+    {
+        .name = "JumpAutoEncoder",
+        .unit = SAE_UNIT_JUMP,
+        .keys = {KEY("bias", SAE_ROLE_CENTRE, "d"), ENCODER, ENC_BIAS,
+                 KEY("jump", SAE_ROLE_JUMP, "F"), DECODER},
+        .n_keys = 5,
+        .options = OPTIONS_ALL | SAE_OPT_OUTPUT_PRE_JUMP,
+        .init_norm = 1.0f,
+    },
+    {
+        .name = "AutoEncoderNew",
+        .unit = SAE_UNIT_RELU,
+        .keys = {ENCODER, ENC_BIAS, DECODER, KEY("decoder.bias", SAE_ROLE_DEC_BIAS, "d")},
+        .n_keys = 4,
+        .is_top_k_too = true,
+        .options = OPTIONS_ALL,
+        .scales_forward_f = true,
+        .init_norm = 0.1f,
+        .init_tied = true,
+    },
+};
+const size_t sae_n_layouts = SAE_COUNTOF(sae_layouts);
+
+const struct sae_layout *sae_layout_by_name(const char *name)
+{
+    for (size_t i = 0; i < sae_n_layouts; i++)
+        if (strcmp(sae_layouts[i].name, name) == 0)
+            return &sae_layouts[i];
+    return NULL;
+}
+
+const struct sae_layout *sae_layout_identity(void)
+{
+    for (size_t i = 0; i < sae_n_layouts; i++)
+        if (sae_layouts[i].n_keys == 0)
+            return &sae_layouts[i];
+    return NULL;
+}
+
+bool sae_layout_is_matrix(const struct sae_layout_key *key)
+{
+    return strchr(key->dims, ',') != NULL;
+}
+
+bool sae_layout_is_turned(const struct sae_layout_key *key)
+{
+    return sae_layout_is_matrix(key) && key->dims[0] != 'F';
+}
+
+unsigned sae_layout_shape(const struct sae_layout_key *key, uint64_t d, uint64_t F,
+                          uint64_t shape[2])
+{
+    unsigned n = 0;
+
+    for (const char *p = key->dims; *p && n < 2; p++)
+        if (*p != ',')
+            shape[n++] = *p == 'F' ? F : d;
+    return n;
+}
+
+const struct sae_layout_key *sae_layout_key_of(const struct sae_layout *l, enum sae_role role)
+{
+    for (unsigned i = 0; i < l->n_keys; i++)
+        if (l->keys[i].role == role)
+            return &l->keys[i];
+    return NULL;
+}
+
+struct sae_formula sae_layout_formula(const struct sae_layout *l, size_t d, size_t F)
+{
+    return (struct sae_formula){
+        .d_in = d,
+        .d_out = d,
+        .F = F,
+        .unit = l->unit,
+        .is_identity = l->n_keys == 0,
+        .scales_forward_f = l->scales_forward_f,
+    };
+}

@@ -1,0 +1,53 @@
+/* layout.h - the table of layouts: how a class's file names, shapes and orients its tensors, and
+ * the formula that they make. A row per format and class.
+ *
+ * The set of keys tells the row (choose.h); its dims tell which way round a matrix lies, never its
+ * role and never the shapes found. Engines run formulae (formula.h): nothing outside this table
+ * knows a class. Constant data, any thread. */
+#ifndef SAE_LAYOUT_H
+#define SAE_LAYOUT_H
+
+#include "lib/dict/formula.h"
+
+enum sae_need {
+    SAE_KEY_REQUIRED,
+    SAE_KEY_OPTIONAL, /* where it is missing its values are +0 */
+    SAE_KEY_IGNORED   /* may be there, and is never read */
+};
+
+struct sae_layout_key {
+    const char *name; /* key of the state dict */
+    enum sae_role role;
+    const char *dims; /* "F,d", "d,F", "F" or "d" */
+    enum sae_need need;
+};
+
+#define SAE_LAYOUT_MAX_KEYS 6
+struct sae_layout {
+    const char *name; /* the class's name: "GatedAutoEncoder" */
+    enum sae_unit_id unit;
+    struct sae_layout_key keys[SAE_LAYOUT_MAX_KEYS];
+    unsigned n_keys;       /* 0: the identity */
+    unsigned options;      /* SAE_OPT_* that an operation of this class takes */
+    bool scales_forward_f; /* forward's returned f is multiplied by the decoder's column norms */
+    bool is_top_k_too;     /* files of top-k features have these keys too, and a k beside them */
+    float init_norm;       /* the seed's constructor: norm of a decoder column (init.c) */
+    bool init_tied;        /* ... and encoder = decoder transposed, biases zero */
+};
+
+extern const struct sae_layout sae_layouts[];
+extern const size_t sae_n_layouts;
+
+const struct sae_layout *sae_layout_by_name(const char *name); /* NULL: none */
+const struct sae_layout *sae_layout_identity(void);            /* the row without tensors */
+bool sae_layout_is_matrix(const struct sae_layout_key *key);
+/* The file's order of a matrix is not memory's, which is feature-major. */
+bool sae_layout_is_turned(const struct sae_layout_key *key);
+/* The shape that the dims mean; returns how many there are. */
+unsigned sae_layout_shape(const struct sae_layout_key *key, uint64_t d, uint64_t F,
+                          uint64_t shape[2]);
+/* The key of a role, NULL: the class has none. */
+const struct sae_layout_key *sae_layout_key_of(const struct sae_layout *l, enum sae_role role);
+struct sae_formula sae_layout_formula(const struct sae_layout *l, size_t d, size_t F);
+
+#endif

@@ -1,0 +1,47 @@
+#!/bin/sh
+# tables.sh - what is a row of a table is not asked for by name elsewhere: no switch and no comparison over a
+# class, unit, format, codec, operation or engine outside its table (house rule, CONTRIBUTING.md's recipes).
+# Prints each wrong line; exit 1 if there is one.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+bad=0
+# only WHAT PATTERN FILES...: comments aside, lines of lib, proto and server that match stand in FILES alone.
+# A file that no longer has such a line is no longer to be listed.
+only() {
+    what=$1 pattern=$2
+    shift 2
+    found=$(grep -rnE --include='*.[ch]' --include='*.inc' --include='*.cc' . lib proto server |
+        sed -E 's@^([^:]*:[0-9]*:) *\*.*@\1@; s@/[/*].*@@' | grep -E "$pattern")
+    for f in "$@"; do
+        echo "$found" | grep -q "^$f:" || { echo "$f: is listed for $what and has none" && bad=1; }
+        found=$(echo "$found" | grep -v "^$f:")
+    done
+    [ -z "$found" ] && return
+    echo "$what outside its table:"
+    echo "$found" | sed 's/^/    /'
+    bad=1
+}
+# compared NAMES: `case NAME`, `== NAME`, `NAME ==`, `!=` alike
+compared() {
+    printf '%s' "(case|[!=]=) *\(?($1)\b|\b($1) *[!=]="
+}
+classes=$(sed -nE 's/^ *\.name = "([A-Za-z0-9]+)",$/\1/p' lib/dict/layout.c | paste -sd '|')
+[ -n "$classes" ] || { echo 'lib/dict/layout.c: no class found' && bad=1; }
+
+only 'a class by name' "\"($classes)\"" lib/dict/layout.c
+only 'a unit' '\bSAE_UNIT_[A-Z]+\b' lib/types.h lib/dict/unit.h lib/dict/unit.c lib/dict/layout.c lib/engine/kern/units.inc
+only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/pt.h lib/load/pt.c
+
+# The three that follow have places outside their tables still. The plan is to make them rows; nothing is
+# to be added. Operations: what an operation takes and gives (plan.c, wire.c, op.c, ...).
+only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" \
+    lib/engine/batch/plan.c lib/engine/batch/decode.c \
+    proto/wire.c proto/raw.c proto/json/json.c proto/safetensors/read.c \
+    server/api/op.c server/api/fit.c server/api/info.c
+# Codecs: how a body is read and sized (op.c, fit.c), and JSON as the form of a client that says nothing.
+only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')" proto/negotiate.c server/api/op.c server/api/fit.c
+# Engines: BLAS is a library that may be missing (choose.c); one metric is the native engine's (info.c).
+only 'an engine' "$(compared 'SAE_ENGINE_[A-Z]+')|\"(native|openblas)\"" \
+    lib/engine/choose.c lib/engine/blas.c lib/engine/native/encode.c server/opts/opts.c server/api/info.c
+[ "$bad" -eq 0 ] && echo "tables: ok"
+exit "$bad"
