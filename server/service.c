@@ -178,19 +178,17 @@ static void load_range(void *arg, size_t from, size_t to)
         load(l->s, l->dicts[i], l->team);
 }
 
-/* The reason first: what it is the reason of takes the room that is left, NAME=SOURCE or NAME. */
-static void report_named(const struct saed_dict *d, saed_report_fn *report, void *arg)
+/* The text names the file; the dictionary's name gets the room that it leaves. */
+static void report_named(const struct sae_err *e, const char *name, saed_report_fn *report,
+                         void *arg)
 {
-    const struct sae_err *e = &d->err;
     struct sae_err full = {0};
-    size_t room = sizeof full.text - sizeof "...: " - strlen(e->text), n = strlen(d->name);
+    size_t n = strlen(name), room = sizeof full.text - sizeof "...: " - strlen(e->text);
 
-    if (n + 1 + strlen(d->source) <= room)
-        sae_err_set(&full, e->status, e->where, "%s=%s: %s", d->name, d->source, e->text);
-    else if (n <= room)
-        sae_err_set(&full, e->status, e->where, "%s: %s", d->name, e->text);
+    if (n <= room)
+        sae_err_set(&full, e->status, e->where, "%s: %s", name, e->text);
     else
-        sae_err_set(&full, e->status, e->where, "%.*s...: %s", (int)room, d->name, e->text);
+        sae_err_set(&full, e->status, e->where, "%.*s...: %s", (int)room, name, e->text);
     report(arg, &full);
 }
 
@@ -204,7 +202,7 @@ static enum sae_status report_failed(const struct loading *l, saed_report_fn *re
 
         if (d->state != SAED_DICT_FAILED)
             continue;
-        report_named(d, report, arg);
+        report_named(&d->err, d->name, report, arg);
         if (st == SAE_OK)
             st = d->err.status;
     }
