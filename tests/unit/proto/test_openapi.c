@@ -136,6 +136,31 @@ START_TEST(every_route_is_there)
 }
 END_TEST
 
+/* What the HTTP library or a slow body answers, on every route; nobody is asked who they are. */
+START_TEST(every_route_may_answer_so)
+{
+    static const char *const any[] = {"400", "405", "414", "431", "505"};
+    const char *path, *method;
+    json_t *item, *op;
+
+    ck_assert_uint_eq(json_array_size(at(doc, "security")), 0);
+    json_object_foreach(at(doc, "paths"), path, item)
+    {
+        json_object_foreach(item, method, op)
+        {
+            bool is_post = strcmp(method, "post") == 0;
+
+            if (!is_post && strcmp(method, "get") != 0)
+                continue;
+            for (size_t i = 0; i < SAE_COUNTOF(any); i++)
+                at(at(op, "responses"), any[i]);
+            ck_assert_msg((json_object_get(at(op, "responses"), "408") != NULL) == is_post, "%s",
+                          path);
+        }
+    }
+}
+END_TEST
+
 /* References are "#/components/KIND/NAME". Depth is that of the file, a few dozen at most. */
 static void check_refs(json_t *v, int depth)
 {
@@ -218,6 +243,7 @@ int main(void)
     tcase_add_test(t, every_error_code_is_there);
     tcase_add_test(t, every_option_and_form_is_there);
     tcase_add_test(t, every_route_is_there);
+    tcase_add_test(t, every_route_may_answer_so);
     tcase_add_test(t, every_reference_leads_somewhere);
     tcase_add_test(t, examples_are_those_of_the_folder);
     suite_add_tcase(s, t);
