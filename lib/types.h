@@ -23,7 +23,14 @@ enum {
 };
 
 /* How pre-activations become features: a row of the table of units (lib/dict/unit.h). */
-enum sae_unit_id { SAE_UNIT_IDENTITY, SAE_UNIT_RELU, SAE_UNIT_GATED, SAE_UNIT_JUMP, SAE_N_UNITS };
+enum sae_unit_id {
+    SAE_UNIT_IDENTITY,
+    SAE_UNIT_RELU,
+    SAE_UNIT_GATED,
+    SAE_UNIT_JUMP,
+    SAE_UNIT_THRESHOLD,
+    SAE_N_UNITS
+};
 #define SAE_MAX_PARAMS 3 /* vectors [F] that a unit has, at most */
 
 /* How a feature tensor is returned. */

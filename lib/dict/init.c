@@ -155,7 +155,7 @@ enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *sr
 {
     struct sae_dict *d = NULL;
     enum sae_status st = sae_dict_create(&d, src->layout, src->d, src->F, err);
-    float *enc_bias;
+    float *enc_bias, *threshold;
 
     if (st != SAE_OK)
         return st;
@@ -174,6 +174,9 @@ enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *sr
     if (enc_bias && !src->layout->init_tied)
         fill_linear(enc_bias, d->formula.F, d->formula.d_in,
                     stream(src->seed, SAE_ROLE_ENC_BIAS, 0));
+    threshold = sae_dict_array(d, SAE_ROLE_THRESHOLD);
+    for (size_t j = 0; threshold && j < d->formula.F; j++)
+        threshold[j] = src->layout->init_threshold;
     if (src->l0 > 0.0)
         fill_thresholds(d, src->l0);
     st = sae_dict_seal(d, "float32", team, err);

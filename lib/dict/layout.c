@@ -63,6 +63,18 @@ const struct sae_layout sae_layouts[] = {
         .init_norm = 0.1f,
         .init_tied = true,
     },
+    {
+        .name = "JumpReluAutoEncoder",
+        .unit = SAE_UNIT_THRESHOLD,
+        .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
+                 KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "d"),
+                 KEY("threshold", SAE_ROLE_THRESHOLD, "F")},
+        .n_keys = 5,
+        .options = OPTIONS_ALL,
+        .init_norm = 1.0f,
+        .init_tied = true,
+        .init_threshold = 0.001f,
+    },
 };
 const size_t sae_n_layouts = SAE_COUNTOF(sae_layouts);
 

@@ -33,6 +33,7 @@ struct sae_layout {
     bool is_top_k_too;     /* files of top-k features have these keys too, and a k beside them */
     float init_norm;       /* the seed's constructor: norm of a decoder column (init.c) */
     bool init_tied;        /* ... and encoder = decoder transposed, biases zero */
+    float init_threshold;  /* ... and what its thresholds are */
 };
 
 extern const struct sae_layout sae_layouts[];

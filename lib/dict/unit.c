@@ -103,6 +103,24 @@ static struct sae_line jump_line(const float *param)
     return (struct sae_line){.c1 = 1, .c0 = bias + jump, .terms = fabs(bias) + fabs(jump)};
 }
 
+/* h = p + b; f = relu(h) * (h > threshold), so that NaN stays NaN. */
+static float threshold_value(float p, const float *param, float *aux)
+{
+    float h = p + param[0];
+
+    *aux = 0.0f;
+    return relu(h) * (h > param[1] ? 1.0f : 0.0f);
+}
+
+/* h <= tau switches it off, tau = max(threshold, 0), and fl(p + b) <= tau follows from p <= tau - b
+ * because rounding is monotone; the difference is moved down past its own rounding. */
+static double threshold_theta(const float *param)
+{
+    double theta = (param[1] > 0.0f ? (double)param[1] : 0.0) - (double)param[0];
+
+    return theta - fabs(theta) * 1e-15;
+}
+
 const struct sae_unit sae_units[SAE_N_UNITS] = {
     [SAE_UNIT_IDENTITY] = {.name = "identity",
                            .value = identity,
@@ -131,4 +149,10 @@ const struct sae_unit sae_units[SAE_N_UNITS] = {
                        .value = jump_value,
                        .theta = jump_theta,
                        .line = jump_line},
+    [SAE_UNIT_THRESHOLD] = {.name = "threshold",
+                            .n_params = 2,
+                            .params = {SAE_ROLE_ENC_BIAS, SAE_ROLE_THRESHOLD},
+                            .value = threshold_value,
+                            .theta = threshold_theta,
+                            .line = relu_line},
 };

@@ -25,6 +25,7 @@ enum sae_role {
     SAE_ROLE_GATE_BIAS,
     SAE_ROLE_MAG_BIAS,
     SAE_ROLE_JUMP,
+    SAE_ROLE_THRESHOLD,
     SAE_N_ROLES
 };
 

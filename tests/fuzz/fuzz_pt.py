@@ -45,6 +45,7 @@ SHAPES = {
                         "decoder.weight": "dF"},
     "AutoEncoderNew": {"encoder.weight": "Fd", "encoder.bias": "F", "decoder.weight": "dF",
                        "decoder.bias": "d"},
+    "JumpReluAutoEncoder": {"W_enc": "dF", "b_enc": "F", "W_dec": "Fd", "b_dec": "d", "threshold": "F"},
 }
 
 

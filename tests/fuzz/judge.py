@@ -35,6 +35,7 @@ CLASSES = {
                          "decoder.weight"},
     "JumpAutoEncoder": {"bias", "encoder.weight", "encoder.bias", "jump", "decoder.weight"},
     "AutoEncoderNew": {"encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"},
+    "JumpReluAutoEncoder": {"W_enc", "b_enc", "W_dec", "b_dec", "threshold"},
 }
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Write the golden fixtures: state dicts and PyTorch's float32 answers. `make golden` runs it.
 
-The five classes below are written afresh from the formulae of dictionary.py of
+The classes below are written afresh from the formulae of dictionary.py of
 saprmarks/dictionary_learning; names of parameters, and so the keys of the state dict, are theirs.
 Each case is tests/golden/data/NAME.pt (what torch.save(module.state_dict(), path) writes) and
 NAME.gold (weights as f32, inputs, answers), whose form and arrays tests/support/golden.h describes.
@@ -110,6 +110,29 @@ class AutoEncoderNew(nn.Module):
         return self.decode(f), f * self.decoder.weight.norm(dim=0, keepdim=True), aux
 
 
+class JumpReluAutoEncoder(nn.Module):
+    """The original multiplies before the relu, which makes NaN of -infinity; saed's is off there."""
+
+    def __init__(self, d, F):
+        super().__init__()
+        self.W_enc = nn.Parameter(torch.randn(F, d).T)  # strides (1, d), as the original stores it
+        self.b_enc = nn.Parameter(torch.zeros(F))
+        self.W_dec = nn.Parameter(torch.zeros(F, d))
+        self.b_dec = nn.Parameter(torch.zeros(d))
+        self.threshold = nn.Parameter(torch.zeros(F))
+
+    def encode(self, x):
+        h = x @ self.W_enc + self.b_enc
+        return RELU(h) * (h > self.threshold), None
+
+    def decode(self, f):
+        return f @ self.W_dec + self.b_dec
+
+    def forward(self, x):
+        f, aux = self.encode(x)
+        return self.decode(f), f, aux
+
+
 def randomise(m, d):
     """Values that are not zero in every tensor, in place, so that strides stay."""
     scale = {
@@ -117,6 +140,8 @@ def randomise(m, d):
         "bias": (0.05, 0.3), "decoder_bias": (0.05, 0.3), "decoder.bias": (0.05, 0.3),
         "encoder.bias": (-0.3, 0.4), "gate_bias": (-0.3, 0.4), "mag_bias": (-0.2, 0.4),
         "r_mag": (0.1, 0.4), "jump": (0.3, 0.5),
+        "W_enc": (0.0, d**-0.5), "W_dec": (0.0, d**-0.5), "b_enc": (-0.3, 0.4),
+        "b_dec": (0.05, 0.3), "threshold": (0.1, 0.3),
     }
     for name, p in m.named_parameters():
         mean, spread = scale[name]
@@ -127,7 +152,8 @@ def edge(m, d):
     """Small integers, so that every sum is exact; biases and centres zero, so that a zero row
     gives pre-activations of exactly 0: off, however large jump and magnitude are."""
     values = {"encoder.weight": [1, -2, 0, 3, -1], "decoder.weight": [2, -1, 1, 0, -3, 4],
-              "mag_bias": [1, 2], "jump": [2, -3, 0, -1]}
+              "mag_bias": [1, 2], "jump": [2, -3, 0, -1],
+              "W_enc": [1, -2, 0, 3, -1], "W_dec": [2, -1, 1, 0, -3, 4], "threshold": [2, 0, -1, 5]}
     for name, p in m.named_parameters():
         v = torch.tensor(values.get(name, [0]), dtype=torch.float32)
         p.copy_(v.repeat(p.numel() // len(v) + 1)[: p.numel()].reshape(p.shape))
@@ -222,6 +248,8 @@ def case(name, cls, d, F, dtypes, fill=randomise, make_rows=rows, view=False):
         fill(m, d)
         kind = dtypes if isinstance(dtypes, dict) else {None: dtypes}
         state = {k: stored(v, kind.get(k, kind[None])) for k, v in m.state_dict().items()}
+        if cls is JumpReluAutoEncoder and d > 1 and F > 1:
+            assert state["W_enc"].stride() == (1, d)
         if cls is AutoEncoderNew and d > 1 and F > 1:
             assert state["encoder.weight"].stride() == (1, F)
         for k, p in m.named_parameters():  # arithmetic is float32 on the weights as stored
@@ -246,11 +274,12 @@ def main():
     f32, f16, bf16, f64 = torch.float32, torch.float16, torch.bfloat16, torch.float64
     short = {f32: "f32", f16: "f16", bf16: "bf16", f64: "f64"}
     classes = [("autoencoder", AutoEncoder), ("gated", GatedAutoEncoder),
-               ("jump", JumpAutoEncoder), ("new", AutoEncoderNew)]
-    large = [f32, bf16, f16, bf16]
+               ("jump", JumpAutoEncoder), ("new", AutoEncoderNew),
+               ("jumprelu", JumpReluAutoEncoder)]
+    large = [f32, bf16, f16, bf16, f32]
     for i, (slug, cls) in enumerate(classes):
         turn = [f16, f64, bf16, f32]
-        for d, F, t in [(1, 1, turn[i]), (7, 5, turn[(i + 1) % 4]), (16, 48, turn[(i + 2) % 4]),
+        for d, F, t in [(1, 1, turn[i % 4]), (7, 5, turn[(i + 1) % 4]), (16, 48, turn[(i + 2) % 4]),
                         (33, 70, large[i]), (20, 12, turn[(i + 3) % 4])]:
             case(f"{slug}_{d}x{F}_{short[t]}", cls, d, F, t)
         case(f"{slug}_edge", cls, 3, 4, f32, fill=edge, make_rows=edge_rows)

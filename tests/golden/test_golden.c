@@ -229,6 +229,8 @@ START_TEST(file_gives_the_same_bits)
               sae_dict_array(s.d, SAE_ROLE_GATE_BIAS), s.g->F);
     same_bits(s.g, "mag_bias", sae_dict_array(d, SAE_ROLE_MAG_BIAS),
               sae_dict_array(s.d, SAE_ROLE_MAG_BIAS), s.g->F);
+    same_bits(s.g, "threshold", sae_dict_array(d, SAE_ROLE_THRESHOLD),
+              sae_dict_array(s.d, SAE_ROLE_THRESHOLD), s.g->F);
     same_bits(s.g, "jump", sae_dict_array(d, SAE_ROLE_JUMP), sae_dict_array(s.d, SAE_ROLE_JUMP),
               s.g->F);
     same_bits(s.g, "dec_norm", d->dec_norm, s.d->dec_norm, s.g->F);

@@ -68,6 +68,9 @@ static void fill_role(struct sae_dict *d, enum sae_role role, uint64_t *state)
         for (size_t j = 3; j < d->formula.F; j += 7)
             v[j] = 0.0f;
         break;
+    case SAE_ROLE_THRESHOLD: /* of both signs */
+        fill(v, d->formula.F, 0.1, 0.3, state);
+        break;
     case SAE_N_ROLES:
         break;
     }

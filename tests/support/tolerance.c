@@ -108,6 +108,18 @@ static void unit_jump(const struct sae_dict *d, size_t j, struct term p, double 
         put(aux, j, a, false, 0.0, pre.s);
 }
 
+static void unit_threshold(const struct sae_dict *d, size_t j, struct term p, double scale,
+                           struct tol *f)
+{
+    struct term h = plus(p, sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j]);
+    float theta = sae_dict_array(d, SAE_ROLE_THRESHOLD)[j];
+    double on = h.v > (double)theta ? 1.0 : 0.0;
+
+    if (f)
+        put(f, j, relu(h.v) * on * scale, near_zero(plus(h, -theta)),
+            relu(h.v) * (1.0 - on) * scale, h.s * scale);
+}
+
 void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct tol *f,
                 struct tol *aux)
 {
@@ -136,6 +148,9 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
             break;
         case SAE_UNIT_JUMP:
             unit_jump(d, j, p, scale, f, aux);
+            break;
+        case SAE_UNIT_THRESHOLD:
+            unit_threshold(d, j, p, scale, f);
             break;
         case SAE_N_UNITS:
             break;

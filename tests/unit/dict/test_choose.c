@@ -143,11 +143,11 @@ static const struct {
     const char *said[4];
 } bads[] = {
     {" | a: " AE " | b: " NEW, {"\"a\" and \"b\"", "save one of them"}},
-    {"epoch=5 | model: W_enc W_dec b_enc b_dec",
+    {"epoch=5 | model: V_enc V_dec c_enc c_dec",
      {"no class has its 2 keys: \"epoch\"", "in it: \"model\"", "save module.state_dict()"}},
     {"epoch=5 | opt: state=* | model: bias encoder.weight encoder.bias",
      {"in the dict \"model\"", "AutoEncoder's", "\"decoder.weight\" is missing"}},
-    {"W_enc W_dec b_enc", {"no class has its 3 keys: \"W_enc\", \"W_dec\", \"b_enc\""}},
+    {"V_enc V_dec c_enc", {"no class has its 3 keys: \"V_enc\", \"V_dec\", \"c_enc\""}},
     {AE " step=5", {"AutoEncoder's", "unexpected: \"step\""}},
     {AE " =", {"unexpected: keys that are no strings"}},
     {"module.bias " NEW, {"AutoEncoderNew's", "unexpected: \"module.bias\""}},

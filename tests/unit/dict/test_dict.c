@@ -27,6 +27,8 @@ static const struct {
      "bias[d] encoder.weight[F,d] encoder.bias[F] jump[F] decoder.weight[d,F]"},
     {"AutoEncoderNew", BASE, NULL, true,
      "encoder.weight[F,d] encoder.bias[F] decoder.weight[d,F] decoder.bias[d]"},
+    {"JumpReluAutoEncoder", BASE, NULL, false,
+     "W_enc[d,F] b_enc[F] W_dec[F,d] b_dec[d] threshold[F]"},
 };
 
 START_TEST(table_is_the_specs)

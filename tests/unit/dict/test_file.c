@@ -149,6 +149,7 @@ static void fake_file(const char *text)
     "gate_bias:f32:3 r_mag:f32:3"
 #define JUMP AE " jump:f32:3"
 #define NEW "encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3 decoder.bias:f32:2"
+#define JUMP_RELU "W_enc:f16:2,3 W_dec:f16:3,2 b_enc:f16:3 b_dec:f16:2 threshold:f32:3"
 
 static const struct {
     const char *file, *class_name, *dtype;
@@ -158,6 +159,7 @@ static const struct {
     {GATED, "GatedAutoEncoder", "float64", 4 * (2 + 6 + 9 + 6)},
     {JUMP, "JumpAutoEncoder", "bfloat16", 4 * (2 + 6 + 6 + 6)},
     {NEW, "AutoEncoderNew", "float32", 4 * (6 + 3 + 6 + 2)},
+    {JUMP_RELU, "JumpReluAutoEncoder", "float16", 4 * (6 + 3 + 6 + 2 + 3)},
 };
 
 /* Each tensor lies where its role says, feature-major whatever its dims. */
@@ -230,8 +232,13 @@ static const struct {
      SAE_E_FORMAT, "",
      "cannot name the class: keys are GatedAutoEncoder's but \"r_mag\", \"mag_bias\" are missing, "
      "and these are unexpected: \"x\""},
-    {"W_enc:f32:2,3 W_dec:f32:3,2 b_enc:f32:3 b_dec:f32:2 threshold:f32:3", SAE_E_FORMAT, "",
-     "cannot name the class: no class has its 5 keys: \"W_enc\", \"W_dec\", \"b_enc\", \"b_dec\" "
+    /* an encoder the other way round: its dims, and its name in what is said of the others */
+    {"W_enc:f32:6 W_dec:f32:3,2 b_enc:f32:3 b_dec:f32:2 threshold:f32:3", SAE_E_WEIGHTS, "W_enc",
+     "\"W_enc\" has shape [6], wanted two dimensions, [activation_dim, dict_size]"},
+    {"W_enc:f32:2,3 W_dec:f32:2,3 b_enc:f32:3 b_dec:f32:2 threshold:f32:3", SAE_E_WEIGHTS, "W_dec",
+     "\"W_dec\" has shape [2, 3], wanted [F,d] = [3, 2] (JumpReluAutoEncoder, by W_enc)"},
+    {"V_enc:f32:2,3 V_dec:f32:3,2 c_enc:f32:3 c_dec:f32:2 threshold:f32:3", SAE_E_FORMAT, "",
+     "cannot name the class: no class has its 5 keys: \"V_enc\", \"V_dec\", \"c_enc\", \"c_dec\" "
      "and 1 more"},
     {"bias:f32:2", SAE_E_FORMAT, "", "cannot name the class: no class has its 1 keys: \"bias\""},
     {"bias:f32:2 encoder.weight:i64:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
@@ -377,11 +384,11 @@ START_TEST(a_long_path_leaves_the_reason_whole)
 
         memset(path, 'p', n);
         snprintf(path + n - 5, 6, "/x.pt");
-        fake_file("W_enc:f32:2,3 W_dec:f32:3,2 b_enc:f32:3 b_dec:f32:2 threshold:f32:3");
+        fake_file("V_enc:f32:2,3 V_dec:f32:3,2 c_enc:f32:3 c_dec:f32:2 threshold:f32:3");
         ck_assert_int_eq(sae_dict_open(&d, path, NULL, &err), SAE_E_FORMAT);
         snprintf(want, sizeof want,
                  "%s/x.pt: cannot name the class: no class has its 5 keys: "
-                 "\"W_enc\", \"W_dec\", \"b_enc\", \"b_dec\" and 1 more",
+                 "\"V_enc\", \"V_dec\", \"c_enc\", \"c_dec\" and 1 more",
                  "p");
         ck_assert_msg(strstr(err.text, want) != NULL, "%s", err.text);
         ck_assert_msg(n < 250 || strncmp(err.text, "cannot load ...pppp", 19) == 0, "%s", err.text);

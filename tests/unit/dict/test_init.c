@@ -200,7 +200,7 @@ START_TEST(rows_have_streams_of_their_own)
 END_TEST
 
 static const char *const classes[] = {"AutoEncoder", "GatedAutoEncoder", "JumpAutoEncoder",
-                                      "AutoEncoderNew"};
+                                      "AutoEncoderNew", "JumpReluAutoEncoder"};
 static const double shares[] = {0.02, 0.1, 0.5, 0.8, 1.0};
 
 static double measure_l0(const struct sae_dict *d, size_t n_rows)

@@ -102,7 +102,8 @@ END_TEST
 /* One feature with the numbers of a line, and what the formula gives. */
 struct unit_case {
     const char *class_name;
-    float p, a, b, c; /* RELU: a = enc_bias. Gated: r, gate_bias, mag_bias. Jump: enc_bias, jump */
+    float p, a, b, c; /* RELU: a = enc_bias. Gated: r, gate_bias, mag_bias. Jump: enc_bias, jump.
+                         JumpRelu: enc_bias, threshold */
     float f, aux;
 };
 
@@ -131,6 +132,15 @@ static const struct unit_case cases[] = {
     {"JumpAutoEncoder", 2, 1, -4, 0, -1, 3},
     {"JumpAutoEncoder", NAN, 1, 5, 0, NAN, NAN},
     {"JumpAutoEncoder", INFINITY, 1, 5, 0, INFINITY, INFINITY},
+    {"JumpReluAutoEncoder", 2, 1, 2.5f, 0, 3, 0},
+    {"JumpReluAutoEncoder", 2, 1, 3, 0, 0, 0}, /* exactly the threshold: off */
+    {"JumpReluAutoEncoder", 2, 1, 0x1.7ffffep+1f, 0, 3, 0},
+    {"JumpReluAutoEncoder", 2, -2, -1, 0, 0, 0}, /* below 0 a threshold leaves relu */
+    {"JumpReluAutoEncoder", 2, -2.5f, -1, 0, 0, 0},
+    {"JumpReluAutoEncoder", 1, 0x1p-24f, 1, 0, 0, 0}, /* fl(p + b) is the threshold, p + b is not */
+    {"JumpReluAutoEncoder", NAN, 1, 5, 0, NAN, 0},
+    {"JumpReluAutoEncoder", -INFINITY, 1, -1, 0, 0, 0},
+    {"JumpReluAutoEncoder", INFINITY, 1, 5, 0, INFINITY, 0},
     {"IdentityDict", -0.0f, 0, 0, 0, -0.0f, 0},
     {"IdentityDict", NAN, 0, 0, 0, NAN, 0},
 };
@@ -150,6 +160,8 @@ START_TEST(unit_obeys_the_formula)
         sae_dict_array(d, SAE_ROLE_ENC_BIAS)[0] = c->a;
     if (sae_dict_array(d, SAE_ROLE_JUMP))
         sae_dict_array(d, SAE_ROLE_JUMP)[0] = c->b;
+    if (sae_dict_array(d, SAE_ROLE_THRESHOLD))
+        sae_dict_array(d, SAE_ROLE_THRESHOLD)[0] = c->b;
     if (sae_dict_array(d, SAE_ROLE_R_MAG)) {
         sae_dict_array(d, SAE_ROLE_R_MAG)[0] = c->a;
         sae_dict_array(d, SAE_ROLE_GATE_BIAS)[0] = c->b;

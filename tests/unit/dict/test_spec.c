@@ -64,7 +64,7 @@ static const char *const bads[][2] = {
     {"identity:3:3", "is \"3:3\""},
     {"identity:1e3", "is \"1e3\""},
     {"init:", "CLASS is \"\", wanted one of AutoEncoder GatedAutoEncoder JumpAutoEncoder "
-              "AutoEncoderNew (or the source identity:D)"},
+              "AutoEncoderNew JumpReluAutoEncoder (or the source identity:D)"},
     {"init:autoencoder:1:1", "CLASS is \"autoencoder\""},
     {"init:AutoEncoderNe:1:1", "CLASS is \"AutoEncoderNe\""},
     {"init:IdentityDict:3:3", "use identity:D"},

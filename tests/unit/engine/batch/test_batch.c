@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const classes[] = {"AutoEncoder", "IdentityDict", "GatedAutoEncoder",
-                                      "JumpAutoEncoder", "AutoEncoderNew"};
+static const char *const classes[] = {"AutoEncoder",     "IdentityDict",   "GatedAutoEncoder",
+                                      "JumpAutoEncoder", "AutoEncoderNew", "JumpReluAutoEncoder"};
 static const struct {
     size_t d, F;
 } shapes[] = {{1, 1},   {7, 5},    {16, 1023}, {33, 1025}, {16, 3000},

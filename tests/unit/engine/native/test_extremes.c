@@ -21,7 +21,7 @@
 enum { N_ROWS = 18, N_TASKS = 5, MAX_ROWS = 40 };
 
 static const char *const classes[] = {"AutoEncoder", "AutoEncoderNew", "GatedAutoEncoder",
-                                      "JumpAutoEncoder"};
+                                      "JumpAutoEncoder", "JumpReluAutoEncoder"};
 #define N_CLASSES ((int)SAE_COUNTOF(classes))
 static const size_t widths[] = {4, 16, 64, 300}, sizes[] = {17, 33, 1024, 1030, 2051};
 #define N_SHAPES ((int)(SAE_COUNTOF(widths) * SAE_COUNTOF(sizes)))
@@ -105,7 +105,8 @@ static struct sae_dict *make_dict(const char *class_name, enum dict_kind kind, s
                        : sae_dict_array(dict, SAE_ROLE_ENC_BIAS);
     float *vectors[] = {
         sae_dict_array(dict, SAE_ROLE_ENC_BIAS), sae_dict_array(dict, SAE_ROLE_GATE_BIAS),
-        sae_dict_array(dict, SAE_ROLE_MAG_BIAS), sae_dict_array(dict, SAE_ROLE_JUMP)};
+        sae_dict_array(dict, SAE_ROLE_MAG_BIAS), sae_dict_array(dict, SAE_ROLE_JUMP),
+        sae_dict_array(dict, SAE_ROLE_THRESHOLD)};
     uint64_t random = seed;
     float scale = kind == SCALED ? fabsf(log_uniform(&random, -29, 28)) : 1.0f;
 

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const classes[] = {"AutoEncoder", "IdentityDict", "GatedAutoEncoder",
-                                      "JumpAutoEncoder", "AutoEncoderNew"};
+static const char *const classes[] = {"AutoEncoder",     "IdentityDict",   "GatedAutoEncoder",
+                                      "JumpAutoEncoder", "AutoEncoderNew", "JumpReluAutoEncoder"};
 static const struct {
     size_t d, F;
 } shapes[] = {{1, 1}, {7, 5}, {33, 1025}, {16, 3000}, {767, 40}, {257, 1100}};
@@ -111,9 +111,9 @@ START_TEST(top_k_by_intervals)
     for (size_t j = 1; j < F; j++) /* every third feature equals the one before it */
         if (j % 3 == 0) {
             float *v[] = {
-                sae_dict_array(dict, SAE_ROLE_ENC_BIAS), sae_dict_array(dict, SAE_ROLE_R_MAG),
+                sae_dict_array(dict, SAE_ROLE_ENC_BIAS),  sae_dict_array(dict, SAE_ROLE_R_MAG),
                 sae_dict_array(dict, SAE_ROLE_GATE_BIAS), sae_dict_array(dict, SAE_ROLE_MAG_BIAS),
-                sae_dict_array(dict, SAE_ROLE_JUMP)};
+                sae_dict_array(dict, SAE_ROLE_JUMP),      sae_dict_array(dict, SAE_ROLE_THRESHOLD)};
 
             memcpy(dict->enc + j * D, dict->enc + (j - 1) * D, D * sizeof *dict->enc);
             for (size_t k = 0; k < SAE_COUNTOF(v); k++)

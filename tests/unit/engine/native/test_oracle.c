@@ -18,7 +18,8 @@
 
 enum { D = 64, F = 100000, N = 10, N_TOP = 3 };
 
-static const char *const classes[] = {"AutoEncoder", "GatedAutoEncoder", "JumpAutoEncoder"};
+static const char *const classes[] = {"AutoEncoder", "GatedAutoEncoder", "JumpAutoEncoder",
+                                      "JumpReluAutoEncoder"};
 static const uint64_t top_ks[N_TOP] = {1, 32, 128};
 
 static void fill_rows(float *x, uint64_t *random)
@@ -58,9 +59,9 @@ static float largest_projection(const struct sae_dict *d, const float *x, size_t
 
 static void copy_feature(struct sae_dict *d, size_t to, size_t from)
 {
-    float *v[] = {sae_dict_array(d, SAE_ROLE_ENC_BIAS), sae_dict_array(d, SAE_ROLE_R_MAG),
+    float *v[] = {sae_dict_array(d, SAE_ROLE_ENC_BIAS),  sae_dict_array(d, SAE_ROLE_R_MAG),
                   sae_dict_array(d, SAE_ROLE_GATE_BIAS), sae_dict_array(d, SAE_ROLE_MAG_BIAS),
-                  sae_dict_array(d, SAE_ROLE_JUMP)};
+                  sae_dict_array(d, SAE_ROLE_JUMP),      sae_dict_array(d, SAE_ROLE_THRESHOLD)};
 
     memcpy(d->enc + to * D, d->enc + from * D, D * sizeof *d->enc);
     for (size_t i = 0; i < SAE_COUNTOF(v); i++)
@@ -73,6 +74,7 @@ static void set_thresholds(struct sae_dict *d, const float *x, uint64_t *random)
 {
     float *bias = sae_dict_array(d, SAE_ROLE_GATE_BIAS) ? sae_dict_array(d, SAE_ROLE_GATE_BIAS)
                                                         : sae_dict_array(d, SAE_ROLE_ENC_BIAS);
+    float *threshold = sae_dict_array(d, SAE_ROLE_THRESHOLD);
 
     for (size_t j = 0; j < F; j++) {
         float *w = d->enc + j * D;
@@ -83,9 +85,12 @@ static void set_thresholds(struct sae_dict *d, const float *x, uint64_t *random)
         if (j % 100 == 7) {
             float p = largest_projection(d, x, j);
 
-            bias[j] = -(j % 300 == 7     ? p
-                        : j % 300 == 107 ? nextafterf(p, -INFINITY)
-                                         : nextafterf(p, INFINITY));
+            p = j % 300 == 7     ? p
+                : j % 300 == 107 ? nextafterf(p, -INFINITY)
+                                 : nextafterf(p, INFINITY);
+            bias[j] = threshold ? 1.0f : -p;
+            if (threshold) /* rounded: a few projections come to it */
+                threshold[j] = p + bias[j];
         }
         if (j % 50 == 1)
             copy_feature(d, j, j - 1);
