@@ -26,17 +26,19 @@
 const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS] = {
     [SAE_ISA_SCALAR] = {sae_dense_f32_1x1__scalar, sae_pairs_f32__scalar,
                         sae_decode_f32_1x1__scalar, sae_screen_i8__scalar, sae_interval_i8__scalar,
-                        &sae_quant_scalar, 127, 3, 0},
+                        &sae_quant_scalar, 127, 3, 0, 8, 2},
     [SAE_ISA_AVX2] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_decode_f32_6x2__avx2,
-                      sae_screen_i8_4x1__avx2, sae_interval_i8__avx2, &sae_quant_avx2, 63, 3, 1},
+                      sae_screen_i8_4x1__avx2, sae_interval_i8__avx2, &sae_quant_avx2, 63, 3, 1, 5,
+                      0},
     [SAE_ISA_AVXVNNI] = {sae_dense_f32_2x3__avx2, sae_pairs_f32__avx2, sae_decode_f32_6x2__avx2,
                          sae_screen_i8_6x1__avxvnni, sae_interval_i8__avxvnni, &sae_quant_avx2, 127,
-                         3, 1},
+                         3, 1, 8, 2},
     [SAE_ISA_AVX512] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512,
                         sae_decode_f32_6x4__avx512, sae_screen_i8_8x2__avx512,
-                        sae_interval_i8__avx512, &sae_quant_avx512, 63, 4, 8},
+                        sae_interval_i8__avx512, &sae_quant_avx512, 63, 4, 8, 8, 2},
     [SAE_ISA_VNNI] = {sae_dense_f32_4x6__avx512, sae_pairs_f32__avx512, sae_decode_f32_6x4__avx512,
-                      sae_screen_i8_8x3__vnni, sae_interval_i8__vnni, &sae_quant_avx512, 127, 3, 8},
+                      sae_screen_i8_8x3__vnni, sae_interval_i8__vnni, &sae_quant_avx512, 127, 3, 8,
+                      8, 2},
 };
 
 /* ---- dictionaries ------------------------------------------------------------------------------
@@ -297,21 +299,23 @@ static void begin(struct sae_batch *b)
 
 /* Is the interval the cheaper way for a top-k row? Its kernel does more for a feature, which is as
  * if so many more were computed exactly (for few rows, where memory is read in one stream instead
- * of several, many more), and for what it computes exactly it has first computed the ends: about
- * twice. Measured at d 768 and F 24576 on AVX2, see tests/bench/LOG.md. */
+ * of several, many more), and for what it computes exactly it has first computed the ends. The
+ * kernels' numbers: AVX2 measured at d 768 and F 24576 (tests/bench/LOG.md), the others by what
+ * was seen of them with VNNI. */
 static bool interval_is_cheaper(const struct sae_batch *b, uint64_t top_k)
 {
     const struct native_batch *nb = b->engine_data;
     struct sae_native_dict *nd = b->dict->engine_data;
-    bool is_few = b->n_gemm <= sae_native_kernels(b->e)->max_apart;
-    uint64_t more = b->dict->formula.F * (is_few ? 24 : 2) / b->dict->formula.d_in;
+    const struct sae_native_kernels *k = sae_native_kernels(b->e);
+    uint64_t more =
+        b->dict->formula.F * (b->n_gemm <= k->max_apart ? 24 : k->more) / b->dict->formula.d_in;
     uint64_t threshold = atomic_load_explicit(&nd->exact_by_threshold, memory_order_relaxed);
     uint64_t interval = atomic_load_explicit(&nd->exact_by_interval[sae_native_k_class(top_k)],
                                              memory_order_relaxed);
 
     if (nb->top_way != NATIVE_CHEAPER)
         return nb->top_way == NATIVE_TRY_INTERVAL;
-    return interval == 0 || (threshold > 0 && threshold > 2 * interval + 16 * more);
+    return interval == 0 || (threshold > 0 && threshold > interval * k->ends / 4 + 16 * more);
 }
 
 static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s)

@@ -23,6 +23,9 @@ struct sae_native_kernels {
     int xmax;
     size_t width;     /* panels of a group, when they are neighbours */
     size_t max_apart; /* rows up to which panels apart are faster */
+    /* What intervals cost a row beside thresholds (interval_is_cheaper): `ends` quarters for each
+     * feature computed exactly, and as if `more` in d features were computed besides. */
+    unsigned ends, more;
 };
 
 extern const struct sae_native_kernels sae_native_kernels_of[SAE_N_ISAS];
