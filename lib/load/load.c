@@ -211,3 +211,18 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
                            t->name, t->ndim);
     return ts->reader->read(ts, i, dst, transpose, err);
 }
+
+enum sae_status sae_load_integer(struct sae_tensors *ts, size_t i, int64_t *out,
+                                 struct sae_err *err)
+{
+    const struct sae_tensor *t = sae_load_tensor(ts, i);
+
+    if (!t)
+        return sae_err_set(err, SAE_E_USAGE, "", "cannot read tensor %zu: the file has %zu", i,
+                           ts->n_tensors);
+    if (t->ndim != 0)
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "cannot read tensor %s: it has %u dimension%s, one integer is wanted",
+                           t->name, t->ndim, t->ndim > 1 ? "s" : "");
+    return ts->reader->integer(ts, i, out, err);
+}

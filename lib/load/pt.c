@@ -269,4 +269,14 @@ static enum sae_status pt_read(struct sae_tensors *ts, size_t i, float *dst, boo
     return sae_pt_tensor_read(&pt->archive, &pt->tensors[i], dst, transpose, err);
 }
 
-const struct sae_reader sae_reader_pt = {"pt", pt_sniff, pt_open, pt_choose, pt_read, pt_close};
+static enum sae_status pt_integer(struct sae_tensors *ts, size_t i, int64_t *out,
+                                  struct sae_err *err)
+{
+    struct pt *pt = ts->priv;
+
+    return sae_pt_tensor_integer(&pt->archive, &ts->list[i], &pt->tensors[i], out, err);
+}
+
+const struct sae_reader sae_reader_pt = {
+    "pt", pt_sniff, pt_open, pt_choose, pt_read, pt_integer, pt_close,
+};

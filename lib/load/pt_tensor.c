@@ -326,6 +326,8 @@ static enum sae_status bind_tensor(const struct binding *b, const struct rebuild
     b->t->dtype = type->dtype;
     snprintf(b->t->dtype_name, sizeof b->t->dtype_name, "%s", type->name);
     set_view(b, offset, stride, numel);
+    b->out->offset = offset;
+    b->out->item_bytes = type->bytes;
     return SAE_OK;
 }
 
@@ -384,6 +386,55 @@ enum sae_status sae_pt_tensor_read(const struct sae_pt_archive *a, const struct 
     if (st == SAE_OK)
         st = next_bytes(&bytes, tail, (size_t)(t->entry->bytes - bytes.stream.pos), err);
     return st;
+}
+
+/* Bytes of the storage from here to `end`, for its CRC alone. */
+static enum sae_status pass_over(struct bytes *b, uint64_t end, struct sae_err *err)
+{
+    unsigned char buf[4096];
+    enum sae_status st = SAE_OK;
+
+    while (st == SAE_OK && b->stream.pos < end) {
+        uint64_t left = end - b->stream.pos;
+
+        st = next_bytes(b, buf, left < sizeof buf ? (size_t)left : sizeof buf, err);
+    }
+    return st;
+}
+
+enum sae_status sae_pt_tensor_integer(const struct sae_pt_archive *a, const struct sae_tensor *t,
+                                      const struct sae_pt_tensor *bound, int64_t *out,
+                                      struct sae_err *err)
+{
+    bool is_signed = t->dtype_name[0] != 'u';
+    struct bytes bytes = {.name = t->name};
+    unsigned char item[8] = {0};
+    unsigned n = bound->item_bytes;
+    enum sae_status st;
+    uint64_t v;
+
+    if (!sae_pt_is_integer(t->dtype_name))
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "cannot read tensor %s: its dtype is %s, an integer is wanted", t->name,
+                           t->dtype_name);
+    sae_zip_stream_init(&bytes.stream, a->zip, bound->entry);
+    st = pass_over(&bytes, bound->offset * n, err);
+    if (st == SAE_OK)
+        st = next_bytes(&bytes, item, n, err);
+    if (st == SAE_OK)
+        st = pass_over(&bytes, bound->entry->bytes, err);
+    if (st != SAE_OK)
+        return st;
+    if (is_signed && item[n - 1] >> 7) /* the sign goes on */
+        memset(item + n, 0xff, sizeof item - n);
+    v = sae_le64(item);
+    if (!is_signed && v > INT64_MAX)
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "cannot read tensor %s: its value is %" PRIu64 ", at most %" PRId64
+                           " is wanted",
+                           t->name, v, INT64_MAX);
+    *out = (int64_t)v;
+    return SAE_OK;
 }
 
 /* ---- what was touched --------------------------------------------------------------------- */

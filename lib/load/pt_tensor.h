@@ -12,6 +12,8 @@
 struct sae_pt_tensor {
     const struct sae_zip_entry *entry; /* its storage; borrowed from the archive */
     struct sae_view view;              /* set for tensors of accepted dtypes, up to 2-D */
+    uint64_t offset;                   /* its first element in the storage */
+    unsigned item_bytes;
 };
 
 /* Whether v is a call that gives a tensor, as far as PyTorch's own names tell. */
@@ -28,6 +30,11 @@ enum sae_status sae_pt_tensor_bind(const struct sae_pt_archive *a, const struct 
 /* The values of a bound tensor whose view is set, as sae_load_read gives them. */
 enum sae_status sae_pt_tensor_read(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
                                    float *dst, bool transpose, struct sae_err *err) SAE_MUST_USE;
+
+/* The value of a bound tensor of no dimension, as sae_load_integer gives it. */
+enum sae_status sae_pt_tensor_integer(const struct sae_pt_archive *a, const struct sae_tensor *t,
+                                      const struct sae_pt_tensor *bound, int64_t *out,
+                                      struct sae_err *err) SAE_MUST_USE;
 
 /* SAE_E_FORMAT when the pickle has touched a tensor, wherever that stands: an assignment to one
  * writes into its storage, which others may share. */

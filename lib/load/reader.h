@@ -17,6 +17,8 @@ struct sae_reader {
     enum sae_status (*choose)(struct sae_tensors *ts, size_t g, size_t prefix, struct sae_err *err);
     enum sae_status (*read)(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
                             struct sae_err *err);
+    /* The value of a tensor of no dimension; SAE_E_WEIGHTS: its dtype is no integer's. */
+    enum sae_status (*integer)(struct sae_tensors *ts, size_t i, int64_t *out, struct sae_err *err);
     void (*close)(struct sae_tensors *ts); /* frees what open made */
 };
 

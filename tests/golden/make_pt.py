@@ -25,6 +25,7 @@ GOLDEN = os.path.join(HERE, "pt")
 CASES = os.path.join(HERE, "cases")
 INVALID = os.path.join(HERE, "..", "invalid", "pt")
 READ = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def want(tensors):
@@ -35,6 +36,8 @@ def want(tensors):
         if t.dtype in READ and t.dim() in (1, 2):
             bits = t.to(torch.float32).contiguous().numpy().reshape(-1).view(np.uint32)
             lines.append(" ".join(f"{b:08x}" for b in bits))
+        elif t.dtype in INTEGERS and t.dim() == 0:
+            lines.append(str(t.item()))
     return "\n".join(lines) + "\n"
 
 
@@ -93,6 +96,15 @@ def make_golden():
     golden("autoencoder", AutoEncoder(4, 10).state_dict())
     golden("autoencoder_new", AutoEncoderNew(3, 7).state_dict())
     golden("buffer", None, {"w": torch.arange(6.0)}, saved({"w": torch.arange(6.0)}))
+
+    integers = collections.OrderedDict()
+    for t in INTEGERS:
+        top = torch.iinfo(t)
+        integers["most." + str(t)[6:]] = torch.tensor(top.max, dtype=t)
+        integers["least." + str(t)[6:]] = torch.tensor(top.min, dtype=t)
+        integers["inside." + str(t)[6:]] = torch.arange(90, dtype=t).view(9, 10)[6, 4]
+    integers["far"] = torch.arange(3000)[2777]  # past a buffer, and with as much behind it
+    golden("integers", integers)
 
     dtypes = collections.OrderedDict()
     for t in READ:
@@ -197,6 +209,14 @@ def make_golden_newer():
     golden("newer", None, {}, P.archive(records))
     with open(os.path.join(GOLDEN, "newer.want"), "w") as f:
         f.write("\n".join(text) + "\n")
+
+    unsigned = P.storage("UntypedStorage", numel=16, module="torch.storage")
+    uint64 = dict(size=(), stride=(), more=(P.glob("torch", "uint64"), P.NONE), **v3)
+    golden("unsigned", None, {}, P.pt(P.mapping(
+        most=P.tensor(unsigned, **uint64), above=P.tensor(unsigned, offset=1, **uint64)),
+        data=(struct.pack("<2Q", 2**63 - 1, 2**63),)))
+    with open(os.path.join(GOLDEN, "unsigned.want"), "w") as f:
+        f.write(f"most uint64 0\n{2**63 - 1}\nabove uint64 0\nrefused\n")
 
     untyped = P.storage("UntypedStorage", numel=27, module="torch.storage")
     golden("tail", None, {"w": six}, P.pt(P.mapping(w=P.tensor(

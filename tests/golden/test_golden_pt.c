@@ -7,6 +7,7 @@
 #include "tests/support/weights.h"
 
 #include <check.h>
+#include <inttypes.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +64,29 @@ static bool is_read(const struct sae_tensor *t)
     return t->dtype != SAE_DTYPE_OTHER && (t->ndim == 1 || t->ndim == 2);
 }
 
+/* The value of an integer is a line, or "refused" where it is beyond int64. */
+static void check_integer(struct sae_tensors *ts, size_t i, FILE *f)
+{
+    const struct sae_tensor *t = sae_load_tensor(ts, i);
+    struct sae_err err = {0};
+    int64_t got = 0;
+    char text[32], want[32];
+
+    if (!strstr(t->dtype_name, "int") || t->ndim > 0) {
+        ck_assert_int_eq(sae_load_integer(ts, i, &got, &err), SAE_E_WEIGHTS);
+        ck_assert_ptr_nonnull(strstr(err.text, t->name));
+        return;
+    }
+    ck_assert_int_eq(fscanf(f, "%31s", want), 1);
+    if (strcmp(want, "refused") == 0) {
+        ck_assert_int_eq(sae_load_integer(ts, i, &got, &err), SAE_E_WEIGHTS);
+        return;
+    }
+    ck_assert_msg(sae_load_integer(ts, i, &got, &err) == SAE_OK, "%s", err.text);
+    snprintf(text, sizeof text, "%" PRId64, got);
+    ck_assert_str_eq(text, want);
+}
+
 /* One tensor's lines of the .want file. */
 static void check_tensor(struct sae_tensors *ts, size_t i, FILE *f)
 {
@@ -87,6 +111,7 @@ static void check_tensor(struct sae_tensors *ts, size_t i, FILE *f)
 
         ck_assert_int_eq(sae_load_read(ts, i, NULL, false, &err), SAE_E_WEIGHTS);
         ck_assert_ptr_nonnull(strstr(err.text, t->name));
+        check_integer(ts, i, f);
         return;
     }
     uint32_t *want = malloc((n + 1) * sizeof *want);
