@@ -300,7 +300,7 @@ START_TEST(a_source_without_a_name)
     run_free(&r);
     r = RUN("--check", "a/b=c.pt"); /* a/b is no NAME */
     ck_assert_int_eq(r.status, 1);
-    ck_assert_ptr_nonnull(strstr(r.err, "a.b_c=a/b=c.pt: "));
+    ck_assert_ptr_nonnull(strstr(r.err, "a.b_c: cannot load a/b=c.pt: "));
     run_free(&r);
 }
 END_TEST

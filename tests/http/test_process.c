@@ -165,7 +165,7 @@ static const struct {
     {{"--version"}, "saed: cannot write to stdout: No space left on device\n"},
     {{"--version", "--verbose"}, "saed: cannot write to stdout: No space left on device\n"},
     {{"--check", "i=identity:2"}, "saed: cannot write to stdout: No space left on device\n"},
-    {{"--listen", "127.0.0.1:0", "a=/nothing.pt"}, "saed: a=/nothing.pt: "},
+    {{"--listen", "127.0.0.1:0", "a=/nothing.pt"}, "saed: a: cannot load /nothing.pt: "},
 };
 
 START_TEST(exit_1_has_its_reason)

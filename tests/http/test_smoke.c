@@ -578,8 +578,8 @@ START_TEST(check_prints_dictionaries)
                                            "b=/nothing/b.pt", NULL});
     ck_assert_int_eq(server_wait(&t, MS), 1);
     text = server_stderr(&t);
-    ck_assert_ptr_nonnull(strstr(text, "a=/nothing/a.pt: "));
-    ck_assert_ptr_nonnull(strstr(text, "b=/nothing/b.pt: "));
+    ck_assert_ptr_nonnull(strstr(text, "a: cannot load /nothing/a.pt: "));
+    ck_assert_ptr_nonnull(strstr(text, "b: cannot load /nothing/b.pt: "));
     free(text);
 }
 END_TEST
