@@ -113,6 +113,23 @@ void *sae_alloc(size_t n, size_t size)
     return posix_memalign(&p, HUGE_PAGE, rounded) == 0 ? prefer_huge(p, rounded) : NULL;
 }
 
+void *sae_slab_cut(struct sae_slab *s, size_t n, size_t size)
+{
+    size_t at = s->used, bytes;
+
+    s->too_large |= __builtin_mul_overflow(n, size, &bytes) ||
+                    __builtin_add_overflow(bytes, (size_t)63, &bytes) ||
+                    __builtin_add_overflow(s->used, bytes & ~(size_t)63, &s->used);
+    return s->base ? s->base + at : NULL;
+}
+
+bool sae_slab_make(struct sae_slab *s)
+{
+    s->base = s->too_large ? NULL : sae_alloc(1, s->used);
+    s->used = 0;
+    return s->base != NULL;
+}
+
 void *sae_calloc(size_t n, size_t size)
 {
     size_t bytes;

@@ -76,6 +76,17 @@ enum sae_status sae_err_limit(struct sae_err *err, enum sae_status st, const cha
 void *sae_alloc(size_t n, size_t size) SAE_MUST_USE;            /* 64-byte aligned, uninitialised */
 void *sae_calloc(size_t n, size_t size) SAE_MUST_USE;           /* malloc alignment, zeroed */
 void *sae_realloc(void *p, size_t n, size_t size) SAE_MUST_USE; /* of sae_calloc/sae_realloc */
+
+/* Many arrays in one allocation: cut them once from a zeroed slab, which measures (each is NULL),
+ * make it, and cut them again, in the same order. They are 64-byte aligned and uninitialised;
+ * sae_free (base) frees all. */
+struct sae_slab {
+    char *base;
+    size_t used; /* bytes cut so far */
+    bool too_large;
+};
+void *sae_slab_cut(struct sae_slab *s, size_t n, size_t size);
+bool sae_slab_make(struct sae_slab *s) SAE_MUST_USE; /* false: out of memory */
 char *sae_strdup(const char *s) SAE_MUST_USE;
 void sae_free(void *p);
 

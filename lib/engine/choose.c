@@ -110,30 +110,37 @@ struct sae_screen_stats sae_engine_stats(const struct sae_engine *e, const struc
 /* ---- scratch ----------------------------------------------------------------------------------
  */
 
-static bool scratch_alloc(struct sae_scratch *s, size_t max_F)
+static void scratch_cut(struct sae_scratch *s, size_t max_F)
 {
     const size_t slack = SAE_KERN_SLACK;
+    struct sae_slab *slab = &s->slab;
 
-    s->p = sae_alloc(s->max_rows + 3, SAE_BLOCK * sizeof *s->p);
-    s->c = sae_alloc(s->max_rows, SAE_DECODE_COLS * sizeof *s->c);
-    s->f = sae_alloc(SAE_BLOCK, sizeof *s->f);
-    s->aux = sae_alloc(SAE_BLOCK, sizeof *s->aux);
-    s->scaled = sae_alloc(SAE_BLOCK, sizeof *s->scaled);
-    s->pos = sae_alloc(SAE_BLOCK + slack, sizeof *s->pos);
-    s->ids = sae_alloc(SAE_BLOCK + slack, sizeof *s->ids);
-    s->key = sae_alloc(SAE_BLOCK, sizeof *s->key);
-    s->list_f = sae_alloc(SAE_BLOCK, sizeof *s->list_f);
-    s->list_aux = sae_alloc(SAE_BLOCK, sizeof *s->list_aux);
-    s->param = sae_alloc((SAE_MAX_PARAMS + 1) * SAE_BLOCK, sizeof *s->param);
-    s->row_ids = sae_alloc(max_F + slack, sizeof *s->row_ids);
-    s->row_f = sae_alloc(max_F + slack, sizeof *s->row_f);
-    s->row_aux = sae_alloc(max_F + slack, sizeof *s->row_aux);
-    s->order = sae_alloc(max_F, sizeof *s->order);
-    s->order_tmp = sae_alloc(max_F, sizeof *s->order_tmp);
-    s->cursor = sae_alloc(s->max_rows, sizeof *s->cursor);
-    return s->p && s->c && s->f && s->aux && s->scaled && s->pos && s->ids && s->key && s->list_f &&
-           s->list_aux && s->param && s->row_ids && s->row_f && s->row_aux && s->order &&
-           s->order_tmp && s->cursor;
+    s->p = sae_slab_cut(slab, s->max_rows + 3, SAE_BLOCK * sizeof *s->p);
+    s->c = sae_slab_cut(slab, s->max_rows, SAE_DECODE_COLS * sizeof *s->c);
+    s->f = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->f);
+    s->aux = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->aux);
+    s->scaled = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->scaled);
+    s->pos = sae_slab_cut(slab, SAE_BLOCK + slack, sizeof *s->pos);
+    s->ids = sae_slab_cut(slab, SAE_BLOCK + slack, sizeof *s->ids);
+    s->key = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->key);
+    s->list_f = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->list_f);
+    s->list_aux = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->list_aux);
+    s->param = sae_slab_cut(slab, (SAE_MAX_PARAMS + 1) * SAE_BLOCK, sizeof *s->param);
+    s->row_ids = sae_slab_cut(slab, max_F + slack, sizeof *s->row_ids);
+    s->row_f = sae_slab_cut(slab, max_F + slack, sizeof *s->row_f);
+    s->row_aux = sae_slab_cut(slab, max_F + slack, sizeof *s->row_aux);
+    s->order = sae_slab_cut(slab, max_F, sizeof *s->order);
+    s->order_tmp = sae_slab_cut(slab, max_F, sizeof *s->order_tmp);
+    s->cursor = sae_slab_cut(slab, s->max_rows, sizeof *s->cursor);
+}
+
+static bool scratch_alloc(struct sae_scratch *s, size_t max_F)
+{
+    scratch_cut(s, max_F);
+    if (!sae_slab_make(&s->slab))
+        return false;
+    scratch_cut(s, max_F);
+    return true;
 }
 
 enum sae_status sae_scratch_create(struct sae_scratch **out, const struct sae_engine *e,
@@ -162,23 +169,7 @@ void sae_scratch_free(struct sae_scratch *s)
         return;
     if (s->e && s->e->ops->scratch_fini)
         s->e->ops->scratch_fini(s);
-    sae_free(s->p);
-    sae_free(s->c);
-    sae_free(s->f);
-    sae_free(s->aux);
-    sae_free(s->scaled);
-    sae_free(s->pos);
-    sae_free(s->ids);
-    sae_free(s->key);
-    sae_free(s->list_f);
-    sae_free(s->list_aux);
-    sae_free(s->param);
-    sae_free(s->row_ids);
-    sae_free(s->row_f);
-    sae_free(s->row_aux);
-    sae_free(s->order);
-    sae_free(s->order_tmp);
-    sae_free(s->cursor);
+    sae_free(s->slab.base);
     sae_free(s);
 }
 

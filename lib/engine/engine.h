@@ -181,6 +181,7 @@ struct sae_batch {
     const struct sae_engine *e;
     size_t max_rows, max_blocks, max_ld;
     void *engine_data;
+    struct sae_slab slab; /* of the arrays below */
     struct sae_pool pool;
 
     /* The batch: set by begin. Rows 0 .. n_gemm - 1 want all features; then come the parts with
@@ -208,6 +209,7 @@ struct sae_batch {
 struct sae_scratch {
     const struct sae_engine *e;
     void *engine_data;
+    struct sae_slab slab; /* of the arrays below */
     size_t max_rows;
     float *p;                 /* [max_rows + 3][SAE_BLOCK] projections, or a dense block of f */
     float *c;                 /* [max_rows][SAE_DECODE_COLS] */

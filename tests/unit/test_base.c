@@ -139,12 +139,44 @@ START_TEST(exp_is_correctly_rounded_almost_always)
 }
 END_TEST
 
+START_TEST(a_slab_is_cut_as_it_was_measured)
+{
+    struct sae_slab slab = {0};
+    char *a, *b, *c;
+
+    for (int pass = 0; pass < 2; pass++) {
+        a = sae_slab_cut(&slab, 3, 5);
+        b = sae_slab_cut(&slab, 0, 8);
+        c = sae_slab_cut(&slab, 65, 1);
+        if (pass == 0) {
+            ck_assert(!a && !b && !c);
+            ck_assert_uint_eq(slab.used, 64 + 128);
+            ck_assert(sae_slab_make(&slab));
+        }
+    }
+    ck_assert_ptr_eq(a, slab.base);
+    ck_assert_ptr_eq(b, a + 64);
+    ck_assert_ptr_eq(c, a + 64);
+    ck_assert_uint_eq((uintptr_t)c % 64, 0);
+    sae_free(slab.base);
+    slab = (struct sae_slab){0};
+    ck_assert_ptr_null(sae_slab_cut(&slab, SIZE_MAX / 2, 4)); /* overflows: never made */
+    ck_assert(!sae_slab_make(&slab));
+    slab = (struct sae_slab){0};
+    (void)sae_slab_cut(&slab, 1, 1);
+    sae_alloc_fault(0, false);
+    ck_assert(!sae_slab_make(&slab));
+    sae_alloc_fault(-1, false);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
     TCase *t = tcase_create("base");
     SRunner *r = srunner_create(s);
 
+    tcase_add_test(t, a_slab_is_cut_as_it_was_measured);
     tcase_add_test(t, first_error_wins);
     tcase_add_test(t, allocation_checks_products_and_obeys_the_hook);
     tcase_add_test(t, memory_of_any_size_is_aligned);

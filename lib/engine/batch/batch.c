@@ -37,24 +37,31 @@ bool sae_capacity_widen(struct sae_capacity *c, const struct sae_dict *d)
     return c->max_d > was.max_d || c->max_F > was.max_F || c->has_ghost > was.has_ghost;
 }
 
+static void batch_cut(struct sae_batch *b, bool has_ghost)
+{
+    struct sae_slab *slab = &b->slab;
+    size_t rows = b->max_rows, runs = b->max_blocks * sizeof *b->runs[0];
+
+    b->parts = sae_slab_cut(slab, rows, sizeof *b->parts);
+    b->rows = sae_slab_cut(slab, rows, sizeof *b->rows);
+    /* an engine may round the number of rows up: what it reads there reaches no answer */
+    b->x = sae_slab_cut(slab, rows + 3, b->max_ld * sizeof *b->x);
+    b->items = sae_slab_cut(slab, 2 * rows, sizeof *b->items);
+    b->dense = sae_slab_cut(slab, 2 * rows, sizeof *b->dense);
+    b->runs[0] = sae_slab_cut(slab, rows, runs);
+    b->runs[1] = has_ghost ? sae_slab_cut(slab, rows, runs) : NULL;
+}
+
 static bool batch_alloc(struct sae_batch *b, bool has_ghost)
 {
-    size_t runs;
-
-    b->parts = sae_calloc(b->max_rows, sizeof *b->parts);
-    b->rows = sae_calloc(b->max_rows, sizeof *b->rows);
-    /* an engine may round the number of rows up: what it reads there reaches no answer */
-    b->x = sae_alloc(b->max_rows + 3, b->max_ld * sizeof *b->x);
-    b->items = sae_alloc(2 * b->max_rows, sizeof *b->items);
-    b->dense = sae_alloc(2 * b->max_rows, sizeof *b->dense);
-    if (__builtin_mul_overflow(b->max_rows, b->max_blocks, &runs))
+    batch_cut(b, has_ghost);
+    if (!sae_slab_make(&b->slab))
         return false;
-    b->runs[0] = sae_alloc(runs, sizeof *b->runs[0]);
-    b->runs[1] = has_ghost ? sae_alloc(runs, sizeof *b->runs[1]) : NULL;
-    if (b->x)
-        memset(b->x, 0, (b->max_rows + 3) * b->max_ld * sizeof *b->x);
-    return b->parts && b->rows && b->x && b->items && b->dense && b->runs[0] &&
-           (b->runs[1] || !has_ghost);
+    batch_cut(b, has_ghost);
+    memset(b->parts, 0, b->max_rows * sizeof *b->parts);
+    memset(b->rows, 0, b->max_rows * sizeof *b->rows);
+    memset(b->x, 0, (b->max_rows + 3) * b->max_ld * sizeof *b->x);
+    return true;
 }
 
 enum sae_status sae_batch_create(struct sae_batch **out, const struct sae_engine *e,
@@ -86,13 +93,7 @@ void sae_batch_free(struct sae_batch *b)
     if (b->e->ops->batch_fini)
         b->e->ops->batch_fini(b);
     sae_pool_fini(&b->pool);
-    sae_free(b->parts);
-    sae_free(b->rows);
-    sae_free(b->x);
-    sae_free(b->items);
-    sae_free(b->dense);
-    sae_free(b->runs[0]);
-    sae_free(b->runs[1]);
+    sae_free(b->slab.base);
     sae_free(b);
 }
 

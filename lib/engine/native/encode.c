@@ -123,33 +123,40 @@ static void batch_fini(struct sae_batch *b)
 
     if (!nb)
         return;
-    sae_free(nb->q);
-    sae_free(nb->rows);
-    sae_free(nb->is_screened);
-    for (size_t i = 0; nb->top && i < b->max_rows; i++)
+    for (size_t i = 0; nb->slab.base && i < b->max_rows; i++)
         pthread_mutex_destroy(&nb->top[i].lock);
-    sae_free(nb->top);
-    sae_free(nb->v);
+    sae_free(nb->slab.base);
     sae_free(nb);
     b->engine_data = NULL;
+}
+
+static void batch_cut(struct native_batch *nb, size_t rows, size_t dq)
+{
+    struct sae_slab *slab = &nb->slab;
+
+    nb->q = sae_slab_cut(slab, rows, dq);
+    nb->rows = sae_slab_cut(slab, rows, sizeof *nb->rows);
+    nb->is_screened = sae_slab_cut(slab, rows, sizeof *nb->is_screened);
+    nb->v = sae_slab_cut(slab, dq, sizeof *nb->v);
+    nb->top = sae_slab_cut(slab, rows, sizeof *nb->top);
 }
 
 static bool batch_init(struct sae_batch *b, const struct sae_capacity *c)
 {
     struct native_batch *nb = sae_calloc(1, sizeof *nb);
-    size_t dq = max_dq(c);
 
     b->engine_data = nb;
     if (!nb)
         return false;
-    nb->q = sae_alloc(b->max_rows, dq);
-    nb->rows = sae_calloc(b->max_rows, sizeof *nb->rows); /* no row holds a column */
-    nb->is_screened = sae_calloc(b->max_rows, sizeof *nb->is_screened);
-    nb->v = sae_alloc(dq, sizeof *nb->v);
-    nb->top = sae_calloc(b->max_rows, sizeof *nb->top);
-    for (size_t i = 0; nb->top && i < b->max_rows; i++)
+    batch_cut(nb, b->max_rows, max_dq(c));
+    if (!sae_slab_make(&nb->slab))
+        return false;
+    batch_cut(nb, b->max_rows, max_dq(c));
+    memset(nb->rows, 0, b->max_rows * sizeof *nb->rows); /* no row holds a column */
+    memset(nb->top, 0, b->max_rows * sizeof *nb->top);
+    for (size_t i = 0; i < b->max_rows; i++)
         pthread_mutex_init(&nb->top[i].lock, NULL);
-    return nb->q && nb->rows && nb->is_screened && nb->v && nb->top;
+    return true;
 }
 
 static void scratch_fini(struct sae_scratch *s)
@@ -158,74 +165,57 @@ static void scratch_fini(struct sae_scratch *s)
 
     if (!n)
         return;
-    sae_free(n->v);
-    sae_free(n->masks);
-    sae_free(n->rows);
-    sae_free(n->row_of);
-    sae_free(n->count);
-    sae_free(n->start);
-    sae_free(n->x);
-    sae_free(n->dense_row);
-    sae_free(n->pair_row);
-    sae_free(n->pair_col);
-    sae_free(n->ids);
-    sae_free(n->p);
-    sae_free(n->pair_p);
-    sae_free(n->found);
-    sae_free(n->fetch);
-    sae_free(n->v_of);
-    sae_free(n->floor);
-    sae_free(n->plane_floor);
-    sae_free(n->best);
-    sae_free(n->n_best);
-    sae_free(n->likely);
-    sae_free(n->up);
-    sae_free(n->key);
-    sae_free(n->exact);
-    sae_free(n->chosen);
-    sae_free(n->dense);
+    sae_free(n->slab.base);
     sae_free(n);
     s->engine_data = NULL;
+}
+
+static void scratch_cut(struct native_scratch *n, size_t rows, size_t dq, size_t F)
+{
+    struct sae_slab *slab = &n->slab;
+
+    n->v = sae_slab_cut(slab, dq, sizeof *n->v);
+    n->masks = sae_slab_cut(slab, rows, sizeof *n->masks);
+    n->rows = sae_slab_cut(slab, rows, sizeof *n->rows);
+    n->row_of = sae_slab_cut(slab, rows, sizeof *n->row_of);
+    n->count = sae_slab_cut(slab, rows, sizeof *n->count);
+    n->start = sae_slab_cut(slab, rows + 1, sizeof *n->start);
+    n->x = sae_slab_cut(slab, rows, sizeof *n->x);
+    n->dense_row = sae_slab_cut(slab, rows, sizeof *n->dense_row);
+    n->pair_row = sae_slab_cut(slab, rows * SAE_BLOCK, sizeof *n->pair_row);
+    n->pair_col = sae_slab_cut(slab, rows * SAE_BLOCK, sizeof *n->pair_col);
+    n->pair_p = sae_slab_cut(slab, rows * SAE_BLOCK, sizeof *n->pair_p);
+    n->ids = sae_slab_cut(slab, rows * SAE_BLOCK, sizeof *n->ids);
+    n->p = sae_slab_cut(slab, rows * SAE_BLOCK, sizeof *n->p);
+    n->found = sae_slab_cut(slab, rows * NATIVE_GROUP, sizeof *n->found);
+    n->fetch = sae_slab_cut(slab, NATIVE_GROUP, sizeof *n->fetch);
+    n->v_of = sae_slab_cut(slab, rows, sizeof *n->v_of);
+    n->floor = sae_slab_cut(slab, rows, sizeof *n->floor);
+    n->plane_floor = sae_slab_cut(slab, rows, sizeof *n->plane_floor);
+    n->best = sae_slab_cut(slab, rows * NATIVE_TOP_ROOM, sizeof *n->best);
+    n->n_best = sae_slab_cut(slab, rows, sizeof *n->n_best);
+    n->likely = sae_slab_cut(slab, 1, sizeof *n->likely);
+    n->up = sae_slab_cut(slab, 1, sizeof *n->up);
+    n->key = sae_slab_cut(slab, F, sizeof *n->key);
+    n->exact = sae_slab_cut(slab, F, sizeof *n->exact);
+    n->chosen = sae_slab_cut(slab, F + SAE_KERN_SLACK, sizeof *n->chosen);
+    n->dense = sae_slab_cut(slab, sae_dense_scratch_floats(rows, dq), sizeof *n->dense);
 }
 
 static bool scratch_init(struct sae_scratch *s, const struct sae_capacity *c)
 {
     struct native_scratch *n = sae_calloc(1, sizeof *n);
-    size_t dq = max_dq(c), rows = s->max_rows, F = c->max_F > SAE_BLOCK ? c->max_F : SAE_BLOCK;
+    size_t F = c->max_F > SAE_BLOCK ? c->max_F : SAE_BLOCK;
 
     s->engine_data = n;
     if (!n)
         return false;
-    n->v = sae_alloc(dq, sizeof *n->v);
-    n->masks = sae_calloc(rows, sizeof *n->masks);
-    n->rows = sae_alloc(rows, sizeof *n->rows);
-    n->row_of = sae_alloc(rows, sizeof *n->row_of);
-    n->count = sae_alloc(rows, sizeof *n->count);
-    n->start = sae_alloc(rows + 1, sizeof *n->start);
-    n->x = sae_alloc(rows, sizeof *n->x);
-    n->dense_row = sae_alloc(rows, sizeof *n->dense_row);
-    n->pair_row = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_row);
-    n->pair_col = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_col);
-    n->pair_p = sae_alloc(rows * SAE_BLOCK, sizeof *n->pair_p);
-    n->ids = sae_alloc(rows * SAE_BLOCK, sizeof *n->ids);
-    n->p = sae_alloc(rows * SAE_BLOCK, sizeof *n->p);
-    n->found = sae_alloc(rows * NATIVE_GROUP, sizeof *n->found);
-    n->fetch = sae_alloc(NATIVE_GROUP, sizeof *n->fetch);
-    n->v_of = sae_alloc(rows, sizeof *n->v_of);
-    n->floor = sae_alloc(rows, sizeof *n->floor);
-    n->plane_floor = sae_alloc(rows, sizeof *n->plane_floor);
-    n->best = sae_alloc(rows * NATIVE_TOP_ROOM, sizeof *n->best);
-    n->n_best = sae_alloc(rows, sizeof *n->n_best);
-    n->likely = sae_alloc(1, sizeof *n->likely);
-    n->up = sae_alloc(1, sizeof *n->up);
-    n->key = sae_alloc(F, sizeof *n->key);
-    n->exact = sae_alloc(F, sizeof *n->exact);
-    n->chosen = sae_alloc(F + SAE_KERN_SLACK, sizeof *n->chosen);
-    n->dense = sae_alloc(sae_dense_scratch_floats(rows, dq), sizeof *n->dense);
-    return n->v && n->masks && n->rows && n->row_of && n->count && n->start && n->x &&
-           n->dense_row && n->pair_row && n->pair_col && n->pair_p && n->ids && n->p && n->found &&
-           n->fetch && n->v_of && n->floor && n->plane_floor && n->best && n->n_best && n->likely &&
-           n->up && n->key && n->exact && n->chosen && n->dense;
+    scratch_cut(n, s->max_rows, max_dq(c), F);
+    if (!sae_slab_make(&n->slab))
+        return false;
+    scratch_cut(n, s->max_rows, max_dq(c), F);
+    memset(n->masks, 0, s->max_rows * sizeof *n->masks); /* of an interval the last is not set */
+    return true;
 }
 
 /* ---- gather: rows quantised --------------------------------------------------------------------

@@ -57,6 +57,7 @@ struct sae_native_dict {
 
 /* ... of a batch (sae_batch.engine_data). */
 struct native_batch {
+    struct sae_slab slab;           /* of all that follows */
     int8_t *q;                      /* [max_rows][max dq] */
     struct sae_screen_row *rows;    /* [max_rows] */
     bool *is_screened;              /* [max_rows] by the threshold */
@@ -73,6 +74,7 @@ struct native_ends {
 
 /* ... and of a compute thread (sae_scratch.engine_data). Pairs are (row, feature) candidates. */
 struct native_scratch {
+    struct sae_slab slab;                  /* of all that follows */
     double *v;                             /* [max dq] */
     uint16_t (*masks)[SAE_SCREEN_STREAMS]; /* [max_rows] */
     struct sae_screen_row *rows;           /* [max_rows] the block's screened rows, side by side */
