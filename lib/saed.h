@@ -24,7 +24,7 @@
 
 struct sae_dict; /* immutable after open; any thread may read it */
 
-#define SAE_MAX_NOTES 4
+#define SAE_MAX_NOTES 5
 #define SAE_NOTE_BYTES 200
 
 /* What a dictionary is. Strings are borrowed from the dictionary. */

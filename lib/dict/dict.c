@@ -76,7 +76,7 @@ static bool alloc_arrays(struct sae_dict *d, bool matrices)
         size_t n = key_values(d, key);
         float **p = slot(d, key->role);
 
-        if (sae_layout_is_matrix(key) != matrices || key->need == SAE_KEY_IGNORED)
+        if (sae_layout_is_matrix(key) != matrices || !sae_layout_is_kept(key))
             continue;
         *p = matrices ? sae_huge_alloc(n, sizeof **p) : vector_alloc(n);
         if (!*p)
@@ -232,7 +232,7 @@ static enum sae_status check_vectors(const struct sae_dict *d, struct sae_err *e
         const struct sae_layout_key *key = &d->layout->keys[i];
         const float *v = sae_dict_array(d, key->role);
 
-        if (sae_layout_is_matrix(key) || key->need == SAE_KEY_IGNORED)
+        if (sae_layout_is_matrix(key) || !sae_layout_is_kept(key))
             continue;
         for (size_t k = 0; k < key_values(d, key); k++)
             if (!isfinite(v[k]))

@@ -18,7 +18,7 @@ struct binding {
     size_t index[SAE_LAYOUT_MAX_KEYS]; /* tensor of each key, or NOT_READ */
     const char *encoder;               /* its key: d and F are what it says they are */
     enum sae_dtype dtype;              /* the encoder's */
-    uint64_t d, F;
+    uint64_t d, F, top_k;              /* top_k 0: the class has none */
     struct sae_choice choice;
     struct sae_hints hints;
 };
@@ -132,6 +132,8 @@ static void add_notes(const struct binding *b, struct sae_dict *d)
                           g->entries[0].name);
     if (sae_load_note(b->ts))
         sae_dict_add_note(d, "%s", sae_load_note(b->ts));
+    if (b->layout->note)
+        sae_dict_add_note(d, "%s", b->layout->note);
     if (b->hints.unread[0])
         sae_dict_add_note(d, "%s", b->hints.unread);
 }
@@ -203,6 +205,72 @@ static enum sae_status check_tensor(const struct binding *b, unsigned k, struct 
                   key->dims, wanted.text, b->layout->name, b->encoder);
 }
 
+/* ---- numbers ---- */
+
+static const struct sae_entry *entry_of(const struct binding *b, const char *name)
+{
+    const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
+    size_t i = 0;
+
+    while (i + 1 < g->n && strcmp(g->entries[i].name + b->choice.prefix, name) != 0)
+        i++;
+    return &g->entries[i];
+}
+
+/* k of the file, and no other in a config beside it: a checkpoint of a training that lowers k. */
+static enum sae_status take_top_k(struct binding *b, unsigned key, struct sae_err *err)
+{
+    const char *name = b->layout->keys[key].name;
+    struct sae_hints *h = &b->hints;
+    struct sae_err low = {0};
+    int64_t k = 0;
+    enum sae_status st = sae_load_integer(b->ts, b->index[key], &k, &low);
+
+    if (st == SAE_OK)
+        st = sae_hints_read(h, b->path, &low);
+    if (st != SAE_OK)
+        return pass_on(b->path, &low, st, err);
+    if (k < 1 || (uint64_t)k > b->F)
+        return cannot(b->path, SAE_E_WEIGHTS, name, err,
+                      "\"%s\" is %lld, wanted from 1 to dict_size, which is %llu by %s", name,
+                      (long long)k, (unsigned long long)b->F, b->encoder);
+    if (h->k_file && h->k != k)
+        return cannot(b->path, SAE_E_FORMAT, h->k_file, err,
+                      "cannot choose between two k: \"%s\" is %lld, and %s beside it has \"%s\": "
+                      "%lld%s%s%s",
+                      name, (long long)k, h->k_file, h->k_key, (long long)h->k,
+                      h->k_under[0] ? " in \"" : "", h->k_under, h->k_under[0] ? "\"" : "");
+    b->top_k = (uint64_t)k;
+    return SAE_OK;
+}
+
+static enum sae_status check_unset(const struct binding *b, const char *name, struct sae_err *err)
+{
+    const struct sae_entry *e = entry_of(b, name);
+
+    if (!e->has_number)
+        return cannot(b->path, SAE_E_WEIGHTS, name, err,
+                      "\"%s\" is not one floating number of no dimension", name);
+    if (e->number != -1.0)
+        return cannot(b->path, SAE_E_FORMAT, name, err,
+                      "cannot choose between two readings: \"%s\" is %g: features may be those "
+                      "above it and not the k largest, which saed does not read yet (-1 says that "
+                      "it was never set)",
+                      name, e->number);
+    return SAE_OK;
+}
+
+static enum sae_status check_key(struct binding *b, unsigned k, struct sae_err *err)
+{
+    const struct sae_layout_key *key = &b->layout->keys[k];
+
+    if (b->index[k] == NOT_READ)
+        return SAE_OK;
+    if (sae_layout_is_kept(key))
+        return check_tensor(b, k, err);
+    return key->role == SAE_ROLE_TOP_K ? take_top_k(b, k, err) : check_unset(b, key->name, err);
+}
+
 /* ---- values ---- */
 
 static enum sae_status read_all(const struct binding *b, struct sae_dict *d, struct sae_err *err)
@@ -212,7 +280,7 @@ static enum sae_status read_all(const struct binding *b, struct sae_dict *d, str
         struct sae_err low = {0};
         enum sae_status st = SAE_OK;
 
-        if (b->index[k] != NOT_READ)
+        if (b->index[k] != NOT_READ && sae_layout_is_kept(key))
             st = sae_load_read(b->ts, b->index[k], sae_dict_array(d, key->role),
                                sae_layout_is_turned(key), &low);
         if (st != SAE_OK)
@@ -235,8 +303,7 @@ enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sa
     if (st == SAE_OK)
         st = take_dims(&b, err);
     for (unsigned k = 0; st == SAE_OK && k < b.layout->n_keys; k++)
-        if (b.index[k] != NOT_READ)
-            st = check_tensor(&b, k, err);
+        st = check_key(&b, k, err);
     if (st != SAE_OK)
         goto out;
     st = sae_dict_create(&d, b.layout, b.d, b.F, &low);
@@ -244,6 +311,7 @@ enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sa
         pass_on(path, &low, st, err);
         goto out;
     }
+    d->formula.top_k = b.top_k;
     st = read_all(&b, d, err);
     if (st != SAE_OK)
         goto out;

@@ -75,6 +75,19 @@ const struct sae_layout sae_layouts[] = {
         .init_tied = true,
         .init_threshold = 0.001f,
     },
+    {
+        .name = "AutoEncoderTopK",
+        .unit = SAE_UNIT_RELU,
+        .keys = {ENCODER,
+                 ENC_BIAS,
+                 DECODER,
+                 KEY("b_dec", SAE_ROLE_CENTRE, "d"),
+                 KEY("k", SAE_ROLE_TOP_K, ""),
+                 {"threshold", SAE_ROLE_UNSET, "", SAE_KEY_OPTIONAL}},
+        .n_keys = 6,
+        .options = OPTIONS_ALL,
+        .note = "read as AutoEncoderTopK: BatchTopKSAE has the same keys",
+    },
 };
 const size_t sae_n_layouts = SAE_COUNTOF(sae_layouts);
 
@@ -92,6 +105,11 @@ const struct sae_layout *sae_layout_identity(void)
         if (sae_layouts[i].n_keys == 0)
             return &sae_layouts[i];
     return NULL;
+}
+
+bool sae_layout_is_kept(const struct sae_layout_key *key)
+{
+    return key->need != SAE_KEY_IGNORED && key->dims[0] != '\0';
 }
 
 bool sae_layout_is_matrix(const struct sae_layout_key *key)

@@ -18,11 +18,11 @@ enum sae_need {
 struct sae_layout_key {
     const char *name; /* key of the state dict */
     enum sae_role role;
-    const char *dims; /* "F,d", "d,F", "F" or "d" */
+    const char *dims; /* "F,d", "d,F", "F", "d"; "": one number */
     enum sae_need need;
 };
 
-#define SAE_LAYOUT_MAX_KEYS 6
+#define SAE_LAYOUT_MAX_KEYS 6 /* required, optional and ignored */
 struct sae_layout {
     const char *name; /* the class's name: "GatedAutoEncoder" */
     enum sae_unit_id unit;
@@ -31,7 +31,9 @@ struct sae_layout {
     unsigned options;      /* SAE_OPT_* that an operation of this class takes */
     bool scales_forward_f; /* forward's returned f is multiplied by the decoder's column norms */
     bool is_top_k_too;     /* files of top-k features have these keys too, and a k beside them */
-    float init_norm;       /* the seed's constructor: norm of a decoder column (init.c) */
+    const char *note;      /* what whoever relies on such a file is told, or NULL */
+    float init_norm;       /* the seed's constructor: norm of a decoder column (init.c); 0: a fresh
+                              one is not made */
     bool init_tied;        /* ... and encoder = decoder transposed, biases zero */
     float init_threshold;  /* ... and what its thresholds are */
 };
@@ -41,6 +43,8 @@ extern const size_t sae_n_layouts;
 
 const struct sae_layout *sae_layout_by_name(const char *name); /* NULL: none */
 const struct sae_layout *sae_layout_identity(void);            /* the row without tensors */
+/* Has it an array of values in memory? */
+bool sae_layout_is_kept(const struct sae_layout_key *key);
 bool sae_layout_is_matrix(const struct sae_layout_key *key);
 /* The file's order of a matrix is not memory's, which is feature-major. */
 bool sae_layout_is_turned(const struct sae_layout_key *key);

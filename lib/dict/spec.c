@@ -102,17 +102,23 @@ static enum sae_status parse_class(struct sae_source *out, const char *text, str
     for (size_t i = 0; i < sae_n_layouts; i++) {
         const struct sae_layout *a = &sae_layouts[i];
         bool same = strlen(a->name) == s.n && memcmp(a->name, s.p, s.n) == 0;
+        bool is_made = a->init_norm > 0;
 
         if (same && a->n_keys == 0)
             return sae_err_set(err, SAE_E_USAGE, "",
                                "cannot use source %.120s: %s has no tensors to make, "
                                "use identity:D",
                                text, a->name);
+        if (same && !is_made)
+            return sae_err_set(
+                err, SAE_E_USAGE, "",
+                "cannot use source %.120s: no fresh %s is made, its k is in its file", text,
+                a->name);
         if (same) {
             out->layout = a;
             return SAE_OK;
         }
-        if (a->n_keys > 0 && at < sizeof wanted)
+        if (is_made && at < sizeof wanted)
             at += (size_t)snprintf(wanted + at, sizeof wanted - at, " %s", a->name);
     }
     if (at < sizeof wanted)

@@ -26,6 +26,8 @@ enum sae_role {
     SAE_ROLE_MAG_BIAS,
     SAE_ROLE_JUMP,
     SAE_ROLE_THRESHOLD,
+    SAE_ROLE_TOP_K, /* from here on numbers of no dimension: an integer, formula.h's top_k */
+    SAE_ROLE_UNSET, /* read only to see that it is -1: nothing was put there */
     SAE_N_ROLES
 };
 

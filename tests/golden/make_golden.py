@@ -133,6 +133,30 @@ class JumpReluAutoEncoder(nn.Module):
         return self.decode(f), f, aux
 
 
+class AutoEncoderTopK(nn.Module):
+    """k largest by a stable sort: torch.topk leaves open which of equal values it takes."""
+
+    def __init__(self, d, F):
+        super().__init__()
+        self.register_buffer("k", torch.tensor(1, dtype=torch.int))
+        self.register_buffer("threshold", torch.tensor(-1.0))
+        self.encoder = nn.Linear(d, F)
+        self.decoder = nn.Linear(F, d, bias=False)
+        self.b_dec = nn.Parameter(torch.zeros(d))
+
+    def encode(self, x):
+        f = RELU(self.encoder(x - self.b_dec))
+        best = torch.sort(f, dim=-1, descending=True, stable=True).indices[..., :self.k]
+        return torch.zeros_like(f).scatter_(-1, best, f.gather(-1, best)), None
+
+    def decode(self, f):
+        return self.decoder(f) + self.b_dec
+
+    def forward(self, x):
+        f, aux = self.encode(x)
+        return self.decode(f), f, aux
+
+
 def randomise(m, d):
     """Values that are not zero in every tensor, in place, so that strides stay."""
     scale = {
@@ -157,6 +181,13 @@ def edge(m, d):
     for name, p in m.named_parameters():
         v = torch.tensor(values.get(name, [0]), dtype=torch.float32)
         p.copy_(v.repeat(p.numel() // len(v) + 1)[: p.numel()].reshape(p.shape))
+
+
+def ties(m, d):
+    """Features that are equal, so that the k-th place is shared."""
+    edge(m, d)
+    m.encoder.weight.copy_(torch.tensor([1.0, 0, 1]).repeat(len(m.encoder.weight), 1))
+    m.encoder.weight[1] *= 2
 
 
 def rows(d):
@@ -195,6 +226,7 @@ def write_gold(path, cls, d, F, arrays):
         out.write(struct.pack("<8s32s3I", b"saegold1", cls.encode(), d, F, len(arrays)))
         for name, t in arrays.items():
             t = t.detach().to(torch.float32).contiguous()
+            t = t if t.dim() else t.reshape(1)
             assert 0 < t.dim() <= 4 and len(name) < 32, name
             dims = list(t.shape) + [1] * (4 - t.dim())
             out.write(struct.pack("<32s5I", name.encode(), t.dim(), *dims))
@@ -236,16 +268,20 @@ def scattered(state):
 
 def stored(v, dtype):
     """As the file holds it; f64 gets digits that f32 has not, so that rounding is seen."""
+    if not v.dtype.is_floating_point:
+        return v
     v = v.to(dtype)
     return v * (1 + 3e-8 * torch.randn_like(v)) if dtype == torch.float64 else v
 
 
-def case(name, cls, d, F, dtypes, fill=randomise, make_rows=rows, view=False):
+def case(name, cls, d, F, dtypes, fill=randomise, make_rows=rows, view=False, k=None):
     """dtypes: one for all tensors, or a dict by key with None for the rest."""
     torch.manual_seed(sum(map(ord, name)))
     m = cls(d, F)
     with torch.no_grad():
         fill(m, d)
+        if k:
+            m.k.fill_(k)
         kind = dtypes if isinstance(dtypes, dict) else {None: dtypes}
         state = {k: stored(v, kind.get(k, kind[None])) for k, v in m.state_dict().items()}
         if cls is JumpReluAutoEncoder and d > 1 and F > 1:
@@ -283,6 +319,10 @@ def main():
                         (33, 70, large[i]), (20, 12, turn[(i + 3) % 4])]:
             case(f"{slug}_{d}x{F}_{short[t]}", cls, d, F, t)
         case(f"{slug}_edge", cls, 3, 4, f32, fill=edge, make_rows=edge_rows)
+    for d, F, k, t in [(1, 1, 1, f16), (7, 5, 5, f64), (16, 48, 8, bf16), (33, 70, 1, f32),
+                       (33, 70, 8, f32), (20, 12, 12, f32)]:
+        case(f"topk_{d}x{F}_k{k}_{short[t]}", AutoEncoderTopK, d, F, {None: t, "threshold": f32}, k=k)
+    case("topk_edge", AutoEncoderTopK, 3, 4, f32, fill=ties, make_rows=edge_rows, k=2)
     case("identity_6", IdentityDict, 6, 6, f32)
     case("gated_mixed", GatedAutoEncoder, 9, 11,
          {None: f32, "encoder.weight": bf16, "decoder.weight": f16, "r_mag": f64})

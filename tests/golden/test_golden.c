@@ -229,6 +229,7 @@ START_TEST(file_gives_the_same_bits)
               sae_dict_array(s.d, SAE_ROLE_GATE_BIAS), s.g->F);
     same_bits(s.g, "mag_bias", sae_dict_array(d, SAE_ROLE_MAG_BIAS),
               sae_dict_array(s.d, SAE_ROLE_MAG_BIAS), s.g->F);
+    ck_assert_uint_eq(d->formula.top_k, s.d->formula.top_k);
     same_bits(s.g, "threshold", sae_dict_array(d, SAE_ROLE_THRESHOLD),
               sae_dict_array(s.d, SAE_ROLE_THRESHOLD), s.g->F);
     same_bits(s.g, "jump", sae_dict_array(d, SAE_ROLE_JUMP), sae_dict_array(s.d, SAE_ROLE_JUMP),

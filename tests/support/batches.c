@@ -63,6 +63,8 @@ struct sae_dict *batches_exact_dict(const char *class_name, size_t d, size_t F, 
     fill_integers(sae_dict_array(dict, SAE_ROLE_MAG_BIAS), F, -spread, spread, &random);
     fill_integers(sae_dict_array(dict, SAE_ROLE_JUMP), F, -3, 3, &random);
     fill_integers(sae_dict_array(dict, SAE_ROLE_THRESHOLD), F, -2, 4, &random);
+    if (sae_layout_key_of(layout, SAE_ROLE_TOP_K))
+        dict->formula.top_k = 1 + below(&random, F);
     r = sae_dict_array(dict, SAE_ROLE_R_MAG);
     for (size_t j = 0; r && j < F; j++)
         r[j] = chance(&random, 3) ? 0.25f : 0.0f;

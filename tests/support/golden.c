@@ -148,6 +148,10 @@ static bool fill(struct sae_dict *d, const struct golden *g, const struct sae_la
 
     snprintf(name, sizeof name, "w:%s", key->name);
     a = golden_array(g, name);
+    if (a && key->role == SAE_ROLE_TOP_K)
+        d->formula.top_k = (uint64_t)a->v[0];
+    if (a && !sae_layout_is_kept(key))
+        return true;
     if (!a || !dst)
         return false;
     if (sae_layout_is_turned(key))

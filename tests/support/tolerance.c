@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* A value and the sum of the absolute terms it is made of. */
 struct term {
@@ -120,6 +121,42 @@ static void unit_threshold(const struct sae_dict *d, size_t j, struct term p, do
             relu(h.v) * (1.0 - on) * scale, h.s * scale);
 }
 
+/* May i come before j, or must it? NaN comes first, among NaN the lower id. */
+static bool comes_before(const struct tol *f, size_t i, size_t j, bool surely)
+{
+    double slack = surely ? -(f->tol[i] + f->tol[j]) : f->tol[i] + f->tol[j];
+
+    if (isnan(f->want[i]) || isnan(f->want[j]))
+        return isnan(f->want[i]) && (!isnan(f->want[j]) || i < j);
+    return surely ? f->want[i] + slack > f->want[j] : f->want[i] + slack >= f->want[j];
+}
+
+/* Those that k others surely precede are off, those that k may precede perhaps. */
+static void keep_largest(const struct sae_dict *d, struct tol *f)
+{
+    struct tol all;
+
+    if (!d->formula.top_k)
+        return;
+    tol_make(&all, f->n);
+    memcpy(all.want, f->want, 3 * f->n * sizeof *all.want);
+    for (size_t j = 0; j < f->n; j++) {
+        size_t surely = 0, perhaps = 0;
+
+        for (size_t i = 0; i < f->n; i++) {
+            surely += i != j && comes_before(&all, i, j, true);
+            perhaps += i != j && comes_before(&all, i, j, false);
+        }
+        if (surely >= d->formula.top_k) {
+            f->want[j] = 0.0;
+            f->tol[j] = allowed(0.0, 0.0);
+        }
+        if (perhaps >= d->formula.top_k)
+            f->alt[j] = 0.0;
+    }
+    tol_free(&all);
+}
+
 void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct tol *f,
                 struct tol *aux)
 {
@@ -156,6 +193,8 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
             break;
         }
     }
+    if (f)
+        keep_largest(d, f);
 }
 
 void tol_decode(const struct sae_dict *d, const float *f, struct tol *x_hat)

@@ -24,7 +24,7 @@ struct sae_tensors {
     const char *note;
     size_t fail_read; /* reading this tensor fails; SIZE_MAX: none */
     float r_mag;      /* value of every element of r_mag */
-    size_t n_reads;
+    size_t n_reads, n_integers;
     bool open;
 };
 static struct sae_tensors fake;
@@ -117,7 +117,19 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
     return SAE_OK;
 }
 
-/* "name:dtype:2,3 name:dtype:3 ..."; dtype one of f32 f16 bf16 f64 i64. */
+enum sae_status sae_load_integer(struct sae_tensors *ts, size_t i, int64_t *out,
+                                 struct sae_err *err)
+{
+    ts->n_integers++;
+    if (ts->t[i].dtype != SAE_DTYPE_OTHER || ts->t[i].ndim > 0)
+        return sae_err_set(err, SAE_E_WEIGHTS, ts->t[i].name, "cannot read tensor %s: no integer",
+                           ts->t[i].name);
+    *out = (int64_t)ts->entries[i].number;
+    return SAE_OK;
+}
+
+/* "name:dtype:2,3 name:dtype=5 ..."; a shape or the value of a number; dtype one of f32 f16 bf16
+ * f64 i64. */
 static void fake_file(const char *text)
 {
     static const char *const shorts[] = {"f32", "f16", "bf16", "f64", "i64"};
@@ -128,7 +140,9 @@ static void fake_file(const char *text)
     snprintf(line, sizeof line, "%s", text);
     for (char *w = strtok_r(line, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
         struct sae_tensor *t = &fake.t[fake.n++];
-        char *name = strtok_r(w, ":", &save2), *dtype = strtok_r(NULL, ":", &save2);
+        struct sae_entry *e = &fake.entries[fake.n - 1];
+        char *number = strchr(w, '=');
+        char *name = strtok_r(w, ":", &save2), *dtype = strtok_r(NULL, ":=", &save2);
 
         snprintf(t->name, sizeof t->name, "%s", name);
         for (size_t i = 0; i < SAE_COUNTOF(shorts); i++)
@@ -136,6 +150,11 @@ static void fake_file(const char *text)
                 t->dtype = (enum sae_dtype)i;
                 snprintf(t->dtype_name, sizeof t->dtype_name, "%s", longs[i]);
             }
+        if (number) {
+            e->number = strtod(number + 1, NULL);
+            e->has_number = t->dtype != SAE_DTYPE_OTHER;
+            continue;
+        }
         for (char *n = strtok_r(NULL, ",", &save2); n; n = strtok_r(NULL, ",", &save2))
             t->shape[t->ndim++] = strtoull(n, NULL, 10);
     }
@@ -151,6 +170,8 @@ static void fake_file(const char *text)
 #define NEW "encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3 decoder.bias:f32:2"
 #define JUMP_RELU "W_enc:f16:2,3 W_dec:f16:3,2 b_enc:f16:3 b_dec:f16:2 threshold:f32:3"
 
+#define TOP_K "encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3 b_dec:f32:2 "
+
 static const struct {
     const char *file, *class_name, *dtype;
     uint64_t bytes;
@@ -159,6 +180,7 @@ static const struct {
     {GATED, "GatedAutoEncoder", "float64", 4 * (2 + 6 + 9 + 6)},
     {JUMP, "JumpAutoEncoder", "bfloat16", 4 * (2 + 6 + 6 + 6)},
     {NEW, "AutoEncoderNew", "float32", 4 * (6 + 3 + 6 + 2)},
+    {TOP_K "k:i64=3", "AutoEncoderTopK", "float32", 4 * (6 + 3 + 6 + 2)},
     {JUMP_RELU, "JumpReluAutoEncoder", "float16", 4 * (6 + 3 + 6 + 2 + 3)},
 };
 
@@ -170,7 +192,7 @@ static void tensors_in_place(const struct sae_dict *d)
             const struct sae_layout_key *key = &d->layout->keys[k];
             const float *v = sae_dict_array((struct sae_dict *)d, key->role);
 
-            if (strcmp(key->name, fake.t[i].name) != 0)
+            if (strcmp(key->name, fake.t[i].name) != 0 || !sae_layout_is_kept(key))
                 continue;
             for (size_t r = 0; r < 3; r++)
                 for (size_t c = 0; c < 2; c++) {
@@ -195,13 +217,14 @@ START_TEST(binds)
     fake.r_mag = 1.0f;
     ck_assert_msg(sae_dict_open(&d, "x.pt", NULL, &err) == SAE_OK, "%s", err.text);
     ck_assert(!fake.open);
-    ck_assert_uint_eq(fake.n_reads, fake.n); /* each once */
+    ck_assert_uint_eq(fake.n_reads + fake.n_integers, fake.n); /* each once */
     ck_assert_str_eq(sae_dict_info(d)->class_name, goods[_i].class_name);
     ck_assert_str_eq(sae_dict_info(d)->dtype, goods[_i].dtype);
     ck_assert_uint_eq(sae_dict_info(d)->bytes, goods[_i].bytes);
     ck_assert_uint_eq(d->formula.d_in, 2);
     ck_assert_uint_eq(d->formula.F, 3);
     tensors_in_place(d);
+    ck_assert_uint_eq(d->formula.top_k, strcmp(goods[_i].class_name, "AutoEncoderTopK") ? 0 : 3);
     if (sae_dict_array(d, SAE_ROLE_R_MAG))
         ck_assert(sae_dict_array(d, SAE_ROLE_R_MAG)[0] == (float)exp(1.0) &&
                   sae_dict_array(d, SAE_ROLE_R_MAG)[2] == sae_dict_array(d, SAE_ROLE_R_MAG)[0]);
@@ -232,6 +255,17 @@ static const struct {
      SAE_E_FORMAT, "",
      "cannot name the class: keys are GatedAutoEncoder's but \"r_mag\", \"mag_bias\" are missing, "
      "and these are unexpected: \"x\""},
+    {TOP_K "k:i64=0", SAE_E_WEIGHTS, "k",
+     "\"k\" is 0, wanted from 1 to dict_size, which is 3 by encoder.weight"},
+    {TOP_K "k:i64=4", SAE_E_WEIGHTS, "k",
+     "\"k\" is 4, wanted from 1 to dict_size, which is 3 by encoder.weight"},
+    {TOP_K "k:f32=2", SAE_E_WEIGHTS, "k", "cannot read tensor k: no integer"},
+    {TOP_K "k:i64:1", SAE_E_WEIGHTS, "k", "cannot read tensor k: no integer"},
+    {TOP_K "k:i64=2 threshold:f32=0.5", SAE_E_FORMAT, "threshold",
+     "cannot choose between two readings: \"threshold\" is 0.5: features may be those above it and "
+     "not the k largest, which saed does not read yet (-1 says that it was never set)"},
+    {TOP_K "k:i64=2 threshold:f32:3", SAE_E_WEIGHTS, "threshold",
+     "\"threshold\" is not one floating number of no dimension"},
     /* an encoder the other way round: its dims, and its name in what is said of the others */
     {"W_enc:f32:6 W_dec:f32:3,2 b_enc:f32:3 b_dec:f32:2 threshold:f32:3", SAE_E_WEIGHTS, "W_enc",
      "\"W_enc\" has shape [6], wanted two dimensions, [activation_dim, dict_size]"},

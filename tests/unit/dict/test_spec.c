@@ -67,6 +67,7 @@ static const char *const bads[][2] = {
               "AutoEncoderNew JumpReluAutoEncoder (or the source identity:D)"},
     {"init:autoencoder:1:1", "CLASS is \"autoencoder\""},
     {"init:AutoEncoderNe:1:1", "CLASS is \"AutoEncoderNe\""},
+    {"init:AutoEncoderTopK:3:3", "no fresh AutoEncoderTopK is made, its k is in its file"},
     {"init:IdentityDict:3:3", "use identity:D"},
     {"init:AutoEncoder", "D of init:CLASS:D:F is \"\""},
     {"init:AutoEncoder:3", "F of init:CLASS:D:F is \"\""},

@@ -21,7 +21,7 @@ enum { N_KINDS = 13, MAX_ROWS = 70, N_TASKS = 16, N_THREADS = 2 };
 enum { FORM_TOP, FORM_DENSE, FORM_SPARSE, FORM_FEATURES, FORM_FORWARD, N_FORMS };
 
 static const char *const classes[] = {"AutoEncoder", "GatedAutoEncoder", "JumpAutoEncoder",
-                                      "JumpReluAutoEncoder"};
+                                      "JumpReluAutoEncoder", "AutoEncoderTopK"};
 #define N_CLASSES ((int)SAE_COUNTOF(classes))
 static const struct {
     size_t d, F;

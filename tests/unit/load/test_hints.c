@@ -125,7 +125,8 @@ START_TEST(a_path_without_a_folder_and_one_too_long)
 }
 END_TEST
 
-/* A k makes two readings of a ReLU class, and is nothing beside another class. */
+/* A k makes two readings of a ReLU class, is nothing beside another, and is the file's own for
+ * TopK. */
 START_TEST(a_k_refuses_a_relu_class)
 {
     static const struct {
@@ -136,6 +137,9 @@ START_TEST(a_k_refuses_a_relu_class)
         {"data/new_7x5_f16.pt", "{\"top_k\": 3}",
          "keys are AutoEncoderNew's, and config.json beside it has \"top_k\": 3: features may be"},
         {"data/gated_7x5_bf16.pt", "{\"k\": 64}", NULL},
+        {"data/topk_33x70_k8_f32.pt", "{\"trainer\": {\"k\": 8}}", NULL},
+        {"data/topk_33x70_k8_f32.pt", "{\"trainer\": {\"k\": 4}}",
+         "\"k\" is 8, and config.json beside it has \"k\": 4 in \"trainer\""},
         {"cases/plain.pt", "{\"k\": null}", NULL},
     };
     struct sae_dict *d = NULL;
@@ -179,7 +183,7 @@ int main(void)
     tcase_add_loop_test(t, finds_k, 0, SAE_COUNTOF(rows));
     tcase_add_test(t, a_config_must_be_a_file_of_moderate_size);
     tcase_add_test(t, a_path_without_a_folder_and_one_too_long);
-    tcase_add_loop_test(t, a_k_refuses_a_relu_class, 0, 4);
+    tcase_add_loop_test(t, a_k_refuses_a_relu_class, 0, 6);
     tcase_add_test(t, a_config_that_is_no_json_is_noted);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -20,8 +20,8 @@
 
 enum { N_ROWS = 18, N_TASKS = 5, MAX_ROWS = 40 };
 
-static const char *const classes[] = {"AutoEncoder", "AutoEncoderNew", "GatedAutoEncoder",
-                                      "JumpAutoEncoder", "JumpReluAutoEncoder"};
+static const char *const classes[] = {"AutoEncoder",     "AutoEncoderNew",      "GatedAutoEncoder",
+                                      "JumpAutoEncoder", "JumpReluAutoEncoder", "AutoEncoderTopK"};
 #define N_CLASSES ((int)SAE_COUNTOF(classes))
 static const size_t widths[] = {4, 16, 64, 300}, sizes[] = {17, 33, 1024, 1030, 2051};
 #define N_SHAPES ((int)(SAE_COUNTOF(widths) * SAE_COUNTOF(sizes)))

@@ -19,7 +19,7 @@
 enum { D = 64, F = 100000, N = 10, N_TOP = 3 };
 
 static const char *const classes[] = {"AutoEncoder", "GatedAutoEncoder", "JumpAutoEncoder",
-                                      "JumpReluAutoEncoder"};
+                                      "JumpReluAutoEncoder", "AutoEncoderTopK"};
 static const uint64_t top_ks[N_TOP] = {1, 32, 128};
 
 static void fill_rows(float *x, uint64_t *random)
