@@ -751,16 +751,15 @@ static enum MHD_Result on_call(void *cls, struct MHD_Connection *connection, con
     }
 }
 
-/* MHD answered by itself before the handler saw the request (a Content-Length that is no number,
- * a head that is too large, ...): counted like the others. */
-static void count_foreign_reply(struct exchange *e)
+/* MHD's log. What MHD answers by itself (a head that is no HTTP, or too large, ...) is counted like
+ * other answers; it may come before there is an exchange. */
+static void on_log(void *cls, const char *message, va_list args)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(e->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+    struct io *io = cls;
+    int status = saed_mhd_own_answer(message, args);
 
-    if (info && info->http_status)
-        saed_metrics_request(e->h->cfg.metrics, NULL, SAED_MOP_OTHER, (int)info->http_status,
-                             saed_now_ns() - e->x.arrival_ns);
+    if (status)
+        saed_metrics_request(io->h->cfg.metrics, NULL, SAED_MOP_OTHER, status, 0);
 }
 
 static void end_exchange(struct exchange *e)
@@ -787,8 +786,6 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     if (!e)
         return;
     *con_cls = NULL;
-    if (saed_conn_state(e->conn) != SAED_CONN_SEND)
-        count_foreign_reply(e);
     end_exchange(e);
 }
 
@@ -903,12 +900,13 @@ static enum saed_loop_next on_turn(void *arg, bool idle)
 
 static struct MHD_Daemon *start_mhd(struct io *io)
 {
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET;
+    unsigned flags =
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
     size_t limit = io->h->cfg.max_connections + 1024; /* our own count is the limit */
 
     return MHD_start_daemon(
-        flags, 0, NULL, NULL, on_call, io, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(limit > UINT32_MAX / 2 ? UINT32_MAX / 2 : limit),
+        flags, 0, NULL, NULL, on_call, io, MHD_OPTION_EXTERNAL_LOGGER, on_log, io,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(limit > UINT32_MAX / 2 ? UINT32_MAX / 2 : limit),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
         MHD_OPTION_CONNECTION_TIMEOUT, 0u, (enum MHD_OPTION)saed_mhd_strict_option(),
         (int)(io->h->heads == SAED_HEADS_BY_LIBRARY), MHD_OPTION_URI_LOG_CALLBACK, on_line, io,

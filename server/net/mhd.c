@@ -51,6 +51,13 @@ int saed_mhd_strict_option(void)
     return STRICT_OPTION;
 }
 
+int saed_mhd_own_answer(const char *message, va_list args)
+{
+    static const char begin[] = "Error processing request (HTTP response code is %u ";
+
+    return strncmp(message, begin, sizeof begin - 1) == 0 ? (int)va_arg(args, unsigned) : 0;
+}
+
 /* ---- what the library takes ---------------------------------------------------------------- */
 
 #define LINE "GET /a?b=c HTTP/1.1\r\n"

@@ -10,6 +10,8 @@
 
 #include "server/net/head.h"
 
+#include <stdarg.h>
+
 enum saed_heads { SAED_HEADS_BY_LAYOUT, SAED_HEADS_BY_LIBRARY };
 
 struct MHD_Connection;
@@ -29,6 +31,10 @@ enum sae_status saed_mhd_read_head(struct saed_head *head, size_t *n_bytes,
 /* The option for MHD_start_daemon that has the library refuse what it should: 1 for
  * SAED_HEADS_BY_LIBRARY, else 0. */
 int saed_mhd_strict_option(void);
+
+/* The library answers a head or a chunk that it cannot read by itself, and tells nobody but its
+ * log: the status of such an answer, by its message; 0: a message about something else. */
+int saed_mhd_own_answer(const char *message, va_list args);
 
 /* Which way holds with the library in use. SAE_E_IO: none, or the version is not known. */
 enum sae_status saed_mhd_choose(enum saed_heads *out, struct sae_err *err) SAE_MUST_USE;

@@ -384,6 +384,30 @@ bool raw_is_closed(int fd, int ms)
     return poll(&p, 1, ms) > 0 && recv(fd, &c, 1, 0) <= 0;
 }
 
+bool library_is_strict(void)
+{
+    struct server s = server_spawn((const char *const[]){"--version", "--verbose", NULL});
+    unsigned major = 0;
+    const char *line;
+    char *text;
+
+    ck_assert_int_eq(server_wait(&s, START_MS), 0);
+    text = server_stdout(&s);
+    line = strstr(text, "libmicrohttpd ");
+    ck_assert_msg(line && sscanf(line, "libmicrohttpd %u.", &major) == 1, "%s", text);
+    free(text);
+    close(s.out);
+    close(s.err);
+    return major >= 1;
+}
+
+bool is_refused_by_library(const struct reply *r)
+{
+    bool page = r->status == 400 && strncmp(r->body, "<html>", 6) == 0;
+
+    return (page || r->status == 0) && library_is_strict();
+}
+
 double metric(const struct server *s, const char *series)
 {
     struct reply r = get(s, "/metrics");

@@ -64,6 +64,12 @@ struct reply raw_reply(int fd, bool body_expected, int ms);
 /* True when the server closes within `ms` without a byte more. */
 bool raw_is_closed(int fd, int ms);
 
+/* The daemon's libmicrohttpd (the daemon is asked) refuses by itself what is no HTTP, and every
+ * chunk extension, as 1.0 does; 0.9 leaves it to saed. */
+bool library_is_strict(void);
+/* Such a refusal: 400 with a page of the library's own, or (status 0) a close without a word. */
+bool is_refused_by_library(const struct reply *r);
+
 /* A metric's value by its full name with labels; -1 if there is none. */
 double metric(const struct server *s, const char *series);
 

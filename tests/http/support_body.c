@@ -624,6 +624,14 @@ void check_problem(const struct reply *r, int status, const char *code, const ch
     ck_assert_int_eq(reply_header(r, "Retry-After") != NULL, status == 503);
 }
 
+void check_bad_head(const struct reply *r)
+{
+    if (!is_refused_by_library(r))
+        check_problem(r, 400, "bad_request", NULL, NULL);
+    if (r->status)
+        ck_assert_str_eq(reply_header(r, "Connection"), "close");
+}
+
 long long test_now_ms(void)
 {
     struct timespec t;

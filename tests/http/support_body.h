@@ -60,6 +60,9 @@ void check_timing(const struct reply *r);
  * any); option NULL: none may be named. Returns nothing; frees nothing. */
 void check_problem(const struct reply *r, int status, const char *code, const char *in_detail,
                    const char *option);
+/* A head was refused: with 400 and saed's bad_request, or by the library; then the connection ends.
+ */
+void check_bad_head(const struct reply *r);
 /* One member of a JSON answer as text (numbers too), by name; "" if there is none. Static buffer.
  */
 const char *json_member(const struct reply *r, const char *name);

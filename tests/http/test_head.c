@@ -165,8 +165,8 @@ START_TEST(bad_heads_get_a_problem)
 
         raw_send(fd, heads[i]);
         r = raw_reply(fd, true, MS);
-        check_problem(&r, 400, "bad_request", NULL, NULL);
-        ck_assert_str_eq(reply_header(&r, "Connection"), "close");
+        ck_assert_int_eq(r.status, 400);
+        check_bad_head(&r);
         reply_free(&r);
         ck_assert(raw_is_closed(fd, MS));
         close(fd);
@@ -216,7 +216,7 @@ END_TEST
 START_TEST(requests_in_single_bytes)
 {
     static const char text[] = POST "Content-Length: 15\r\n\r\n" BODY POST "Transfer-Encoding: "
-                                    "chunked\r\n\r\n5\r\n{\"x\":\r\n1\r\n[\r\n9;a=\"b\"\r\n1,2,3,4]"
+                                    "chunked\r\n\r\n5\r\n{\"x\":\r\n1\r\n[\r\n9\r\n1,2,3,4]"
                                     "}\r\n0\r\nTrailer: x\r\n\r\n" HEALTH;
     int fd = raw_connect(&s);
 

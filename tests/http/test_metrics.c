@@ -180,6 +180,44 @@ START_TEST(requests_are_counted)
 }
 END_TEST
 
+/* What the HTTP library answers by itself, to a request line or to what follows it, is counted too.
+ */
+START_TEST(refused_heads_are_counted)
+{
+    static const struct {
+        const char *before, *again; /* `before` once, then `again` 4000 times, then an empty line */
+        int status[2];              /* as the library has it: one of these */
+    } heads[] = {
+        {"GET /", "0123456789", {414, 414}},
+        {"GET / HTTP/1.1\r\nHost: a\r\nX: ", "0123456789", {431, 431}},
+        {"GET / HTTP/2.0", "", {505, 400}},
+        {"GET / HTTP/0.9", "", {505, 400}},
+        {"GET / HTTP/1.x", "", {400, 400}},
+        {"GET  / HTTP/1.1\r\nHost: a", "", {400, 400}},
+        {"GET / HTTP/1.1\r\nHost: a\r\nX", "", {400, 400}},
+    };
+    double before[2];
+    struct text t = {0};
+    struct reply r;
+    int fd = raw_connect(&s), which;
+
+    for (int i = 0; i < 2; i++)
+        before[i] = requests("", "other", heads[_i].status[i]);
+    text_addf(&t, "%s", heads[_i].before);
+    for (int i = 0; i < 4000; i++)
+        text_addf(&t, "%s", heads[_i].again);
+    text_addf(&t, "\r\n\r\n");
+    raw_send_bytes(fd, t.p, t.n);
+    r = raw_reply(fd, true, 10000);
+    which = r.status == heads[_i].status[1];
+    ck_assert_msg(r.status == heads[_i].status[which], "%d to %.100s", r.status, t.p);
+    ck_assert(requests("", "other", r.status) == before[which] + 1);
+    reply_free(&r);
+    text_free(&t);
+    close(fd);
+}
+END_TEST
+
 START_TEST(unknown_names_make_no_series)
 {
     static const char *const paths[] = {"/v1/dictionaries/zebra/encode", "/zebra",
@@ -231,6 +269,7 @@ int main(void)
     tcase_add_test(t, families_are_there);
     tcase_add_test(t, the_text_is_well_formed);
     tcase_add_test(t, requests_are_counted);
+    tcase_add_loop_test(t, refused_heads_are_counted, 0, 7);
     tcase_add_test(t, unknown_names_make_no_series);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);

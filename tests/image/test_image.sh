@@ -8,7 +8,7 @@ set -u
 build=$1
 shift
 cd "$(dirname "$0")/../.." || exit 1
-passed=0 failed=0
+passed=0 failed=0 begin=$(date +%s)
 ok() { passed=$((passed + 1)); echo "ok   $1"; }
 bad() { failed=$((failed + 1)); echo "FAIL $1"; }
 check() { # check WHAT COMMAND...
@@ -18,6 +18,7 @@ check() { # check WHAT COMMAND...
 finish() {
     [ -n "${pid:-}" ] && kill "$pid" 2>/dev/null
     [ -n "${ctr:-}" ] && $b rm "$ctr" >/dev/null 2>&1
+    echo "took $(($(date +%s) - begin)) s"
     echo "$passed passed, $failed failed"
     [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
     exit $?

@@ -138,6 +138,30 @@ START_TEST(values_are_looked_at_all_the_same)
 }
 END_TEST
 
+/* ---- its log --------------------------------------------------------------------------------- */
+
+static int own_answer(const char *message, ...)
+{
+    va_list args;
+    int status;
+
+    va_start(args, message);
+    status = saed_mhd_own_answer(message, args);
+    va_end(args);
+    return status;
+}
+
+START_TEST(an_answer_of_its_own_is_told_by_its_message)
+{
+    ck_assert_int_eq(own_answer("Error processing request (HTTP response code is %u ('%s')). "
+                                "Closing connection.\n",
+                                431u, "too large"),
+                     431);
+    ck_assert_int_eq(own_answer("Error processing request: %u\n", 431u), 0);
+    ck_assert_int_eq(own_answer(""), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mhd");
@@ -148,6 +172,7 @@ int main(void)
     tcase_add_loop_test(t, a_way_is_chosen_or_none, 0, SAE_COUNTOF(cases));
     tcase_add_test(t, the_library_that_is_here_will_do);
     tcase_add_loop_test(t, values_are_looked_at_all_the_same, 0, SAE_COUNTOF(fields));
+    tcase_add_test(t, an_answer_of_its_own_is_told_by_its_message);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
