@@ -21,7 +21,9 @@
  * are through with a batch, and the less is saved by one batch instead of two. */
 #define GATHER_NS 6000000ull
 #define QUIET_NS 50000000ull
-#define REPLY_NS 1000000000ull /* for the last answers to go out once the drain has timed out */
+/* Once the drain has timed out: for the last answers to go out, and for heads to become whole. */
+#define REPLY_NS 1000000000ull
+#define HEADS_NS 100000000ull
 
 /* Owned by the main thread, but for `service` and `status` while loading. Not on its stack: a
  * loader that is abandoned writes to it until the process ends. */
@@ -137,6 +139,7 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
         .n_threads = (size_t)o->http_threads,
         .max_connections = (size_t)o->max_connections,
         .request_timeout_ns = o->request_timeout_ms * 1000000,
+        .keepalive_timeout_ns = o->keepalive_timeout_ms * 1000000,
         .gather_ns = GATHER_NS / o->threads,
         .handler = saed_routes_handler(d->routes),
         .metrics = d->metrics,
@@ -191,15 +194,22 @@ static bool drain_in_peace(struct daemon *d)
     }
 }
 
+/* Everybody who can be told is told that the server is stopping. */
 static void drain_by_force(struct daemon *d)
 {
-    uint64_t end = saed_now_ns() + REPLY_NS;
+    uint64_t begin = saed_now_ns(), now = begin;
+    struct sae_err err = {0};
 
     saed_log(SAED_WARN, "drain_timeout", saed_uint("requests", saed_http_busy(d->http)));
     saed_routes_refuse(d->routes);
     saed_sched_abort(d->service.sched);
-    while (saed_http_busy(d->http) > 0 && saed_now_ns() < end)
+    sae_err_set(&err, SAE_E_DRAINING, "", "cannot wait for the body: the server is stopping");
+    saed_http_refuse_bodies(d->http, &err);
+    while (now < begin + HEADS_NS ? saed_http_busy(d->http) > 0
+                                  : now < begin + REPLY_NS && saed_http_answering(d->http) > 0) {
         wait_ms(d, POLL_MS);
+        now = saed_now_ns();
+    }
     /* MHD cannot be stopped before these are back: what runs is a batch, or a codec's body. */
     while (saed_http_suspended(d->http) > 0)
         wait_ms(d, POLL_MS);

@@ -225,7 +225,8 @@ bool saed_conn_retire(struct saed_conn *n, saed_counts_fn *counts)
 
 /* ---- the clock ----------------------------------------------------------------------------- */
 
-static enum saed_verdict sweep_idle(struct saed_conn *n, uint64_t now, saed_counts_fn *counts)
+static enum saed_verdict sweep_idle(struct saed_conn *n, uint64_t now, uint64_t keepalive_ns,
+                                    saed_counts_fn *counts)
 {
     if (n->first_ns == 0 && saed_conn_begun(n, counts))
         n->first_ns = now;
@@ -233,7 +234,7 @@ static enum saed_verdict sweep_idle(struct saed_conn *n, uint64_t now, saed_coun
         return now > n->since_ns + SAED_HEAD_NS ? SAED_CONN_CUT : SAED_CONN_WELL;
     if (n->first_ns)
         return now > n->first_ns + SAED_HEAD_NS ? SAED_CONN_CUT : SAED_CONN_WELL;
-    if (now <= n->since_ns + SAED_IDLE_NS)
+    if (now <= n->since_ns + keepalive_ns)
         return SAED_CONN_WELL;
     n->no_more = true;
     return SAED_CONN_END_READING;
@@ -278,18 +279,18 @@ static enum saed_verdict sweep_send(struct saed_conn *n, uint64_t now, saed_coun
     return SAED_CONN_WELL;
 }
 
-enum saed_verdict saed_conn_sweep(struct saed_conn *n, uint64_t now, uint64_t request_timeout_ns,
-                                  saed_counts_fn *counts)
+enum saed_verdict saed_conn_sweep(struct saed_conn *n, uint64_t now,
+                                  const struct saed_conn_times *t, saed_counts_fn *counts)
 {
     enum saed_verdict v = SAED_CONN_WELL;
     uint64_t head_ns = n->fresh ? n->since_ns : n->first_ns;
 
     if (n->state == SAED_CONN_IDLE)
-        v = sweep_idle(n, now, counts);
+        v = sweep_idle(n, now, t->keepalive_ns, counts);
     else if (n->state == SAED_CONN_HEAD)
         v = now > head_ns + SAED_HEAD_NS ? SAED_CONN_CUT : SAED_CONN_WELL;
     else if (n->state == SAED_CONN_BODY)
-        v = now > n->first_ns + request_timeout_ns ? SAED_CONN_CUT : sweep_body(n, counts);
+        v = now > n->first_ns + t->request_ns ? SAED_CONN_CUT : sweep_body(n, counts);
     else if (n->state == SAED_CONN_SEND)
         return sweep_send(n, now, counts);
     else

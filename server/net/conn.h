@@ -9,9 +9,9 @@
  *                                     +----reply---- BACK <--------back----------+
  *
  *     IDLE    no request. A head that has begun has 10 s from its first byte (on a fresh
- *             connection: from accept) to be whole; without a byte 75 s pass
+ *             connection: from accept) to be whole; without a byte keepalive_ns pass
  *     HEAD    the request line has been read: the same 10 s
- *     BODY    request_timeout from the request's first byte
+ *     BODY    request_ns from the request's first byte
  *     WORK    the request is whole, and its handler runs
  *     AWAY    suspended: whoever the handler gave it to has it
  *     QUEUED  the same, and somebody is told when the client goes, once at most
@@ -37,7 +37,6 @@
 
 #define SAED_SECOND_NS 1000000000ull
 #define SAED_HEAD_NS (10 * SAED_SECOND_NS)
-#define SAED_IDLE_NS (75 * SAED_SECOND_NS)
 #define SAED_STALL_NS (30 * SAED_SECOND_NS)
 #define SAED_SLOW_AFTER_NS (75 * SAED_SECOND_NS)
 #define SAED_SLOW_BYTES_PER_S 4096u
@@ -128,8 +127,12 @@ enum saed_verdict {
     SAED_CONN_END_READING, /* shut its reading side: a request that arrives now is still answered */
     SAED_CONN_CUT
 };
+/* What is not the same everywhere. */
+struct saed_conn_times {
+    uint64_t request_ns, keepalive_ns;
+};
 /* With the lock held: what a look at the clock finds. */
-enum saed_verdict saed_conn_sweep(struct saed_conn *n, uint64_t now, uint64_t request_timeout_ns,
-                                  saed_counts_fn *counts);
+enum saed_verdict saed_conn_sweep(struct saed_conn *n, uint64_t now,
+                                  const struct saed_conn_times *t, saed_counts_fn *counts);
 
 #endif

@@ -157,7 +157,7 @@ void saed_conns_each_reading(struct saed_conns *c, const void *owner, void (*vis
 
 static bool sweep_one(struct saed_conns *c, struct saed_conn *n, uint64_t now)
 {
-    switch (saed_conn_sweep(n, now, c->cfg.request_timeout_ns, saed_tcp_counts)) {
+    switch (saed_conn_sweep(n, now, &c->cfg.times, saed_tcp_counts)) {
     case SAED_CONN_WELL:
         break;
     case SAED_CONN_STALLED:
@@ -203,6 +203,12 @@ static bool visit_busy(struct saed_conns *c, struct saed_conn *n, uint64_t now)
     return saed_conn_begun(n, saed_tcp_counts);
 }
 
+static bool visit_answering(struct saed_conns *c, struct saed_conn *n, uint64_t now)
+{
+    (void)c, (void)now;
+    return n->state != SAED_CONN_IDLE && n->state != SAED_CONN_HEAD;
+}
+
 void saed_conns_close_idle(struct saed_conns *c)
 {
     (void)for_each(c, visit_close_idle);
@@ -211,6 +217,11 @@ void saed_conns_close_idle(struct saed_conns *c)
 size_t saed_conns_busy(struct saed_conns *c)
 {
     return for_each(c, visit_busy);
+}
+
+size_t saed_conns_answering(struct saed_conns *c)
+{
+    return for_each(c, visit_answering);
 }
 
 size_t saed_conns_count(const struct saed_conns *c)
@@ -397,9 +408,9 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
     for (size_t i = 0; i < c->n_slots; i++)
         saed_conn_init(&c->slots[i], (uint32_t)i);
     c->sweep_ms = SWEEP_MS;
-    if (cfg->request_timeout_ns / 8000000 < SWEEP_MS)
+    if (cfg->times.request_ns / 8000000 < SWEEP_MS)
         c->sweep_ms =
-            cfg->request_timeout_ns / 8000000 < 10 ? 10 : (int)(cfg->request_timeout_ns / 8000000);
+            cfg->times.request_ns / 8000000 < 10 ? 10 : (int)(cfg->times.request_ns / 8000000);
     st = saed_listen(&c->listen_fd, host, port, err);
     if (st == SAE_OK)
         st = open_epoll(c, err);

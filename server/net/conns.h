@@ -20,7 +20,7 @@ struct saed_conns;
 
 struct saed_conns_config {
     size_t max_connections;
-    uint64_t request_timeout_ns;
+    struct saed_conn_times times;
     void *arg;
     /* A new socket: taken. */
     void (*add)(void *arg, int fd, const struct sockaddr *addr, socklen_t len);
@@ -44,6 +44,8 @@ void saed_conns_close_listener(struct saed_conns *c);
 void saed_conns_close_idle(struct saed_conns *c);
 /* Connections on which at least a byte of an unanswered request has been read. */
 size_t saed_conns_busy(struct saed_conns *c);
+/* Those of them whose head has been read: an answer is being made or sent. */
+size_t saed_conns_answering(struct saed_conns *c);
 size_t saed_conns_count(const struct saed_conns *c);
 /* Stop the thread. Free is for when every connection has been closed. NULL allowed. */
 void saed_conns_stop(struct saed_conns *c);

@@ -122,9 +122,6 @@ static void check_length(struct saed_head *h, struct saed_value v)
                  __builtin_add_overflow(h->length, (uint64_t)(v.p[i] - '0'), &h->length))
             fault(h, "Content-Length is larger than 64 bits hold");
     }
-    /* The library's word for "unknown": it would wait for ever. */
-    if (h->length == UINT64_MAX)
-        fault(h, "Content-Length is larger than 64 bits hold");
     h->has_length = true;
 }
 
@@ -164,6 +161,20 @@ static bool is_identity(struct saed_value v)
             return false;
     }
     return true;
+}
+
+/* The options that matter of a list. */
+static void take_connection(struct saed_head *h, struct saed_value v)
+{
+    for (size_t i = 0; i < v.n;) {
+        size_t end = i;
+
+        while (end < v.n && v.p[end] != ',' && v.p[end] != ' ' && v.p[end] != '\t')
+            end++;
+        h->says_close |= end - i == 5 && strncasecmp(v.p + i, "close", 5) == 0;
+        h->says_keep_alive |= end - i == 10 && strncasecmp(v.p + i, "keep-alive", 10) == 0;
+        i = end + 1;
+    }
 }
 
 static bool named(const char *name, size_t n, const char *want)
@@ -213,6 +224,8 @@ void saed_head_field(struct saed_head *h, const char *name, size_t name_len, con
         check_length(h, v);
     else if (named(name, name_len, "Transfer-Encoding"))
         check_transfer(h, v);
+    else if (named(name, name_len, "Connection"))
+        take_connection(h, v);
     else if (named(name, name_len, "Content-Type"))
         once(h, &h->content_type, v, "Content-Type is sent twice");
     else if (named(name, name_len, "Content-Encoding")) {
@@ -245,6 +258,7 @@ enum sae_status saed_head_end(struct saed_head *h, const char *end, struct sae_e
         if (h->request_id.p && (h->request_id.n < 1 || h->request_id.n > 128))
             fault(h, "Saed-Request-Id is not 1 to 128 visible ASCII characters");
     }
+    h->keeps_alive = !h->says_close && (!h->is_http_1_0 || h->says_keep_alive);
     if (h->fault)
         return sae_err_set(err, SAE_E_BAD_REQUEST, "", "cannot read request head: %s", h->fault);
     return SAE_OK;

@@ -24,6 +24,7 @@ struct saed_value {
 struct saed_head {
     enum saed_method method;
     bool is_http_1_0;
+    bool keeps_alive; /* by the version and by Connection */
     bool chunked;
     bool has_length;
     uint64_t length; /* Content-Length, when has_length */
@@ -34,6 +35,7 @@ struct saed_head {
 
     /* private */
     bool by_layout;
+    bool says_close, says_keep_alive; /* Connection */
     const char *next; /* by layout: where the chain must go on; NULL once it is broken */
     unsigned n_host, n_length, n_transfer;
     const char *fault; /* the first thing that is wrong; static text */

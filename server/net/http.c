@@ -57,6 +57,7 @@ struct io {
     uint64_t looked_ns;
     struct saed_loop_note look;
     _Atomic bool look_posted;
+    struct saed_loop_note refuse; /* saed_http_refuse_bodies */
 };
 
 struct exchange {
@@ -69,6 +70,7 @@ struct exchange {
     bool nudged;
     bool headed; /* handler.head has run: `end` is due */
     bool dropped;
+    bool keeps_alive;    /* the client would have the connection go on */
     const char *uri;     /* where MHD found the target */
     uint64_t wire_bytes; /* of the whole request; UINT64_MAX: chunked */
     size_t body_cap;
@@ -94,8 +96,10 @@ struct saed_http {
     struct io *ios; /* [cfg.n_threads] */
     size_t next_io; /* the accepting thread's: who gets the next socket */
     struct saed_conns *conns;
+    struct sae_err refusal;         /* see saed_http_refuse_bodies */
     struct MHD_Response *no_memory; /* for when there is none to make another */
     char id_prefix[9];
+    char keep_alive[32]; /* "timeout=75" */
     _Atomic uint64_t next_id;
     _Atomic bool draining;
     _Atomic bool stopping;
@@ -210,6 +214,9 @@ static struct MHD_Response *make_response(struct exchange *e)
         !(e->wire_bytes != UINT64_MAX &&
           saed_conn_has(e->conn, e->wire_bytes + 1, saed_tcp_counts)))
         ok = MHD_add_response_header(r, "Connection", "close") == MHD_YES;
+    /* A reply in HEAD ends the connection. */
+    else if (ok && e->keeps_alive && saed_conn_state(e->conn) != SAED_CONN_HEAD)
+        ok = MHD_add_response_header(r, "Keep-Alive", e->h->keep_alive) == MHD_YES;
     if (ok)
         return r;
     MHD_destroy_response(r);
@@ -559,6 +566,7 @@ static enum sae_status read_head(struct exchange *e, const char *method, const c
     x->has_body = head.chunked || head.length > 0;
     if (st != SAE_OK)
         return st;
+    e->keeps_alive = head.keeps_alive;
     e->wire_bytes = UINT64_MAX;
     if (!head.chunked && head.length < UINT64_MAX / 2)
         e->wire_bytes = n_bytes + head.length + saed_conn_leading(e->conn, method);
@@ -954,10 +962,12 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
     if (st != SAE_OK)
         goto out;
     make_id_prefix(h);
+    snprintf(h->keep_alive, sizeof h->keep_alive, "timeout=%llu",
+             (unsigned long long)(cfg->keepalive_timeout_ns / SAED_SECOND_NS));
     raise_descriptor_limit(cfg->max_connections);
     struct saed_conns_config cc = {
         .max_connections = cfg->max_connections,
-        .request_timeout_ns = cfg->request_timeout_ns,
+        .times = {cfg->request_timeout_ns, cfg->keepalive_timeout_ns},
         .arg = h,
         .add = on_accepted,
         .gone = on_gone,
@@ -995,6 +1005,35 @@ void saed_http_drain(struct saed_http *h)
 size_t saed_http_busy(struct saed_http *h)
 {
     return saed_conns_busy(h->conns);
+}
+
+size_t saed_http_answering(struct saed_http *h)
+{
+    return saed_conns_answering(h->conns);
+}
+
+static void refuse_one(void *exchange)
+{
+    struct exchange *e = exchange;
+
+    answer_early(e, &e->h->refusal);
+    hang_up(e);
+}
+
+static void on_refuse_note(struct saed_loop_note *note)
+{
+    struct io *io = (struct io *)(void *)((char *)note - offsetof(struct io, refuse));
+
+    saed_conns_each_reading(io->h->conns, io, refuse_one);
+}
+
+void saed_http_refuse_bodies(struct saed_http *h, const struct sae_err *err)
+{
+    h->refusal = *err;
+    for (size_t i = 0; i < h->cfg.n_threads; i++) {
+        h->ios[i].refuse.run = on_refuse_note;
+        saed_loop_post(h->ios[i].loop, &h->ios[i].refuse);
+    }
 }
 
 size_t saed_http_suspended(struct saed_http *h)

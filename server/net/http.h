@@ -75,7 +75,7 @@ struct saed_http_config {
     const char *host; /* without brackets */
     uint16_t port;    /* 0: any */
     size_t n_threads, max_connections;
-    uint64_t request_timeout_ns, gather_ns;
+    uint64_t request_timeout_ns, keepalive_timeout_ns, gather_ns;
     struct saed_http_handler handler;
     struct saed_metrics *metrics; /* borrowed until free */
 };
@@ -89,6 +89,11 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
 void saed_http_drain(struct saed_http *h);
 /* Requests of which a byte has been read and which have not been answered. */
 size_t saed_http_busy(struct saed_http *h);
+/* Those of them whose head has been read. */
+size_t saed_http_answering(struct saed_http *h);
+/* Answer requests whose body is not whole with *err, and end their connections. Once, while
+ * draining. */
+void saed_http_refuse_bodies(struct saed_http *h, const struct sae_err *err);
 /* Exchanges that are suspended: free waits for them. */
 size_t saed_http_suspended(struct saed_http *h);
 /* Let idle connections end; returns how many are open. */

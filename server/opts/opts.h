@@ -28,7 +28,7 @@ struct saed_opts {
     uint64_t max_batch_rows, max_delay_us, max_queue_rows;
     uint64_t max_body_bytes, max_json_bytes, max_response_bytes, max_inflight_bytes;
     uint64_t max_connections;
-    uint64_t request_timeout_ms, drain_grace_ms, drain_timeout_ms;
+    uint64_t request_timeout_ms, keepalive_timeout_ms, drain_grace_ms, drain_timeout_ms;
     struct saed_source *sources;
     size_t n_sources;
 };

@@ -289,6 +289,46 @@ START_TEST(the_timeout_counts_from_the_closing)
 }
 END_TEST
 
+/* Whoever has sent half a body is told; half a head, which nobody can be answered to, makes the end
+ * no later. */
+START_TEST(half_sent_bodies_are_refused_at_the_timeout)
+{
+    static const char *const halves[] = {
+        POST "Content-Length: 15\r\n\r\n{\"x\"",
+        POST "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"x\":\r\n",
+        POST "Transfer-Encoding: chunked\r\n\r\nf",
+        POST "Content-Length: 15\r\n\r\n",
+        POST "Content-Le",
+    };
+    enum { N = sizeof halves / sizeof halves[0] };
+    struct server s =
+        server_start((const char *const[]){"--drain-timeout-ms", "300", "i=identity:4", NULL});
+    long long begin;
+    int fd[N];
+
+    for (int i = 0; i < N; i++) {
+        fd[i] = raw_connect(&s);
+        raw_send(fd[i], halves[i]);
+    }
+    wait_metric(&s, "saed_requests_in_flight", N + 1);
+    begin = test_now_ms();
+    server_signal(&s, SIGTERM);
+    for (int i = 0; i < N - 1; i++) {
+        struct reply r = raw_reply(fd[i], true, MS);
+
+        check_problem(&r, 503, "draining", "body", NULL);
+        ck_assert_str_eq(reply_header(&r, "Connection"), "close");
+        reply_free(&r);
+        ck_assert(raw_is_closed(fd[i], MS));
+        close(fd[i]);
+    }
+    ck_assert_msg(test_now_ms() - begin >= 290, "after %lld ms", test_now_ms() - begin);
+    ck_assert_int_eq(server_wait(&s, MS), 0);
+    ck_assert_msg(test_now_ms() - begin < 1290, "stopped after %lld ms", test_now_ms() - begin);
+    close(fd[N - 1]);
+}
+END_TEST
+
 /* A request that is being read when the signal comes is answered when it is whole. */
 START_TEST(what_has_begun_is_accepted)
 {
@@ -334,6 +374,7 @@ int main(void)
     tcase_add_test(t, open_connections_are_served_to_the_end);
     tcase_add_test(t, three_signals);
     tcase_add_test(t, the_timeout_counts_from_the_closing);
+    tcase_add_test(t, half_sent_bodies_are_refused_at_the_timeout);
     tcase_add_test(t, what_has_begun_is_accepted);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);

@@ -174,6 +174,21 @@ START_TEST(bad_heads_get_a_problem)
 }
 END_TEST
 
+/* The largest length that 64 bits hold is one. */
+START_TEST(the_largest_length_is_too_large)
+{
+    int fd = raw_connect(&s);
+    struct reply r;
+
+    raw_send(fd, POST "Content-Length: 18446744073709551615\r\n\r\n");
+    r = raw_reply(fd, true, MS);
+    ck_assert_int_eq(r.status, 413);
+    reply_free(&r);
+    ck_assert(raw_is_closed(fd, MS));
+    close(fd);
+}
+END_TEST
+
 START_TEST(a_long_pipeline_is_answered_in_order)
 {
     struct text t = {0};
@@ -249,6 +264,65 @@ START_TEST(connection_close_and_http_1_0)
     ck_assert_ptr_nonnull(strstr(t.p, " 200 OK"));
     text_free(&t);
     close(fd);
+}
+END_TEST
+
+static const struct {
+    const char *head;
+    bool stays;
+} kept[] = {
+    {"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", true},
+    {"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: x, keep-alive\r\n\r\n", true},
+    {"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n", false},
+    {"GET /healthz HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true},
+    {"GET /healthz HTTP/1.0\r\n\r\n", false},
+    {"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", false},
+};
+
+START_TEST(kept_connections_tell_their_timeout)
+{
+    int fd = raw_connect(&s);
+    struct reply r;
+
+    raw_send(fd, kept[_i].head);
+    r = raw_reply(fd, true, MS);
+    if (kept[_i].stays) {
+        ck_assert_str_eq(reply_header(&r, "Keep-Alive"), "timeout=75");
+        reply_free(&r);
+        raw_send(fd, HEALTH);
+        r = raw_reply(fd, true, MS);
+        ck_assert_int_eq(r.status, 200);
+    } else {
+        ck_assert_ptr_null(reply_header(&r, "Keep-Alive"));
+        ck_assert(raw_is_closed(fd, MS));
+    }
+    reply_free(&r);
+    close(fd);
+}
+END_TEST
+
+START_TEST(an_idle_connection_is_closed_in_time)
+{
+    struct server t =
+        server_start((const char *const[]){"--keepalive-timeout-ms", "1000", "i=identity:4", NULL});
+    int fd = raw_connect(&t);
+    struct reply r;
+
+    for (int i = 0; i < 3; i++) { /* used, it is kept */
+        poll(NULL, 0, 500);
+        raw_send(fd, HEALTH);
+        r = raw_reply(fd, true, MS);
+        ck_assert_int_eq(r.status, 200);
+        ck_assert_str_eq(reply_header(&r, "Keep-Alive"), "timeout=1");
+        reply_free(&r);
+    }
+    long long begin = test_now_ms();
+
+    ck_assert(raw_is_closed(fd, MS));
+    ck_assert_msg(test_now_ms() - begin >= 950, "after %lld ms", test_now_ms() - begin);
+    ck_assert_msg(test_now_ms() - begin < 3000, "after %lld ms", test_now_ms() - begin);
+    close(fd);
+    ck_assert_int_eq(server_stop(&t), 0);
 }
 END_TEST
 
@@ -591,9 +665,12 @@ int main(void)
     tcase_add_loop_test(t, nothing_behind_a_bad_head_is_answered, 0,
                         sizeof smugglers / sizeof smugglers[0]);
     tcase_add_test(t, bad_heads_get_a_problem);
+    tcase_add_test(t, the_largest_length_is_too_large);
     tcase_add_test(t, a_long_pipeline_is_answered_in_order);
     tcase_add_test(t, requests_in_single_bytes);
     tcase_add_test(t, connection_close_and_http_1_0);
+    tcase_add_loop_test(t, kept_connections_tell_their_timeout, 0, sizeof kept / sizeof kept[0]);
+    tcase_add_test(t, an_idle_connection_is_closed_in_time);
     tcase_add_loop_test(t, an_error_keeps_or_closes_the_connection, 0,
                         sizeof errors / sizeof errors[0]);
     tcase_add_test(t, head_of_an_error_has_no_body);

@@ -7,7 +7,7 @@
 
 #define S SAED_SECOND_NS
 #define FD 7
-#define REQUEST_TIMEOUT (20 * S)
+static const struct saed_conn_times times = {.request_ns = 20 * S, .keepalive_ns = 75 * S};
 
 static struct saed_conn n;
 static struct saed_counts bytes; /* what the kernel says */
@@ -23,7 +23,7 @@ static bool counts(int fd, struct saed_counts *out)
 
 static enum saed_verdict sweep(uint64_t now)
 {
-    return saed_conn_sweep(&n, now, REQUEST_TIMEOUT, counts);
+    return saed_conn_sweep(&n, now, &times, counts);
 }
 
 static void start(void)
@@ -180,7 +180,7 @@ START_TEST(a_fresh_connection_has_ten_seconds)
 }
 END_TEST
 
-START_TEST(an_idle_connection_has_seventy_five)
+START_TEST(an_idle_connection_has_its_time)
 {
     serve(80, 1005 * S);
     ck_assert_int_eq(sweep(1080 * S), SAED_CONN_WELL);
@@ -189,6 +189,16 @@ START_TEST(an_idle_connection_has_seventy_five)
     go_to(SAED_CONN_AWAY, 1082 * S); /* a last request came all the same: its end says nothing */
     ck_assert_ptr_null(saed_conn_ended(&n, n.generation));
     ck_assert(saed_conn_queue(&n));
+}
+END_TEST
+
+START_TEST(an_idle_connection_may_have_more)
+{
+    static const struct saed_conn_times longer = {.request_ns = 20 * S, .keepalive_ns = 700 * S};
+
+    serve(80, 1005 * S);
+    ck_assert_int_eq(saed_conn_sweep(&n, 1705 * S, &longer, counts), SAED_CONN_WELL);
+    ck_assert_int_eq(saed_conn_sweep(&n, 1705 * S + 1, &longer, counts), SAED_CONN_END_READING);
 }
 END_TEST
 
@@ -235,7 +245,7 @@ START_TEST(a_kernel_that_does_not_count)
     go_to(SAED_CONN_BODY, 1081 * S);
     ck_assert_int_eq(sweep(1081 * S), SAED_CONN_WELL);
     ck_assert_int_eq(sweep(1081 * S), SAED_CONN_WELL);
-    ck_assert_int_eq(sweep(1081 * S + REQUEST_TIMEOUT + 1), SAED_CONN_CUT);
+    ck_assert_int_eq(sweep(1081 * S + times.request_ns + 1), SAED_CONN_CUT);
     saed_conn_reply(&n, 1 << 20, 1082 * S, counts);
     ck_assert_int_eq(sweep(2000 * S), SAED_CONN_WELL);
 }
@@ -250,8 +260,8 @@ START_TEST(a_body_counts_from_the_requests_first_byte)
     sweep(1050 * S);
     go_to(SAED_CONN_BODY, 1055 * S);
     bytes.received += 1;
-    ck_assert_int_eq(sweep(1050 * S + REQUEST_TIMEOUT), SAED_CONN_WELL);
-    ck_assert_int_eq(sweep(1050 * S + REQUEST_TIMEOUT + 1), SAED_CONN_CUT);
+    ck_assert_int_eq(sweep(1050 * S + times.request_ns), SAED_CONN_WELL);
+    ck_assert_int_eq(sweep(1050 * S + times.request_ns + 1), SAED_CONN_CUT);
 }
 END_TEST
 
@@ -486,7 +496,7 @@ static void *sweeping(void *arg)
 
     while (n_served < 20000) {
         pthread_mutex_lock(&n.lock);
-        *was_cut |= saed_conn_sweep(&n, clock_now, REQUEST_TIMEOUT, no_counts) != SAED_CONN_WELL;
+        *was_cut |= saed_conn_sweep(&n, clock_now, &times, no_counts) != SAED_CONN_WELL;
         pthread_mutex_unlock(&n.lock);
     }
     return NULL;
@@ -532,7 +542,8 @@ int main(void)
     if (srunner_fork_status(r) == CK_FORK)
         tcase_add_loop_test_raise_signal(t, no_other_move, SIGABRT, 0, N_STATES * N_MOVES);
     tcase_add_test(t, a_fresh_connection_has_ten_seconds);
-    tcase_add_test(t, an_idle_connection_has_seventy_five);
+    tcase_add_test(t, an_idle_connection_has_its_time);
+    tcase_add_test(t, an_idle_connection_may_have_more);
     tcase_add_test(t, a_head_on_a_kept_connection_has_ten);
     tcase_add_test(t, the_next_request_has_a_clock_of_its_own);
     tcase_add_test(t, a_kernel_that_does_not_count);

@@ -138,6 +138,33 @@ START_TEST(values_are_looked_at_all_the_same)
 }
 END_TEST
 
+static const struct {
+    const char *version, *connection, *more; /* two Connection fields */
+    bool keeps_alive;
+} lives[] = {
+    {"HTTP/1.1", "", "", true},
+    {"HTTP/1.1", "close", "", false},
+    {"HTTP/1.1", "x", "a,\tClose", false},
+    {"HTTP/1.1", "closed, enclose", "", true},
+    {"HTTP/1.0", "", "", false},
+    {"HTTP/1.0", "a , KEEP-ALIVE", "", true},
+    {"HTTP/1.0", "keep-alive", "close", false},
+    {"HTTP/1.0", "keep-alives", "", false},
+};
+
+START_TEST(a_connection_goes_on_or_not)
+{
+    struct saed_head h;
+
+    saed_head_begin(&h, NULL, "GET", "/a", lives[_i].version);
+    saed_head_field(&h, "Host", 4, "a", 1);
+    saed_head_field(&h, "connection", 10, lives[_i].connection, strlen(lives[_i].connection));
+    saed_head_field(&h, "Connection", 10, lives[_i].more, strlen(lives[_i].more));
+    ck_assert_int_eq(saed_head_end(&h, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(h.keeps_alive, lives[_i].keeps_alive);
+}
+END_TEST
+
 /* ---- its log --------------------------------------------------------------------------------- */
 
 static int own_answer(const char *message, ...)
@@ -172,6 +199,7 @@ int main(void)
     tcase_add_loop_test(t, a_way_is_chosen_or_none, 0, SAE_COUNTOF(cases));
     tcase_add_test(t, the_library_that_is_here_will_do);
     tcase_add_loop_test(t, values_are_looked_at_all_the_same, 0, SAE_COUNTOF(fields));
+    tcase_add_loop_test(t, a_connection_goes_on_or_not, 0, SAE_COUNTOF(lives));
     tcase_add_test(t, an_answer_of_its_own_is_told_by_its_message);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);
