@@ -5,8 +5,8 @@
  *     anything else                            path of a weights file (./identity:x is a path too)
  *
  * Private to lib/dict; server/ sees sae_dict_open and sae_source_check of saed.h. Any thread. */
-#ifndef SAE_SOURCE_H
-#define SAE_SOURCE_H
+#ifndef SAE_SPEC_H
+#define SAE_SPEC_H
 
 #include "lib/dict/dict.h"
 

@@ -5,8 +5,8 @@
  * functions on what they are given: no state, any thread. Format: huggingface/safetensors,
  * README.md "Format".
  */
-#ifndef SAE_SAFETENSORS_H
-#define SAE_SAFETENSORS_H
+#ifndef SAE_SAFETENSORS_CONTAINER_H
+#define SAE_SAFETENSORS_CONTAINER_H
 
 #include "lib/base.h"
 #include "lib/types.h"

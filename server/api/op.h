@@ -1,6 +1,6 @@
 /* op.h - shared by routes.c (which route), api/info.c (GET) and api/op.c (POST). */
-#ifndef SAED_ROUTES_IMPL_H
-#define SAED_ROUTES_IMPL_H
+#ifndef SAED_OP_H
+#define SAED_OP_H
 
 #include "proto/wire.h"
 #include "server/api/pool.h"

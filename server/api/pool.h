@@ -4,8 +4,8 @@
  * take a hundred times as long as others, so that these do not wait for them. The node is the
  * caller's, so that queueing cannot fail; it is borrowed until the callback runs. Any thread may
  * push. */
-#ifndef SAED_CODEC_H
-#define SAED_CODEC_H
+#ifndef SAED_POOL_H
+#define SAED_POOL_H
 
 #include "lib/base.h"
 

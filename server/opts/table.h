@@ -6,8 +6,8 @@
  * opts/config.c   the JSON file
  * opts/help.c     --help
  * Private to these. A parse is owned by main's thread. */
-#ifndef SAED_OPTS_IMPL_H
-#define SAED_OPTS_IMPL_H
+#ifndef SAED_OPTS_TABLE_H
+#define SAED_OPTS_TABLE_H
 
 #include "server/opts/opts.h"
 

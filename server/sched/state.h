@@ -6,8 +6,8 @@
  * threads sched/batch.c  a batch from forming to completion: slices, phases, tiles
  *
  * Nobody else includes this. "Locked" means: the caller holds saed_sched.lock. */
-#ifndef SAED_SCHED_IMPL_H
-#define SAED_SCHED_IMPL_H
+#ifndef SAED_SCHED_STATE_H
+#define SAED_SCHED_STATE_H
 
 #include "server/sched/sched.h"
 

@@ -60,8 +60,8 @@
  *
  * A plane is immutable after create but for the columns, which are guarded by its lock; what a row
  * holds is read without it. */
-#ifndef SAE_SCREEN_H
-#define SAE_SCREEN_H
+#ifndef SAE_PLANE_H
+#define SAE_PLANE_H
 
 #include "lib/base.h"
 #include "lib/dict/unit.h"

@@ -1,7 +1,7 @@
 /* state.h - what the files of the native engine share: its data of dictionaries, batches and
  * scratch, and its kernels. Private to native*.c. Threads: as engine.h says. */
-#ifndef SAE_NATIVE_H
-#define SAE_NATIVE_H
+#ifndef SAE_NATIVE_STATE_H
+#define SAE_NATIVE_STATE_H
 
 #include "lib/engine/batch/plan.h"
 #include "lib/engine/kern/dense.h"
