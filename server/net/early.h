@@ -2,7 +2,7 @@
  *
  * libmicrohttpd takes a reply before a body or behind it, not while it arrives: what must be said
  * in mid-body is written past it, on the connection's thread, and nothing else may be written to
- * that socket afterwards. Called by http.c, which counts the answer. */
+ * that socket afterwards. Called by reply.c, which counts the answer. */
 #ifndef SAED_EARLY_H
 #define SAED_EARLY_H
 

@@ -4,7 +4,8 @@
  * lines, bare LF), but hands over pointers into its read buffer, and what it dropped or cut shows
  * in where they point (head.h). By the library: 1.0 lays out heads otherwise, but can be told to
  * refuse what RFC 9112 forbids. Which of them holds is tried at the start, on heads that are good
- * and on heads that are not; a library with which neither holds is not used. Called by http.c. */
+ * and on heads that are not; a library with which neither holds is not used. Called by http.c and
+ * request.c. */
 #ifndef SAED_MHD_H
 #define SAED_MHD_H
 

@@ -1,0 +1,141 @@
+/* request.c - see exchange.h: a request line and its head, up to what becomes of its body. */
+#include "server/net/exchange.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void *saed_http_on_line(void *cls, const char *uri, struct MHD_Connection *connection)
+{
+    struct saed_http_io *io = cls;
+    struct saed_http *h = io->h;
+    size_t n = uri ? strlen(uri) : 0;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct saed_conn *conn = info ? info->socket_context : NULL;
+    struct saed_http_exchange *e = conn ? sae_calloc(1, sizeof *e + n + 2) : NULL;
+
+    if (!e)
+        return NULL;
+    e->h = h;
+    e->io = io;
+    e->connection = connection;
+    e->uri = uri;
+    if (uri)
+        memcpy(e->target, uri, n);
+    e->x.op = SAED_MOP_OTHER;
+    e->conn = conn;
+    e->x.arrival_ns = saed_conn_line(conn, e, saed_now_ns());
+    snprintf(e->x.request_id, sizeof e->x.request_id, "%s%08llx", h->id_prefix,
+             (unsigned long long)atomic_fetch_add(&h->next_id, 1));
+    saed_metrics_in_flight(h->cfg.metrics, 1);
+    return e;
+}
+
+/* A value as a string: borrowed when MHD's NUL stands right behind it. NULL: out of memory. */
+static const char *as_string(struct saed_http_exchange *e, const struct saed_value *v, unsigned n)
+{
+    size_t len = 0;
+    char *s;
+
+    if (n == 1 && v[0].p[v[0].n] == '\0')
+        return v[0].p;
+    for (unsigned i = 0; i < n; i++)
+        len += v[i].n + 2;
+    s = sae_calloc(1, len + 1);
+    if (!s)
+        return NULL;
+    e->copies[e->n_copies++] = s;
+    len = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (i > 0) {
+            memcpy(s + len, ", ", 2);
+            len += 2;
+        }
+        memcpy(s + len, v[i].p, v[i].n);
+        len += v[i].n;
+    }
+    return s;
+}
+
+static bool take_strings(struct saed_http_exchange *e, const struct saed_head *head)
+{
+    struct saed_exchange *x = &e->x;
+
+    if (head->content_type.p && !(x->content_type = as_string(e, &head->content_type, 1)))
+        return false;
+    if (head->content_encoding.p &&
+        !(x->content_encoding = as_string(e, &head->content_encoding, 1)))
+        return false;
+    if (head->shape.p && !(x->shape = as_string(e, &head->shape, 1)))
+        return false;
+    if (head->n_accept && !(x->accept = as_string(e, head->accept, head->n_accept)))
+        return false;
+    return true;
+}
+
+/* Split the target in place and decode the path. */
+static bool take_target(struct saed_http_exchange *e)
+{
+    size_t n = strcspn(e->target, "?");
+    char *query = e->target[n] == '?' ? e->target + n + 1 : NULL;
+
+    e->target[n] = '\0';
+    e->x.query = query;
+    e->x.path = e->target;
+    return saed_path_decode(e->target, e->target, n);
+}
+
+static enum sae_status read_head(struct saed_http_exchange *e, const char *method,
+                                 const char *version, struct sae_err *err)
+{
+    struct saed_mhd_line line = {method, e->uri, e->target, version};
+    struct saed_exchange *x = &e->x;
+    size_t n_bytes = 0;
+    struct saed_head head;
+    enum sae_status st =
+        saed_mhd_read_head(&head, &n_bytes, e->connection, &line, e->h->heads, err);
+
+    x->method = head.method;
+    x->chunked = head.chunked;
+    x->content_length = head.length;
+    x->has_body = head.chunked || head.length > 0;
+    if (st != SAE_OK)
+        return st;
+    e->keeps_alive = head.keeps_alive;
+    e->wire_bytes = UINT64_MAX;
+    if (!head.chunked && head.length < UINT64_MAX / 2)
+        e->wire_bytes = n_bytes + head.length + saed_conn_leading(e->conn, method);
+    if (head.request_id.p) {
+        memcpy(x->request_id, head.request_id.p, head.request_id.n);
+        x->request_id[head.request_id.n] = '\0';
+    }
+    if (!take_strings(e, &head))
+        return sae_err_set(err, SAE_E_NOMEM, "",
+                           "cannot keep the request's head: memory has run out");
+    if (!take_target(e))
+        return sae_err_set(err, SAE_E_BAD_REQUEST, "", "cannot decode the path: a '%%' is no %%XX");
+    return SAE_OK;
+}
+
+enum MHD_Result saed_http_on_head(struct saed_http_exchange *e, const char *method,
+                                  const char *version)
+{
+    struct saed_http_handler *hd = &e->h->cfg.handler;
+    struct sae_err err = {0};
+    enum sae_status st = read_head(e, method, version, &err);
+
+    if (st != SAE_OK) { /* what this client means by a request is unknown: close */
+        saed_http_error(&e->x, &err);
+        return saed_http_send(e);
+    }
+    e->headed = true;
+    st = hd->head(hd->arg, &e->x, &err);
+    if (st == SAE_OK && e->status == 0)
+        st = saed_http_prepare_body(e, &err);
+    if (st != SAE_OK && e->status == 0)
+        saed_http_error(&e->x, &err);
+    if (e->status && e->x.has_body && !saed_http_may_ignore_body(e, st))
+        return saed_http_send(e);
+    saed_conn_move(e->conn, SAED_CONN_BODY);
+    return MHD_YES;
+}
