@@ -34,10 +34,10 @@ struct saed_conns {
     bool started;
     int sweep_ms;
 
-    pthread_mutex_t accept_lock; /* guards listen_fd */
-    int listen_fd;
+    pthread_mutex_t accept_lock; /* guards the listeners; none: closed */
+    struct saed_listeners listeners;
     uint64_t retry_ns;   /* after an error that may last: do not accept before */
-    _Atomic bool paused; /* the listener is out of the epoll set; written under accept_lock */
+    _Atomic bool paused; /* the listeners are out of the epoll set; written under accept_lock */
 
     pthread_mutex_t lock; /* guards free_list, and n_used's growing */
     struct saed_conn *free_list;
@@ -120,7 +120,7 @@ void saed_conns_close(struct saed_conns *c, struct saed_conn *n)
         pthread_mutex_unlock(&c->lock);
     }
     atomic_fetch_sub(&c->n_open, 1);
-    /* A full house has taken the listener out of the set: say that there is room. */
+    /* A full house has taken the listeners out of the set: say that there is room. */
     if (atomic_load(&c->paused))
         (void)!write(c->wake_fd, &(uint64_t){1}, sizeof(uint64_t));
 }
@@ -235,10 +235,11 @@ static void pause_listener(struct saed_conns *c, bool pause)
 {
     struct epoll_event e = {.events = EPOLLIN, .data.u64 = TAG_LISTEN};
 
-    if (atomic_load(&c->paused) == pause || c->listen_fd < 0)
+    if (atomic_load(&c->paused) == pause || c->listeners.n == 0)
         return;
     atomic_store(&c->paused, pause);
-    epoll_ctl(c->epoll_fd, pause ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, c->listen_fd, &e);
+    for (size_t i = 0; i < c->listeners.n; i++)
+        epoll_ctl(c->epoll_fd, pause ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, c->listeners.fds[i], &e);
 }
 
 static bool is_full(struct saed_conns *c)
@@ -267,14 +268,14 @@ static bool is_of_one(int error)
     }
 }
 
-/* Accept a burst, the accept lock held. False when nothing more can be accepted now. */
-static bool accept_some(struct saed_conns *c)
+/* Accept a burst of one listener, the accept lock held. False when nothing more can be accepted
+ * now. */
+static bool accept_some(struct saed_conns *c, int listen_fd)
 {
     for (size_t i = 0; i < ACCEPT_BURST && !is_full(c); i++) {
         struct sockaddr_storage addr;
         socklen_t len = sizeof addr;
-        int fd =
-            accept4(c->listen_fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept4(listen_fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
             atomic_fetch_add(&c->n_added, 1);
@@ -296,11 +297,10 @@ static bool accept_some(struct saed_conns *c)
 static void accept_ready(struct saed_conns *c)
 {
     pthread_mutex_lock(&c->accept_lock);
-    if (c->listen_fd >= 0) {
-        accept_some(c);
-        if (is_full(c))
-            pause_listener(c, true);
-    }
+    for (size_t i = 0; i < c->listeners.n; i++)
+        (void)accept_some(c, c->listeners.fds[i]);
+    if (is_full(c))
+        pause_listener(c, true);
     pthread_mutex_unlock(&c->accept_lock);
 }
 
@@ -328,15 +328,13 @@ static void write_off_rest(struct saed_conns *c)
 void saed_conns_close_listener(struct saed_conns *c)
 {
     pthread_mutex_lock(&c->accept_lock);
-    if (c->listen_fd >= 0) {
-        /* Those who are connected already would get a reset. */
-        while (accept_some(c))
+    /* Those who are connected already would get a reset. */
+    for (size_t i = 0; i < c->listeners.n; i++)
+        while (accept_some(c, c->listeners.fds[i]))
             ;
-        pause_listener(c, true);
-        atomic_store(&c->paused, false);
-        close(c->listen_fd);
-        c->listen_fd = -1;
-    }
+    pause_listener(c, true);
+    atomic_store(&c->paused, false);
+    saed_listeners_close(&c->listeners);
     pthread_mutex_unlock(&c->accept_lock);
 }
 
@@ -376,12 +374,15 @@ static enum sae_status open_epoll(struct saed_conns *c, struct sae_err *err)
 {
     struct epoll_event wake = {.events = EPOLLIN, .data.u64 = TAG_WAKE};
     struct epoll_event ready = {.events = EPOLLIN, .data.u64 = TAG_LISTEN};
+    bool ok;
 
     c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (c->epoll_fd < 0 || c->wake_fd < 0 ||
-        epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->wake_fd, &wake) != 0 ||
-        epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->listen_fd, &ready) != 0)
+    ok = c->epoll_fd >= 0 && c->wake_fd >= 0 &&
+         epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->wake_fd, &wake) == 0;
+    for (size_t i = 0; ok && i < c->listeners.n; i++)
+        ok = epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->listeners.fds[i], &ready) == 0;
+    if (!ok)
         return sae_err_set(err, SAE_E_IO, "", "cannot wait for connections: %s", strerror(errno));
     return SAE_OK;
 }
@@ -395,7 +396,7 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
     if (!c)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the connection table");
     c->cfg = *cfg;
-    c->listen_fd = c->epoll_fd = c->wake_fd = -1;
+    c->epoll_fd = c->wake_fd = -1;
     pthread_mutex_init(&c->accept_lock, NULL);
     pthread_mutex_init(&c->lock, NULL);
     c->n_slots = cfg->max_connections + 64; /* some more: a slot is free a little after its count */
@@ -411,7 +412,7 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
     if (cfg->times.request_ns / 8000000 < SWEEP_MS)
         c->sweep_ms =
             cfg->times.request_ns / 8000000 < 10 ? 10 : (int)(cfg->times.request_ns / 8000000);
-    st = saed_listen(&c->listen_fd, host, port, err);
+    st = saed_listen(&c->listeners, host, port, err);
     if (st == SAE_OK)
         st = open_epoll(c, err);
     if (st != SAE_OK)
@@ -449,8 +450,7 @@ void saed_conns_free(struct saed_conns *c)
     if (!c)
         return;
     saed_conns_stop(c);
-    if (c->listen_fd >= 0)
-        close(c->listen_fd);
+    saed_listeners_close(&c->listeners);
     if (c->epoll_fd >= 0)
         close(c->epoll_fd);
     if (c->wake_fd >= 0)

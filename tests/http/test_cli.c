@@ -3,9 +3,11 @@
 #include "tests/http/support_body.h"
 
 #include <check.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -496,24 +498,57 @@ START_TEST(probe_asks)
 }
 END_TEST
 
+static bool has_ipv6(void)
+{
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool has = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+/* By the port that the line names. */
+static void is_alive_at(struct server *s, const char *host, const char *line)
+{
+    struct reply r;
+
+    snprintf(s->url, sizeof s->url, "http://%s%.6s", host, strrchr(line, ':'));
+    s->url[strcspn(s->url, "\n")] = '\0';
+    r = get(s, "/healthz");
+    ck_assert_int_eq(r.status, 200);
+    reply_free(&r);
+}
+
 START_TEST(loopback_has_several_names)
 {
-    static const char *const hosts[] = {"localhost:0", "127.0.0.1:0", "[::1]:0"};
+    static const struct {
+        const char *listen, *line;
+        const char *also[2];
+    } hosts[] = {
+        {"localhost:0", "listening on http://localhost:", {"127.0.0.1", "[::1]"}},
+        {"127.0.0.1:0", "listening on http://127.0.0.1:", {"127.0.0.1", NULL}},
+        {"[::1]:0", "listening on http://[::1]:", {"[::1]", NULL}},
+    };
 
     for (int i = 0; i < 3; i++) {
         struct server s =
-            server_spawn((const char *const[]){"--listen", hosts[i], "i=identity:2", NULL});
+            server_spawn((const char *const[]){"--listen", hosts[i].listen, "i=identity:2", NULL});
         char line[128] = "";
         size_t n = 0;
 
         while (n + 1 < sizeof line && !strchr(line, '\n') && read(s.out, line + n, 1) == 1)
             line[++n] = '\0';
-        if (n == 0 && i == 2) { /* no IPv6 in this network namespace */
+        if (i == 2 && !has_ipv6()) {
             printf("SKIP: no ::1 here\n");
             server_wait(&s, MS);
             continue;
         }
-        ck_assert_msg(strncmp(line, "listening on http://", 20) == 0, "%s", line);
+        ck_assert_msg(strncmp(line, hosts[i].line, strlen(hosts[i].line)) == 0, "%s", line);
+        is_alive_at(&s, hosts[i].also[0], line);
+        if (hosts[i].also[1] && has_ipv6())
+            is_alive_at(&s, hosts[i].also[1], line);
         ck_assert_int_eq(server_stop(&s), 0);
     }
 }
