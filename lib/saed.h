@@ -27,26 +27,44 @@ struct sae_dict; /* immutable after open; any thread may read it */
 #define SAE_MAX_NOTES 5
 #define SAE_NOTE_BYTES 200
 
-/* What a dictionary is. Strings are borrowed from the dictionary. */
+/* What a dictionary is. Strings are borrowed from what it is asked of. */
 struct sae_dict_info {
     const char *class_name; /* "AutoEncoder", ... */
     uint64_t activation_dim;
     uint64_t dict_size;
-    const char *dtype;    /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
-    uint64_t bytes;       /* f32 bytes of all tensors */
-    unsigned options;     /* SAE_OPT_* that some operation of this class takes */
-    const char *aux_name; /* second feature tensor: "gate", "pre_jump" or NULL */
-    bool scales_forward_f;                 /* forward's f is multiplied by decoder_norm */
-    float norm_min, norm_median, norm_max; /* L2 norms of the decoder's columns; 1 for identity */
+    const char *dtype; /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
+    uint64_t bytes;    /* f32 bytes of all tensors; UINT64_MAX: more than can be counted */
+    uint64_t resident_bytes; /* what it takes in memory, without what an engine adds */
+    unsigned options;        /* SAE_OPT_* that some operation of this class takes */
+    const char *aux_name;    /* second feature tensor: "gate", "pre_jump" or NULL */
+    bool scales_forward_f;   /* forward's f is multiplied by decoder_norm */
+    float norm_min, norm_median, norm_max; /* L2 norms of the decoder's columns; 1 for identity,
+                                              0 of a draft */
     /* Sentences that whoever relies on it should read: what its file did not say by itself. */
     unsigned n_notes;
     char notes[SAE_MAX_NOTES][SAE_NOTE_BYTES];
 };
 
+/* A dictionary before its values are read: the source is open, and its class, dtypes and shapes
+ * are known and right. Owned by one thread at a time. */
+struct sae_draft;
+
 /* Open what `source` names: a path of a weights file, "identity:D", or
- * "init:CLASS:D:F[:seed=S][:l0=L]" (spec section 1), with the threads of `team` (NULL: this one).
- * On success *out is owned (sae_dict_free).
+ * "init:CLASS:D:F[:seed=S][:l0=L]" (spec section 1). Of a file the headers and the numbers of no
+ * dimension are read, and it stays open until close.
  * SAE_E_USAGE the source's grammar; SAE_E_IO, SAE_E_FORMAT, SAE_E_WEIGHTS the file; SAE_E_NOMEM. */
+enum sae_status sae_draft_open(struct sae_draft **out, const char *source,
+                               struct sae_err *err) SAE_MUST_USE;
+void sae_draft_close(struct sae_draft *t); /* NULL allowed */
+const struct sae_dict_info *sae_draft_info(const struct sae_draft *t);
+/* A number that is another once the file behind the source has been written to or replaced; 0:
+ * there is none. So who closes a draft and opens it again later knows whether it is the same. */
+uint64_t sae_draft_stamp(const struct sae_draft *t);
+/* Read or make the values, with the threads of `team` (NULL: this one). On success *out is owned
+ * (sae_dict_free), and does not need the draft. Errors as those of open, but SAE_E_USAGE. */
+enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struct sae_team *team,
+                               struct sae_err *err) SAE_MUST_USE;
+/* All of this in one. */
 enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
 /* Only the grammar of a source: SAE_OK or SAE_E_USAGE, no file is touched. */
@@ -84,6 +102,9 @@ bool sae_engine_bitwise(const struct sae_engine *e);
  * before batches of it; kept until it is freed. */
 enum sae_status sae_engine_prepare(const struct sae_engine *e, struct sae_dict *d,
                                    struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
+/* What that takes in memory beside info->resident_bytes. A dictionary without tensors needs none.
+ */
+uint64_t sae_engine_prepared_bytes(const struct sae_engine *e, const struct sae_dict_info *info);
 /* Counters of the native engine's screening, since prepare; zero for other engines. */
 struct sae_screen_stats {
     uint64_t candidates; /* features that had to be computed exactly in screened rows */

@@ -81,9 +81,41 @@ static bool alloc_arrays(struct sae_dict *d, bool matrices)
         *p = matrices ? sae_huge_alloc(n, sizeof **p) : vector_alloc(n);
         if (!*p)
             return false;
-        d->info.bytes += n * sizeof **p;
     }
     return true;
+}
+
+/* UINT64_MAX where it cannot be counted, and from then on. */
+static uint64_t add_floats(uint64_t bytes, uint64_t rows, uint64_t cols)
+{
+    uint64_t n;
+
+    if (sae_mul_u64(rows, cols, &n) || sae_mul_u64(n, sizeof(float), &n) ||
+        sae_add_u64(bytes, n, &n))
+        return UINT64_MAX;
+    return n;
+}
+
+void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout, uint64_t d,
+                       uint64_t F)
+{
+    info->class_name = layout->name;
+    info->activation_dim = d;
+    info->dict_size = F;
+    info->options = layout->options;
+    info->aux_name = sae_units[layout->unit].aux_name;
+    info->scales_forward_f = layout->scales_forward_f;
+    info->bytes = 0;
+    for (unsigned i = 0; i < layout->n_keys; i++) {
+        uint64_t shape[2];
+        unsigned n = sae_layout_shape(&layout->keys[i], d, F, shape);
+
+        if (sae_layout_is_kept(&layout->keys[i]))
+            info->bytes = add_floats(info->bytes, shape[0], n == 2 ? shape[1] : 1);
+    }
+    /* The norms stand beside a decoder. */
+    info->resident_bytes =
+        sae_layout_key_of(layout, SAE_ROLE_DECODER) ? add_floats(info->bytes, F, 1) : info->bytes;
 }
 
 enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *layout, uint64_t d,
@@ -100,6 +132,7 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *
         goto nomem;
     dict->layout = layout;
     dict->formula = sae_layout_formula(layout, (size_t)d, (size_t)F);
+    sae_dict_describe(&dict->info, layout, d, F);
     ok = alloc_arrays(dict, true) && alloc_arrays(dict, false);
     if (ok && dict->dec)
         ok = (dict->dec_norm = vector_alloc(dict->formula.F)) != NULL;
@@ -116,12 +149,12 @@ nomem:
                        (unsigned long long)F, (unsigned long long)d);
 }
 
-void sae_dict_add_note(struct sae_dict *d, const char *fmt, ...)
+void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...)
 {
-    char *note = d->info.notes[d->info.n_notes++];
+    char *note = info->notes[info->n_notes++];
     va_list ap;
 
-    assert(d->info.n_notes <= SAE_MAX_NOTES);
+    assert(info->n_notes <= SAE_MAX_NOTES);
     va_start(ap, fmt);
     vsnprintf(note, SAE_NOTE_BYTES, fmt, ap);
     va_end(ap);
@@ -271,13 +304,7 @@ enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_
         st = exponentiate(d, err);
     if (st != SAE_OK)
         return st;
-    info->class_name = d->layout->name;
-    info->activation_dim = d->formula.d_in;
-    info->dict_size = d->formula.F;
     info->dtype = dtype;
-    info->options = d->layout->options;
-    info->aux_name = sae_formula_unit(&d->formula)->aux_name;
-    info->scales_forward_f = d->formula.scales_forward_f;
     info->norm_min = info->norm_median = info->norm_max = 1.0f;
     return d->dec ? decoder_norms(d, team, err) : SAE_OK;
 }

@@ -39,8 +39,11 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *
 enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
 
-/* A sentence for info.notes, cut at its room; while `d` is being made. */
-void sae_dict_add_note(struct sae_dict *d, const char *fmt, ...) SAE_PRINTF(2, 3);
+/* Fill *info but for dtype, norms and notes: what a dictionary of these will be. */
+void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout, uint64_t d,
+                       uint64_t F);
+/* A sentence for notes, cut at its room. */
+void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...) SAE_PRINTF(2, 3);
 
 /* The array that a role fills, NULL when the class has none. */
 float *sae_dict_array(const struct sae_dict *d, enum sae_role role);

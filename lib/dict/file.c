@@ -1,8 +1,8 @@
 /* file.c - binds an open weights file to the layout that its keys name.
  *
- * Order: the set of keys names the class (choose.c); then every dtype and shape is checked (d and F
- * are the encoder's, by its dims); only then is memory taken, and each tensor read once into its
- * place. Every message names the file; `where` is the tensor. See dict/spec.h. */
+ * Opening: the set of keys names the class (choose.c); then every dtype and shape is checked (d and
+ * F are the encoder's, by its dims). Reading: only now is memory taken, and each tensor read once
+ * into its place. Every message names the file; `where` is the tensor. See dict/spec.h. */
 #include "lib/dict/spec.h"
 
 #include "lib/dict/choose.h"
@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-struct binding {
+struct sae_file {
     const char *path;
     struct sae_tensors *ts;
     const struct sae_layout *layout;
@@ -68,7 +68,7 @@ static void add_shape(struct sae_text *l, const uint64_t *shape, unsigned ndim)
 
 /* ---- which class ---- */
 
-static enum sae_status find_tensors(struct binding *b, struct sae_err *err)
+static enum sae_status find_tensors(struct sae_file *b, struct sae_err *err)
 {
     for (unsigned k = 0; k < b->layout->n_keys; k++) {
         const char *name = b->layout->keys[k].name;
@@ -87,7 +87,7 @@ static enum sae_status find_tensors(struct binding *b, struct sae_err *err)
 }
 
 /* The same as choose.c's look at a k beside the keys, in the config beside the file. */
-static enum sae_status check_config(struct binding *b, struct sae_err *err)
+static enum sae_status check_config(struct sae_file *b, struct sae_err *err)
 {
     struct sae_hints *h = &b->hints;
     struct sae_err low = {0};
@@ -106,7 +106,7 @@ static enum sae_status check_config(struct binding *b, struct sae_err *err)
     return SAE_OK;
 }
 
-static enum sae_status name_class(struct binding *b, struct sae_err *err)
+static enum sae_status name_class(struct sae_file *b, struct sae_err *err)
 {
     struct sae_err low = {0};
     enum sae_status st = sae_dict_choose(b->ts, &b->choice, &low);
@@ -121,21 +121,21 @@ static enum sae_status name_class(struct binding *b, struct sae_err *err)
 }
 
 /* What the file did not say by itself. */
-static void add_notes(const struct binding *b, struct sae_dict *d)
+static void add_notes(const struct sae_file *b, struct sae_dict_info *info)
 {
     const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
 
     if (b->choice.group != 0)
-        sae_dict_add_note(d, "read from the entry \"%s\"", g->name);
+        sae_dict_add_note(info, "read from the entry \"%s\"", g->name);
     if (b->choice.prefix != 0)
-        sae_dict_add_note(d, "the prefix \"%.*s\" was taken off every key", (int)b->choice.prefix,
-                          g->entries[0].name);
+        sae_dict_add_note(info, "the prefix \"%.*s\" was taken off every key",
+                          (int)b->choice.prefix, g->entries[0].name);
     if (sae_load_note(b->ts))
-        sae_dict_add_note(d, "%s", sae_load_note(b->ts));
+        sae_dict_add_note(info, "%s", sae_load_note(b->ts));
     if (b->layout->note)
-        sae_dict_add_note(d, "%s", b->layout->note);
+        sae_dict_add_note(info, "%s", b->layout->note);
     if (b->hints.unread[0])
-        sae_dict_add_note(d, "%s", b->hints.unread);
+        sae_dict_add_note(info, "%s", b->hints.unread);
 }
 
 /* ---- dtypes and shapes ---- */
@@ -158,7 +158,7 @@ static const char *dtype_name(enum sae_dtype dtype)
 }
 
 /* d and F are what the encoder says they are, in the order of its dims. */
-static enum sae_status take_dims(struct binding *b, struct sae_err *err)
+static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
 {
     const struct sae_layout_key *key = sae_layout_key_of(b->layout, SAE_ROLE_ENCODER);
     const struct sae_tensor *t = sae_load_tensor(b->ts, b->index[key - b->layout->keys]);
@@ -181,7 +181,7 @@ static enum sae_status take_dims(struct binding *b, struct sae_err *err)
     return SAE_OK;
 }
 
-static enum sae_status check_tensor(const struct binding *b, unsigned k, struct sae_err *err)
+static enum sae_status check_tensor(const struct sae_file *b, unsigned k, struct sae_err *err)
 {
     const struct sae_layout_key *key = &b->layout->keys[k];
     const struct sae_tensor *t = sae_load_tensor(b->ts, b->index[k]);
@@ -207,7 +207,7 @@ static enum sae_status check_tensor(const struct binding *b, unsigned k, struct 
 
 /* ---- numbers ---- */
 
-static const struct sae_entry *entry_of(const struct binding *b, const char *name)
+static const struct sae_entry *entry_of(const struct sae_file *b, const char *name)
 {
     const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
     size_t i = 0;
@@ -218,7 +218,7 @@ static const struct sae_entry *entry_of(const struct binding *b, const char *nam
 }
 
 /* k of the file, and no other in a config beside it: a checkpoint of a training that lowers k. */
-static enum sae_status take_top_k(struct binding *b, unsigned key, struct sae_err *err)
+static enum sae_status take_top_k(struct sae_file *b, unsigned key, struct sae_err *err)
 {
     const char *name = b->layout->keys[key].name;
     struct sae_hints *h = &b->hints;
@@ -244,7 +244,7 @@ static enum sae_status take_top_k(struct binding *b, unsigned key, struct sae_er
     return SAE_OK;
 }
 
-static enum sae_status check_unset(const struct binding *b, const char *name, struct sae_err *err)
+static enum sae_status check_unset(const struct sae_file *b, const char *name, struct sae_err *err)
 {
     const struct sae_entry *e = entry_of(b, name);
 
@@ -260,7 +260,7 @@ static enum sae_status check_unset(const struct binding *b, const char *name, st
     return SAE_OK;
 }
 
-static enum sae_status check_key(struct binding *b, unsigned k, struct sae_err *err)
+static enum sae_status check_key(struct sae_file *b, unsigned k, struct sae_err *err)
 {
     const struct sae_layout_key *key = &b->layout->keys[k];
 
@@ -273,7 +273,7 @@ static enum sae_status check_key(struct binding *b, unsigned k, struct sae_err *
 
 /* ---- values ---- */
 
-static enum sae_status read_all(const struct binding *b, struct sae_dict *d, struct sae_err *err)
+static enum sae_status read_all(const struct sae_file *b, struct sae_dict *d, struct sae_err *err)
 {
     for (unsigned k = 0; k < b->layout->n_keys; k++) {
         const struct sae_layout_key *key = &b->layout->keys[k];
@@ -289,42 +289,69 @@ static enum sae_status read_all(const struct binding *b, struct sae_dict *d, str
     return SAE_OK;
 }
 
-enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sae_team *team,
+/* ---- the two steps ---- */
+
+enum sae_status sae_file_open(struct sae_file **out, const char *path, struct sae_dict_info *info,
                               struct sae_err *err)
 {
-    struct binding b = {.path = path};
+    struct sae_file *b = sae_calloc(1, sizeof *b);
+    struct sae_err low = {0};
+    enum sae_status st;
+
+    if (!b)
+        return cannot(path, SAE_E_NOMEM, "", err, "cannot allocate its description");
+    b->path = path;
+    st = sae_load_open(&b->ts, path, &low);
+    st = st == SAE_OK ? name_class(b, err) : pass_on(path, &low, st, err);
+    if (st == SAE_OK)
+        st = take_dims(b, err);
+    for (unsigned k = 0; st == SAE_OK && k < b->layout->n_keys; k++)
+        st = check_key(b, k, err);
+    if (st != SAE_OK) {
+        sae_file_close(b);
+        return st;
+    }
+    sae_dict_describe(info, b->layout, b->d, b->F);
+    info->dtype = dtype_name(b->dtype);
+    add_notes(b, info);
+    *out = b;
+    return SAE_OK;
+}
+
+void sae_file_close(struct sae_file *b)
+{
+    if (b)
+        sae_load_close(b->ts);
+    sae_free(b);
+}
+
+uint64_t sae_file_stamp(const struct sae_file *b)
+{
+    return sae_load_stamp(b->ts);
+}
+
+enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct sae_team *team,
+                              struct sae_err *err)
+{
     struct sae_dict *d = NULL;
     struct sae_err low = {0};
-    enum sae_status st = sae_load_open(&b.ts, path, &low);
+    enum sae_status st = sae_dict_create(&d, b->layout, b->d, b->F, &low);
 
     if (st != SAE_OK)
-        return pass_on(path, &low, st, err);
-    st = name_class(&b, err);
-    if (st == SAE_OK)
-        st = take_dims(&b, err);
-    for (unsigned k = 0; st == SAE_OK && k < b.layout->n_keys; k++)
-        st = check_key(&b, k, err);
+        return pass_on(b->path, &low, st, err);
+    d->formula.top_k = b->top_k;
+    st = read_all(b, d, err);
     if (st != SAE_OK)
         goto out;
-    st = sae_dict_create(&d, b.layout, b.d, b.F, &low);
+    st = sae_dict_seal(d, dtype_name(b->dtype), team, &low);
     if (st != SAE_OK) {
-        pass_on(path, &low, st, err);
+        pass_on(b->path, &low, st, err);
         goto out;
     }
-    d->formula.top_k = b.top_k;
-    st = read_all(&b, d, err);
-    if (st != SAE_OK)
-        goto out;
-    st = sae_dict_seal(d, dtype_name(b.dtype), team, &low);
-    if (st != SAE_OK) {
-        pass_on(path, &low, st, err);
-        goto out;
-    }
-    add_notes(&b, d);
+    add_notes(b, &d->info);
     *out = d;
     d = NULL;
 out:
     sae_dict_free(d);
-    sae_load_close(b.ts);
     return st;
 }

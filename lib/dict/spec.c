@@ -1,5 +1,4 @@
-/* spec.c - the grammar of sources, and sae_dict_open, which sends each to its maker.
- * See dict/spec.h. */
+/* spec.c - the grammar of sources. See dict/spec.h. */
 #include "lib/dict/spec.h"
 
 #include <stdio.h>
@@ -209,38 +208,4 @@ size_t sae_source_path(const char *source)
                    strncmp(source, INIT, strlen(INIT)) == 0;
 
     return is_form ? 0 : strlen(source);
-}
-
-static enum sae_status make_identity(struct sae_dict **out, const struct sae_source *src,
-                                     struct sae_team *team, struct sae_err *err)
-{
-    struct sae_dict *d = NULL;
-    enum sae_status st = sae_dict_create(&d, src->layout, src->d, src->F, err);
-
-    if (st == SAE_OK)
-        st = sae_dict_seal(d, "float32", team, err);
-    if (st == SAE_OK)
-        *out = d;
-    else
-        sae_dict_free(d);
-    return st;
-}
-
-enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct sae_team *team,
-                              struct sae_err *err)
-{
-    struct sae_source src;
-    enum sae_status st = sae_source_parse(&src, source, err);
-
-    if (st != SAE_OK)
-        return st;
-    switch (src.kind) {
-    case SAE_SOURCE_IDENTITY:
-        return make_identity(out, &src, team, err);
-    case SAE_SOURCE_INIT:
-        return sae_dict_init(out, &src, team, err);
-    case SAE_SOURCE_FILE:
-        break;
-    }
-    return sae_dict_read(out, src.path, team, err);
 }

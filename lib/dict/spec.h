@@ -1,10 +1,10 @@
-/* spec.h - what a dictionary can be made from: the grammar, and the makers behind it.
+/* spec.h - what a dictionary can be made from: the grammar, and the makers behind it (draft.c).
  *
  *     identity:D                               IdentityDict
  *     init:CLASS:D:F[:seed=S][:l0=L]           a fresh one, as the class's constructor makes it
  *     anything else                            path of a weights file (./identity:x is a path too)
  *
- * Private to lib/dict; server/ sees sae_dict_open and sae_source_check of saed.h. Any thread. */
+ * Private to lib/dict; server/ sees sae_draft_open and sae_source_check of saed.h. Any thread. */
 #ifndef SAE_SPEC_H
 #define SAE_SPEC_H
 
@@ -30,9 +30,19 @@ enum sae_status sae_source_parse(struct sae_source *out, const char *text,
 /* init.c. SAE_E_NOMEM. */
 enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *src,
                               struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
-/* file.c. SAE_E_IO, SAE_E_FORMAT (not a weights file, or its keys are no class's), SAE_E_WEIGHTS
- * (a tensor has a wrong shape, dtype or value), SAE_E_NOMEM; the text names the file. */
-enum sae_status sae_dict_read(struct sae_dict **out, const char *path, struct sae_team *team,
+
+/* file.c: a weights file, open, whose layout is known and whose dtypes and shapes are right. */
+struct sae_file;
+
+/* Open it and say in *info, zero before, what the dictionary will be. `path` is borrowed until
+ * close. SAE_E_IO, SAE_E_FORMAT (not a weights file, or its keys are no class's), SAE_E_WEIGHTS (a
+ * tensor has a wrong shape or dtype), SAE_E_NOMEM; the text names the file. */
+enum sae_status sae_file_open(struct sae_file **out, const char *path, struct sae_dict_info *info,
+                              struct sae_err *err) SAE_MUST_USE;
+void sae_file_close(struct sae_file *f); /* NULL allowed */
+uint64_t sae_file_stamp(const struct sae_file *f);
+/* Read the values. Errors as those of open; SAE_E_WEIGHTS also for a value. */
+enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *f, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
 
 /* init.c: the inverse of the standard normal distribution function, 0 < p < 1. */

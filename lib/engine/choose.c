@@ -92,6 +92,13 @@ bool sae_engine_bitwise(const struct sae_engine *e)
     return e->ops->is_bitwise;
 }
 
+uint64_t sae_engine_prepared_bytes(const struct sae_engine *e, const struct sae_dict_info *info)
+{
+    return e->ops->prepared_bytes && info->bytes > 0
+               ? e->ops->prepared_bytes(info->dict_size, info->activation_dim)
+               : 0;
+}
+
 enum sae_status sae_engine_prepare(const struct sae_engine *e, struct sae_dict *d,
                                    struct sae_team *team, struct sae_err *err)
 {

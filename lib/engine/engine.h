@@ -54,6 +54,8 @@ struct sae_engine_ops {
      * false: out of memory; fini must cope with what a failed init left). */
     enum sae_status (*prepare)(const struct sae_engine *e, struct sae_dict *d,
                                struct sae_team *team, struct sae_err *err);
+    /* What that takes in memory, of F features of width d. */
+    uint64_t (*prepared_bytes)(uint64_t F, uint64_t d);
     bool (*batch_init)(struct sae_batch *b, const struct sae_capacity *c);
     void (*batch_fini)(struct sae_batch *b);
     bool (*scratch_init)(struct sae_scratch *s, const struct sae_capacity *c);

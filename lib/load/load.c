@@ -85,6 +85,19 @@ static const char *file_type(mode_t mode)
     }
 }
 
+/* FNV-1a over what stat tells of the file's identity and of its last change. */
+static uint64_t stamp_of(const struct stat *s)
+{
+    const uint64_t facts[] = {(uint64_t)s->st_dev, (uint64_t)s->st_ino, (uint64_t)s->st_size,
+                              (uint64_t)s->st_mtim.tv_sec, (uint64_t)s->st_mtim.tv_nsec};
+    const unsigned char *bytes = (const unsigned char *)facts;
+    uint64_t h = 0xcbf29ce484222325u;
+
+    for (size_t i = 0; i < sizeof facts; i++)
+        h = (h ^ bytes[i]) * 0x100000001b3u;
+    return h;
+}
+
 /* O_NONBLOCK: opening a FIFO must not wait for its writer. Regular files do not heed it. */
 static enum sae_status open_file(struct sae_tensors *ts, const char *path, struct sae_err *err)
 {
@@ -99,6 +112,7 @@ static enum sae_status open_file(struct sae_tensors *ts, const char *path, struc
         return sae_err_set(err, SAE_E_IO, "file", "cannot read it: it is %s, a file is wanted",
                            file_type(s.st_mode));
     ts->file_bytes = (uint64_t)s.st_size;
+    ts->stamp = stamp_of(&s);
     return SAE_OK;
 }
 
@@ -156,6 +170,11 @@ void sae_load_close(struct sae_tensors *ts)
     if (ts->fd >= 0)
         close(ts->fd);
     sae_free(ts);
+}
+
+uint64_t sae_load_stamp(const struct sae_tensors *ts)
+{
+    return ts->stamp;
 }
 
 size_t sae_load_n_groups(const struct sae_tensors *ts)

@@ -58,6 +58,8 @@ struct sae_group {
 enum sae_status sae_load_open(struct sae_tensors **out, const char *path,
                               struct sae_err *err) SAE_MUST_USE;
 void sae_load_close(struct sae_tensors *ts); /* NULL allowed */
+/* A number that is another once the file has been written to or replaced (inode, size, time). */
+uint64_t sae_load_stamp(const struct sae_tensors *ts);
 
 size_t sae_load_n_groups(const struct sae_tensors *ts);
 const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g);

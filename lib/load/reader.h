@@ -26,6 +26,7 @@ struct sae_tensors {
     const struct sae_reader *reader;
     int fd;
     uint64_t file_bytes; /* as fstat gave it at open */
+    uint64_t stamp;
     struct sae_group *groups;
     size_t n_groups;
     const char *note; /* static, or NULL */

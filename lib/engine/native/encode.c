@@ -54,6 +54,13 @@ static void dict_free(void *data)
     sae_free(nd);
 }
 
+static uint64_t prepared_bytes(uint64_t F, uint64_t d)
+{
+    const struct sae_native_dict *nd;
+
+    return sae_plane_bytes(F, d) + F * (sizeof *nd->u + sizeof *nd->z) + sizeof *nd;
+}
+
 static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
                                struct sae_team *team, struct sae_err *err)
 {
@@ -553,6 +560,7 @@ const struct sae_engine_ops sae_engine_native = {
     .name = "native",
     .is_bitwise = true,
     .prepare = prepare,
+    .prepared_bytes = prepared_bytes,
     .stats = stats,
     .batch_init = batch_init,
     .batch_fini = batch_fini,

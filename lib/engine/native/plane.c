@@ -121,6 +121,22 @@ static enum sae_status nomem(size_t bytes, struct sae_err *err)
     return sae_err_set(err, SAE_E_NOMEM, "", "cannot quantise the encoder: %zu bytes", bytes);
 }
 
+_Static_assert(SAE_SCREEN_PANEL == 16, "one padding for widths and features");
+static uint64_t padded(uint64_t n)
+{
+    return (n + 15) & ~(uint64_t)15;
+}
+
+uint64_t sae_plane_bytes(uint64_t F, uint64_t d)
+{
+    const struct sae_plane *p;
+    uint64_t vectors = sizeof *p->a + sizeof *p->b + sizeof *p->t + sizeof *p->s;
+
+    return padded(d) > MAX_WIDTH
+               ? 0
+               : padded(F) * (padded(d) + vectors) + d * sizeof *p->asked + sizeof *p;
+}
+
 enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
                                  const double *theta, int xmax, const struct sae_quant *quant,
                                  struct sae_team *team, struct sae_err *err)
@@ -128,8 +144,7 @@ enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t 
     enum sae_status st = SAE_OK;
     struct making m = {.theta = theta};
     struct sae_plane *p;
-    size_t dq = (d + 15) & ~(size_t)15,
-           Fp = (F + SAE_SCREEN_PANEL - 1) / SAE_SCREEN_PANEL * SAE_SCREEN_PANEL;
+    size_t dq = padded(d), Fp = padded(F);
 
     *out = NULL;
     if (dq > MAX_WIDTH)

@@ -99,6 +99,8 @@ struct sae_plane {
     uint32_t n_asked; /* since counts were last halved */
 };
 
+/* What the plane of such an encoder takes in memory, but for the columns that rows make it keep. */
+uint64_t sae_plane_bytes(uint64_t F, uint64_t d);
 /* Quantise an encoder. theta[j]: p <= theta[j] proves feature j off (may be infinite).
  * SAE_E_NOMEM. NULL in *out with SAE_OK: this encoder cannot be screened (width, value range). */
 enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,

@@ -50,6 +50,11 @@ void sae_load_close(struct sae_tensors *ts)
         ts->open = false;
 }
 
+uint64_t sae_load_stamp(const struct sae_tensors *ts)
+{
+    return ts->open ? 17 : 0;
+}
+
 size_t sae_load_n_groups(const struct sae_tensors *ts)
 {
     (void)ts;
@@ -232,6 +237,36 @@ START_TEST(binds)
 }
 END_TEST
 
+/* A draft knows what it will be before a value is read. */
+START_TEST(describes)
+{
+    struct sae_draft *t = NULL;
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+    const struct sae_dict_info *info;
+
+    fake_file(goods[_i].file);
+    ck_assert_msg(sae_draft_open(&t, "x.pt", &err) == SAE_OK, "%s", err.text);
+    ck_assert_uint_eq(fake.n_reads, 0);
+    ck_assert(fake.open);
+    info = sae_draft_info(t);
+    ck_assert_str_eq(info->class_name, goods[_i].class_name);
+    ck_assert_str_eq(info->dtype, goods[_i].dtype);
+    ck_assert_uint_eq(info->activation_dim, 2);
+    ck_assert_uint_eq(info->dict_size, 3);
+    ck_assert_uint_eq(info->bytes, goods[_i].bytes);
+    ck_assert_uint_eq(info->resident_bytes, goods[_i].bytes + 4 * 3); /* norms */
+    ck_assert_uint_eq(sae_draft_stamp(t), 17);
+    ck_assert_int_eq(sae_draft_load(&d, t, NULL, &err), SAE_OK);
+    sae_draft_close(t);
+    ck_assert(!fake.open);
+    ck_assert_uint_eq(fake.n_reads + fake.n_integers, fake.n); /* each once */
+    ck_assert_uint_eq(sae_dict_info(d)->resident_bytes, goods[_i].bytes + 4 * 3);
+    tensors_in_place(d);
+    sae_dict_free(d);
+}
+END_TEST
+
 /* ---- what is refused ---- */
 
 static const struct {
@@ -320,6 +355,29 @@ START_TEST(refuses)
     ck_assert_ptr_null(d);
     ck_assert(!fake.open);
     ck_assert_uint_eq(fake.n_reads, 0); /* shapes are checked before a value is read */
+}
+END_TEST
+
+/* All of that is known when the file is open; but that memory holds no such dictionary. */
+START_TEST(refuses_before_it_loads)
+{
+    struct sae_draft *t = NULL;
+    struct sae_err err = {0};
+    enum sae_status st;
+
+    fake_file(bads[_i].file);
+    st = sae_draft_open(&t, "x.pt", &err);
+    if (bads[_i].status == SAE_E_NOMEM) {
+        ck_assert_int_eq(st, SAE_OK);
+        ck_assert_uint_eq(sae_draft_info(t)->bytes, UINT64_MAX);
+        ck_assert_uint_eq(sae_draft_info(t)->resident_bytes, UINT64_MAX);
+    } else {
+        ck_assert_int_eq(st, bads[_i].status);
+        ck_assert_str_eq(err.where, bads[_i].where);
+        ck_assert_ptr_null(t);
+    }
+    sae_draft_close(t);
+    ck_assert(!fake.open);
 }
 END_TEST
 
@@ -475,7 +533,9 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_loop_test(t, binds, 0, (int)SAE_COUNTOF(goods));
+    tcase_add_loop_test(t, describes, 0, (int)SAE_COUNTOF(goods));
     tcase_add_loop_test(t, refuses, 0, (int)SAE_COUNTOF(bads));
+    tcase_add_loop_test(t, refuses_before_it_loads, 0, (int)SAE_COUNTOF(bads));
     tcase_add_test(t, a_whole_transformer_is_listed_in_short);
     tcase_add_test(t, long_names_are_cut_not_overrun);
     tcase_add_test(t, a_failed_read_is_passed_on);

@@ -1,0 +1,102 @@
+/* draft.c - a dictionary from its source, in two steps: what it will be, then its values (saed.h).
+ *
+ * Each kind of source has its maker: file.c, init.c, and the identity here. */
+#include "lib/dict/spec.h"
+
+struct sae_draft {
+    char *text;            /* the source, owned: src and file borrow from it */
+    struct sae_source src; /* of it */
+    struct sae_file *file; /* owned; NULL: the source is no path */
+    struct sae_dict_info info;
+};
+
+static enum sae_status describe(struct sae_draft *t, struct sae_err *err)
+{
+    enum sae_status st = sae_source_parse(&t->src, t->text, err);
+
+    if (st != SAE_OK)
+        return st;
+    if (t->src.kind == SAE_SOURCE_FILE)
+        return sae_file_open(&t->file, t->src.path, &t->info, err);
+    sae_dict_describe(&t->info, t->src.layout, t->src.d, t->src.F);
+    t->info.dtype = "float32";
+    return SAE_OK;
+}
+
+enum sae_status sae_draft_open(struct sae_draft **out, const char *source, struct sae_err *err)
+{
+    struct sae_draft *t = sae_calloc(1, sizeof *t);
+    enum sae_status st = SAE_E_NOMEM;
+
+    if (t)
+        t->text = sae_strdup(source);
+    if (!t || !t->text)
+        sae_err_set(err, st, "", "cannot load %.200s: cannot allocate its description", source);
+    else
+        st = describe(t, err);
+    if (st == SAE_OK)
+        *out = t;
+    else
+        sae_draft_close(t);
+    return st;
+}
+
+void sae_draft_close(struct sae_draft *t)
+{
+    if (!t)
+        return;
+    sae_file_close(t->file);
+    sae_free(t->text);
+    sae_free(t);
+}
+
+const struct sae_dict_info *sae_draft_info(const struct sae_draft *t)
+{
+    return &t->info;
+}
+
+uint64_t sae_draft_stamp(const struct sae_draft *t)
+{
+    return t->file ? sae_file_stamp(t->file) : 0;
+}
+
+static enum sae_status make_identity(struct sae_dict **out, const struct sae_source *src,
+                                     struct sae_team *team, struct sae_err *err)
+{
+    struct sae_dict *d = NULL;
+    enum sae_status st = sae_dict_create(&d, src->layout, src->d, src->F, err);
+
+    if (st == SAE_OK)
+        st = sae_dict_seal(d, "float32", team, err);
+    if (st == SAE_OK)
+        *out = d;
+    else
+        sae_dict_free(d);
+    return st;
+}
+
+enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struct sae_team *team,
+                               struct sae_err *err)
+{
+    switch (t->src.kind) {
+    case SAE_SOURCE_IDENTITY:
+        return make_identity(out, &t->src, team, err);
+    case SAE_SOURCE_INIT:
+        return sae_dict_init(out, &t->src, team, err);
+    case SAE_SOURCE_FILE:
+        break;
+    }
+    return sae_file_read(out, t->file, team, err);
+}
+
+enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct sae_team *team,
+                              struct sae_err *err)
+{
+    struct sae_draft *t = NULL;
+    enum sae_status st = sae_draft_open(&t, source, err);
+
+    if (st == SAE_OK)
+        st = sae_draft_load(out, t, team, err);
+    sae_draft_close(t);
+    return st;
+}
