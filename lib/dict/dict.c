@@ -25,6 +25,8 @@ static float **slot(struct sae_dict *d, enum sae_role role)
         return &d->enc;
     case SAE_ROLE_DECODER:
         return &d->dec;
+    case SAE_ROLE_SKIP:
+        return &d->skip;
     case SAE_ROLE_CENTRE:
         return &d->centre;
     case SAE_ROLE_DEC_BIAS:
@@ -48,13 +50,37 @@ float *sae_dict_array(const struct sae_dict *d, enum sae_role role)
 _Static_assert((unsigned long long)SAE_DICT_MAX_DIM *SAE_DICT_MAX_DIM <= SIZE_MAX / sizeof(float),
                "the floats of a matrix can be counted in bytes");
 
-/* Values of one tensor; create has checked that the product fits. */
-static size_t key_values(const struct sae_dict *d, const struct sae_layout_key *key)
+/* Has the formula an array of this role, and how many values? create has checked that they can be
+ * counted. */
+static size_t role_values(const struct sae_formula *f, enum sae_role role)
 {
-    uint64_t shape[2];
-    unsigned n = sae_layout_shape(key, d->formula.d_in, d->formula.F, shape);
+    const struct sae_unit *unit = sae_formula_unit(f);
 
-    return (size_t)(n == 2 ? shape[0] * shape[1] : shape[0]);
+    if (f->is_identity)
+        return 0;
+    switch (role) {
+    case SAE_ROLE_ENCODER:
+        return f->F * f->d_in;
+    case SAE_ROLE_DECODER:
+        return f->encodes_only ? 0 : f->F * f->d_out;
+    case SAE_ROLE_SKIP:
+        return f->has_skip ? f->d_out * f->d_in : 0;
+    case SAE_ROLE_CENTRE:
+        return f->has_centre ? f->d_in : 0;
+    case SAE_ROLE_DEC_BIAS:
+        return f->has_dec_bias ? f->d_out : 0;
+    default:
+        break;
+    }
+    for (unsigned i = 0; i < unit->n_params; i++)
+        if (unit->params[i] == role)
+            return f->F;
+    return 0;
+}
+
+static bool is_matrix(enum sae_role role)
+{
+    return role == SAE_ROLE_ENCODER || role == SAE_ROLE_DECODER || role == SAE_ROLE_SKIP;
 }
 
 static float *vector_alloc(size_t n)
@@ -71,12 +97,11 @@ static float *vector_alloc(size_t n)
  * refused by their mmap before a vector is touched. */
 static bool alloc_arrays(struct sae_dict *d, bool matrices)
 {
-    for (unsigned i = 0; i < d->layout->n_keys; i++) {
-        const struct sae_layout_key *key = &d->layout->keys[i];
-        size_t n = key_values(d, key);
-        float **p = slot(d, key->role);
+    for (enum sae_role role = 0; role < SAE_N_ROLES; role++) {
+        size_t n = role_values(&d->formula, role);
+        float **p = slot(d, role);
 
-        if (sae_layout_is_matrix(key) != matrices || !sae_layout_is_kept(key))
+        if (n == 0 || is_matrix(role) != matrices)
             continue;
         *p = matrices ? sae_huge_alloc(n, sizeof **p) : vector_alloc(n);
         if (!*p)
@@ -86,67 +111,74 @@ static bool alloc_arrays(struct sae_dict *d, bool matrices)
 }
 
 /* UINT64_MAX where it cannot be counted, and from then on. */
-static uint64_t add_floats(uint64_t bytes, uint64_t rows, uint64_t cols)
+static uint64_t add_floats(uint64_t bytes, uint64_t n)
 {
-    uint64_t n;
-
-    if (sae_mul_u64(rows, cols, &n) || sae_mul_u64(n, sizeof(float), &n) ||
-        sae_add_u64(bytes, n, &n))
+    if (sae_mul_u64(n, sizeof(float), &n) || sae_add_u64(bytes, n, &n))
         return UINT64_MAX;
     return n;
 }
 
-void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout, uint64_t d,
-                       uint64_t F)
+void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout,
+                       const struct sae_formula *f)
 {
     info->class_name = layout->name;
-    info->activation_dim = d;
-    info->dict_size = F;
+    info->activation_dim = f->d_in;
+    info->dict_size = f->F;
     info->options = layout->options;
-    info->aux_name = sae_units[layout->unit].aux_name;
-    info->scales_forward_f = layout->scales_forward_f;
+    info->aux_name = sae_formula_unit(f)->aux_name;
+    info->scales_forward_f = f->scales_forward_f;
     info->bytes = 0;
-    for (unsigned i = 0; i < layout->n_keys; i++) {
-        uint64_t shape[2];
-        unsigned n = sae_layout_shape(&layout->keys[i], d, F, shape);
-
-        if (sae_layout_is_kept(&layout->keys[i]))
-            info->bytes = add_floats(info->bytes, shape[0], n == 2 ? shape[1] : 1);
-    }
+    for (enum sae_role role = 0; role < SAE_N_ROLES; role++)
+        info->bytes = add_floats(info->bytes, role_values(f, role));
     /* The norms stand beside a decoder. */
     info->resident_bytes =
-        sae_layout_key_of(layout, SAE_ROLE_DECODER) ? add_floats(info->bytes, F, 1) : info->bytes;
+        role_values(f, SAE_ROLE_DECODER) ? add_floats(info->bytes, f->F) : info->bytes;
 }
 
-enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *layout, uint64_t d,
-                                uint64_t F, struct sae_err *err)
+static bool is_dim(uint64_t n)
 {
+    return n >= 1 && n <= SAE_DICT_MAX_DIM;
+}
+
+enum sae_status sae_dict_create_as(struct sae_dict **out, const struct sae_layout *layout,
+                                   const struct sae_formula *f, struct sae_err *err)
+{
+    enum sae_status st = sae_formula_check(f, err);
     struct sae_dict *dict = NULL;
     bool ok;
 
-    if (d < 1 || F < 1 || d > SAE_DICT_MAX_DIM || F > SAE_DICT_MAX_DIM)
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate %s: %llu x %llu values",
-                           layout->name, (unsigned long long)F, (unsigned long long)d);
+    if (st != SAE_OK)
+        return st;
+    if (!is_dim(f->d_in) || !is_dim(f->d_out) || !is_dim(f->F))
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate %s: %zu x %zu values",
+                           layout->name, f->F, f->d_in);
     dict = sae_calloc(1, sizeof *dict);
     if (!dict)
         goto nomem;
     dict->layout = layout;
-    dict->formula = sae_layout_formula(layout, (size_t)d, (size_t)F);
-    sae_dict_describe(&dict->info, layout, d, F);
+    dict->formula = *f;
+    sae_dict_describe(&dict->info, layout, f);
     ok = alloc_arrays(dict, true) && alloc_arrays(dict, false);
     if (ok && dict->dec)
-        ok = (dict->dec_norm = vector_alloc(dict->formula.F)) != NULL;
+        ok = (dict->dec_norm = vector_alloc(f->F)) != NULL;
     if (!ok)
         goto nomem;
-    if (dict->centre)
+    if (f->adds_centre)
         dict->dec_bias = dict->centre;
     *out = dict;
     return SAE_OK;
 nomem:
     sae_dict_free(dict);
-    return sae_err_set(err, SAE_E_NOMEM, "",
-                       "cannot allocate %s: %llu x %llu values, out of memory", layout->name,
-                       (unsigned long long)F, (unsigned long long)d);
+    return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate %s: %zu x %zu values, out of memory",
+                       layout->name, f->F, f->d_in);
+}
+
+enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *layout, uint64_t d,
+                                uint64_t F, struct sae_err *err)
+{
+    struct sae_formula f = sae_layout_formula(layout, (size_t)d, (size_t)F);
+
+    return sae_dict_create_as(out, layout, &f, err);
 }
 
 void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...)
@@ -177,6 +209,7 @@ void sae_dict_free(struct sae_dict *d)
     sae_free(d->dec_norm);
     sae_huge_free(d->enc, d->formula.d_in * d->formula.F, sizeof *d->enc);
     sae_huge_free(d->dec, d->formula.d_out * d->formula.F, sizeof *d->dec);
+    sae_huge_free(d->skip, d->formula.d_out * d->formula.d_in, sizeof *d->skip);
     sae_free(d);
 }
 
@@ -212,6 +245,22 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* What errors call the tensor of a role: by its key, where the layout has one. */
+static const char *role_name(const struct sae_dict *d, enum sae_role role)
+{
+    static const char *const names[SAE_N_ROLES] = {
+        [SAE_ROLE_ENCODER] = "encoder",     [SAE_ROLE_DECODER] = "decoder",
+        [SAE_ROLE_SKIP] = "skip",           [SAE_ROLE_CENTRE] = "centre",
+        [SAE_ROLE_DEC_BIAS] = "b_dec",      [SAE_ROLE_ENC_BIAS] = "b_enc",
+        [SAE_ROLE_R_MAG] = "r_mag",         [SAE_ROLE_GATE_BIAS] = "gate_bias",
+        [SAE_ROLE_MAG_BIAS] = "mag_bias",   [SAE_ROLE_JUMP] = "jump",
+        [SAE_ROLE_THRESHOLD] = "threshold",
+    };
+    const struct sae_layout_key *key = sae_layout_key_of(d->layout, role);
+
+    return key ? key->name : names[role];
+}
+
 /* Norms being made. */
 struct norms {
     struct sae_dict *d;
@@ -236,17 +285,18 @@ static void norms_range(void *arg, size_t from, size_t to)
 static enum sae_status decoder_norms(struct sae_dict *d, struct sae_team *team, struct sae_err *err)
 {
     const struct sae_layout_key *key = sae_layout_key_of(d->layout, SAE_ROLE_DECODER);
+    const char *name = role_name(d, SAE_ROLE_DECODER);
     struct norms n = {.d = d, .bad = d->formula.F};
     float *sorted;
 
     sae_team_run(team, d->formula.F, NORMS_STEP, norms_range, &n);
     if (n.bad < d->formula.F)
-        return sae_err_set(err, SAE_E_WEIGHTS, key->name,
-                           "cannot use %s: %s %zu holds a value that is not finite", key->name,
-                           sae_layout_is_turned(key) ? "column" : "row", n.bad);
+        return sae_err_set(err, SAE_E_WEIGHTS, name,
+                           "cannot use %s: %s %zu holds a value that is not finite", name,
+                           key && sae_layout_is_turned(key) ? "column" : "row", n.bad);
     sorted = sae_alloc(d->formula.F, sizeof *sorted);
     if (!sorted)
-        return sae_err_set(err, SAE_E_NOMEM, key->name, "cannot sort %zu norms: out of memory",
+        return sae_err_set(err, SAE_E_NOMEM, name, "cannot sort %zu norms: out of memory",
                            d->formula.F);
     memcpy(sorted, d->dec_norm, d->formula.F * sizeof *sorted);
     qsort(sorted, d->formula.F, sizeof *sorted, by_value);
@@ -258,20 +308,17 @@ static enum sae_status decoder_norms(struct sae_dict *d, struct sae_team *team, 
     return SAE_OK;
 }
 
-/* Vectors are small: they are looked at here whoever filled them. */
-static enum sae_status check_vectors(const struct sae_dict *d, struct sae_err *err)
+/* Vectors are small: they are looked at here whoever filled them. So is the skip. */
+static enum sae_status check_values(const struct sae_dict *d, struct sae_err *err)
 {
-    for (unsigned i = 0; i < d->layout->n_keys; i++) {
-        const struct sae_layout_key *key = &d->layout->keys[i];
-        const float *v = sae_dict_array(d, key->role);
+    for (enum sae_role role = SAE_ROLE_CENTRE; role < SAE_N_ROLES; role++) {
+        const float *v = sae_dict_array(d, role);
 
-        if (sae_layout_is_matrix(key) || !sae_layout_is_kept(key))
-            continue;
-        for (size_t k = 0; k < key_values(d, key); k++)
+        for (size_t k = 0; k < role_values(&d->formula, role); k++)
             if (!isfinite(v[k]))
-                return sae_err_set(err, SAE_E_WEIGHTS, key->name,
+                return sae_err_set(err, SAE_E_WEIGHTS, role_name(d, role),
                                    "cannot use %s: value %zu is %g, wanted finite numbers",
-                                   key->name, k, (double)v[k]);
+                                   role_name(d, role), k, (double)v[k]);
     }
     return SAE_OK;
 }
@@ -283,12 +330,12 @@ static enum sae_status exponentiate(struct sae_dict *d, struct sae_err *err)
     for (unsigned i = 0; i < unit->n_params; i++)
         for (size_t j = 0; unit->exps >> i & 1 && j < d->formula.F; j++) {
             float v = sae_exp_f32(d->param[i][j]);
-            const char *key = sae_layout_key_of(d->layout, unit->params[i])->name;
+            const char *name = role_name(d, unit->params[i]);
 
             if (!isfinite(v))
-                return sae_err_set(err, SAE_E_WEIGHTS, key,
+                return sae_err_set(err, SAE_E_WEIGHTS, name,
                                    "cannot use %s: exp of value %zu, %.9g, is not finite as f32",
-                                   key, j, (double)d->param[i][j]);
+                                   name, j, (double)d->param[i][j]);
             d->param[i][j] = v;
         }
     return SAE_OK;
@@ -298,7 +345,7 @@ enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_
                               struct sae_err *err)
 {
     struct sae_dict_info *info = &d->info;
-    enum sae_status st = check_vectors(d, err);
+    enum sae_status st = check_values(d, err);
 
     if (st == SAE_OK)
         st = exponentiate(d, err);

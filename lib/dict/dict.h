@@ -15,6 +15,7 @@ struct sae_dict {
     struct sae_formula formula;
     float *enc;                   /* [F][d_in]; NULL for identity */
     float *dec;                   /* [F][d_out]: row j is the decoder's column j; NULL: identity */
+    float *skip;                  /* [d_out][d_in] or NULL */
     float *centre;                /* [d_in] or NULL: subtracted from x before the encoder */
     float *dec_bias;              /* [d_out] or NULL: added to x_hat (or the centre again) */
     float *param[SAE_MAX_PARAMS]; /* [F] or NULL: the unit's, as its row orders them */
@@ -29,19 +30,24 @@ struct sae_dict {
 /* The largest d and F: feature ids travel as I32, and BLAS counts in 32 bits. */
 #define SAE_DICT_MAX_DIM INT32_MAX
 
-/* An empty dictionary with all arrays of `layout` allocated and zero, to be filled by file.c or
- * init.c (parameters as they are stored); then sae_dict_seal checks values (vectors and decoder
- * finite; the encoder is the filler's word, so that it is not read twice), takes the exponentials
- * that the unit wants (finite too), computes norms and info. `dtype` is static storage.
- * SAE_E_NOMEM; SAE_E_WEIGHTS names the tensor (where) and the value. */
+/* An empty dictionary with all arrays of `formula` allocated and zero (sae_dict_array), to be
+ * filled by file.c or init.c (parameters as they are stored); then sae_dict_seal checks values
+ * (vectors and decoder finite; the encoder is the filler's word, so that it is not read twice),
+ * takes the exponentials that the unit wants (finite too), computes norms and info. The layout
+ * gives names and options. `dtype` is static storage.
+ * SAE_E_NOMEM; SAE_E_WEIGHTS names the tensor (where) and the value, or what cannot be computed. */
+enum sae_status sae_dict_create_as(struct sae_dict **out, const struct sae_layout *layout,
+                                   const struct sae_formula *formula,
+                                   struct sae_err *err) SAE_MUST_USE;
+/* The same with the formula that the layout alone gives. */
 enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *layout, uint64_t d,
                                 uint64_t F, struct sae_err *err) SAE_MUST_USE;
 enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
 
 /* Fill *info but for dtype, norms and notes: what a dictionary of these will be. */
-void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout, uint64_t d,
-                       uint64_t F);
+void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout,
+                       const struct sae_formula *f);
 /* A sentence for notes, cut at its room. */
 void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...) SAE_PRINTF(2, 3);
 

@@ -13,12 +13,14 @@ struct sae_draft {
 static enum sae_status describe(struct sae_draft *t, struct sae_err *err)
 {
     enum sae_status st = sae_source_parse(&t->src, t->text, err);
+    struct sae_formula f;
 
     if (st != SAE_OK)
         return st;
     if (t->src.kind == SAE_SOURCE_FILE)
         return sae_file_open(&t->file, t->src.path, &t->info, err);
-    sae_dict_describe(&t->info, t->src.layout, t->src.d, t->src.F);
+    f = sae_layout_formula(t->src.layout, (size_t)t->src.d, (size_t)t->src.F);
+    sae_dict_describe(&t->info, t->src.layout, &f);
     t->info.dtype = "float32";
     return SAE_OK;
 }

@@ -296,6 +296,7 @@ enum sae_status sae_file_open(struct sae_file **out, const char *path, struct sa
 {
     struct sae_file *b = sae_calloc(1, sizeof *b);
     struct sae_err low = {0};
+    struct sae_formula f;
     enum sae_status st;
 
     if (!b)
@@ -311,7 +312,8 @@ enum sae_status sae_file_open(struct sae_file **out, const char *path, struct sa
         sae_file_close(b);
         return st;
     }
-    sae_dict_describe(info, b->layout, b->d, b->F);
+    f = sae_layout_formula(b->layout, (size_t)b->d, (size_t)b->F);
+    sae_dict_describe(info, b->layout, &f);
     info->dtype = dtype_name(b->dtype);
     add_notes(b, info);
     *out = b;

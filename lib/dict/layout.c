@@ -141,6 +141,13 @@ const struct sae_layout_key *sae_layout_key_of(const struct sae_layout *l, enum 
     return NULL;
 }
 
+static bool has(const struct sae_layout *l, enum sae_role role)
+{
+    const struct sae_layout_key *key = sae_layout_key_of(l, role);
+
+    return key && sae_layout_is_kept(key);
+}
+
 struct sae_formula sae_layout_formula(const struct sae_layout *l, size_t d, size_t F)
 {
     return (struct sae_formula){
@@ -148,6 +155,9 @@ struct sae_formula sae_layout_formula(const struct sae_layout *l, size_t d, size
         .d_out = d,
         .F = F,
         .unit = l->unit,
+        .has_centre = has(l, SAE_ROLE_CENTRE),
+        .adds_centre = has(l, SAE_ROLE_CENTRE) && !has(l, SAE_ROLE_DEC_BIAS),
+        .has_dec_bias = has(l, SAE_ROLE_DEC_BIAS),
         .is_identity = l->n_keys == 0,
         .scales_forward_f = l->scales_forward_f,
     };

@@ -18,7 +18,7 @@
 enum sae_role {
     SAE_ROLE_ENCODER,  /* [F][d_in] in memory */
     SAE_ROLE_DECODER,  /* [F][d_out] in memory */
-    SAE_ROLE_CENTRE,   /* [d_in]: subtracted from x, added to x_hat */
+    SAE_ROLE_CENTRE,   /* [d_in]: subtracted from x; added to x_hat where no DEC_BIAS is */
     SAE_ROLE_DEC_BIAS, /* [d_out]: added to x_hat only */
     SAE_ROLE_ENC_BIAS, /* from here on parameters of units: [F] */
     SAE_ROLE_R_MAG,
@@ -26,6 +26,7 @@ enum sae_role {
     SAE_ROLE_MAG_BIAS,
     SAE_ROLE_JUMP,
     SAE_ROLE_THRESHOLD,
+    SAE_ROLE_SKIP,  /* [d_out][d_in]; init.c's streams go by these numbers */
     SAE_ROLE_TOP_K, /* from here on numbers of no dimension: an integer, formula.h's top_k */
     SAE_ROLE_UNSET, /* read only to see that it is -1: nothing was put there */
     SAE_N_ROLES

@@ -135,6 +135,65 @@ START_TEST(sizes_are_checked)
 }
 END_TEST
 
+/* What cannot be computed is refused before memory is taken. */
+START_TEST(formulae_are_checked)
+{
+    static const struct {
+        struct sae_formula f;
+        const char *says;
+    } wrong[] = {
+        {{.input = SAE_SCALING_CONSTANT, .input_scale = 0.0f}, "not a finite number above 0"},
+        {{.output = SAE_SCALING_CONSTANT, .output_scale = INFINITY}, "not a finite number above 0"},
+        {{.top_k = 8}, "k is 8, above dict_size, 7"},
+        {{.input = SAE_SCALING_RMS}, "does not scale inputs"},
+        {{.output = SAE_SCALING_CONSTANT, .output_scale = 2.0f}, "does not scale inputs"},
+        {{.score = SAE_SCORE_DECODER_NORM}, "does not score features"},
+        {{.has_skip = true}, "does not compute a skip"},
+        {{.encodes_only = true}, "does not do without a decoder"},
+        {{.d_out = 3}, "of another width"},
+    };
+    struct sae_formula f = wrong[_i].f;
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    f.d_in = 5;
+    f.d_out = f.d_out ? f.d_out : 5;
+    f.F = 7;
+    f.unit = SAE_UNIT_RELU;
+    ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, &err), SAE_E_WEIGHTS);
+    ck_assert_msg(strstr(err.text, wrong[_i].says) != NULL, "%s", err.text);
+    ck_assert_ptr_null(d);
+}
+END_TEST
+
+/* A formula of parts: the centre and the decoder's bias are two vectors. */
+START_TEST(arrays_are_the_formulas)
+{
+    const struct sae_formula f = {.d_in = 5,
+                                  .d_out = 5,
+                                  .F = 7,
+                                  .unit = SAE_UNIT_THRESHOLD,
+                                  .has_centre = true,
+                                  .has_dec_bias = true};
+    static const enum sae_role roles[] = {SAE_ROLE_ENCODER,  SAE_ROLE_DECODER,  SAE_ROLE_CENTRE,
+                                          SAE_ROLE_DEC_BIAS, SAE_ROLE_ENC_BIAS, SAE_ROLE_THRESHOLD};
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, NULL), SAE_OK);
+    for (size_t i = 0; i < SAE_COUNTOF(roles); i++)
+        ck_assert_ptr_nonnull(sae_dict_array(d, roles[i]));
+    ck_assert_ptr_null(sae_dict_array(d, SAE_ROLE_SKIP));
+    ck_assert_ptr_null(sae_dict_array(d, SAE_ROLE_JUMP));
+    ck_assert_ptr_ne(d->centre, d->dec_bias);
+    ck_assert_uint_eq(d->info.bytes, 4 * (35 + 35 + 5 + 5 + 7 + 7));
+    d->dec_bias[2] = NAN; /* the layout has no key of this role */
+    ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, &err), SAE_E_WEIGHTS);
+    ck_assert_str_eq(err.text, "cannot use b_dec: value 2 is nan, wanted finite numbers");
+    sae_dict_free(d);
+}
+END_TEST
+
 static struct sae_dict *unsealed(const char *class_name, size_t n_d, size_t n_f)
 {
     struct sae_dict *d = NULL;
@@ -232,6 +291,8 @@ int main(void)
     tcase_add_loop_test(t, arrays_are_zero_aligned_and_padded, 0, (int)sae_n_layouts);
     tcase_add_test(t, need_tells_what_memory_is_for);
     tcase_add_test(t, sizes_are_checked);
+    tcase_add_loop_test(t, formulae_are_checked, 0, 9);
+    tcase_add_test(t, arrays_are_the_formulas);
     tcase_add_test(t, norms_are_in_double_and_their_median_is_the_middle);
     tcase_add_test(t, every_length_of_row_is_summed_whole);
     tcase_add_loop_test(t, values_are_checked, 0, (int)sae_n_layouts);

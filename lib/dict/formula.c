@@ -1,0 +1,35 @@
+/* formula.c - which formulae can be computed. See formula.h. */
+#include "lib/dict/formula.h"
+
+#include <math.h>
+
+static enum sae_status refuse(struct sae_err *err, const char *what)
+{
+    return sae_err_set(err, SAE_E_WEIGHTS, "", "cannot compute this dictionary: %s", what);
+}
+
+static bool is_constant(enum sae_scaling s, float c)
+{
+    return s != SAE_SCALING_CONSTANT || (isfinite(c) && c > 0.0f);
+}
+
+enum sae_status sae_formula_check(const struct sae_formula *f, struct sae_err *err)
+{
+    if (!is_constant(f->input, f->input_scale) || !is_constant(f->output, f->output_scale))
+        return refuse(err, "a scale is not a finite number above 0");
+    if (f->top_k > f->F)
+        return sae_err_set(err, SAE_E_WEIGHTS, "",
+                           "cannot compute this dictionary: k is %llu, above dict_size, %zu",
+                           (unsigned long long)f->top_k, f->F);
+    if (f->input != SAE_SCALING_NONE || f->output != SAE_SCALING_NONE)
+        return refuse(err, "saed does not scale inputs and outputs yet");
+    if (f->score != SAE_SCORE_VALUE)
+        return refuse(err, "saed does not score features by decoder norms yet");
+    if (f->has_skip)
+        return refuse(err, "saed does not compute a skip yet");
+    if (f->encodes_only)
+        return refuse(err, "saed does not do without a decoder yet");
+    if (f->d_in != f->d_out)
+        return refuse(err, "saed does not compute outputs of another width than inputs yet");
+    return SAE_OK;
+}
