@@ -124,7 +124,7 @@ struct sae_output {
 };
 #define SAE_MAX_OUTPUTS 4
 
-/* What a query of a dictionary's formula comes to: outputs and stages, worked out once. */
+/* What a query of a dictionary's formula comes to: outputs and phases, worked out once. */
 struct sae_plan {
     unsigned n_outputs;
     struct sae_output outputs[SAE_MAX_OUTPUTS]; /* the main tensor first: x_hat, or f */
@@ -170,9 +170,9 @@ struct sae_task {
 
     _Atomic int failed; /* a sae_status when a slice failed (SAE_E_NOMEM), else 0 */
     /* Memory of sparse rows' entries; owned, private to lib. */
-    struct sae_block *room;             /* made by prepare, for as many as rows usually have */
-    _Atomic size_t room_used;           /* words of it */
-    _Atomic(struct sae_block *) blocks; /* made by batches, for slices that it did not hold */
+    struct sae_room *room;           /* made by prepare, for as many as rows usually have */
+    _Atomic size_t room_used;        /* words of it */
+    _Atomic(struct sae_room *) more; /* made by batches, for slices that it did not hold */
 };
 
 void sae_task_plan(struct sae_task *t);
@@ -205,7 +205,7 @@ struct sae_phase {
                            on the encode side); 0 if none */
 };
 
-struct sae_batch;   /* scratch and plan of one batch at a time; reused. See above for threads */
+struct sae_batch;   /* scratch and phases of one batch at a time; reused. See above for threads */
 struct sae_scratch; /* one compute thread's own buffers; owned by that thread */
 
 /* What batches and scratch have room for, so that begin allocates nothing in the steady state:
@@ -235,7 +235,7 @@ void sae_engine_warm(const struct sae_engine *e, struct sae_scratch *s);
  * copied; tasks are borrowed until the last phase is over. */
 void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_side side,
                      const struct sae_slice *slices, size_t n_slices);
-/* Plan the next phase into *phase. False: the batch is complete, every answer stands. */
+/* Begin the next phase, described in *phase. False: the batch is complete, every answer stands. */
 bool sae_batch_next_phase(struct sae_batch *b, struct sae_phase *phase);
 void sae_batch_run_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s);
 

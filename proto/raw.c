@@ -1,7 +1,7 @@
 /* raw.c - application/octet-stream: rows of little-endian f32, nothing else.
  *
  * The leading dimensions travel in the Saed-Shape header, since the bytes have none. Called by
- * routes on a connection or codec thread; touches nothing but its arguments. Spec section 3.2. */
+ * routes on a connection or pool thread; touches nothing but its arguments. Spec section 3.2. */
 #include "proto/wire.h"
 
 #include "lib/num.h"

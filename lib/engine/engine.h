@@ -24,7 +24,7 @@
  * (batch/lists.c). What deliver makes of them is copied to memory that the task owns.
  *
  * THREADS  batch: one thread in begin and next_phase, with all tiles done; in a phase, tiles write
- *          disjoint rows, runs and columns, and share only the pool (its lock) and atomics.
+ *          disjoint rows, runs and columns, and share only the chunks (their lock) and atomics.
  *          scratch: its worker alone. engine: immutable. */
 #ifndef SAE_ENGINE_H
 #define SAE_ENGINE_H
@@ -102,7 +102,7 @@ const char *sae_blas_config(void);
 
 /* n entries: ids, then values, then aux values where the list has them; ids ascend. */
 struct sae_run {
-    uint32_t *mem; /* in a chunk of the batch's pool, until the next begin */
+    uint32_t *mem; /* in a chunk of the batch, until the next begin */
     uint32_t n;
     bool has_aux;
 };
@@ -121,18 +121,18 @@ static inline const float *sae_run_aux(const struct sae_run *u)
 }
 
 struct sae_chunk;
-struct sae_pool {
+struct sae_chunks {
     pthread_mutex_t lock; /* guards the lists; held for a few pointers only */
     struct sae_chunk *spare, *open, *full;
     size_t n_chunks, high_water;
 };
 
-enum sae_status sae_pool_init(struct sae_pool *p, struct sae_err *err) SAE_MUST_USE;
-void sae_pool_fini(struct sae_pool *p);
+enum sae_status sae_chunks_init(struct sae_chunks *p, struct sae_err *err) SAE_MUST_USE;
+void sae_chunks_fini(struct sae_chunks *p);
 /* All runs are dead: chunks are spare again. Keeps what recent batches used, frees the rest. */
-void sae_pool_reset(struct sae_pool *p);
+void sae_chunks_reset(struct sae_chunks *p);
 /* Give back the chunk that a tile wrote to, so that the next tile goes on in it. */
-void sae_pool_leave(struct sae_batch *b, struct sae_scratch *s);
+void sae_chunks_leave(struct sae_batch *b, struct sae_scratch *s);
 
 /* ---- rows and batches ----------------------------------------------------------------------- */
 
@@ -147,7 +147,7 @@ struct sae_row {
     size_t n_nonzero; /* decode side, dense f: how many of its values are not zero */
 };
 
-/* A slice and its plan. */
+/* A slice, and where its rows are. */
 struct sae_part {
     struct sae_slice slice;
     size_t row;           /* first row of the batch */
@@ -184,7 +184,7 @@ struct sae_batch {
     size_t max_rows, max_blocks, max_ld;
     void *engine_data;
     struct sae_slab slab; /* of the arrays below */
-    struct sae_pool pool;
+    struct sae_chunks chunks;
 
     /* The batch: set by begin. Rows 0 .. n_gemm - 1 want all features; then come the parts with
      * columns of their own. */
@@ -289,7 +289,7 @@ void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sa
 
 /* Make room for the entries of all rows whose lists are shaped or delivered; false: none is. Sets
  * *work, about the entries to be looked at. */
-bool sae_shape_plan(struct sae_batch *b, size_t *work);
+bool sae_shape_begin(struct sae_batch *b, size_t *work);
 void sae_shape_rows(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
 /* Keep the k best of the n entries in s (value order, NaN first, ties by id), in order of ids;
  * returns how many. */
@@ -304,7 +304,7 @@ void sae_deliver_row(struct sae_batch *b, size_t row, size_t n, struct sae_scrat
 /* ---- decode.c ------------------------------------------------------------------------------- */
 
 /* List the items, choose a way for each, cut tiles; returns how many, 0: nothing to decode. */
-size_t sae_decode_plan(struct sae_batch *b);
+size_t sae_decode_begin(struct sae_batch *b);
 void sae_decode_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s);
 /* Decode side: find what is not zero in rows r0 .. r1 - 1 of dense f. */
 void sae_decode_scan(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
@@ -322,7 +322,7 @@ void sae_item_block(const struct sae_batch *b, const struct sae_item *it, size_t
 
 /* ---- task.c --------------------------------------------------------------------------------- */
 
-/* Memory of sparse entries: of the room that prepare made, or a block of its own, pushed onto the
+/* Memory of sparse entries: of the room that prepare made, or one of its own, pushed onto the
  * task. NULL: out of memory. */
 uint32_t *sae_task_words(struct sae_task *t, size_t n_words);
 

@@ -269,7 +269,7 @@ static enum sae_status op_proto(struct machine *m, uint64_t u, int arg)
     return SAE_OK;
 }
 
-/* The length of what follows, for readers in blocks. */
+/* The length of what follows, for reads in pieces. */
 static enum sae_status op_frame(struct machine *m, uint64_t u, int arg)
 {
     (void)arg;

@@ -627,14 +627,14 @@ void sae_zip_stream_init(struct sae_zip_stream *s, const struct sae_zip *z,
 enum sae_status sae_zip_stream_read(struct sae_zip_stream *s, void *buf, size_t n,
                                     struct sae_err *err)
 {
-    const size_t block = (size_t)256 << 10; /* what pread brings is still in L2 for the CRC */
+    const size_t piece = (size_t)256 << 10; /* what pread brings is still in L2 for the CRC */
     unsigned char *p = buf;
 
     if (s->e->method != SAE_ZIP_STORED || n > s->e->bytes - s->pos)
         return BAD_ENTRY(err, s->e->name, "%zu bytes asked at %llu of its %llu", n,
                          (unsigned long long)s->pos, (unsigned long long)s->e->bytes);
     while (n > 0) {
-        size_t now = n < block ? n : block;
+        size_t now = n < piece ? n : piece;
         enum sae_status st = read_at(s->z, p, now, s->e->data + s->pos, err);
 
         if (st != SAE_OK)

@@ -3,7 +3,7 @@
  * Three ways, by strides and orientation:
  *   straight    elements lie in dst's order: f32 is read right into dst, the rest through a buffer
  *   transposed  elements lie in the other order: 16 rows of the storage at a time (so that dst is
- *               written a cache line at a time), turned in 16 x 16 blocks
+ *               written a cache line at a time), turned in 16 x 16 squares
  *   gathered    anything else (sliced, overlapping): the storage is loaded whole */
 #include "lib/load/view.h"
 #include "lib/num.h"
@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BLOCK = 16 };                                    /* floats in a cache line */
+enum { LINE = 16 };                                     /* floats in a cache line */
 static const size_t buffer_floats = (size_t)256 << 10;  /* 1 MB of f32, 2 MB of f64 */
 static const size_t max_strip_floats = (size_t)1 << 20; /* 4 MB of f32 */
 
@@ -144,20 +144,20 @@ static enum sae_status straight(struct job *j, bool by_rows)
     return SAE_OK;
 }
 
-/* src is k x w, row-major; dst[c * ld + r] = src[r * w + c]. k <= BLOCK. */
+/* src is k x w, row-major; dst[c * ld + r] = src[r * w + c]. k <= LINE. */
 static void turn(const float *src, size_t k, size_t w, float *dst, size_t ld)
 {
     size_t c = 0;
 
     /* Whole cache lines of every row are taken at once: rows of a power of two lie in the same
      * cache set, and a line would not survive until its next float is wanted. */
-    for (; k == BLOCK && c + BLOCK <= w; c += BLOCK) {
-        float t[BLOCK][BLOCK];
+    for (; k == LINE && c + LINE <= w; c += LINE) {
+        float t[LINE][LINE];
 
-        for (size_t r = 0; r < BLOCK; r++)
+        for (size_t r = 0; r < LINE; r++)
             memcpy(t[r], src + r * w + c, sizeof t[r]);
-        for (size_t i = 0; i < BLOCK; i++)
-            for (size_t r = 0; r < BLOCK; r++)
+        for (size_t i = 0; i < LINE; i++)
+            for (size_t r = 0; r < LINE; r++)
                 dst[(c + i) * ld + r] = t[r][i];
     }
     for (; c < w; c++)
@@ -165,7 +165,7 @@ static void turn(const float *src, size_t k, size_t w, float *dst, size_t ld)
             dst[c * ld + r] = src[r * w + c];
 }
 
-/* What is turned at once of a matrix with rows of b: at most BLOCK rows, and only when a single
+/* What is turned at once of a matrix with rows of b: at most LINE rows, and only when a single
  * one would be too much, a part of it. */
 struct strip {
     size_t rows, width;
@@ -175,7 +175,7 @@ static struct strip strip_of(uint64_t b)
 {
     struct strip s = {.width = b < max_strip_floats ? (size_t)b : max_strip_floats};
 
-    s.rows = max_strip_floats / s.width < BLOCK ? max_strip_floats / s.width : BLOCK;
+    s.rows = max_strip_floats / s.width < LINE ? max_strip_floats / s.width : LINE;
     return s;
 }
 

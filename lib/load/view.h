@@ -1,7 +1,7 @@
 /* view.h - a strided 2-D view of a flat array that is read once from front to back, as f32.
  *
- * Every byte of the storage is taken from the source, in order and exactly once, whatever part of
- * it the view covers, so that a source can verify a checksum. Called by the readers. The calls
+ * Every byte of the storage is taken from the stream, in order and exactly once, whatever part of
+ * it the view covers, so that a stream can verify a checksum. Called by the readers. The calls
  * keep no state: any thread. */
 #ifndef SAE_VIEW_H
 #define SAE_VIEW_H
@@ -29,7 +29,7 @@ struct sae_stream {
 size_t sae_dtype_bytes(enum sae_dtype t); /* 0 for SAE_DTYPE_OTHER */
 
 /* Convert the view into dst, row-major, or transposed. Any value that is not finite as f32 is
- * SAE_E_WEIGHTS once the whole source has been read; an error of the source comes first. dst holds
+ * SAE_E_WEIGHTS once the whole stream has been read; an error of the stream comes first. dst holds
  * anything after a failure. Views that cover their elements in one run, rows or columns first, need
  * at most 16 MB of buffers; others as much as the storage. */
 enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src, float *dst,

@@ -9,8 +9,8 @@
  * reported as malformed_json whatever else is wrong with it. Good bodies are passed over once. A
  * byte order mark before the text is skipped (PowerShell and .NET write one).
  *
- * Called by the server's codec threads through wire.h; no state, any thread. */
-#include "proto/json/read.h"
+ * Called by the server's pool threads through wire.h; no state, any thread. */
+#include "proto/json/parse.h"
 
 #include <string.h>
 #include <strings.h>
@@ -27,132 +27,132 @@ static struct sae_json_path option_path(unsigned bit)
     return (struct sae_json_path){bases[__builtin_ctz(bit)], 0, {0}};
 }
 
-static enum sae_status fail_option(struct sae_json_reader *rd, unsigned bit, const char *wanted)
+static enum sae_status fail_option(struct sae_json_parser *ps, unsigned bit, const char *wanted)
 {
     struct sae_json_path path = option_path(bit);
 
-    return sae_json_fail(rd, SAE_E_BAD_OPTION, &path, "cannot use %s: it is %s, wanted %s",
-                         sae_option_name(bit), sae_json_describe(rd).s, wanted);
+    return sae_json_fail(ps, SAE_E_BAD_OPTION, &path, "cannot use %s: it is %s, wanted %s",
+                         sae_option_name(bit), sae_json_describe(ps).s, wanted);
 }
 
-static enum sae_status read_boolean(struct sae_json_reader *rd, unsigned bit)
+static enum sae_status read_boolean(struct sae_json_parser *ps, unsigned bit)
 {
-    if (!sae_json_take_word(rd, "true"))
-        return fail_option(rd, bit, "true or false");
-    rd->r->opt.asked |= bit;
+    if (!sae_json_take_word(ps, "true"))
+        return fail_option(ps, bit, "true or false");
+    ps->r->opt.asked |= bit;
     return SAE_OK;
 }
 
-static enum sae_status read_top_k(struct sae_json_reader *rd)
+static enum sae_status read_top_k(struct sae_json_parser *ps)
 {
-    const char *start = rd->p;
+    const char *start = ps->p;
     uint64_t k;
 
-    if (!sae_json_take_uint(rd, &k) || k == 0) {
-        rd->p = start;
-        return fail_option(rd, SAE_OPT_TOP_K, "an integer of 1 or more");
+    if (!sae_json_take_uint(ps, &k) || k == 0) {
+        ps->p = start;
+        return fail_option(ps, SAE_OPT_TOP_K, "an integer of 1 or more");
     }
-    rd->r->opt.top_k = k;
-    rd->r->opt.asked |= SAE_OPT_TOP_K;
+    ps->r->opt.top_k = k;
+    ps->r->opt.asked |= SAE_OPT_TOP_K;
     return SAE_OK;
 }
 
 /* The ids of `features`, behind the '['. Their range is sae_request_check's, for which an id above
  * 32 bits is UINT32_MAX. */
-static enum sae_status read_ids(struct sae_json_reader *rd, struct sae_json_array *a)
+static enum sae_status read_ids(struct sae_json_parser *ps, struct sae_json_array *a)
 {
     enum sae_status st = SAE_OK;
-    bool more = !sae_json_take(rd, ']');
+    bool more = !sae_json_take(ps, ']');
 
     while (st == SAE_OK && more) {
         uint64_t id;
 
-        if (a->n == a->cap && (st = sae_json_grow(rd, a)) != SAE_OK)
+        if (a->n == a->cap && (st = sae_json_grow(ps, a)) != SAE_OK)
             return st;
-        if (!sae_json_take_uint(rd, &id)) {
+        if (!sae_json_take_uint(ps, &id)) {
             struct sae_json_path path = {"/features", 1, {a->n}};
 
-            return sae_json_fail(rd, SAE_E_BAD_OPTION, &path,
+            return sae_json_fail(ps, SAE_E_BAD_OPTION, &path,
                                  "cannot use features: an id is %s, no integer of 0 or more",
-                                 sae_json_describe(rd).s);
+                                 sae_json_describe(ps).s);
         }
         ((uint32_t *)a->data)[a->n++] = id < UINT32_MAX ? (uint32_t)id : UINT32_MAX;
-        st = sae_json_next(rd, ']', &more);
+        st = sae_json_next(ps, ']', &more);
     }
     return st;
 }
 
-static enum sae_status read_features(struct sae_json_reader *rd)
+static enum sae_status read_features(struct sae_json_parser *ps)
 {
-    struct sae_json_array ids = {.size = sizeof(uint32_t), .since = rd->p};
+    struct sae_json_array ids = {.size = sizeof(uint32_t), .since = ps->p};
     enum sae_status st;
 
-    if (!sae_json_take(rd, '['))
-        return fail_option(rd, SAE_OPT_FEATURES, "a list of feature ids");
-    st = sae_json_grow(rd, &ids); /* an array, even when it stays empty */
+    if (!sae_json_take(ps, '['))
+        return fail_option(ps, SAE_OPT_FEATURES, "a list of feature ids");
+    st = sae_json_grow(ps, &ids); /* an array, even when it stays empty */
     if (st == SAE_OK)
-        st = read_ids(rd, &ids);
-    rd->r->opt.features = ids.data;
-    rd->r->opt.n_features = ids.n;
-    rd->r->opt.asked |= SAE_OPT_FEATURES;
+        st = read_ids(ps, &ids);
+    ps->r->opt.features = ids.data;
+    ps->r->opt.n_features = ids.n;
+    ps->r->opt.asked |= SAE_OPT_FEATURES;
     return st;
 }
 
-static enum sae_status read_ghost_mask(struct sae_json_reader *rd)
+static enum sae_status read_ghost_mask(struct sae_json_parser *ps)
 {
-    struct sae_json_dense d = {.base = "/ghost_mask", .width = rd->t->dict_size, .booleans = true};
+    struct sae_json_dense d = {.base = "/ghost_mask", .width = ps->t->dict_size, .booleans = true};
     enum sae_status st;
 
-    if (sae_json_peek(rd) != '[')
-        return fail_option(rd, SAE_OPT_GHOST_MASK, "a nested list of numbers or booleans");
-    st = sae_json_read_dense(rd, &d);
-    rd->r->opt.ghost_mask = d.values.data;
-    rd->r->opt.n_ghost_mask = d.values.n;
-    rd->r->opt.ghost_shape = d.shape;
-    rd->r->opt.asked |= SAE_OPT_GHOST_MASK;
+    if (sae_json_peek(ps) != '[')
+        return fail_option(ps, SAE_OPT_GHOST_MASK, "a nested list of numbers or booleans");
+    st = sae_json_read_dense(ps, &d);
+    ps->r->opt.ghost_mask = d.values.data;
+    ps->r->opt.n_ghost_mask = d.values.n;
+    ps->r->opt.ghost_shape = d.shape;
+    ps->r->opt.asked |= SAE_OPT_GHOST_MASK;
     return st;
 }
 
-static enum sae_status read_option(struct sae_json_reader *rd, unsigned bit)
+static enum sae_status read_option(struct sae_json_parser *ps, unsigned bit)
 {
-    enum sae_status st = sae_option_seen(&rd->r->opt, bit, &rd->err);
+    enum sae_status st = sae_option_seen(&ps->r->opt, bit, &ps->err);
 
     if (st != SAE_OK)
         return st;
-    if (sae_json_take_word(rd, "false") || sae_json_take_word(rd, "null"))
+    if (sae_json_take_word(ps, "false") || sae_json_take_word(ps, "null"))
         return SAE_OK; /* not asked */
     switch (bit) {
     case SAE_OPT_TOP_K:
-        return read_top_k(rd);
+        return read_top_k(ps);
     case SAE_OPT_FEATURES:
-        return read_features(rd);
+        return read_features(ps);
     case SAE_OPT_GHOST_MASK:
-        return read_ghost_mask(rd);
+        return read_ghost_mask(ps);
     default:
-        return read_boolean(rd, bit);
+        return read_boolean(ps, bit);
     }
 }
 
 /* ---- the tensor ------------------------------------------------------------------------------ */
 
 /* x, or f in decode. */
-static enum sae_status read_tensor(struct sae_json_reader *rd, bool decode)
+static enum sae_status read_tensor(struct sae_json_parser *ps, bool decode)
 {
-    struct sae_request *r = rd->r;
-    const uint64_t width = decode ? rd->t->dict_size : rd->t->activation_dim;
+    struct sae_request *r = ps->r;
+    const uint64_t width = decode ? ps->t->dict_size : ps->t->activation_dim;
     struct sae_json_dense d = {.base = decode ? "/f" : "/x", .width = width, .check_width = true};
     const struct sae_json_path path = {d.base, 0, {0}};
-    int c = sae_json_peek(rd);
+    int c = sae_json_peek(ps);
     enum sae_status st;
 
     if (c == '{' && decode)
-        return sae_json_read_sparse(rd);
+        return sae_json_read_sparse(ps);
     if (c != '[')
-        return sae_json_fail(rd, SAE_E_BAD_SHAPE, &path,
+        return sae_json_fail(ps, SAE_E_BAD_SHAPE, &path,
                              "cannot read %s: it is %s, wanted a nested list of numbers%s",
-                             d.base + 1, sae_json_describe(rd).s,
+                             d.base + 1, sae_json_describe(ps).s,
                              decode ? " or a sparse object" : "");
-    st = sae_json_read_dense(rd, &d);
+    st = sae_json_read_dense(ps, &d);
     r->values = d.values.data;
     r->lead = d.shape;
     if (d.values.n == 0) { /* [] */
@@ -178,35 +178,35 @@ static unsigned aside_by_name(const struct sae_json_text *key)
     return 0;
 }
 
-static enum sae_status read_f_units(struct sae_json_reader *rd)
+static enum sae_status read_f_units(struct sae_json_parser *ps)
 {
     const struct sae_json_path path = {"/f_units", 0, {0}};
     struct sae_json_fault fault;
     struct sae_json_text units;
     const char *next;
 
-    if (sae_json_peek(rd) != '"')
-        return sae_json_fail(rd, SAE_E_BAD_OPTION, &path, "cannot use f_units: it is %s, no string",
-                             sae_json_describe(rd).s);
-    next = sae_json_scan_string(rd->p + 1, rd->end, &units, &fault);
+    if (sae_json_peek(ps) != '"')
+        return sae_json_fail(ps, SAE_E_BAD_OPTION, &path, "cannot use f_units: it is %s, no string",
+                             sae_json_describe(ps).s);
+    next = sae_json_scan_string(ps->p + 1, ps->end, &units, &fault);
     if (!next)
         return SAE_E_MALFORMED_JSON;
-    rd->p = next;
-    return sae_f_units_check(units.s, units.n, &rd->err);
+    ps->p = next;
+    return sae_f_units_check(units.s, units.n, &ps->err);
 }
 
 /* gate and pre_jump are not looked at. */
-static enum sae_status read_aside(struct sae_json_reader *rd, unsigned bit)
+static enum sae_status read_aside(struct sae_json_parser *ps, unsigned bit)
 {
     struct sae_json_fault fault;
     const char *next;
 
     if (bit == 1)
-        return read_f_units(rd);
-    next = sae_json_scan_value(rd->p, rd->end, &fault);
+        return read_f_units(ps);
+    next = sae_json_scan_value(ps->p, ps->end, &fault);
     if (!next)
         return SAE_E_MALFORMED_JSON;
-    rd->p = next;
+    ps->p = next;
     return SAE_OK;
 }
 
@@ -218,78 +218,78 @@ struct seen {
     unsigned asides;
 };
 
-static enum sae_status fail_key(struct sae_json_reader *rd, const struct sae_json_text *key,
+static enum sae_status fail_key(struct sae_json_parser *ps, const struct sae_json_text *key,
                                 bool decode)
 {
-    return sae_json_fail(rd, SAE_E_BAD_OPTION, NULL,
+    return sae_json_fail(ps, SAE_E_BAD_OPTION, NULL,
                          "cannot use key \"%.*s%s\": unknown here (known: %s, sparse, top_k, "
                          "features, return_gate, output_pre_jump, output_features, ghost_mask)",
                          (int)key->n, key->s, key->cut ? "..." : "", decode ? "f" : "x");
 }
 
-static enum sae_status fail_twice(struct sae_json_reader *rd, const struct sae_json_text *key)
+static enum sae_status fail_twice(struct sae_json_parser *ps, const struct sae_json_text *key)
 {
-    return sae_json_fail(rd, SAE_E_BAD_OPTION, NULL, "cannot use key \"%.*s\": it stands twice",
+    return sae_json_fail(ps, SAE_E_BAD_OPTION, NULL, "cannot use key \"%.*s\": it stands twice",
                          (int)key->n, key->s);
 }
 
 /* A key and its value. */
-static enum sae_status read_member(struct sae_json_reader *rd, struct seen *seen)
+static enum sae_status read_member(struct sae_json_parser *ps, struct seen *seen)
 {
-    const bool decode = rd->t->op == SAE_OP_DECODE;
+    const bool decode = ps->t->op == SAE_OP_DECODE;
     struct sae_json_fault fault;
     struct sae_json_text key;
     const char *next;
     unsigned bit;
 
-    if (!sae_json_take(rd, '"'))
+    if (!sae_json_take(ps, '"'))
         return SAE_E_MALFORMED_JSON;
-    next = sae_json_scan_string(rd->p, rd->end, &key, &fault);
+    next = sae_json_scan_string(ps->p, ps->end, &key, &fault);
     if (!next)
         return SAE_E_MALFORMED_JSON;
-    rd->p = next;
-    if (!sae_json_take(rd, ':'))
+    ps->p = next;
+    if (!sae_json_take(ps, ':'))
         return SAE_E_MALFORMED_JSON;
     if (key.n == 1 && !key.cut && key.s[0] == (decode ? 'f' : 'x')) {
         if (seen->tensor)
-            return fail_twice(rd, &key);
+            return fail_twice(ps, &key);
         seen->tensor = true;
-        return read_tensor(rd, decode);
+        return read_tensor(ps, decode);
     }
     bit = decode ? aside_by_name(&key) : 0;
     if (bit) {
         if (seen->asides & bit)
-            return fail_twice(rd, &key);
+            return fail_twice(ps, &key);
         seen->asides |= bit;
-        return read_aside(rd, bit);
+        return read_aside(ps, bit);
     }
     bit = key.cut ? 0 : sae_option_by_name(key.s, key.n);
-    return bit ? read_option(rd, bit) : fail_key(rd, &key, decode);
+    return bit ? read_option(ps, bit) : fail_key(ps, &key, decode);
 }
 
-static enum sae_status read_request(struct sae_json_reader *rd)
+static enum sae_status read_request(struct sae_json_parser *ps)
 {
-    const char *name = rd->t->op == SAE_OP_DECODE ? "f" : "x";
+    const char *name = ps->t->op == SAE_OP_DECODE ? "f" : "x";
     enum sae_status st = SAE_OK;
     struct seen seen = {0};
     bool more;
 
-    if (!sae_json_take(rd, '{'))
-        return sae_json_fail(rd, SAE_E_BAD_SHAPE, NULL,
+    if (!sae_json_take(ps, '{'))
+        return sae_json_fail(ps, SAE_E_BAD_SHAPE, NULL,
                              "cannot read the request: it is %s, wanted an object {\"%s\": ...}",
-                             sae_json_describe(rd).s, name);
-    more = !sae_json_take(rd, '}');
+                             sae_json_describe(ps).s, name);
+    more = !sae_json_take(ps, '}');
     while (st == SAE_OK && more) {
-        st = read_member(rd, &seen);
+        st = read_member(ps, &seen);
         if (st == SAE_OK)
-            st = sae_json_next(rd, '}', &more);
+            st = sae_json_next(ps, '}', &more);
     }
     if (st != SAE_OK)
         return st;
-    if (sae_json_peek(rd) != -1)
+    if (sae_json_peek(ps) != -1)
         return SAE_E_MALFORMED_JSON;
     if (!seen.tensor)
-        return sae_json_fail(rd, SAE_E_BAD_SHAPE, NULL, "cannot read the request: it has no \"%s\"",
+        return sae_json_fail(ps, SAE_E_BAD_SHAPE, NULL, "cannot read the request: it has no \"%s\"",
                              name);
     return SAE_OK;
 }
@@ -343,18 +343,18 @@ enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t
                                size_t n, struct sae_err *err)
 {
     const size_t mark = n >= 3 && memcmp(body, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-    struct sae_json_reader rd = {.p = body + mark, .end = body + n, .t = t, .r = r};
+    struct sae_json_parser ps = {.p = body + mark, .end = body + n, .t = t, .r = r};
     struct sae_json_fault fault;
-    enum sae_status st = read_request(&rd);
+    enum sae_status st = read_request(&ps);
 
     if (st == SAE_OK)
         return sae_request_check(r, t, err);
     if (!is_about_memory(st) && !sae_json_check(body + mark, n - mark, &fault))
         return fail_grammar(err, &fault, body, n);
-    if (rd.err.status == SAE_OK)
-        sae_err_set(&rd.err, SAE_E_INTERNAL, "", "cannot read JSON: its reader stopped at byte %zu",
-                    (size_t)(rd.p - body));
+    if (ps.err.status == SAE_OK)
+        sae_err_set(&ps.err, SAE_E_INTERNAL, "", "cannot read JSON: its parser stopped at byte %zu",
+                    (size_t)(ps.p - body));
     if (err && err->status == SAE_OK)
-        *err = rd.err;
-    return rd.err.status;
+        *err = ps.err;
+    return ps.err.status;
 }

@@ -6,7 +6,7 @@
  * cut to size at the end. Every step writes at most SLACK bytes between two looks at the limit, so
  * that no number needs a check of its own room. Recursion is by leading dimension: 8 deep at most.
  *
- * Called by the server's codec threads through wire.h; no state, any thread. */
+ * Called by the server's pool threads through wire.h; no state, any thread. */
 #include "proto/wire.h"
 
 #include "lib/num.h"

@@ -1,7 +1,7 @@
 /* scan.h - the words of JSON text (blanks, strings) and the grammar of a whole one.
  *
  * What jansson 2.14 accepts is accepted and what it refuses is refused, but for two things: numbers
- * may have any size, and a NUL byte is never let through. Called by the JSON codec's reader, by
+ * may have any size, and a NUL byte is never let through. Called by the JSON parser, by
  * safetensors/container.c for its header, and by problem.c. Pure functions, any thread, no
  * allocation, no recursion. */
 #ifndef SAE_JSON_SCAN_H

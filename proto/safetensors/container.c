@@ -4,7 +4,7 @@
  * checked here, and what its README adds: the header begins with '{', no name twice. No tree is
  * made of the header. json/scan.c checks its grammar; a look over it counts its keys, so that one
  * allocation of known size holds all that is made of it; then it is read once. Called by
- * safetensors/read.c; no state, any thread. */
+ * safetensors/parse.c; no state, any thread. */
 #include "proto/safetensors/container.h"
 
 #include "lib/num.h"
@@ -20,7 +20,7 @@
 /* Keys of all the header's objects together. A tensor has four, no request has 20 tensors. */
 #define MAX_KEYS 65536u
 
-static const struct dtype_row {
+static const struct dtype_bits {
     const char *name;
     unsigned bits;
 } dtypes[] = {

@@ -1,6 +1,6 @@
 /* container.h - a safetensors file in memory as named views: the container alone.
  *
- * safetensors/container.c reads and validates the container, safetensors/read.c makes a request of
+ * safetensors/container.c reads and validates the container, safetensors/parse.c makes a request of
  * the views, safetensors/print.c writes an answer. Private to these three and their tests. Pure
  * functions on what they are given: no state, any thread. Format: huggingface/safetensors,
  * README.md "Format".

@@ -1,9 +1,9 @@
 /* print.c - an answer as safetensors: dense tensors, CSR parts, rectangular tops.
  *
- * First a plan of the parts with their shapes and offsets, then the header's text from the plan,
+ * First an outline: the parts with their shapes and offsets, then the header's text from it,
  * then one allocation of the exact size. The same answer gives the same bytes: parts stand in the
  * order of the answer's tensors, the I64 shapes before all others so that each part is aligned to
- * its item when the buffer is. Called by routes on a connection or codec thread; no state.
+ * its item when the buffer is. Called by routes on a connection or pool thread; no state.
  * Spec section 3.2. */
 #include "proto/wire.h"
 
@@ -23,10 +23,10 @@ enum part_kind {
     PART_TOP_VALUES
 };
 
-static const struct part_row {
+static const struct part_type {
     const char *suffix, *dtype;
     unsigned item_bytes;
-} part_rows[] = {
+} part_types[] = {
     [PART_SHAPE] = {".shape", "I64", 8},           [PART_DENSE] = {"", "F32", 4},
     [PART_INDPTR] = {".indptr", "I32", 4},         [PART_INDICES] = {".indices", "I32", 4},
     [PART_VALUES] = {".values", "F32", 4},         [PART_TOP_INDICES] = {".top_indices", "I32", 4},
@@ -45,7 +45,7 @@ struct part {
 #define MAX_PARTS (SAE_MAX_OUT * 4)
 #define MAX_HEADER 8192
 
-struct plan {
+struct outline {
     struct part parts[MAX_PARTS];
     size_t n;
     uint64_t bytes; /* of the buffer */
@@ -53,16 +53,16 @@ struct plan {
     size_t header_n; /* padded: the buffer begins at a multiple of 8 */
 };
 
-/* ---- the plan -------------------------------------------------------------------------------- */
+/* ---- the outline ----------------------------------------------------------------------------- */
 
 /* False: a product passes 64 bits. */
-static bool add_part(struct plan *p, const struct sae_out_tensor *ts, enum part_kind kind,
+static bool add_part(struct outline *o, const struct sae_out_tensor *ts, enum part_kind kind,
                      const struct sae_lead *lead, uint64_t last)
 {
-    struct part *part = &p->parts[p->n++];
+    struct part *part = &o->parts[o->n++];
     uint64_t items = last;
 
-    *part = (struct part){.tensor = ts, .kind = kind, .begin = p->bytes};
+    *part = (struct part){.tensor = ts, .kind = kind, .begin = o->bytes};
     if (lead)
         part->shape = *lead;
     for (unsigned i = 0; lead && i < lead->n; i++)
@@ -72,116 +72,117 @@ static bool add_part(struct plan *p, const struct sae_out_tensor *ts, enum part_
         if (sae_mul_u64(items, lead->dim[i], &items))
             return false;
     part->shape.dim[part->shape.n++] = last;
-    return !sae_mul_u64(items, part_rows[kind].item_bytes, &part->bytes) &&
-           !sae_add_u64(p->bytes, part->bytes, &p->bytes);
+    return !sae_mul_u64(items, part_types[kind].item_bytes, &part->bytes) &&
+           !sae_add_u64(o->bytes, part->bytes, &o->bytes);
 }
 
-static bool add_parts(struct plan *p, const struct sae_answer *a, const struct sae_out_tensor *ts)
+static bool add_parts(struct outline *o, const struct sae_answer *a,
+                      const struct sae_out_tensor *ts)
 {
     switch (ts->form) {
     case SAE_FORM_SPARSE:
-        return add_part(p, ts, PART_INDPTR, NULL, (uint64_t)a->n_rows + 1) &&
-               add_part(p, ts, PART_INDICES, NULL, ts->nnz) &&
-               add_part(p, ts, PART_VALUES, NULL, ts->nnz);
+        return add_part(o, ts, PART_INDPTR, NULL, (uint64_t)a->n_rows + 1) &&
+               add_part(o, ts, PART_INDICES, NULL, ts->nnz) &&
+               add_part(o, ts, PART_VALUES, NULL, ts->nnz);
     case SAE_FORM_TOP:
-        return add_part(p, ts, PART_TOP_INDICES, &a->lead, ts->top_width) &&
-               add_part(p, ts, PART_TOP_VALUES, &a->lead, ts->top_width);
+        return add_part(o, ts, PART_TOP_INDICES, &a->lead, ts->top_width) &&
+               add_part(o, ts, PART_TOP_VALUES, &a->lead, ts->top_width);
     default:
-        return add_part(p, ts, PART_DENSE, &a->lead, ts->width);
+        return add_part(o, ts, PART_DENSE, &a->lead, ts->width);
     }
 }
 
-static void put(struct plan *p, const char *text)
+static void put(struct outline *o, const char *text)
 {
     size_t n = strlen(text);
 
-    assert(p->header_n + n <= MAX_HEADER);
-    memcpy(p->header + p->header_n, text, n);
-    p->header_n += n;
+    assert(o->header_n + n <= MAX_HEADER);
+    memcpy(o->header + o->header_n, text, n);
+    o->header_n += n;
 }
 
-/* Not by printf: a plan is made for each bound and once more to print, and formatting its twenty
- * numbers and names took longer than all else that is done to a single row's answer. */
-static void put_u64(struct plan *p, uint64_t v)
+/* Not by printf: an outline is made for each bound and once more to print, and formatting its
+ * twenty numbers and names took longer than all else that is done to a single row's answer. */
+static void put_u64(struct outline *o, uint64_t v)
 {
     char digits[20];
     size_t n = sizeof digits;
 
-    assert(p->header_n + sizeof digits <= MAX_HEADER);
+    assert(o->header_n + sizeof digits <= MAX_HEADER);
     do
         digits[--n] = (char)('0' + v % 10);
     while (v /= 10);
-    memcpy(p->header + p->header_n, digits + n, sizeof digits - n);
-    p->header_n += sizeof digits - n;
+    memcpy(o->header + o->header_n, digits + n, sizeof digits - n);
+    o->header_n += sizeof digits - n;
 }
 
-static void write_entry(struct plan *p, const struct part *part)
+static void write_entry(struct outline *o, const struct part *part)
 {
-    const struct part_row *row = &part_rows[part->kind];
+    const struct part_type *type = &part_types[part->kind];
 
-    put(p, p->header_n > 1 ? ",\"" : "\"");
-    put(p, part->tensor->name);
-    put(p, row->suffix);
-    put(p, "\":{\"dtype\":\"");
-    put(p, row->dtype);
-    put(p, "\",\"shape\":[");
+    put(o, o->header_n > 1 ? ",\"" : "\"");
+    put(o, part->tensor->name);
+    put(o, type->suffix);
+    put(o, "\":{\"dtype\":\"");
+    put(o, type->dtype);
+    put(o, "\",\"shape\":[");
     for (unsigned k = 0; k < part->shape.n; k++) {
         if (k > 0)
-            put(p, ",");
-        put_u64(p, part->shape.dim[k]);
+            put(o, ",");
+        put_u64(o, part->shape.dim[k]);
     }
-    put(p, "],\"data_offsets\":[");
-    put_u64(p, part->begin);
-    put(p, ",");
-    put_u64(p, part->begin + part->bytes);
-    put(p, "]}");
+    put(o, "],\"data_offsets\":[");
+    put_u64(o, part->begin);
+    put(o, ",");
+    put_u64(o, part->begin + part->bytes);
+    put(o, "]}");
 }
 
 /* Names are ours: short, and they need no escapes. */
-static void write_header(struct plan *p, const struct sae_answer *a)
+static void write_header(struct outline *o, const struct sae_answer *a)
 {
-    put(p, "{");
+    put(o, "{");
     if (a->f_units) {
-        put(p, "\"__metadata__\":{\"f_units\":\"");
-        put(p, a->f_units);
-        put(p, "\"}");
+        put(o, "\"__metadata__\":{\"f_units\":\"");
+        put(o, a->f_units);
+        put(o, "\"}");
     }
-    for (size_t i = 0; i < p->n; i++)
-        write_entry(p, &p->parts[i]);
-    put(p, "}");
-    while (p->header_n % 8)
-        put(p, " ");
+    for (size_t i = 0; i < o->n; i++)
+        write_entry(o, &o->parts[i]);
+    put(o, "}");
+    while (o->header_n % 8)
+        put(o, " ");
 }
 
 /* False: the sizes pass 64 bits. */
-static bool make_plan(struct plan *p, const struct sae_answer *a)
+static bool make_outline(struct outline *o, const struct sae_answer *a)
 {
-    p->n = 0;
-    p->bytes = 0;
-    p->header_n = 0;
+    o->n = 0;
+    o->bytes = 0;
+    o->header_n = 0;
     for (unsigned i = 0; i < a->n_tensors; i++)
         if (a->tensors[i].form == SAE_FORM_SPARSE &&
-            !add_part(p, &a->tensors[i], PART_SHAPE, NULL, a->lead.n + 1))
+            !add_part(o, &a->tensors[i], PART_SHAPE, NULL, a->lead.n + 1))
             return false;
     for (unsigned i = 0; i < a->n_tensors; i++)
-        if (!add_parts(p, a, &a->tensors[i]))
+        if (!add_parts(o, a, &a->tensors[i]))
             return false;
-    write_header(p, a);
+    write_header(o, a);
     return true;
 }
 
-static uint64_t plan_bytes(const struct plan *p)
+static uint64_t outline_bytes(const struct outline *o)
 {
     uint64_t n;
 
-    return sae_add_u64(p->bytes, 8 + (uint64_t)p->header_n, &n) ? UINT64_MAX : n;
+    return sae_add_u64(o->bytes, 8 + (uint64_t)o->header_n, &n) ? UINT64_MAX : n;
 }
 
 uint64_t sae_safetensors_bound(const struct sae_answer *a)
 {
-    struct plan p;
+    struct outline o;
 
-    return make_plan(&p, a) ? plan_bytes(&p) : UINT64_MAX;
+    return make_outline(&o, a) ? outline_bytes(&o) : UINT64_MAX;
 }
 
 /* ---- the buffer ------------------------------------------------------------------------------ */
@@ -321,7 +322,7 @@ static void fill_part(char *dst, const struct sae_answer *a, const struct part *
     }
 }
 
-/* I32 must hold every index, and indptr every count of entries. What the plan was made from must
+/* I32 must hold every index, and indptr every count of entries. What the outline was made from must
  * also be what the rows hold: a slip elsewhere must not write past the buffer. */
 static enum sae_status check_sparse(const struct sae_answer *a, const struct sae_out_tensor *ts,
                                     struct sae_err *err)
@@ -360,7 +361,7 @@ enum sae_status sae_safetensors_print(struct sae_body *out, const struct sae_ans
                                       size_t max_bytes, struct sae_err *err)
 {
     enum sae_status st = SAE_OK;
-    struct plan p;
+    struct outline o;
     uint64_t bytes, header_n;
     unsigned char *used = NULL;
     char *data = NULL;
@@ -369,7 +370,7 @@ enum sae_status sae_safetensors_print(struct sae_body *out, const struct sae_ans
         if (a->tensors[i].form != SAE_FORM_DENSE &&
             (st = check_sparse(a, &a->tensors[i], err)) != SAE_OK)
             return st;
-    bytes = make_plan(&p, a) ? plan_bytes(&p) : UINT64_MAX;
+    bytes = make_outline(&o, a) ? outline_bytes(&o) : UINT64_MAX;
     if (bytes > max_bytes)
         return sae_err_limit(err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", max_bytes,
                              bytes, "cannot print answer: it has %" PRIu64 " bytes", bytes);
@@ -380,11 +381,11 @@ enum sae_status sae_safetensors_print(struct sae_body *out, const struct sae_ans
                          "cannot print answer: no memory for %" PRIu64 " bytes", bytes);
         goto out;
     }
-    header_n = p.header_n;
+    header_n = o.header_n;
     memcpy(data, &header_n, sizeof header_n);
-    memcpy(data + 8, p.header, p.header_n);
-    for (size_t i = 0; i < p.n; i++)
-        fill_part(data + 8 + p.header_n + p.parts[i].begin, a, &p.parts[i], used);
+    memcpy(data + 8, o.header, o.header_n);
+    for (size_t i = 0; i < o.n; i++)
+        fill_part(data + 8 + o.header_n + o.parts[i].begin, a, &o.parts[i], used);
     *out = (struct sae_body){.data = data, .n = (size_t)bytes};
     data = NULL;
 out:

@@ -1,13 +1,14 @@
 /* op.c - an operation's way: decode, check, reserve, queue, print. See routes.h.
  *
  *     head      415, 413 by length                          connection's thread
- *     decode    body -> request -> plan of the answer       connection's or a codec thread
+ *     decode    body -> request -> plan of the answer       connection's or a pool thread
  *     submit    the scheduler has it until `done`           the same; done: a compute thread
- *     finish    what selection found -> printed body        connection's or a codec thread
+ *     finish    what selection found -> printed body        connection's or a pool thread
  *     reply                                                 connection's thread
  *
- * The exchange is suspended from before submit (from before decode, where a codec thread does that)
- * until it is finished or failed. Bodies and answers above SAED_CODEC_BYTES go to codec threads.
+ * The exchange is suspended from before submit (from before decode, where a pool thread does that)
+ * until it is finished or failed. Bodies and answers above SAED_POOL_BYTES go to the pool's
+ * threads.
  *
  * BYTES IN FLIGHT  an operation holds one reservation: first its body; while that is decoded, also
  * what the codec makes of it; once decoded, its rows, the task's arrays and the bound of its
@@ -35,7 +36,7 @@ struct op {
     uint64_t reserved;
     uint64_t body_bytes; /* reserved of it for the body, while that is decoded */
     bool printed;
-    struct saed_codec_work work;
+    struct saed_pool_work work;
     struct saed_job job;
 };
 
@@ -47,8 +48,10 @@ static enum sae_status hold(struct op *op, uint64_t bytes, enum sae_status too_l
     return saed_budget_hold(&op->r->budget, &op->reserved, bytes, too_large, err);
 }
 
-enum sae_status saed_op_reserve(struct saed_exchange *x, uint64_t bytes, struct sae_err *err)
+enum sae_status saed_op_reserve(void *routes, struct saed_exchange *x, uint64_t bytes,
+                                struct sae_err *err)
 {
+    (void)routes; /* the operation knows them */
     return hold(x->user, bytes, SAE_E_BODY_TOO_LARGE, err);
 }
 
@@ -374,10 +377,10 @@ static void on_done(struct saed_job *job, void *arg)
     }
     make_answer(op);
     bound = sae_answer_bound(op->out, &op->answer);
-    if (bound > SAED_CODEC_BYTES) {
+    if (bound > SAED_POOL_BYTES) {
         op->work.run = finish_and_resume;
         op->work.arg = op;
-        saed_codec_push(op->r->codec, &op->work, bound);
+        saed_pool_push(op->r->pool, &op->work, bound);
         return;
     }
     saed_http_resume(op->x); /* printed by saed_op_resumed */
@@ -389,7 +392,7 @@ typedef enum sae_status submit_fn(struct saed_sched *s, struct saed_dict *d, str
 /* ---- queue --------------------------------------------------------------------------------- */
 
 /* Hand over the suspended exchange; when that fails op->err says why and it is resumed. On a
- * codec thread *op may be gone when it returns. */
+ * pool thread *op may be gone when it returns. */
 static void submit(struct op *op, submit_fn *queue)
 {
     struct saed_job *job = &op->job;
@@ -438,19 +441,19 @@ static void reply(struct op *op)
     op->body.data = NULL; /* the reply's now */
 }
 
-void saed_op_request(struct saed_exchange *x)
+void saed_op_request(void *routes, struct saed_exchange *x)
 {
     struct op *op = x->user;
 
-    if (x->n_body > SAED_CODEC_BYTES) {
+    if (x->n_body > SAED_POOL_BYTES) {
         op->work.run = decode_and_submit;
         op->work.arg = op;
         saed_http_suspend(x);
-        saed_codec_push(op->r->codec, &op->work, x->n_body);
+        saed_pool_push(op->r->pool, &op->work, x->n_body);
         return;
     }
     if (decode(op) != SAE_OK || op->req.n_rows == 0) {
-        saed_op_resumed(x);
+        saed_op_resumed(routes, x);
         return;
     }
     saed_http_suspend(x);
@@ -470,10 +473,11 @@ static void time_job(struct op *op)
     op->x->compute_ns = job->compute_ns;
 }
 
-void saed_op_resumed(struct saed_exchange *x)
+void saed_op_resumed(void *routes, struct saed_exchange *x)
 {
     struct op *op = x->user;
 
+    (void)routes;
     if (op->err.status == SAE_OK && !op->printed)
         (void)finish(op); /* op->err says it */
     time_job(op);
@@ -485,10 +489,11 @@ void saed_op_resumed(struct saed_exchange *x)
         reply(op);
 }
 
-void saed_op_gone(struct saed_exchange *x)
+void saed_op_gone(void *routes, struct saed_exchange *x)
 {
     struct op *op = x->user;
 
+    (void)routes;
     saed_sched_cancel(op->r->sched, &op->job);
 }
 

@@ -19,7 +19,7 @@ enum saed_routes_state {
 struct saed_routes {
     const struct saed_opts *opts;
     struct saed_metrics *metrics;
-    struct saed_codec *codec;
+    struct saed_pool *pool;
     struct saed_budget budget; /* bytes in flight */
     _Atomic int state;         /* the three below are set before READY */
     _Atomic bool loaded;
@@ -39,11 +39,12 @@ void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x);
 /* api/op.c: an operation on x->dict, made at the head; x->user is its struct. */
 enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enum sae_op op,
                              struct sae_err *err) SAE_MUST_USE;
-enum sae_status saed_op_reserve(struct saed_exchange *x, uint64_t bytes,
-                                struct sae_err *err) SAE_MUST_USE;
-void saed_op_request(struct saed_exchange *x);
-void saed_op_resumed(struct saed_exchange *x);
-void saed_op_gone(struct saed_exchange *x);
 void saed_op_end(struct saed_exchange *x);
+/* As the handler of exchanges has them (server/net/http.h). */
+enum sae_status saed_op_reserve(void *routes, struct saed_exchange *x, uint64_t bytes,
+                                struct sae_err *err) SAE_MUST_USE;
+void saed_op_request(void *routes, struct saed_exchange *x);
+void saed_op_resumed(void *routes, struct saed_exchange *x);
+void saed_op_gone(void *routes, struct saed_exchange *x);
 
 #endif

@@ -9,26 +9,26 @@
 
 #include "lib/base.h"
 
-/* Bodies and answers larger than this go to a codec thread: parsing or printing it takes about as
+/* Bodies and answers larger than this go to a pool thread: parsing or printing it takes about as
  * long as a connection's thread may be blocked, a millisecond. */
-#define SAED_CODEC_BYTES (256u << 10)
+#define SAED_POOL_BYTES (256u << 10)
 /* Those larger than this go to the threads for large ones: about 20 ms of JSON. */
-#define SAED_CODEC_LARGE_BYTES (4u << 20)
+#define SAED_POOL_LARGE_BYTES (4u << 20)
 
-struct saed_codec_work {
+struct saed_pool_work {
     void (*run)(void *arg);
     void *arg;
-    struct saed_codec_work *next; /* private */
+    struct saed_pool_work *next; /* private */
 };
 
-struct saed_codec;
+struct saed_pool;
 
 /* n_threads for each of the two. */
-enum sae_status saed_codec_create(struct saed_codec **out, size_t n_threads,
-                                  struct sae_err *err) SAE_MUST_USE;
+enum sae_status saed_pool_create(struct saed_pool **out, size_t n_threads,
+                                 struct sae_err *err) SAE_MUST_USE;
 /* Runs what is queued, then ends the threads. NULL allowed. */
-void saed_codec_free(struct saed_codec *c);
+void saed_pool_free(struct saed_pool *p);
 /* `bytes` is the size of the body, or the bound of the answer. */
-void saed_codec_push(struct saed_codec *c, struct saed_codec_work *w, uint64_t bytes);
+void saed_pool_push(struct saed_pool *p, struct saed_pool_work *w, uint64_t bytes);
 
 #endif

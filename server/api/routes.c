@@ -149,36 +149,11 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     return SAE_OK;
 }
 
-static enum sae_status on_reserve(void *arg, struct saed_exchange *x, uint64_t bytes,
-                                  struct sae_err *err)
-{
-    (void)arg;
-    return saed_op_reserve(x, bytes, err);
-}
-
-static void on_request(void *arg, struct saed_exchange *x)
-{
-    (void)arg;
-    saed_op_request(x);
-}
-
-static void on_resumed(void *arg, struct saed_exchange *x)
-{
-    (void)arg;
-    saed_op_resumed(x);
-}
-
 static void on_round_over(void *arg)
 {
     struct saed_routes *r = arg;
 
     saed_sched_rouse(r->sched);
-}
-
-static void on_gone(void *arg, struct saed_exchange *x)
-{
-    (void)arg;
-    saed_op_gone(x);
 }
 
 static void on_end(void *arg, struct saed_exchange *x)
@@ -194,11 +169,11 @@ struct saed_http_handler saed_routes_handler(struct saed_routes *r)
     return (struct saed_http_handler){
         .arg = r,
         .head = on_head,
-        .reserve = on_reserve,
-        .request = on_request,
-        .resumed = on_resumed,
+        .reserve = saed_op_reserve,
+        .request = saed_op_request,
+        .resumed = saed_op_resumed,
         .round_over = on_round_over,
-        .gone = on_gone,
+        .gone = saed_op_gone,
         .end = on_end,
     };
 }
@@ -215,7 +190,7 @@ enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_o
     r->opts = opts;
     r->metrics = metrics;
     saed_budget_init(&r->budget, opts->max_inflight_bytes);
-    st = saed_codec_create(&r->codec, opts->http_threads, err);
+    st = saed_pool_create(&r->pool, opts->http_threads, err);
     if (st != SAE_OK) {
         saed_routes_free(r);
         return st;
@@ -251,6 +226,6 @@ void saed_routes_free(struct saed_routes *r)
 {
     if (!r)
         return;
-    saed_codec_free(r->codec);
+    saed_pool_free(r->pool);
     sae_free(r);
 }

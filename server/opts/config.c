@@ -95,33 +95,33 @@ static const char *type_name(const json_t *v)
     return "something else";
 }
 
-/* A JSON value of a type that the row takes, as text; NULL for another type. */
-static const char *value_text(const struct saed_opt_row *row, const json_t *v, char number[32])
+/* A JSON value of a type that the option takes, as text; NULL for another type. */
+static const char *value_text(const struct saed_opt_def *def, const json_t *v, char number[32])
 {
-    bool wants_number = row->kind == SAED_KIND_INT || row->kind == SAED_KIND_SIZE;
+    bool wants_number = def->kind == SAED_KIND_INT || def->kind == SAED_KIND_SIZE;
 
     if (wants_number && json_is_integer(v)) {
         snprintf(number, 32, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
         return number;
     }
-    if (row->kind == SAED_KIND_BOOL)
+    if (def->kind == SAED_KIND_BOOL)
         return json_is_true(v) ? "true" : json_is_false(v) ? "false" : NULL;
-    return row->kind != SAED_KIND_INT && json_is_string(v) ? json_string_value(v) : NULL;
+    return def->kind != SAED_KIND_INT && json_is_string(v) ? json_string_value(v) : NULL;
 }
 
 static void apply_option(struct saed_parse *p, enum saed_opt_index i, const json_t *v)
 {
-    const struct saed_opt_row *row = &saed_opt_rows[i];
+    const struct saed_opt_def *def = &saed_opt_defs[i];
     char number[32], want[160], what[161];
-    const char *text = value_text(row, v, number);
+    const char *text = value_text(def, v, number);
 
     if (text) {
-        snprintf(what, sizeof what, "%s %.40s in %.80s", row->key, text[0] ? text : "\"\"",
+        snprintf(what, sizeof what, "%s %.40s in %.80s", def->key, text[0] ? text : "\"\"",
                  p->config);
         saed_parse_value(p, i, SAED_FROM_FILE, text, what);
     } else {
-        saed_value_want(row, want, sizeof want);
-        saed_parse_fail(p, SAE_E_USAGE, "cannot use %s in %.120s: want %s, found %s", row->key,
+        saed_value_want(def, want, sizeof want);
+        saed_parse_fail(p, SAE_E_USAGE, "cannot use %s in %.120s: want %s, found %s", def->key,
                         p->config, want, type_name(v));
     }
 }
@@ -130,7 +130,7 @@ static void unknown_key(struct saed_parse *p, const char *where, const char *key
                         const char *const *names, size_t n)
 {
     for (unsigned i = 0; i < SAED_N_FLAGS; i++)
-        if (strcmp(key, saed_flag_rows[i].name) == 0) {
+        if (strcmp(key, saed_flag_defs[i].name) == 0) {
             saed_parse_fail(p, SAE_E_USAGE,
                             "cannot use key \"%s\" in %.120s%s: --%s is for the command line only",
                             key, p->config, where, key);
@@ -211,7 +211,7 @@ static void apply_key(struct saed_parse *p, const char *key, const json_t *v)
         return;
     }
     for (unsigned i = 0; i < SAED_N_OPTIONS; i++)
-        if (strcmp(key, saed_opt_rows[i].key) == 0) {
+        if (strcmp(key, saed_opt_defs[i].key) == 0) {
             apply_option(p, (enum saed_opt_index)i, v);
             return;
         }

@@ -51,16 +51,16 @@ static enum sae_status help_options(struct sae_buf *out)
     char flag[64], text[320];
 
     for (unsigned i = 0; i < SAED_N_OPTIONS && st == SAE_OK; i++) {
-        const struct saed_opt_row *row = &saed_opt_rows[i];
-        bool show = row->dflt[0] && row->kind != SAED_KIND_BOOL;
+        const struct saed_opt_def *def = &saed_opt_defs[i];
+        bool show = def->dflt[0] && def->kind != SAED_KIND_BOOL;
 
-        if (strcmp(group, row->group) != 0)
-            st = sae_buf_addf(out, "\n%s:\n", row->group);
-        group = row->group;
-        saed_flag_name(row->key, flag);
-        snprintf(text, sizeof text, show ? "%s [%s]" : "%s", row->help, row->dflt);
+        if (strcmp(group, def->group) != 0)
+            st = sae_buf_addf(out, "\n%s:\n", def->group);
+        group = def->group;
+        saed_flag_name(def->key, flag);
+        snprintf(text, sizeof text, show ? "%s [%s]" : "%s", def->help, def->dflt);
         if (st == SAE_OK)
-            st = help_row(out, flag, row->metavar, text);
+            st = help_row(out, flag, def->metavar, text);
     }
     return st;
 }
@@ -71,11 +71,11 @@ static enum sae_status help_flags(struct sae_buf *out)
     char name[64], flag[80];
 
     for (unsigned i = 0; i < SAED_N_FLAGS && st == SAE_OK; i++) {
-        const struct saed_flag_row *row = &saed_flag_rows[i];
+        const struct saed_flag_def *def = &saed_flag_defs[i];
 
-        saed_flag_name(row->name, name);
-        snprintf(flag, sizeof flag, row->letters[0] ? "-%.1s, %s" : "%.0s%s", row->letters, name);
-        st = help_row(out, flag, row->metavar, row->help);
+        saed_flag_name(def->name, name);
+        snprintf(flag, sizeof flag, def->letters[0] ? "-%.1s, %s" : "%.0s%s", def->letters, name);
+        st = help_row(out, flag, def->metavar, def->help);
     }
     return st;
 }

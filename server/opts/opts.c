@@ -1,7 +1,7 @@
 /* opts.c - the option table at work: command line, environment, defaults, cross-checks.
  *
  * Values may be met in any order (the command line is read first, since it names the config file);
- * each carries its rank, and a lower rank never overwrites a higher one. So every source is checked
+ * each carries its rank, and a lower rank never overwrites a higher one. So every place is checked
  * whole and everything wrong is reported in one run. Called by main, before threads. */
 #include "server/opts/cpus.h"
 #include "server/opts/table.h"
@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct saed_opt_row saed_opt_rows[SAED_N_OPTIONS] = {
+const struct saed_opt_def saed_opt_defs[SAED_N_OPTIONS] = {
 #define SAED_OPTION(key, kind, field, dflt, min, max, is_limit, group, metavar, help) \
     {#key,                                                                            \
      SAED_KIND_##kind,                                                                \
@@ -27,7 +27,7 @@ const struct saed_opt_row saed_opt_rows[SAED_N_OPTIONS] = {
 #include "server/opts/opts.def"
 };
 
-const struct saed_flag_row saed_flag_rows[SAED_N_FLAGS] = {
+const struct saed_flag_def saed_flag_defs[SAED_N_FLAGS] = {
 #define SAED_FLAG(name, letters, metavar, help) {#name, letters, metavar, help},
 #include "server/opts/opts.def"
 };
@@ -64,12 +64,12 @@ void saed_parse_fail(struct saed_parse *p, enum sae_status st, const char *fmt, 
 void saed_parse_value(struct saed_parse *p, enum saed_opt_index i, enum saed_opt_rank rank,
                       const char *text, const char *what)
 {
-    const struct saed_opt_row *row = &saed_opt_rows[i];
+    const struct saed_opt_def *def = &saed_opt_defs[i];
     struct saed_opts scratch;
     char want[160];
 
-    if (!saed_value_set(rank < p->rank[i] ? &scratch : p->o, row, text)) {
-        saed_value_want(row, want, sizeof want);
+    if (!saed_value_set(rank < p->rank[i] ? &scratch : p->o, def, text)) {
+        saed_value_want(def, want, sizeof want);
         saed_parse_fail(p, SAE_E_USAGE, "cannot use %.160s: want %s", what, want);
     } else if (rank > p->rank[i]) {
         p->rank[i] = (unsigned char)rank;
@@ -201,12 +201,12 @@ static const char *flag_value(struct saed_parse *p, const struct flag *f, const 
 static void option_flag(struct saed_parse *p, enum saed_opt_index i, const struct flag *f,
                         char *const **rest)
 {
-    const struct saed_opt_row *row = &saed_opt_rows[i];
+    const struct saed_opt_def *def = &saed_opt_defs[i];
     const char *value = f->value ? f->value : "true";
     char what[160];
 
-    if (row->kind != SAED_KIND_BOOL)
-        value = flag_value(p, f, row->metavar, rest);
+    if (def->kind != SAED_KIND_BOOL)
+        value = flag_value(p, f, def->metavar, rest);
     if (!value)
         return;
     snprintf(what, sizeof what, "%s %.80s", f->name, value[0] ? value : "\"\"");
@@ -227,8 +227,8 @@ static bool action_flag(struct saed_parse *p, enum saed_flag_index i, const stru
 {
     const char *value = NULL;
 
-    if (saed_flag_rows[i].metavar[0]) {
-        value = flag_value(p, f, saed_flag_rows[i].metavar, rest);
+    if (saed_flag_defs[i].metavar[0]) {
+        value = flag_value(p, f, saed_flag_defs[i].metavar, rest);
         if (!value)
             return false;
         if (value[0] == '\0') {
@@ -281,15 +281,15 @@ static bool parse_flag(struct saed_parse *p, const char *word, char *const **res
     char name[64];
 
     for (unsigned i = 0; i < SAED_N_OPTIONS; i++) {
-        saed_flag_name(saed_opt_rows[i].key, name);
+        saed_flag_name(saed_opt_defs[i].key, name);
         if (strcmp(f.name, name) == 0) {
             option_flag(p, (enum saed_opt_index)i, &f, rest);
             return false;
         }
     }
     for (unsigned i = 0; i < SAED_N_FLAGS; i++) {
-        saed_flag_name(saed_flag_rows[i].name, name);
-        if (strcmp(f.name, name) == 0 || is_short(&f, saed_flag_rows[i].letters))
+        saed_flag_name(saed_flag_defs[i].name, name);
+        if (strcmp(f.name, name) == 0 || is_short(&f, saed_flag_defs[i].letters))
             return action_flag(p, (enum saed_flag_index)i, &f, rest);
     }
     unknown_flag(p, &f);
@@ -358,7 +358,7 @@ static void parse_env(struct saed_parse *p, char *const *envp)
     for (unsigned i = 0; i < SAED_N_OPTIONS; i++) {
         const char *value;
 
-        env_name(saed_opt_rows[i].key, name);
+        env_name(saed_opt_defs[i].key, name);
         value = env_get(envp, name);
         if (!value || !value[0])
             continue;
@@ -373,14 +373,14 @@ static void parse_env(struct saed_parse *p, char *const *envp)
 static void set_defaults(struct saed_opts *o)
 {
     for (unsigned i = 0; i < SAED_N_OPTIONS; i++)
-        if (saed_opt_rows[i].dflt[0])
-            (void)saed_value_set(o, &saed_opt_rows[i], saed_opt_rows[i].dflt);
+        if (saed_opt_defs[i].dflt[0])
+            (void)saed_value_set(o, &saed_opt_defs[i], saed_opt_defs[i].dflt);
 }
 
 static void resolve_threads(struct saed_parse *p)
 {
     unsigned cpus = saed_cpus();
-    uint64_t most = saed_opt_rows[SAED_OPT_threads].max;
+    uint64_t most = saed_opt_defs[SAED_OPT_threads].max;
 
     if (p->rank[SAED_OPT_threads] == SAED_FROM_DEFAULT)
         p->o->threads = cpus < most ? cpus : most;
@@ -438,12 +438,12 @@ void saed_opts_fini(struct saed_opts *o)
 bool saed_opts_limit(const struct saed_opts *o, size_t i, const char **key, uint64_t *value)
 {
     for (unsigned r = 0; r < SAED_N_OPTIONS; r++) {
-        const struct saed_opt_row *row = &saed_opt_rows[r];
+        const struct saed_opt_def *def = &saed_opt_defs[r];
 
-        if (!row->is_limit || i-- != 0)
+        if (!def->is_limit || i-- != 0)
             continue;
-        *key = row->key;
-        memcpy(value, (const char *)o + row->field, sizeof *value);
+        *key = def->key;
+        memcpy(value, (const char *)o + def->field, sizeof *value);
         return true;
     }
     return false;

@@ -1,7 +1,7 @@
 /* table.h - what the files behind opts.h share: the table's rows, one parse in progress.
  *
  * opts.c          orchestrates: command line, environment, defaults, cross-checks
- * opts/value.c    text -> value of a row; HOST:PORT; the nearest name
+ * opts/value.c    text -> value of an option; HOST:PORT; the nearest name
  * opts/name.c     NAMEs
  * opts/config.c   the JSON file
  * opts/help.c     --help
@@ -19,7 +19,7 @@ enum saed_opt_kind {
     SAED_KIND_LISTEN
 };
 
-struct saed_opt_row {
+struct saed_opt_def {
     const char *key;
     enum saed_opt_kind kind;
     size_t field; /* offset in struct saed_opts */
@@ -29,7 +29,7 @@ struct saed_opt_row {
     const char *group, *metavar, *help;
 };
 
-struct saed_flag_row {
+struct saed_flag_def {
     const char *name, *letters, *metavar, *help;
 };
 
@@ -45,8 +45,8 @@ enum saed_flag_index {
     SAED_N_FLAGS
 };
 
-extern const struct saed_opt_row saed_opt_rows[SAED_N_OPTIONS];
-extern const struct saed_flag_row saed_flag_rows[SAED_N_FLAGS];
+extern const struct saed_opt_def saed_opt_defs[SAED_N_OPTIONS];
+extern const struct saed_flag_def saed_flag_defs[SAED_N_FLAGS];
 
 /* Where a value came from; a later one overrides an earlier one whatever the order of reading. */
 enum saed_opt_rank { SAED_FROM_DEFAULT, SAED_FROM_FILE, SAED_FROM_ENV, SAED_FROM_FLAG };
@@ -64,8 +64,8 @@ struct saed_parse {
 /* Report one failure and go on. The parse's status becomes the gravest: NOMEM, USAGE, IO. */
 void saed_parse_fail(struct saed_parse *p, enum sae_status st, const char *fmt, ...)
     SAE_PRINTF(3, 4);
-/* Check `text` as row's value and store it unless a higher rank already did. `what` is how the user
- * wrote it, for the message: "--threads abc", "SAED_THREADS=abc". */
+/* Check `text` as the option's value and store it unless a higher rank already did. `what` is how
+ * the user wrote it, for the message: "--threads abc", "SAED_THREADS=abc". */
 void saed_parse_value(struct saed_parse *p, enum saed_opt_index i, enum saed_opt_rank rank,
                       const char *text, const char *what);
 /* Add a dictionary, checking NAME, that it is new, and the source's grammar. `in` is appended to
@@ -84,10 +84,10 @@ bool saed_is_name(const char *s, size_t n);
  * SAED_NAME_MAX (or none) where there is no NAME. */
 size_t saed_name_of(const char *source, char *out, size_t cap);
 
-/* Store text as row's value in *o; false (and *o untouched) when it is not one. */
-bool saed_value_set(struct saed_opts *o, const struct saed_opt_row *row, const char *text);
-/* What row takes, to follow "want": "a whole number from 1 to 1024". */
-void saed_value_want(const struct saed_opt_row *row, char *out, size_t cap);
+/* Store text as the option's value in *o; false (and *o untouched) when it is not one. */
+bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const char *text);
+/* What the option takes, to follow "want": "a whole number from 1 to 1024". */
+void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap);
 /* "max_batch_rows" as "--max-batch-rows". */
 void saed_flag_name(const char *key, char out[64]);
 /* True for 127.0.0.0/8, ::1 and localhost: hosts that only this machine can reach. */

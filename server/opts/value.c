@@ -1,4 +1,4 @@
-/* value.c - text to the value of an option's row, and the nearest name to a misspelt one.
+/* value.c - text to the value of an option, and the nearest name to a misspelt one.
  *
  * Pure functions of their arguments; called by opts.c and opts/config.c. */
 #include "server/opts/table.h"
@@ -146,26 +146,26 @@ static bool parse_listen(struct saed_opts *o, const char *s)
     return true;
 }
 
-bool saed_value_set(struct saed_opts *o, const struct saed_opt_row *row, const char *text)
+bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const char *text)
 {
-    void *field = (char *)o + row->field;
+    void *field = (char *)o + def->field;
     uint64_t v;
     unsigned choice;
 
-    switch (row->kind) {
+    switch (def->kind) {
     case SAED_KIND_INT:
     case SAED_KIND_SIZE:
-        if (row->kind == SAED_KIND_INT ? !parse_digits(text, strlen(text), &v)
+        if (def->kind == SAED_KIND_INT ? !parse_digits(text, strlen(text), &v)
                                        : !parse_size(text, &v))
             return false;
-        if (v < row->min || v > row->max)
+        if (v < def->min || v > def->max)
             return false;
         *(uint64_t *)field = v;
         return true;
     case SAED_KIND_BOOL:
         return parse_bool(text, field);
     case SAED_KIND_CHOICE:
-        if (!parse_choice(row->metavar, text, &choice))
+        if (!parse_choice(def->metavar, text, &choice))
             return false;
         *(enum sae_engine_kind *)field = (enum sae_engine_kind)choice;
         return true;
@@ -188,24 +188,24 @@ static void print_size(uint64_t v, char *out, size_t cap)
     snprintf(out, cap, "%" PRIu64 "%s", v, suffix[i]);
 }
 
-void saed_value_want(const struct saed_opt_row *row, char *out, size_t cap)
+void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap)
 {
     char lo[32], hi[32];
 
-    switch (row->kind) {
+    switch (def->kind) {
     case SAED_KIND_INT:
-        snprintf(out, cap, "a whole number from %" PRIu64 " to %" PRIu64, row->min, row->max);
+        snprintf(out, cap, "a whole number from %" PRIu64 " to %" PRIu64, def->min, def->max);
         break;
     case SAED_KIND_SIZE:
-        print_size(row->min, lo, sizeof lo);
-        print_size(row->max, hi, sizeof hi);
+        print_size(def->min, lo, sizeof lo);
+        print_size(def->max, hi, sizeof hi);
         snprintf(out, cap, "bytes from %s to %s, K, M and G (1024s) allowed", lo, hi);
         break;
     case SAED_KIND_BOOL:
         snprintf(out, cap, "true or false");
         break;
     case SAED_KIND_CHOICE:
-        snprintf(out, cap, "one of %s", row->metavar);
+        snprintf(out, cap, "one of %s", def->metavar);
         break;
     case SAED_KIND_LISTEN:
         snprintf(out, cap,

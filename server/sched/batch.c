@@ -1,11 +1,11 @@
 /* batch.c - a batch from forming to completion.
  *
- * spare --form (locked)--> planning --open--> open(phase) --last tile done--> planning --> ...
- *                             |
- *                             +-- no more phases: complete (one locking for all its jobs) --> spare
+ * spare --form (locked)--> held --open--> open(phase) --last tile done--> held --> ...
+ *                         |
+                         +-- no more phases: complete (one locking for all its jobs) --> spare
  *
- * While a batch is planning exactly one worker knows it: the one that formed it, or the one that
- * did the last tile of its phase. A phase of one tile is not announced to others: its planner runs
+ * While a batch is held exactly one worker knows it: the one that formed it, or the one that
+ * did the last tile of its phase. A phase of one tile is not announced to others: its holder runs
  * it, unless a straggler draws it first. Called by sched.c. */
 #include "server/sched/state.h"
 
@@ -14,9 +14,9 @@
 static void batch_move(struct saed_batch *b, enum saed_batch_state to)
 {
     static const bool allowed[3][3] = {
-        [SAED_BATCH_FREE] = {[SAED_BATCH_PLANNING] = true},
-        [SAED_BATCH_PLANNING] = {[SAED_BATCH_OPEN] = true, [SAED_BATCH_FREE] = true},
-        [SAED_BATCH_OPEN] = {[SAED_BATCH_PLANNING] = true},
+        [SAED_BATCH_FREE] = {[SAED_BATCH_HELD] = true},
+        [SAED_BATCH_HELD] = {[SAED_BATCH_OPEN] = true, [SAED_BATCH_FREE] = true},
+        [SAED_BATCH_OPEN] = {[SAED_BATCH_HELD] = true},
     };
 
     assert(allowed[b->state][to]);
@@ -42,7 +42,7 @@ struct saed_batch *saed_batch_form(struct saed_sched *s, struct saed_queue *q, u
     saed_dict_acquire(q->dict);
     TAILQ_REMOVE(&s->spare, b, link);
     s->n_busy++;
-    batch_move(b, SAED_BATCH_PLANNING);
+    batch_move(b, SAED_BATCH_HELD);
     return b;
 }
 
@@ -192,7 +192,7 @@ void saed_batch_launch(struct saed_sched *s, struct saed_batch *b)
 /* The phase is over, and the caller did its last tile. */
 static void phase_over(struct saed_sched *s, struct saed_batch *b)
 {
-    batch_move(b, SAED_BATCH_PLANNING);
+    batch_move(b, SAED_BATCH_HELD);
     clock_gemm(s, b);
     advance(s, b);
 }

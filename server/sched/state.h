@@ -14,7 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum saed_batch_state { SAED_BATCH_FREE, SAED_BATCH_PLANNING, SAED_BATCH_OPEN };
+enum saed_batch_state { SAED_BATCH_FREE, SAED_BATCH_HELD, SAED_BATCH_OPEN };
 
 /* One batch at a time, reused; lives as long as the scheduler.
  *
@@ -23,13 +23,13 @@ enum saed_batch_state { SAED_BATCH_FREE, SAED_BATCH_PLANNING, SAED_BATCH_OPEN };
  * seen by whoever draws from it. So a draw needs no generation: a straggler that comes after the
  * phase, or even after the batch was completed and formed anew, either meets t <= 0, or owns a tile
  * of what is open now like anybody else. `todo` counts tiles that are not done; who brings it to 0
- * is alone with the batch: it plans, opens the next phase, or completes. */
+ * is alone with the batch: it holds it, opens the next phase, or completes. */
 struct saed_batch {
     _Alignas(64) _Atomic int64_t left;
     _Atomic size_t todo;
     size_t n_tiles;
 
-    /* Owned by whoever plans. */
+    /* Owned by whoever holds the batch. */
     void *obj;             /* the compute's batch */
     _Atomic(void *) fresh; /* the one to use instead; NULL: none. Of saed_sched_renew */
     enum saed_batch_state state;
@@ -152,8 +152,8 @@ void saed_sched_wake_for(struct saed_sched *s, struct saed_queue *q, size_t befo
 void saed_sched_wake_any(struct saed_sched *s, struct saed_wake *wake);
 /* Not locked. */
 void saed_sched_signal(const struct saed_wake *wake);
-/* Do one unit of work. False: there is none (with `block`: the scheduler stops). */
-bool saed_worker_unit(struct saed_worker *w, bool block);
+/* Do one unit of work. False: there is none (with `wait`: the scheduler stops). */
+bool saed_worker_unit(struct saed_worker *w, bool wait);
 void *saed_worker_main(void *worker); /* a thread's whole life */
 uint64_t saed_sched_monotonic_ns(void *unused);
 

@@ -198,7 +198,7 @@ static enum found look(struct saed_sched *s, struct saed_worker *w, struct saed_
     return FOUND_NOTHING;
 }
 
-bool saed_worker_unit(struct saed_worker *w, bool block)
+bool saed_worker_unit(struct saed_worker *w, bool wait)
 {
     struct saed_sched *s = w->sched;
     struct saed_batch *formed = NULL;
@@ -209,7 +209,7 @@ bool saed_worker_unit(struct saed_worker *w, bool block)
 
         pthread_mutex_lock(&s->lock);
         found = look(s, w, &formed);
-        while (found == FOUND_NOTHING && block && !s->stop) {
+        while (found == FOUND_NOTHING && wait && !s->stop) {
             sleep_idle(s, w);
             found = look(s, w, &formed);
         }

@@ -36,7 +36,7 @@ only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/pt.h lib/loa
 # to be added. Operations: what an operation takes and gives (plan.c, wire.c, op.c, ...).
 only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" \
     lib/engine/batch/plan.c lib/engine/batch/decode.c \
-    proto/wire.c proto/raw.c proto/json/json.c proto/safetensors/read.c \
+    proto/wire.c proto/raw.c proto/json/json.c proto/safetensors/parse.c \
     server/api/op.c server/api/fit.c server/api/info.c
 # Codecs: how a body is read and sized (op.c, fit.c), and JSON as the form of a client that says nothing.
 only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')" proto/negotiate.c server/api/op.c server/api/fit.c

@@ -2,7 +2,7 @@
  *
  * begun -> gather -> encode -> shape -> decode -> end, each phase left out when it has no tile.
  * On the decode side `encode` is the scan of dense f. begin and next_phase run on one thread with
- * all tiles done; they plan, tiles compute. */
+ * all tiles done; they cut tiles, tiles compute. */
 #include "lib/engine/batch/plan.h"
 
 #include <assert.h>
@@ -70,7 +70,7 @@ enum sae_status sae_batch_create(struct sae_batch **out, const struct sae_engine
     struct sae_batch *b = sae_calloc(1, sizeof *b);
 
     assert(c.max_rows >= 1);
-    if (!b || sae_pool_init(&b->pool, err) != SAE_OK) {
+    if (!b || sae_chunks_init(&b->chunks, err) != SAE_OK) {
         sae_free(b);
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate a batch: out of memory");
     }
@@ -92,7 +92,7 @@ void sae_batch_free(struct sae_batch *b)
         return;
     if (b->e->ops->batch_fini)
         b->e->ops->batch_fini(b);
-    sae_pool_fini(&b->pool);
+    sae_chunks_fini(&b->chunks);
     sae_free(b->slab.base);
     sae_free(b);
 }
@@ -163,7 +163,7 @@ void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_
     b->phase = SAE_PHASE_BEGUN;
     b->tile_rows = 0;
     assert(b->n_blocks <= b->max_blocks && (!dict->enc || b->ld <= b->max_ld));
-    sae_pool_reset(&b->pool);
+    sae_chunks_reset(&b->chunks);
     for (size_t i = 0; i < n_slices; i++)
         if (!slices[i].task->plan.own_columns)
             add_part(b, &slices[i]);
@@ -181,10 +181,10 @@ void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_
         b->tile_rows = GATHER_IN_BEGIN / dict->formula.d_in + 1;
 }
 
-/* ---- plans: the number of tiles of a phase, 0 to leave it out -----------------------------------
+/* ---- begin of a phase: its number of tiles, 0 to leave it out -----------------------------------
  */
 
-static size_t plan_gather(struct sae_batch *b)
+static size_t begin_gather(struct sae_batch *b)
 {
     return b->tile_rows ? (b->n_rows + b->tile_rows - 1) / b->tile_rows : 0;
 }
@@ -203,7 +203,7 @@ static size_t rows_for(const struct sae_batch *b, size_t work)
     return (b->n_rows + n_tiles - 1) / n_tiles;
 }
 
-static size_t plan_scan(struct sae_batch *b)
+static size_t begin_scan(struct sae_batch *b)
 {
     size_t n_dense = 0;
 
@@ -218,7 +218,7 @@ static size_t plan_scan(struct sae_batch *b)
     return (b->n_rows + b->tile_rows - 1) / b->tile_rows;
 }
 
-static size_t plan_encode(struct sae_batch *b)
+static size_t begin_encode(struct sae_batch *b)
 {
     /* IdentityDict: a value copied is about as much as some eight multiply-adds. */
     size_t depth = is_identity(b->dict) ? 8 : b->dict->formula.d_in, tile = 0;
@@ -244,11 +244,11 @@ static size_t plan_encode(struct sae_batch *b)
     return tile;
 }
 
-static size_t plan_shape(struct sae_batch *b)
+static size_t begin_shape(struct sae_batch *b)
 {
     size_t work;
 
-    if (b->side == SAE_SIDE_DECODE || !sae_shape_plan(b, &work))
+    if (b->side == SAE_SIDE_DECODE || !sae_shape_begin(b, &work))
         return 0;
     b->tile_rows = rows_for(b, 64 * work); /* an entry costs some 64 multiply-adds */
     return (b->n_rows + b->tile_rows - 1) / b->tile_rows;
@@ -262,16 +262,16 @@ bool sae_batch_next_phase(struct sae_batch *b, struct sae_phase *phase)
         b->phase++;
         switch (b->phase) {
         case SAE_PHASE_GATHER:
-            n = plan_gather(b);
+            n = begin_gather(b);
             break;
         case SAE_PHASE_ENCODE:
-            n = b->side == SAE_SIDE_DECODE ? plan_scan(b) : plan_encode(b);
+            n = b->side == SAE_SIDE_DECODE ? begin_scan(b) : begin_encode(b);
             break;
         case SAE_PHASE_SHAPE:
-            n = plan_shape(b);
+            n = begin_shape(b);
             break;
         case SAE_PHASE_DECODE:
-            n = b->decode_rows ? sae_decode_plan(b) : 0;
+            n = b->decode_rows ? sae_decode_begin(b) : 0;
             break;
         case SAE_PHASE_BEGUN:
         case SAE_PHASE_END:
@@ -395,5 +395,5 @@ void sae_batch_run_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s)
     case SAE_PHASE_END:
         assert(false); /* a tile outside of a phase */
     }
-    sae_pool_leave(b, s);
+    sae_chunks_leave(b, s);
 }

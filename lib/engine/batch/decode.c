@@ -3,7 +3,7 @@
  * Canonical order: for each output one fmaf chain over f != 0 in ascending id, from +0, then +
  * bias. Fifty active features of 24576 read fifty decoder rows. Tiles are groups of items, and of
  * columns too where few items have long lists. An engine with decode_dense takes the items whose
- * lists are so long that a matrix product is faster. The plan is made by one thread, tiles run in
+ * lists are so long that a matrix product is faster. Its begin runs on one thread, tiles in
  * parallel. */
 #include "lib/engine/batch/plan.h"
 
@@ -56,7 +56,7 @@ void sae_decode_scan(struct sae_batch *b, size_t r0, size_t r1, struct sae_scrat
     }
 }
 
-/* ---- the plan ---------------------------------------------------------------------------------
+/* ---- begin -----------------------------------------------------------------------------------
  */
 
 static size_t item_entries(const struct sae_batch *b, size_t row, unsigned list)
@@ -107,7 +107,7 @@ static void split_dense(struct sae_batch *b)
     b->n_items = m;
 }
 
-size_t sae_decode_plan(struct sae_batch *b)
+size_t sae_decode_begin(struct sae_batch *b)
 {
     size_t d = b->dict->formula.d_out, entries = 0, want, n_tiles;
 

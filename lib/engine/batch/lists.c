@@ -16,9 +16,9 @@ struct sae_chunk {
     uint32_t mem[];
 };
 
-enum sae_status sae_pool_init(struct sae_pool *p, struct sae_err *err)
+enum sae_status sae_chunks_init(struct sae_chunks *p, struct sae_err *err)
 {
-    *p = (struct sae_pool){0};
+    *p = (struct sae_chunks){0};
     if (pthread_mutex_init(&p->lock, NULL) != 0)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot make a lock: out of memory");
     return SAE_OK;
@@ -34,7 +34,7 @@ static void free_list(struct sae_chunk *c)
     }
 }
 
-void sae_pool_fini(struct sae_pool *p)
+void sae_chunks_fini(struct sae_chunks *p)
 {
     free_list(p->spare);
     free_list(p->open);
@@ -59,7 +59,7 @@ static size_t move_all(struct sae_chunk **from, struct sae_chunk **to)
 }
 
 /* The high water sinks by an eighth a batch, so chunks of a rare large batch go after some ten. */
-void sae_pool_reset(struct sae_pool *p)
+void sae_chunks_reset(struct sae_chunks *p)
 {
     size_t used;
 
@@ -78,7 +78,7 @@ void sae_pool_reset(struct sae_pool *p)
 }
 
 /* An open chunk if there is one, else a spare one, else a new one. */
-static struct sae_chunk *take(struct sae_pool *p)
+static struct sae_chunk *take(struct sae_chunks *p)
 {
     struct sae_chunk *c, **from;
 
@@ -100,7 +100,7 @@ static struct sae_chunk *take(struct sae_pool *p)
     return c;
 }
 
-static void give(struct sae_pool *p, struct sae_chunk **list, struct sae_chunk *c)
+static void give(struct sae_chunks *p, struct sae_chunk **list, struct sae_chunk *c)
 {
     pthread_mutex_lock(&p->lock);
     c->next = *list;
@@ -108,10 +108,10 @@ static void give(struct sae_pool *p, struct sae_chunk **list, struct sae_chunk *
     pthread_mutex_unlock(&p->lock);
 }
 
-void sae_pool_leave(struct sae_batch *b, struct sae_scratch *s)
+void sae_chunks_leave(struct sae_batch *b, struct sae_scratch *s)
 {
     if (s->chunk)
-        give(&b->pool, &b->pool.open, s->chunk);
+        give(&b->chunks, &b->chunks.open, s->chunk);
     s->chunk = NULL;
 }
 
@@ -122,12 +122,12 @@ static uint32_t *room(struct sae_batch *b, struct sae_scratch *s, size_t words)
 
     for (;;) {
         if (!s->chunk)
-            s->chunk = take(&b->pool);
+            s->chunk = take(&b->chunks);
         if (!s->chunk)
             return NULL;
         if (CHUNK_WORDS - s->chunk->used >= words)
             break;
-        give(&b->pool, &b->pool.full, s->chunk);
+        give(&b->chunks, &b->chunks.full, s->chunk);
         s->chunk = NULL;
     }
     mem = s->chunk->mem + s->chunk->used;

@@ -1,4 +1,4 @@
-/* plan.h - what a query of a formula comes to: stages and outputs, worked out once (struct
+/* plan.h - what a query of a formula comes to: phases and outputs, worked out once (struct
  * sae_plan, saed.h). The task takes its memory from it, the batch what its rows deliver, the answer
  * its tensors. Pure functions, any thread. */
 #ifndef SAE_PLAN_H

@@ -1,7 +1,7 @@
 /* shape.c - a row's list made whole, and cut to what the formula selects, before it is used.
  *
- * The plan (one thread) counts runs and takes one block of memory for each slice, as a rule from
- * the room that the task has; the tiles (rows, in parallel) allocate nothing for answers. A row's
+ * Its begin (one thread) counts runs and takes the memory of each slice, as a rule from the room
+ * that the task has; the tiles (rows, in parallel) allocate nothing for answers. A row's
  * runs are joined, bounds become values (the engine's resolve), what the formula does not keep
  * goes: then the list is the row's f, for decode (its runs are put anew) and for deliver.c. Entries
  * are unscaled f, ascending by id. */
@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-/* ---- the plan ---------------------------------------------------------------------------------
+/* ---- begin -----------------------------------------------------------------------------------
  */
 
 static size_t blocks_of_row(const struct sae_batch *b, const struct sae_part *part)
@@ -31,7 +31,7 @@ static bool is_shaped(const struct sae_task *t)
     return (t->plan.shapes || t->plan.delivers) && !sae_task_failed((struct sae_task *)t);
 }
 
-bool sae_shape_plan(struct sae_batch *b, size_t *work)
+bool sae_shape_begin(struct sae_batch *b, size_t *work)
 {
     bool any = false;
 

@@ -9,27 +9,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Memory of sparse entries: a header in the first 64 bytes, then words. Tasks own a stack of these,
- * pushed by several threads, freed at fini. The room is one, from which slices take pieces. */
-struct sae_block {
-    struct sae_block *next;
+/* Memory of sparse entries: a header in the first 64 bytes, then words. A task has one from which
+ * slices take pieces, and a stack of more, pushed by several threads. */
+struct sae_room {
+    struct sae_room *next;
     size_t bytes;
 };
-#define BLOCK_HEADER 64
+#define ROOM_HEADER 64
 
-static uint32_t *words_of(struct sae_block *k)
+static uint32_t *words_of(struct sae_room *k)
 {
-    return (uint32_t *)((char *)k + BLOCK_HEADER);
+    return (uint32_t *)((char *)k + ROOM_HEADER);
 }
 
-/* A piece of the room, or NULL when it has not that much left. */
+/* A piece of the task's room, or NULL when it has not that much left. */
 static uint32_t *take_room(struct sae_task *t, size_t n_words)
 {
     size_t n, at;
 
     if (!t->room)
         return NULL;
-    n = (t->room->bytes - BLOCK_HEADER) / sizeof(uint32_t);
+    n = (t->room->bytes - ROOM_HEADER) / sizeof(uint32_t);
     at = atomic_load_explicit(&t->room_used, memory_order_relaxed);
     do {
         if (n_words > n - at)
@@ -42,20 +42,20 @@ static uint32_t *take_room(struct sae_task *t, size_t n_words)
 uint32_t *sae_task_words(struct sae_task *t, size_t n_words)
 {
     uint32_t *words = take_room(t, n_words);
-    struct sae_block *k;
+    struct sae_room *k;
     size_t bytes;
 
     if (words)
         return words;
     if (__builtin_mul_overflow(n_words, sizeof(uint32_t), &bytes) ||
-        __builtin_add_overflow(bytes, (size_t)BLOCK_HEADER, &bytes))
+        __builtin_add_overflow(bytes, (size_t)ROOM_HEADER, &bytes))
         return NULL;
     k = sae_alloc(1, bytes);
     if (!k)
         return NULL;
     k->bytes = bytes;
-    k->next = atomic_load_explicit(&t->blocks, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&t->blocks, &k->next, k, memory_order_release,
+    k->next = atomic_load_explicit(&t->more, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&t->more, &k->next, k, memory_order_release,
                                                   memory_order_relaxed))
         ;
     return words_of(k);
@@ -65,8 +65,7 @@ uint64_t sae_task_sparse_bytes(const struct sae_task *t)
 {
     uint64_t sum = 0;
 
-    for (struct sae_block *k = atomic_load_explicit(&t->blocks, memory_order_acquire); k;
-         k = k->next)
+    for (struct sae_room *k = atomic_load_explicit(&t->more, memory_order_acquire); k; k = k->next)
         sum += k->bytes;
     return sum;
 }
@@ -117,7 +116,7 @@ uint64_t sae_task_bytes(const struct sae_task *t)
     if (has_candidates(t) && !add_bytes(t->query.n_features, sizeof(uint32_t), &sum))
         return UINT64_MAX;
     if (!room_words(t, &n) ||
-        (n > 0 && (!add_bytes(n, sizeof(uint32_t), &sum) || sae_add_u64(sum, BLOCK_HEADER, &sum))))
+        (n > 0 && (!add_bytes(n, sizeof(uint32_t), &sum) || sae_add_u64(sum, ROOM_HEADER, &sum))))
         return UINT64_MAX;
     return sum;
 }
@@ -159,7 +158,7 @@ static bool room_make(struct sae_task *t)
         return false;
     if (n_words == 0)
         return true;
-    bytes = BLOCK_HEADER + (size_t)n_words * sizeof(uint32_t);
+    bytes = ROOM_HEADER + (size_t)n_words * sizeof(uint32_t);
     t->room = sae_alloc(1, bytes);
     if (t->room)
         t->room->bytes = bytes;
@@ -196,7 +195,7 @@ enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
     t->nnz = t->aux_nnz = 0;
     t->n_candidates = 0;
     atomic_init(&t->failed, 0);
-    atomic_init(&t->blocks, NULL);
+    atomic_init(&t->more, NULL);
     atomic_init(&t->room_used, 0);
     t->room = NULL;
     t->f = t->aux = t->x_hat = t->x_ghost = NULL;
@@ -217,15 +216,15 @@ enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
 
 void sae_task_fini(struct sae_task *t)
 {
-    struct sae_block *k = atomic_load_explicit(&t->blocks, memory_order_acquire);
+    struct sae_room *k = atomic_load_explicit(&t->more, memory_order_acquire);
 
     while (k) {
-        struct sae_block *next = k->next;
+        struct sae_room *next = k->next;
 
         sae_free(k);
         k = next;
     }
-    atomic_store_explicit(&t->blocks, NULL, memory_order_relaxed);
+    atomic_store_explicit(&t->more, NULL, memory_order_relaxed);
     sae_free(t->room);
     t->room = NULL;
     sae_free(t->f);

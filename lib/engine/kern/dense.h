@@ -13,12 +13,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Features a register tile covers at most, and k steps of a block: acc scratch is sized by them. */
+/* Features a register tile covers at most, and k steps of a part: acc scratch is sized by them. */
 #define SAE_DENSE_TILE 6
-#define SAE_DENSE_KBLOCK 768
+#define SAE_DENSE_KPART 768
 
 /* Floats of scratch that a call for n rows of width d needs (64-byte aligned): rows packed for the
- * tile, and the open chains of one tile of features when d is cut into k blocks. */
+ * tile, and the open chains of one tile of features when d is cut into parts. */
 static inline size_t sae_dense_scratch_floats(size_t n, size_t d)
 {
     size_t ld = (d + 15) & ~(size_t)15;

@@ -12,8 +12,8 @@ struct sae_quant {
     /* v[k] = x[k] for k < n, 0 up to the next multiple of 16; *n2 = |x|^2; returns max |x[k]|
      * (NaN or infinity somewhere: returns infinity). */
     double (*widen)(const float *x, size_t n, double *v, double *n2);
-    /* v = Q v in place: a fixed sign for each dimension, then Hadamard blocks of 1024, 256, 64 and
-     * 16 (powers of 4, so that the scale 1/sqrt(block) is exact). n is a multiple of 16. Returns
+    /* v = Q v in place: a fixed sign for each dimension, then Hadamard matrices of 1024, 256, 64
+     * and 16 (powers of 4, so that the scale 1/sqrt(size) is exact). n is a multiple of 16. Returns
      * max |v[k]|. */
     double (*rotate)(double *v, size_t n);
     /* q[k] = v[k] / s rounded to nearest within -qmax..qmax. n is a multiple of 16.

@@ -4,7 +4,7 @@
  * a threshold. The plane answers "proved off" or "candidate" from int8 products alone; candidates
  * are computed exactly from the f32 weights, so answers have the same bits as a dense encode.
  *
- * THE BOUND. Let Q be an orthogonal matrix (signs, then Hadamard blocks). Split the row's few
+ * THE BOUND. Let Q be an orthogonal matrix (signs, then Hadamard matrices). Split the row's few
  * outlier dimensions off, x = x_O + x_R, and quantise  Q x_R = s_x q_x + e_x,  Q w_j = s_j q_j +
  * e_j. Then  w.x = w.x_O + s_x s_j q_x.q_j + (Q w).e_x + e_j.(s_x q_x),  and by Cauchy-Schwarz, in
  * units of s_x s_j,

@@ -155,7 +155,8 @@ START_TEST(create_fails_whole)
 }
 END_TEST
 
-/* The k-th time round a batch takes its lists from the pool, and answers have their room. */
+/* The k-th time round a batch takes its lists from the chunks it keeps, and answers have their
+ * room. */
 START_TEST(steady_state_allocates_nothing)
 {
     struct sae_dict *dict = batches_exact_dict("GatedAutoEncoder", D, F, 1);
@@ -213,7 +214,7 @@ START_TEST(more_entries_than_usual_find_memory)
 END_TEST
 
 /* Chunks of a dense batch are given back once small batches follow. */
-START_TEST(the_pool_shrinks_again)
+START_TEST(the_chunks_shrink_again)
 {
     enum { WIDE = 40000, MANY = 24 };
     struct sae_dict *dict = batches_exact_dict("AutoEncoder", 4, WIDE, 1);
@@ -231,13 +232,13 @@ START_TEST(the_pool_shrinks_again)
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, MANY), NULL), SAE_OK);
     ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
     batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = MANY}, 1);
-    most = b->pool.n_chunks;
+    most = b->chunks.n_chunks;
     ck_assert_uint_ge(most, 29); /* 24 x 40000 entries of 8 bytes, in chunks of 256 KB */
     batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = MANY}, 1);
-    ck_assert_uint_eq(b->pool.n_chunks, most);
+    ck_assert_uint_eq(b->chunks.n_chunks, most);
     for (int round = 0; round < 40; round++)
         batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = 1}, 1);
-    ck_assert_uint_le(b->pool.n_chunks, 12);
+    ck_assert_uint_le(b->chunks.n_chunks, 12);
     sae_task_fini(&t);
     sae_batch_free(b);
     sae_scratch_free(s);
@@ -258,7 +259,7 @@ int main(void)
     tcase_add_loop_test(t, create_fails_whole, 0, BATCHES_N_WAYS);
     tcase_add_loop_test(t, steady_state_allocates_nothing, 0, BATCHES_N_WAYS);
     tcase_add_loop_test(t, more_entries_than_usual_find_memory, 0, BATCHES_N_WAYS);
-    tcase_add_test(t, the_pool_shrinks_again);
+    tcase_add_test(t, the_chunks_shrink_again);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);

@@ -1,4 +1,4 @@
-/* test_pool.c - codec threads: each lane in order, and the large one holds no other back. */
+/* test_pool.c - threads for bodies: each lane in order, and the large one holds no other back. */
 #include "server/api/pool.h"
 
 #include <check.h>
@@ -10,7 +10,7 @@
 #define LARGE (64u << 20)
 
 struct step {
-    struct saed_codec_work work;
+    struct saed_pool_work work;
     sem_t *wait, *post;
     int *order, n; /* the how manieth it was */
 };
@@ -42,17 +42,17 @@ static void run(void *arg)
     sem_post(s->post);
 }
 
-static void push(struct saed_codec *c, struct step *s, uint64_t bytes)
+static void push(struct saed_pool *c, struct step *s, uint64_t bytes)
 {
     s->work.run = run;
     s->work.arg = s;
-    saed_codec_push(c, &s->work, bytes);
+    saed_pool_push(c, &s->work, bytes);
 }
 
 /* The large body waits for the small one that came behind it. */
 START_TEST(a_large_body_holds_no_small_one_back)
 {
-    struct saed_codec *c = NULL;
+    struct saed_pool *c = NULL;
     sem_t small_ran, large_ran;
     int order = 0;
     struct step large = {.wait = &small_ran, .post = &large_ran, .order = &order};
@@ -60,33 +60,33 @@ START_TEST(a_large_body_holds_no_small_one_back)
 
     sem_init(&small_ran, 0, 0);
     sem_init(&large_ran, 0, 0);
-    ck_assert_int_eq(saed_codec_create(&c, 1, NULL), SAE_OK);
+    ck_assert_int_eq(saed_pool_create(&c, 1, NULL), SAE_OK);
     push(c, &large, LARGE);
     push(c, &small, SMALL);
     must_wait(&large_ran);
     ck_assert_int_eq(small.n, 0);
     ck_assert_int_eq(large.n, 1);
-    saed_codec_free(c);
+    saed_pool_free(c);
 }
 END_TEST
 
 START_TEST(a_lane_is_first_come_first_served)
 {
     const uint64_t bytes = _i ? LARGE : SMALL;
-    struct saed_codec *c = NULL;
+    struct saed_pool *c = NULL;
     struct step steps[20];
     sem_t go, ran;
     int order = 0;
 
     sem_init(&go, 0, 0);
     sem_init(&ran, 0, 0);
-    ck_assert_int_eq(saed_codec_create(&c, 1, NULL), SAE_OK);
+    ck_assert_int_eq(saed_pool_create(&c, 1, NULL), SAE_OK);
     for (int i = 0; i < 20; i++) {
         steps[i] = (struct step){.wait = i ? NULL : &go, .post = &ran, .order = &order};
         push(c, &steps[i], bytes);
     }
     sem_post(&go);
-    saed_codec_free(c); /* runs what is queued */
+    saed_pool_free(c); /* runs what is queued */
     for (int i = 0; i < 20; i++)
         ck_assert_int_eq(steps[i].n, i);
 }

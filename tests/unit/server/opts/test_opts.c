@@ -394,7 +394,7 @@ START_TEST(variables_that_kubernetes_invents_are_ignored)
     ck_assert_int_eq(o.action, SAED_RUN);
     ck_assert_ptr_null(o.isa);
     for (size_t i = 0; i < SAED_N_OPTIONS; i++) {
-        const char *key = saed_opt_rows[i].key;
+        const char *key = saed_opt_defs[i].key;
 
         ck_assert_msg(strcmp(key, "port") != 0 && strncmp(key, "port_", 5) != 0 &&
                           !strstr(key, "service"),
@@ -524,13 +524,13 @@ START_TEST(help_fits_a_terminal_and_names_everything)
     sae_buf_init(&b, 1 << 16);
     ck_assert_int_eq(saed_opts_help(&b), SAE_OK);
     for (size_t i = 0; i < SAED_N_OPTIONS; i++) {
-        snprintf(flag, sizeof flag, "  --%s", saed_opt_rows[i].key);
+        snprintf(flag, sizeof flag, "  --%s", saed_opt_defs[i].key);
         for (char *c = flag; *c; c++)
             if (*c == '_')
                 *c = '-';
         ck_assert_msg(strstr(b.data, flag), "%s is not in --help", flag);
-        snprintf(flag, sizeof flag, "[%s]", saed_opt_rows[i].dflt);
-        if (saed_opt_rows[i].kind != SAED_KIND_BOOL && saed_opt_rows[i].dflt[0])
+        snprintf(flag, sizeof flag, "[%s]", saed_opt_defs[i].dflt);
+        if (saed_opt_defs[i].kind != SAED_KIND_BOOL && saed_opt_defs[i].dflt[0])
             ck_assert_msg(strstr(b.data, flag), "%s is not in --help", flag);
     }
     ck_assert_ptr_nonnull(strstr(b.data, "--probe URL"));

@@ -1,6 +1,6 @@
-/* read.c - what the parts of the JSON reader share: faults, small words, growing arrays. See
- * json/read.h. */
-#include "proto/json/read.h"
+/* parse.c - what the parts of the JSON parser share: faults, small words, growing arrays. See
+ * json/parse.h. */
+#include "proto/json/parse.h"
 
 #include "proto/json/numtext.h"
 
@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum sae_status sae_json_fail(struct sae_json_reader *rd, enum sae_status st,
+enum sae_status sae_json_fail(struct sae_json_parser *ps, enum sae_status st,
                               const struct sae_json_path *path, const char *fmt, ...)
 {
-    char where[sizeof rd->err.where] = "", text[sizeof rd->err.text];
+    char where[sizeof ps->err.where] = "", text[sizeof ps->err.text];
     size_t n = 0;
     va_list ap;
 
@@ -25,39 +25,39 @@ enum sae_status sae_json_fail(struct sae_json_reader *rd, enum sae_status st,
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    return sae_err_set(&rd->err, st, where, "%s", text);
+    return sae_err_set(&ps->err, st, where, "%s", text);
 }
 
-bool sae_json_take_word(struct sae_json_reader *rd, const char *w)
+bool sae_json_take_word(struct sae_json_parser *ps, const char *w)
 {
     size_t n = strlen(w);
 
-    sae_json_peek(rd);
-    if ((size_t)(rd->end - rd->p) < n || memcmp(rd->p, w, n) != 0)
+    sae_json_peek(ps);
+    if ((size_t)(ps->end - ps->p) < n || memcmp(ps->p, w, n) != 0)
         return false;
-    rd->p += n;
+    ps->p += n;
     return true;
 }
 
-bool sae_json_take_uint(struct sae_json_reader *rd, uint64_t *out)
+bool sae_json_take_uint(struct sae_json_parser *ps, uint64_t *out)
 {
     const char *next;
 
-    sae_json_peek(rd);
-    next = sae_json_scan_uint(rd->p, rd->end, out);
+    sae_json_peek(ps);
+    next = sae_json_scan_uint(ps->p, ps->end, out);
     if (next)
-        rd->p = next;
+        ps->p = next;
     return next != NULL;
 }
 
 /* The string that comes next, in quotes and cut to what a message can carry. */
-static void describe_string(struct sae_json_reader *rd, struct sae_json_name *name)
+static void describe_string(struct sae_json_parser *ps, struct sae_json_name *name)
 {
     struct sae_json_fault fault;
     struct sae_json_text text;
     size_t n;
 
-    if (!sae_json_scan_string(rd->p + 1, rd->end, &text, &fault)) {
+    if (!sae_json_scan_string(ps->p + 1, ps->end, &text, &fault)) {
         snprintf(name->s, sizeof name->s, "a string");
         return;
     }
@@ -70,19 +70,19 @@ static void describe_string(struct sae_json_reader *rd, struct sae_json_name *na
              text.cut || n < text.n ? "..." : "");
 }
 
-struct sae_json_name sae_json_describe(struct sae_json_reader *rd)
+struct sae_json_name sae_json_describe(struct sae_json_parser *ps)
 {
     struct sae_json_name name;
-    int c = sae_json_peek(rd);
-    const char *next = rd->p;
+    int c = sae_json_peek(ps);
+    const char *next = ps->p;
     float v;
 
     if (c == '"') {
-        describe_string(rd, &name);
+        describe_string(ps, &name);
     } else if (c == '-' || (c >= '0' && c <= '9')) {
-        sae_num_read(rd->p, rd->end, &v, &next);
-        snprintf(name.s, sizeof name.s, "%.*s%s", next - rd->p > 32 ? 32 : (int)(next - rd->p),
-                 rd->p, next - rd->p > 32 ? "..." : "");
+        sae_num_read(ps->p, ps->end, &v, &next);
+        snprintf(name.s, sizeof name.s, "%.*s%s", next - ps->p > 32 ? 32 : (int)(next - ps->p),
+                 ps->p, next - ps->p > 32 ? "..." : "");
     } else {
         snprintf(name.s, sizeof name.s, "%s",
                  c == 'n'   ? "null"
@@ -97,13 +97,13 @@ struct sae_json_name sae_json_describe(struct sae_json_reader *rd)
 
 /* How many items `a` will have, going by the text so far: an eighth more than its density gives,
  * and no more than the rest of the body has room for (a byte and a comma each). */
-static size_t expected_items(const struct sae_json_reader *rd, const struct sae_json_array *a)
+static size_t expected_items(const struct sae_json_parser *ps, const struct sae_json_array *a)
 {
-    size_t left = (size_t)(rd->end - rd->p), most = a->n + left / 2 + 1;
+    size_t left = (size_t)(ps->end - ps->p), most = a->n + left / 2 + 1;
     size_t want = a->guess > 16 ? a->guess : 16;
 
     if (a->n > 0) {
-        double density = (double)a->n / (double)(rd->p - a->since + 1);
+        double density = (double)a->n / (double)(ps->p - a->since + 1);
 
         want = a->n + (size_t)((double)left * density * 1.125) + 16;
         if (want < a->n + a->n / 2)
@@ -112,20 +112,20 @@ static size_t expected_items(const struct sae_json_reader *rd, const struct sae_
     return want < most ? want : most;
 }
 
-enum sae_status sae_json_grow(struct sae_json_reader *rd, struct sae_json_array *a)
+enum sae_status sae_json_grow(struct sae_json_parser *ps, struct sae_json_array *a)
 {
-    const size_t cap = expected_items(rd, a);
-    struct sae_request *r = rd->r;
+    const size_t cap = expected_items(ps, a);
+    struct sae_request *r = ps->r;
     enum sae_status st;
     void *data;
 
     /* While it is copied, the old array is there too. */
-    st = sae_target_hold(rd->t, r->held_bytes + cap * a->size, &rd->err);
+    st = sae_target_hold(ps->t, r->held_bytes + cap * a->size, &ps->err);
     if (st != SAE_OK)
         return st;
     data = sae_alloc(cap, a->size);
     if (!data)
-        return sae_err_set(&rd->err, SAE_E_NOMEM, "", "cannot hold the request: %zu bytes",
+        return sae_err_set(&ps->err, SAE_E_NOMEM, "", "cannot hold the request: %zu bytes",
                            cap * a->size);
     if (a->n)
         memcpy(data, a->data, a->n * a->size);
@@ -156,31 +156,31 @@ static bool special(const struct sae_json_text *text, float *out)
     return false;
 }
 
-enum sae_status sae_json_odd_leaf(struct sae_json_reader *rd, float *out, bool booleans,
+enum sae_status sae_json_odd_leaf(struct sae_json_parser *ps, float *out, bool booleans,
                                   const char *what, const struct sae_json_path *path)
 {
     struct sae_json_fault fault;
     struct sae_json_text text;
     const char *next;
-    int c = sae_json_peek(rd);
+    int c = sae_json_peek(ps);
 
     if (c == '"') {
-        next = sae_json_scan_string(rd->p + 1, rd->end, &text, &fault);
+        next = sae_json_scan_string(ps->p + 1, ps->end, &text, &fault);
         if (!next)
             return SAE_E_MALFORMED_JSON;
         if (special(&text, out)) {
-            rd->p = next;
+            ps->p = next;
             return SAE_OK;
         }
     } else if (c == '-' || (c >= '0' && c <= '9')) {
-        if (sae_num_read(rd->p, rd->end, out, &next) != SAE_NUM_OVERFLOW)
+        if (sae_num_read(ps->p, ps->end, out, &next) != SAE_NUM_OVERFLOW)
             return SAE_E_MALFORMED_JSON;
-        return sae_json_fail(rd, SAE_E_BAD_NUMBER, path, "cannot read %s: %s is beyond float32",
-                             what, sae_json_describe(rd).s);
-    } else if (booleans && (sae_json_take_word(rd, "true") || sae_json_take_word(rd, "false"))) {
+        return sae_json_fail(ps, SAE_E_BAD_NUMBER, path, "cannot read %s: %s is beyond float32",
+                             what, sae_json_describe(ps).s);
+    } else if (booleans && (sae_json_take_word(ps, "true") || sae_json_take_word(ps, "false"))) {
         *out = c == 't' ? 1.0f : 0.0f;
         return SAE_OK;
     }
-    return sae_json_fail(rd, SAE_E_BAD_NUMBER, path, "cannot read %s: %s is not a number", what,
-                         sae_json_describe(rd).s);
+    return sae_json_fail(ps, SAE_E_BAD_NUMBER, path, "cannot read %s: %s is not a number", what,
+                         sae_json_describe(ps).s);
 }

@@ -1,4 +1,4 @@
-/* read.h - private to the JSON reader (json.c, json/read.c, json/dense.c, json/sparse.c): its
+/* parse.h - private to the JSON parser (json.c, json/parse.c, json/dense.c, json/sparse.c): its
  * state and what its parts share.
  *
  * One pass over the body, straight into struct sae_request. Each part reads its own form and stops
@@ -10,13 +10,13 @@
  * wherever its fault lies. So the parts need not know how to skip what they cannot read.
  *
  * Owned by the one call of sae_json_parse that made it. */
-#ifndef SAE_JSON_READ_H
-#define SAE_JSON_READ_H
+#ifndef SAE_JSON_PARSE_H
+#define SAE_JSON_PARSE_H
 
 #include "proto/json/scan.h"
 #include "proto/wire.h"
 
-struct sae_json_reader {
+struct sae_json_parser {
     const char *p, *end; /* borrowed: the body */
     const struct sae_target *t;
     struct sae_request *r;
@@ -40,37 +40,37 @@ struct sae_json_path {
 };
 
 /* The next byte that is no blank (left unread), or -1 at the end. */
-static inline int sae_json_peek(struct sae_json_reader *rd)
+static inline int sae_json_peek(struct sae_json_parser *ps)
 {
-    rd->p = sae_json_blanks(rd->p, rd->end);
-    return rd->p < rd->end ? (unsigned char)*rd->p : -1;
+    ps->p = sae_json_blanks(ps->p, ps->end);
+    return ps->p < ps->end ? (unsigned char)*ps->p : -1;
 }
 
 /* Is it `c`? Then it is read. */
-static inline bool sae_json_take(struct sae_json_reader *rd, char c)
+static inline bool sae_json_take(struct sae_json_parser *ps, char c)
 {
-    bool is = sae_json_peek(rd) == (unsigned char)c;
+    bool is = sae_json_peek(ps) == (unsigned char)c;
 
-    rd->p += is;
+    ps->p += is;
     return is;
 }
 
 /* Behind an item of a list or object that ends with `close`: SAE_OK, with *more telling a comma
  * from the end, or SAE_E_MALFORMED_JSON. */
-static inline enum sae_status sae_json_next(struct sae_json_reader *rd, char close, bool *more)
+static inline enum sae_status sae_json_next(struct sae_json_parser *ps, char close, bool *more)
 {
-    *more = sae_json_take(rd, ',');
-    return *more || sae_json_take(rd, close) ? SAE_OK : SAE_E_MALFORMED_JSON;
+    *more = sae_json_take(ps, ',');
+    return *more || sae_json_take(ps, close) ? SAE_OK : SAE_E_MALFORMED_JSON;
 }
 
 /* The word `w` (true, false, null)? Then it is read. */
-bool sae_json_take_word(struct sae_json_reader *rd, const char *w);
+bool sae_json_take_word(struct sae_json_parser *ps, const char *w);
 
 /* An integer without sign, point or exponent; above 64 bits it is UINT64_MAX. False: none. */
-bool sae_json_take_uint(struct sae_json_reader *rd, uint64_t *out);
+bool sae_json_take_uint(struct sae_json_parser *ps, uint64_t *out);
 
 /* Record a fault of meaning; `path` may be NULL. Returns st. */
-enum sae_status sae_json_fail(struct sae_json_reader *rd, enum sae_status st,
+enum sae_status sae_json_fail(struct sae_json_parser *ps, enum sae_status st,
                               const struct sae_json_path *path, const char *fmt, ...)
     SAE_PRINTF(4, 5);
 
@@ -78,14 +78,14 @@ enum sae_status sae_json_fail(struct sae_json_reader *rd, enum sae_status st,
 struct sae_json_name {
     char s[48];
 };
-struct sae_json_name sae_json_describe(struct sae_json_reader *rd);
+struct sae_json_name sae_json_describe(struct sae_json_parser *ps);
 
 /* Room for one more item, held by the target. SAE_E_NOMEM, and those of sae_target_hold. */
-enum sae_status sae_json_grow(struct sae_json_reader *rd, struct sae_json_array *a);
+enum sae_status sae_json_grow(struct sae_json_parser *ps, struct sae_json_array *a);
 
 /* A leaf that sae_num_read did not take as it stands: one of the three names, a boolean where
  * `booleans` allows it, or a fault. `what` is the tensor's name. */
-enum sae_status sae_json_odd_leaf(struct sae_json_reader *rd, float *out, bool booleans,
+enum sae_status sae_json_odd_leaf(struct sae_json_parser *ps, float *out, bool booleans,
                                   const char *what, const struct sae_json_path *path);
 
 /* A nested list of numbers. `base` is its JSON pointer ("/x"); `width` is a guess at its rows'
@@ -97,9 +97,9 @@ struct sae_json_dense {
     struct sae_json_array values; /* f32; owned by the caller, also on failure */
     struct sae_lead shape;        /* all dimensions; [] has the one, 0 */
 };
-enum sae_status sae_json_read_dense(struct sae_json_reader *rd, struct sae_json_dense *d);
+enum sae_status sae_json_read_dense(struct sae_json_parser *ps, struct sae_json_dense *d);
 
-/* The sparse object of decode's f, from its '{', into rd->r. */
-enum sae_status sae_json_read_sparse(struct sae_json_reader *rd);
+/* The sparse object of decode's f, from its '{', into ps->r. */
+enum sae_status sae_json_read_sparse(struct sae_json_parser *ps);
 
 #endif

@@ -1,4 +1,4 @@
-/* read.c - a request from a safetensors body: x or f, its options, a sparse f.
+/* parse.c - a request from a safetensors body: x or f, its options, a sparse f.
  *
  * The container has been validated by safetensors/container.c before anything here looks at a
  * tensor, so that a body that is no safetensors at all is malformed_body whatever else is wrong
@@ -13,36 +13,36 @@
 #include <math.h>
 #include <string.h>
 
-struct reader {
+struct parser {
     struct sae_request *r;
     const struct sae_target *t;
     const struct sae_st_file *file;
     struct sae_err *err;
 };
 
-static const struct sae_st_tensor *find(const struct reader *rd, const char *name)
+static const struct sae_st_tensor *find(const struct parser *ps, const char *name)
 {
-    return sae_st_find(rd->file, name);
+    return sae_st_find(ps->file, name);
 }
 
 /* n items of `size` bytes for tensor `name`, held by the target. */
-static enum sae_status take(struct reader *rd, void *out, const char *name, uint64_t n, size_t size)
+static enum sae_status take(struct parser *ps, void *out, const char *name, uint64_t n, size_t size)
 {
     uint64_t bytes, total;
     enum sae_status st;
     void *p;
 
     if (sae_mul_u64(n, size, &bytes) ||
-        sae_add_u64(rd->r->held_bytes + rd->file->held_bytes, bytes, &total))
+        sae_add_u64(ps->r->held_bytes + ps->file->held_bytes, bytes, &total))
         total = UINT64_MAX;
-    st = sae_target_hold(rd->t, total, rd->err);
+    st = sae_target_hold(ps->t, total, ps->err);
     if (st != SAE_OK)
         return st;
     p = sae_alloc((size_t)n, size);
     if (!p)
-        return sae_err_set(rd->err, SAE_E_NOMEM, name,
+        return sae_err_set(ps->err, SAE_E_NOMEM, name,
                            "cannot read tensor %s: no memory for %" PRIu64 " bytes", name, bytes);
-    rd->r->held_bytes += bytes;
+    ps->r->held_bytes += bytes;
     memcpy(out, &p, sizeof p);
     return SAE_OK;
 }
@@ -86,7 +86,7 @@ static void from_bool(float *dst, const unsigned char *src, size_t n)
         dst[i] = src[i] ? 1.0f : 0.0f;
 }
 
-static const struct float_row {
+static const struct float_type {
     const char *dtype;
     void (*convert)(float *dst, const unsigned char *src, size_t n);
 } floats[] = {
@@ -94,7 +94,7 @@ static const struct float_row {
     {"F64", from_f64}, {"BOOL", from_bool}, /* last: of a ghost mask only */
 };
 
-static enum sae_status check_f64(struct reader *rd, const struct sae_st_tensor *ts,
+static enum sae_status check_f64(struct parser *ps, const struct sae_st_tensor *ts,
                                  const float *values)
 {
     for (uint64_t i = 0; i < ts->count; i++) {
@@ -106,18 +106,18 @@ static enum sae_status check_f64(struct reader *rd, const struct sae_st_tensor *
         bits = sae_le64(ts->data + 8 * i);
         memcpy(&v, &bits, sizeof v);
         if (!isinf(v))
-            return sae_err_set(rd->err, SAE_E_BAD_NUMBER, ts->name,
+            return sae_err_set(ps->err, SAE_E_BAD_NUMBER, ts->name,
                                "cannot read tensor %s: value %" PRIu64 " is %g, f32 cannot hold it",
                                ts->name, i, v);
     }
     return SAE_OK;
 }
 
-static enum sae_status check_bool(struct reader *rd, const struct sae_st_tensor *ts)
+static enum sae_status check_bool(struct parser *ps, const struct sae_st_tensor *ts)
 {
     for (uint64_t i = 0; i < ts->count; i++)
         if (ts->data[i] > 1)
-            return sae_err_set(rd->err, SAE_E_BAD_NUMBER, ts->name,
+            return sae_err_set(ps->err, SAE_E_BAD_NUMBER, ts->name,
                                "cannot read tensor %s: value %" PRIu64
                                " is byte %u, a BOOL is 0 or 1",
                                ts->name, i, ts->data[i]);
@@ -125,54 +125,54 @@ static enum sae_status check_bool(struct reader *rd, const struct sae_st_tensor 
 }
 
 /* How values of `ts` become f32; NULL, with the error set: its dtype is none of these. */
-static const struct float_row *float_row_of(struct reader *rd, const struct sae_st_tensor *ts,
-                                            bool or_bool)
+static const struct float_type *float_type_of(struct parser *ps, const struct sae_st_tensor *ts,
+                                              bool or_bool)
 {
     const size_t n = SAE_COUNTOF(floats) - (or_bool ? 0 : 1);
 
     for (size_t i = 0; i < n; i++)
         if (strcmp(floats[i].dtype, ts->dtype) == 0)
             return &floats[i];
-    sae_err_set(rd->err, SAE_E_MALFORMED_BODY, ts->name,
+    sae_err_set(ps->err, SAE_E_MALFORMED_BODY, ts->name,
                 "cannot read tensor %s: its dtype is %s, wanted F32, F16, BF16%s F64%s", ts->name,
                 ts->dtype, or_bool ? "," : " or", or_bool ? " or BOOL" : "");
     return NULL;
 }
 
 /* All values of `ts` as f32 into *out, which is owned by the request as soon as it is allocated. */
-static enum sae_status read_floats(struct reader *rd, const struct sae_st_tensor *ts, bool or_bool,
+static enum sae_status read_floats(struct parser *ps, const struct sae_st_tensor *ts, bool or_bool,
                                    float **out)
 {
-    const struct float_row *row = float_row_of(rd, ts, or_bool);
+    const struct float_type *type = float_type_of(ps, ts, or_bool);
     enum sae_status st;
 
-    if (!row)
+    if (!type)
         return SAE_E_MALFORMED_BODY;
-    st = take(rd, out, ts->name, ts->count, sizeof **out);
+    st = take(ps, out, ts->name, ts->count, sizeof **out);
     if (st != SAE_OK)
         return st;
-    row->convert(*out, ts->data, (size_t)ts->count);
-    if (row->convert == from_f64)
-        return check_f64(rd, ts, *out);
-    if (row->convert == from_bool)
-        return check_bool(rd, ts);
+    type->convert(*out, ts->data, (size_t)ts->count);
+    if (type->convert == from_f64)
+        return check_f64(ps, ts, *out);
+    if (type->convert == from_bool)
+        return check_bool(ps, ts);
     return SAE_OK;
 }
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
 
-static enum sae_status wrong_rank(struct reader *rd, const struct sae_st_tensor *ts,
+static enum sae_status wrong_rank(struct parser *ps, const struct sae_st_tensor *ts,
                                   const char *wanted)
 {
-    return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+    return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
                        "cannot read tensor %s: it has %u dimensions, wanted %s", ts->name, ts->ndim,
                        wanted);
 }
 
 /* The dimensions but the last are the request's leading ones. */
-static enum sae_status set_rows(struct reader *rd, const uint64_t *dim, uint64_t n)
+static enum sae_status set_rows(struct parser *ps, const uint64_t *dim, uint64_t n)
 {
-    struct sae_request *r = rd->r;
+    struct sae_request *r = ps->r;
     uint64_t rows = 1;
     bool too_big = false, empty = false;
 
@@ -183,32 +183,32 @@ static enum sae_status set_rows(struct reader *rd, const uint64_t *dim, uint64_t
     }
     r->lead.n = (unsigned)(n - 1);
     if (!empty && (too_big || rows >= PTRDIFF_MAX / 8))
-        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, "f.shape",
+        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, "f.shape",
                            "cannot read f: the rows of its shape pass 64 bits");
     r->n_rows = empty ? 0 : (size_t)rows;
     return SAE_OK;
 }
 
 /* The same, and the last must be the width. */
-static enum sae_status set_lead(struct reader *rd, const uint64_t *dim, uint64_t n)
+static enum sae_status set_lead(struct parser *ps, const uint64_t *dim, uint64_t n)
 {
-    enum sae_status st = sae_width_check(rd->t, dim[n - 1], rd->err);
+    enum sae_status st = sae_width_check(ps->t, dim[n - 1], ps->err);
 
-    return st == SAE_OK ? set_rows(rd, dim, n) : st;
+    return st == SAE_OK ? set_rows(ps, dim, n) : st;
 }
 
-static enum sae_status read_dense(struct reader *rd, const struct sae_st_tensor *ts)
+static enum sae_status read_dense(struct parser *ps, const struct sae_st_tensor *ts)
 {
     enum sae_status st;
 
     if (ts->ndim == 0 || ts->ndim > SAE_MAX_DIMS)
-        return wrong_rank(rd, ts, "1 to 8");
-    st = set_lead(rd, ts->shape, ts->ndim);
+        return wrong_rank(ps, ts, "1 to 8");
+    st = set_lead(ps, ts->shape, ts->ndim);
     if (st != SAE_OK)
         return st;
-    if (rd->r->n_rows == 0)
-        return float_row_of(rd, ts, false) ? SAE_OK : SAE_E_MALFORMED_BODY;
-    return read_floats(rd, ts, false, &rd->r->values);
+    if (ps->r->n_rows == 0)
+        return float_type_of(ps, ts, false) ? SAE_OK : SAE_E_MALFORMED_BODY;
+    return read_floats(ps, ts, false, &ps->r->values);
 }
 
 /* ---- integers -------------------------------------------------------------------------------- */
@@ -218,20 +218,20 @@ static bool is_dtype(const struct sae_st_tensor *ts, const char *dtype)
     return strcmp(ts->dtype, dtype) == 0;
 }
 
-static enum sae_status want_ints(struct reader *rd, const struct sae_st_tensor *ts)
+static enum sae_status want_ints(struct parser *ps, const struct sae_st_tensor *ts)
 {
     if (is_dtype(ts, "I32") || is_dtype(ts, "I64"))
         return SAE_OK;
-    return sae_err_set(rd->err, SAE_E_MALFORMED_BODY, ts->name,
+    return sae_err_set(ps->err, SAE_E_MALFORMED_BODY, ts->name,
                        "cannot read tensor %s: its dtype is %s, wanted I32 or I64", ts->name,
                        ts->dtype);
 }
 
-static enum sae_status want_list(struct reader *rd, const struct sae_st_tensor *ts)
+static enum sae_status want_list(struct parser *ps, const struct sae_st_tensor *ts)
 {
-    enum sae_status st = want_ints(rd, ts);
+    enum sae_status st = want_ints(ps, ts);
 
-    return st == SAE_OK && ts->ndim != 1 ? wrong_rank(rd, ts, "1") : st;
+    return st == SAE_OK && ts->ndim != 1 ? wrong_rank(ps, ts, "1") : st;
 }
 
 static int64_t int_at(const struct sae_st_tensor *ts, uint64_t i)
@@ -243,16 +243,16 @@ static int64_t int_at(const struct sae_st_tensor *ts, uint64_t i)
 
 /* Every value of `ts` in 0 .. UINT32_MAX; what is above becomes UINT32_MAX, which the checks that
  * follow refuse as an id. A negative one is `fault`. */
-static enum sae_status read_ids(struct reader *rd, const struct sae_st_tensor *ts,
+static enum sae_status read_ids(struct parser *ps, const struct sae_st_tensor *ts,
                                 enum sae_status fault, uint32_t **out)
 {
-    enum sae_status st = take(rd, out, ts->name, ts->count, sizeof **out);
+    enum sae_status st = take(ps, out, ts->name, ts->count, sizeof **out);
 
     for (uint64_t i = 0; st == SAE_OK && i < ts->count; i++) {
         int64_t v = int_at(ts, i);
 
         if (v < 0)
-            return sae_err_set(rd->err, fault, ts->name,
+            return sae_err_set(ps->err, fault, ts->name,
                                "cannot read tensor %s: item %" PRIu64 " is %" PRId64
                                ", a feature's id is 0 or more",
                                ts->name, i, v);
@@ -261,22 +261,22 @@ static enum sae_status read_ids(struct reader *rd, const struct sae_st_tensor *t
     return st;
 }
 
-static enum sae_status read_indptr(struct reader *rd, const struct sae_st_tensor *ts)
+static enum sae_status read_indptr(struct parser *ps, const struct sae_st_tensor *ts)
 {
-    struct sae_csr *c = &rd->r->csr;
+    struct sae_csr *c = &ps->r->csr;
     enum sae_status st;
 
-    if (ts->count != (uint64_t)rd->r->n_rows + 1)
-        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+    if (ts->count != (uint64_t)ps->r->n_rows + 1)
+        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
                            "cannot read tensor %s: it has %" PRIu64
                            " items, %zu rows need one more than rows",
-                           ts->name, ts->count, rd->r->n_rows);
-    st = take(rd, &c->indptr, ts->name, ts->count, sizeof *c->indptr);
+                           ts->name, ts->count, ps->r->n_rows);
+    st = take(ps, &c->indptr, ts->name, ts->count, sizeof *c->indptr);
     for (uint64_t i = 0; st == SAE_OK && i < ts->count; i++) {
         int64_t v = int_at(ts, i);
 
         if (v < 0)
-            return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+            return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
                                "cannot read tensor %s: item %" PRIu64 " is %" PRId64, ts->name, i,
                                v);
         c->indptr[i] = (uint64_t)v;
@@ -295,37 +295,37 @@ static const char *const top_names[] = {"f.top_indices", "f.top_values"};
 enum { TOP_INDICES, TOP_VALUES, N_TOP };
 #define TOP_PARTS "f.top_indices and f.top_values"
 
-static enum sae_status read_csr_shape(struct reader *rd, const struct sae_st_tensor *ts)
+static enum sae_status read_csr_shape(struct parser *ps, const struct sae_st_tensor *ts)
 {
     uint64_t dim[SAE_MAX_DIMS];
-    enum sae_status st = want_list(rd, ts);
+    enum sae_status st = want_list(ps, ts);
 
     if (st != SAE_OK)
         return st;
     if (ts->count == 0 || ts->count > SAE_MAX_DIMS)
-        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
                            "cannot read tensor %s: it names %" PRIu64 " dimensions, wanted 1 to %d",
                            ts->name, ts->count, SAE_MAX_DIMS);
     for (uint64_t i = 0; i < ts->count; i++) {
         int64_t v = int_at(ts, i);
 
         if (v < 0)
-            return sae_err_set(rd->err, SAE_E_BAD_SHAPE, ts->name,
+            return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
                                "cannot read tensor %s: dimension %" PRIu64 " is %" PRId64, ts->name,
                                i, v);
         dim[i] = (uint64_t)v;
     }
-    return set_lead(rd, dim, ts->count);
+    return set_lead(ps, dim, ts->count);
 }
 
 /* The n parts of a form, all of which must be there. */
-static enum sae_status find_parts(struct reader *rd, const char *const *names, int n,
+static enum sae_status find_parts(struct parser *ps, const char *const *names, int n,
                                   const struct sae_st_tensor **part)
 {
     for (int i = 0; i < n; i++) {
-        part[i] = find(rd, names[i]);
+        part[i] = find(ps, names[i]);
         if (!part[i])
-            return sae_err_set(rd->err, SAE_E_BAD_SHAPE, names[i],
+            return sae_err_set(ps->err, SAE_E_BAD_SHAPE, names[i],
                                "cannot read f: tensor %s is missing (a sparse f has " CSR_PARTS
                                ", or " TOP_PARTS ")",
                                names[i]);
@@ -333,30 +333,30 @@ static enum sae_status find_parts(struct reader *rd, const char *const *names, i
     return SAE_OK;
 }
 
-static enum sae_status read_csr(struct reader *rd)
+static enum sae_status read_csr(struct parser *ps)
 {
     const struct sae_st_tensor *part[N_CSR] = {NULL};
-    struct sae_request *r = rd->r;
-    enum sae_status st = find_parts(rd, csr_names, N_CSR, part);
+    struct sae_request *r = ps->r;
+    enum sae_status st = find_parts(ps, csr_names, N_CSR, part);
 
     if (st != SAE_OK)
         return st;
     r->is_sparse = true;
-    if ((st = want_list(rd, part[CSR_INDPTR])) != SAE_OK ||
-        (st = want_list(rd, part[CSR_INDICES])) != SAE_OK ||
-        (st = read_csr_shape(rd, part[CSR_SHAPE])) != SAE_OK)
+    if ((st = want_list(ps, part[CSR_INDPTR])) != SAE_OK ||
+        (st = want_list(ps, part[CSR_INDICES])) != SAE_OK ||
+        (st = read_csr_shape(ps, part[CSR_SHAPE])) != SAE_OK)
         return st;
     if (part[CSR_VALUES]->ndim != 1)
-        return wrong_rank(rd, part[CSR_VALUES], "1");
+        return wrong_rank(ps, part[CSR_VALUES], "1");
     if (part[CSR_VALUES]->count != part[CSR_INDICES]->count)
-        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, "f.values",
+        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, "f.values",
                            "cannot read f: f.indices has %" PRIu64 " items, f.values has %" PRIu64,
                            part[CSR_INDICES]->count, part[CSR_VALUES]->count);
     r->csr.nnz = (size_t)part[CSR_INDICES]->count;
-    if ((st = read_indptr(rd, part[CSR_INDPTR])) != SAE_OK ||
-        (st = read_ids(rd, part[CSR_INDICES], SAE_E_BAD_SHAPE, &r->csr.ids)) != SAE_OK)
+    if ((st = read_indptr(ps, part[CSR_INDPTR])) != SAE_OK ||
+        (st = read_ids(ps, part[CSR_INDICES], SAE_E_BAD_SHAPE, &r->csr.ids)) != SAE_OK)
         return st;
-    return read_floats(rd, part[CSR_VALUES], false, &r->csr.values);
+    return read_floats(ps, part[CSR_VALUES], false, &r->csr.values);
 }
 
 /* Close the gaps where fillers were: the entries of row i end at indptr[i + 1]. */
@@ -376,46 +376,46 @@ static void drop_fillers(struct sae_csr *c, size_t n_rows, size_t k)
     c->indptr[n_rows] = c->nnz = n;
 }
 
-static enum sae_status read_top(struct reader *rd)
+static enum sae_status read_top(struct parser *ps)
 {
     const struct sae_st_tensor *part[N_TOP] = {NULL}, *ids, *values;
-    struct sae_csr *c = &rd->r->csr;
-    enum sae_status st = find_parts(rd, top_names, N_TOP, part);
+    struct sae_csr *c = &ps->r->csr;
+    enum sae_status st = find_parts(ps, top_names, N_TOP, part);
 
     if (st != SAE_OK)
         return st;
     ids = part[TOP_INDICES];
     values = part[TOP_VALUES];
-    rd->r->is_sparse = true;
-    if ((st = want_ints(rd, ids)) != SAE_OK)
+    ps->r->is_sparse = true;
+    if ((st = want_ints(ps, ids)) != SAE_OK)
         return st;
     if (ids->ndim == 0 || ids->ndim > SAE_MAX_DIMS)
-        return wrong_rank(rd, ids, "1 to 8");
+        return wrong_rank(ps, ids, "1 to 8");
     if (values->ndim != ids->ndim ||
         memcmp(values->shape, ids->shape, ids->ndim * sizeof *ids->shape) != 0)
-        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, values->name,
+        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, values->name,
                            "cannot read f: f.top_values has not the shape of f.top_indices");
-    if ((st = set_rows(rd, ids->shape, ids->ndim)) != SAE_OK ||
-        (st = take(rd, &c->indptr, "f", (uint64_t)rd->r->n_rows + 1, sizeof *c->indptr)) !=
+    if ((st = set_rows(ps, ids->shape, ids->ndim)) != SAE_OK ||
+        (st = take(ps, &c->indptr, "f", (uint64_t)ps->r->n_rows + 1, sizeof *c->indptr)) !=
             SAE_OK ||
-        (st = read_ids(rd, ids, SAE_E_BAD_SHAPE, &c->ids)) != SAE_OK ||
-        (st = read_floats(rd, values, false, &c->values)) != SAE_OK)
+        (st = read_ids(ps, ids, SAE_E_BAD_SHAPE, &c->ids)) != SAE_OK ||
+        (st = read_floats(ps, values, false, &c->values)) != SAE_OK)
         return st;
-    drop_fillers(c, rd->r->n_rows, (size_t)ids->shape[ids->ndim - 1]);
+    drop_fillers(c, ps->r->n_rows, (size_t)ids->shape[ids->ndim - 1]);
     return SAE_OK;
 }
 
 /* ---- options that are tensors ---------------------------------------------------------------- */
 
-static enum sae_status read_features(struct reader *rd, const struct sae_st_tensor *ts)
+static enum sae_status read_features(struct parser *ps, const struct sae_st_tensor *ts)
 {
-    struct sae_options *opt = &rd->r->opt;
-    enum sae_status st = sae_option_seen(opt, SAE_OPT_FEATURES, rd->err);
+    struct sae_options *opt = &ps->r->opt;
+    enum sae_status st = sae_option_seen(opt, SAE_OPT_FEATURES, ps->err);
 
     if (st == SAE_OK)
-        st = want_list(rd, ts);
+        st = want_list(ps, ts);
     if (st == SAE_OK)
-        st = read_ids(rd, ts, SAE_E_BAD_OPTION, &opt->features);
+        st = read_ids(ps, ts, SAE_E_BAD_OPTION, &opt->features);
     if (st != SAE_OK)
         return st;
     opt->n_features = (size_t)ts->count;
@@ -423,16 +423,16 @@ static enum sae_status read_features(struct reader *rd, const struct sae_st_tens
     return SAE_OK;
 }
 
-static enum sae_status read_ghost_mask(struct reader *rd, const struct sae_st_tensor *ts)
+static enum sae_status read_ghost_mask(struct parser *ps, const struct sae_st_tensor *ts)
 {
-    struct sae_options *opt = &rd->r->opt;
-    enum sae_status st = sae_option_seen(opt, SAE_OPT_GHOST_MASK, rd->err);
+    struct sae_options *opt = &ps->r->opt;
+    enum sae_status st = sae_option_seen(opt, SAE_OPT_GHOST_MASK, ps->err);
 
     if (st != SAE_OK)
         return st;
     if (ts->ndim > SAE_MAX_DIMS)
-        return wrong_rank(rd, ts, "at most 8");
-    st = read_floats(rd, ts, true, &opt->ghost_mask);
+        return wrong_rank(ps, ts, "at most 8");
+    st = read_floats(ps, ts, true, &opt->ghost_mask);
     if (st != SAE_OK)
         return st;
     opt->n_ghost_mask = (size_t)ts->count;
@@ -478,13 +478,13 @@ static bool is_beside_f(const char *name)
 }
 
 /* Every tensor must be one that this operation reads. *forms: those of f that are there. */
-static enum sae_status check_names(struct reader *rd, unsigned *forms)
+static enum sae_status check_names(struct parser *ps, unsigned *forms)
 {
-    const bool decode = rd->t->op == SAE_OP_DECODE;
+    const bool decode = ps->t->op == SAE_OP_DECODE;
 
     *forms = 0;
-    for (size_t i = 0; i < rd->file->n; i++) {
-        const char *name = rd->file->tensors[i].name;
+    for (size_t i = 0; i < ps->file->n; i++) {
+        const char *name = ps->file->tensors[i].name;
         unsigned form = decode ? form_of(name) : 0;
 
         *forms |= form;
@@ -492,7 +492,7 @@ static enum sae_status check_names(struct reader *rd, unsigned *forms)
             strcmp(name, "features") == 0 || strcmp(name, "ghost_mask") == 0)
             continue;
         return sae_err_set(
-            rd->err, SAE_E_BAD_OPTION, name,
+            ps->err, SAE_E_BAD_OPTION, name,
             "cannot read safetensors: there is no tensor \"%.64s\" in this "
             "operation, it takes %s (options that are no tensor go in the query "
             "string)",
@@ -502,52 +502,52 @@ static enum sae_status check_names(struct reader *rd, unsigned *forms)
 }
 
 /* decode's f, in its one form. */
-static enum sae_status read_f(struct reader *rd, unsigned forms)
+static enum sae_status read_f(struct parser *ps, unsigned forms)
 {
-    const char *units = rd->file->f_units;
+    const char *units = ps->file->f_units;
 
-    if (units[0] && sae_f_units_check(units, strlen(units), rd->err) != SAE_OK)
+    if (units[0] && sae_f_units_check(units, strlen(units), ps->err) != SAE_OK)
         return SAE_E_BAD_OPTION;
     switch (forms) {
     case FORM_DENSE:
-        return read_dense(rd, find(rd, "f"));
+        return read_dense(ps, find(ps, "f"));
     case FORM_CSR:
-        return read_csr(rd);
+        return read_csr(ps);
     case FORM_TOP:
-        return read_top(rd);
+        return read_top(ps);
     case 0:
-        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, "f",
+        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, "f",
                            "cannot read safetensors: tensor f is missing");
     default:
-        return sae_err_set(rd->err, SAE_E_BAD_OPTION, "f",
+        return sae_err_set(ps->err, SAE_E_BAD_OPTION, "f",
                            "cannot read f: it is given twice, in more than one form");
     }
 }
 
-static enum sae_status read_x(struct reader *rd)
+static enum sae_status read_x(struct parser *ps)
 {
-    const struct sae_st_tensor *x = find(rd, "x");
+    const struct sae_st_tensor *x = find(ps, "x");
 
     if (!x)
-        return sae_err_set(rd->err, SAE_E_BAD_SHAPE, "x",
+        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, "x",
                            "cannot read safetensors: tensor x is missing");
-    return read_dense(rd, x);
+    return read_dense(ps, x);
 }
 
-static enum sae_status read_request(struct reader *rd)
+static enum sae_status read_request(struct parser *ps)
 {
-    const struct sae_st_tensor *features = find(rd, "features"),
-                               *ghost_mask = find(rd, "ghost_mask");
+    const struct sae_st_tensor *features = find(ps, "features"),
+                               *ghost_mask = find(ps, "ghost_mask");
     unsigned forms;
-    enum sae_status st = check_names(rd, &forms);
+    enum sae_status st = check_names(ps, &forms);
 
     if (st == SAE_OK)
-        st = rd->t->op == SAE_OP_DECODE ? read_f(rd, forms) : read_x(rd);
+        st = ps->t->op == SAE_OP_DECODE ? read_f(ps, forms) : read_x(ps);
     if (st == SAE_OK && features)
-        st = read_features(rd, features);
+        st = read_features(ps, features);
     if (st == SAE_OK && ghost_mask)
-        st = read_ghost_mask(rd, ghost_mask);
-    return st == SAE_OK ? sae_request_check(rd->r, rd->t, rd->err) : st;
+        st = read_ghost_mask(ps, ghost_mask);
+    return st == SAE_OK ? sae_request_check(ps->r, ps->t, ps->err) : st;
 }
 
 enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_target *t,
@@ -557,9 +557,9 @@ enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_ta
     enum sae_status st = sae_st_open(&file, t, body, n, err);
 
     if (st == SAE_OK) {
-        struct reader rd = {.r = r, .t = t, .file = &file, .err = err};
+        struct parser ps = {.r = r, .t = t, .file = &file, .err = err};
 
-        st = read_request(&rd);
+        st = read_request(&ps);
     }
     sae_st_close(&file);
     return st;
