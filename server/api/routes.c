@@ -1,14 +1,15 @@
 /* routes.c - which route a request is for: one table. See routes.h.
  *
- * The order of what is refused is the contract's (spec 3.3): 404, 405, then loading and draining,
- * and in api/op.c 415, 413 by length, and the rest. Paths match byte by byte: a trailing or
- * doubled slash or another case is another path. */
+ * The order of what is refused is the contract's (spec 3.3): 404, 405 (OPTIONS is answered here, at
+ * any time), then loading and draining, and in api/op.c 415, 413 by length, and the rest. Paths
+ * match byte by byte: a trailing or doubled slash or another case is another path. */
 #include "server/api/op.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* A GET route's body is nothing to it; so much of one is read for the sake of the connection. */
+/* A body of GET or OPTIONS is nothing to it; so much of one is read for the sake of the connection.
+ */
 #define IGNORED_BODY_BYTES (64u << 10)
 
 struct route {
@@ -98,10 +99,15 @@ static enum sae_status no_route(struct saed_routes *r, const char *path, bool lo
                        strlen(path) > 100 ? "..." : "");
 }
 
+static const char *allowed_on(const struct route *route)
+{
+    return route->is_op ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+}
+
 static enum sae_status check_method(const struct route *route, struct saed_exchange *x,
                                     struct sae_err *err)
 {
-    const char *allow = route->is_op ? "POST" : "GET, HEAD";
+    const char *allow = allowed_on(route);
     bool is_post = x->method == SAED_METHOD_POST;
     bool is_get = x->method == SAED_METHOD_GET || x->method == SAED_METHOD_HEAD;
 
@@ -112,6 +118,21 @@ static enum sae_status check_method(const struct route *route, struct saed_excha
                        "cannot use this method on \"%.100s\": allowed is %s", x->path, allow);
 }
 
+/* A body is nothing to it. */
+static void ignore_body(struct saed_exchange *x)
+{
+    x->max_body_bytes = IGNORED_BODY_BYTES;
+    x->max_body_option = "--max-body-bytes";
+}
+
+static enum sae_status reply_options(struct saed_exchange *x, const char *allow)
+{
+    ignore_body(x);
+    saed_http_header(x, "Allow", "%s", allow);
+    saed_http_reply(x, 204, NULL, "", 0, NULL, NULL);
+    return SAE_OK;
+}
+
 static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_err *err)
 {
     struct saed_routes *r = arg;
@@ -120,6 +141,8 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     char name[208] = "";
     enum sae_status st;
 
+    if (x->method == SAED_METHOD_OPTIONS && strcmp(x->path, "*") == 0) /* the server as a whole */
+        return reply_options(x, "GET, HEAD, POST, OPTIONS");
     route = find_route(x->path, name, sizeof name);
     if (!route)
         return no_route(r, x->path, loaded, err);
@@ -131,6 +154,8 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     }
     if (route->is_op)
         x->op = (enum saed_metric_op)route->op;
+    if (x->method == SAED_METHOD_OPTIONS)
+        return reply_options(x, allowed_on(route));
     st = check_method(route, x, err);
     if (st != SAE_OK)
         return st;
@@ -143,8 +168,7 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
         return sae_err_set(err, SAE_E_DRAINING, "", "cannot take requests: the server is stopping");
     if (route->is_op)
         return saed_op_head(r, x, route->op, err);
-    x->max_body_bytes = IGNORED_BODY_BYTES;
-    x->max_body_option = "--max-body-bytes";
+    ignore_body(x);
     route->reply(r, x);
     return SAE_OK;
 }

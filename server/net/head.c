@@ -55,10 +55,17 @@ bool saed_path_decode(char *dst, const char *path, size_t n)
     return true;
 }
 
+/* HOST[:PORT], of Host or of a target. */
+static bool is_authority(struct saed_value v)
+{
+    for (size_t i = 0; i < v.n; i++)
+        if (v.p[i] < 0x21 || v.p[i] > 0x7e || strchr("/\\,@?#<>\"{}|^`", v.p[i]))
+            return false;
+    return true;
+}
+
 static void check_target(struct saed_head *h, const char *target)
 {
-    if (target[0] != '/')
-        fault(h, "the target does not begin with '/'");
     for (const char *p = target; *p; p++) {
         if (*p < 0x21 || *p > 0x7e)
             fault(h, "the target has a byte that is not visible ASCII");
@@ -68,6 +75,35 @@ static void check_target(struct saed_head *h, const char *target)
     for (const char *p = target; *p && *p != '?'; p++)
         if (*p == '%' && (hex(p[1]) < 0 || hex(p[2]) < 0))
             fault(h, "the path has a '%' without two hexadecimal digits");
+}
+
+/* Past scheme and authority of an absolute-form target, which proxies' clients send. */
+static const char *skip_authority(struct saed_head *h, const char *target)
+{
+    static const char scheme[] = "http://";
+    struct saed_value authority = {target + sizeof scheme - 1, 0};
+
+    if (strncasecmp(target, scheme, sizeof scheme - 1) != 0)
+        return target;
+    authority.n = strcspn(authority.p, "/?");
+    if (authority.n == 0 || authority.p[0] == ':' || !is_authority(authority))
+        fault(h, "the target's host is no host and port");
+    h->has_authority = true;
+    return authority.p + authority.n;
+}
+
+static void take_target(struct saed_head *h, const char *target)
+{
+    const char *path = skip_authority(h, target);
+    bool is_options = h->method == SAED_METHOD_OPTIONS;
+    size_t n = strcspn(path, "?");
+
+    h->query = path[n] == '?' ? path + n + 1 : NULL;
+    h->path = (struct saed_value){path, n};
+    if (h->has_authority && n == 0)
+        h->path = (struct saed_value){is_options && !h->query ? "*" : "/", 1};
+    else if (path[0] != '/' && !(is_options && !h->has_authority && strcmp(path, "*") == 0))
+        fault(h, "the target does not begin with '/'");
 }
 
 void saed_head_begin(struct saed_head *h, const char *uri, const char *method, const char *target,
@@ -85,9 +121,12 @@ void saed_head_begin(struct saed_head *h, const char *uri, const char *method, c
         h->method = SAED_METHOD_HEAD;
     else if (strcmp(method, "POST") == 0)
         h->method = SAED_METHOD_POST;
+    else if (strcmp(method, "OPTIONS") == 0)
+        h->method = SAED_METHOD_OPTIONS;
     else
         h->method = SAED_METHOD_OTHER;
     check_target(h, target);
+    take_target(h, target);
     if (strlen(version) != 8 || memcmp(version, "HTTP/1.", 7) != 0 || version[7] < '0' ||
         version[7] > '9')
         fault(h, "the version is not HTTP/1.0 or HTTP/1.1");
@@ -104,9 +143,8 @@ static void check_host(struct saed_head *h, struct saed_value v)
 {
     if (++h->n_host > 1)
         fault(h, "Host is sent twice");
-    for (size_t i = 0; i < v.n; i++)
-        if (v.p[i] < 0x21 || v.p[i] > 0x7e || strchr("/\\,@?#<>\"{}|^`", v.p[i]))
-            fault(h, "Host is no host and port");
+    if (!is_authority(v))
+        fault(h, "Host is no host and port");
 }
 
 static void check_length(struct saed_head *h, struct saed_value v)
@@ -248,7 +286,7 @@ enum sae_status saed_head_end(struct saed_head *h, const char *end, struct sae_e
     if (!h->fault) {
         if (h->by_layout && h->next + 2 != end)
             fault(h, "a line is not name, colon, value, CRLF");
-        if (h->n_host == 0 && !h->is_http_1_0)
+        if (h->n_host == 0 && !h->has_authority && !h->is_http_1_0)
             fault(h, "Host is missing");
         if (h->chunked && h->has_length)
             fault(h, "both Content-Length and Transfer-Encoding are sent");

@@ -12,7 +12,13 @@
 
 #include "lib/base.h"
 
-enum saed_method { SAED_METHOD_GET, SAED_METHOD_HEAD, SAED_METHOD_POST, SAED_METHOD_OTHER };
+enum saed_method {
+    SAED_METHOD_GET,
+    SAED_METHOD_HEAD,
+    SAED_METHOD_POST,
+    SAED_METHOD_OPTIONS,
+    SAED_METHOD_OTHER
+};
 
 /* A value, borrowed from the read buffer; p is NULL when the field was not sent. */
 struct saed_value {
@@ -23,6 +29,10 @@ struct saed_value {
 /* A request's head. Owned by one connection's thread. */
 struct saed_head {
     enum saed_method method;
+    /* Of the target (RFC 9112 3.2): what stands before '?', and "/" or, of OPTIONS, "*" where that
+     * is nothing; what stands behind it, NULL without one. Borrowed from the target, or static. */
+    struct saed_value path;
+    const char *query;
     bool is_http_1_0;
     bool keeps_alive; /* by the version and by Connection */
     bool chunked;
@@ -35,6 +45,7 @@ struct saed_head {
 
     /* private */
     bool by_layout;
+    bool has_authority;               /* of an absolute-form target: stands for Host */
     bool says_close, says_keep_alive; /* Connection */
     const char *next; /* by layout: where the chain must go on; NULL once it is broken */
     unsigned n_host, n_length, n_transfer;

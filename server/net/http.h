@@ -105,7 +105,7 @@ void saed_http_free(struct saed_http *h);
 void saed_http_header(struct saed_exchange *x, const char *name, const char *fmt, ...)
     SAE_PRINTF(3, 4);
 /* Reply with `data`, which is taken: free_data(free_arg) is called when it has been sent (free_data
- * NULL: data is static). content_type is static. */
+ * NULL: data is static). content_type is static; NULL: none, of an answer without a body. */
 void saed_http_reply(struct saed_exchange *x, int status, const char *content_type,
                      const void *data, size_t n, void (*free_data)(void *), void *free_arg);
 /* Reply with problem+json. */

@@ -79,7 +79,8 @@ static void add_headers(struct saed_http_exchange *e)
 {
     struct saed_exchange *x = &e->x;
 
-    saed_http_header(x, "Content-Type", "%s", e->content_type);
+    if (e->content_type)
+        saed_http_header(x, "Content-Type", "%s", e->content_type);
     saed_http_header(x, "X-Content-Type-Options", "nosniff");
     saed_http_header(x, "Cache-Control", "no-store");
     saed_http_header(x, "Saed-Request-Id", "%s", x->request_id);

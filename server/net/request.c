@@ -73,18 +73,6 @@ static bool take_strings(struct saed_http_exchange *e, const struct saed_head *h
     return true;
 }
 
-/* Split the target in place and decode the path. */
-static bool take_target(struct saed_http_exchange *e)
-{
-    size_t n = strcspn(e->target, "?");
-    char *query = e->target[n] == '?' ? e->target + n + 1 : NULL;
-
-    e->target[n] = '\0';
-    e->x.query = query;
-    e->x.path = e->target;
-    return saed_path_decode(e->target, e->target, n);
-}
-
 static enum sae_status read_head(struct saed_http_exchange *e, const char *method,
                                  const char *version, struct sae_err *err)
 {
@@ -112,7 +100,10 @@ static enum sae_status read_head(struct saed_http_exchange *e, const char *metho
     if (!take_strings(e, &head))
         return sae_err_set(err, SAE_E_NOMEM, "",
                            "cannot keep the request's head: memory has run out");
-    if (!take_target(e))
+    /* In place: the path stands at the target's begin or behind it. */
+    x->query = head.query;
+    x->path = e->target;
+    if (!saed_path_decode(e->target, head.path.p, head.path.n))
         return sae_err_set(err, SAE_E_BAD_REQUEST, "", "cannot decode the path: a '%%' is no %%XX");
     return SAE_OK;
 }

@@ -22,13 +22,10 @@
 
 typedef _Atomic uint64_t counter;
 
-/* Codes that have a series: 200, those of the HTTP library's own answers, those of the error table
- * (some slots are doubles and stay empty), and one for whatever else is counted. */
+/* Codes that have a series: 200, 204, those of the HTTP library's own answers, those of the error
+ * table (some slots are doubles and stay empty), and one for whatever else is counted. */
 static const int code_slots[] = {
-    200,
-    414,
-    431,
-    505,
+    200, 204, 414, 431, 505,
 #define SAE_ERROR(status, http, code, title) http,
 #include "proto/errors.def"
 #undef SAE_ERROR

@@ -118,7 +118,8 @@ static const char *const smugglers[] = {
     "POST /v1/dictionaries/i/encode HTTP/1.1 \r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /v1/dictionaries/i/encode\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    "OPTIONS *a HTTP/1.1\r\nHost: a\r\n\r\n",
+    "OPTIONS http://a* HTTP/1.1\r\nHost: a b\r\n\r\n",
     "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
 };
 
@@ -301,6 +302,92 @@ START_TEST(kept_connections_tell_their_timeout)
 }
 END_TEST
 
+#define OTHER "dictionary=\"\",op=\"other\""
+static const struct {
+    const char *head;
+    const char *allow, *labels;
+    bool stays;
+} options[] = {
+    {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "GET, HEAD, POST, OPTIONS", OTHER, true},
+    {"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n", "GET, HEAD, POST, OPTIONS", OTHER, true},
+    {"OPTIONS /metrics HTTP/1.1\r\nHost: a\r\n\r\n", "GET, HEAD, OPTIONS", OTHER, true},
+    {"OPTIONS /v1/dictionaries/i?a=b HTTP/1.1\r\nHost: a\r\n\r\n", "GET, HEAD, OPTIONS",
+     "dictionary=\"i\",op=\"other\"", true},
+    {"OPTIONS /v1/dictionaries/i/decode HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n{}{",
+     "POST, OPTIONS", "dictionary=\"i\",op=\"decode\"", true},
+    {"OPTIONS /v1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET, HEAD, OPTIONS", OTHER,
+     false},
+    {"OPTIONS /v1 HTTP/1.0\r\n\r\n", "GET, HEAD, OPTIONS", OTHER, false},
+    {"OPTIONS /v1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "GET, HEAD, OPTIONS", OTHER, true},
+};
+
+START_TEST(options_are_answered_everywhere)
+{
+    char series[128];
+    double before;
+    int fd = raw_connect(&s);
+    struct reply r;
+
+    snprintf(series, sizeof series, "saed_requests_total{%s,code=\"204\"}", options[_i].labels);
+    before = metric(&s, series);
+    raw_send(fd, options[_i].head);
+    r = raw_reply(fd, false, MS);
+    ck_assert_msg(r.status == 204, "%s: %d", options[_i].head, r.status);
+    ck_assert_str_eq(reply_header(&r, "Allow"), options[_i].allow);
+    ck_assert_ptr_null(reply_header(&r, "Content-Type"));
+    ck_assert_ptr_null(reply_header(&r, "Content-Length"));
+    ck_assert_ptr_nonnull(reply_header(&r, "Saed-Request-Id"));
+    reply_free(&r);
+    if (options[_i].stays) { /* were there a body, this would read it */
+        raw_send(fd, HEALTH);
+        r = raw_reply(fd, true, MS);
+        ck_assert_int_eq(r.status, 200);
+        reply_free(&r);
+    } else {
+        ck_assert(raw_is_closed(fd, MS));
+    }
+    close(fd);
+    ck_assert(metric(&s, series) == (before < 0 ? 1 : before + 1));
+}
+END_TEST
+
+/* As a proxy is asked. The authority stands for Host; 1.0 wants a Host all the same. */
+START_TEST(targets_in_absolute_form)
+{
+    static const struct {
+        const char *text;
+        int status;
+        const char *body;
+    } asked[] = {
+        {"GET http://a/healthz HTTP/1.1\r\nHost: b\r\n\r\n", 200, "ok\n"},
+        {"GET HTTP://[::1]:80/healthz?x HTTP/1.1\r\nHost: b\r\n\r\n", 200, "ok\n"},
+        {"GET http://a/healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, "ok\n"},
+        {"POST http://a/v1/dictionaries/%69/encode?top_k=1 HTTP/1.1\r\nHost: a\r\nContent-Length: "
+         "15\r\n\r\n" BODY,
+         200, "{\"f\":{\"shape\":[4],\"indices\":[[3]],\"values\":[[4]]}}\n"},
+        {"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n", 404, NULL},
+        {"GET http://a?b=c HTTP/1.1\r\nHost: a\r\n\r\n", 404, NULL},
+        {"GET http://a/healthz HTTP/1.1\r\n\r\n", 200, "ok\n"},
+    };
+    int fd = raw_connect(&s);
+
+    for (size_t i = 0; i < sizeof asked / sizeof asked[0] - library_is_strict(); i++) {
+        struct reply r;
+
+        raw_send(fd, asked[i].text);
+        r = raw_reply(fd, true, MS);
+        ck_assert_msg(r.status == asked[i].status, "%s: %d", asked[i].text, r.status);
+        if (asked[i].body)
+            ck_assert_str_eq(r.body, asked[i].body);
+        else
+            check_problem(&r, 404, "not_found", "\"/\"", NULL);
+        ck_assert_ptr_nonnull(reply_header(&r, "Keep-Alive"));
+        reply_free(&r);
+    }
+    close(fd);
+}
+END_TEST
+
 START_TEST(an_idle_connection_is_closed_in_time)
 {
     struct server t =
@@ -388,7 +475,7 @@ START_TEST(head_of_an_error_has_no_body)
     raw_send(fd, "HEAD /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n\r\n" HEALTH);
     r = raw_reply(fd, false, MS);
     ck_assert_int_eq(r.status, 405);
-    ck_assert_str_eq(reply_header(&r, "Allow"), "POST");
+    ck_assert_str_eq(reply_header(&r, "Allow"), "POST, OPTIONS");
     reply_free(&r);
     r = raw_reply(fd, true, MS); /* were there a body, this would read it */
     ck_assert_int_eq(r.status, 200);
@@ -670,6 +757,8 @@ int main(void)
     tcase_add_test(t, requests_in_single_bytes);
     tcase_add_test(t, connection_close_and_http_1_0);
     tcase_add_loop_test(t, kept_connections_tell_their_timeout, 0, sizeof kept / sizeof kept[0]);
+    tcase_add_loop_test(t, options_are_answered_everywhere, 0, sizeof options / sizeof options[0]);
+    tcase_add_test(t, targets_in_absolute_form);
     tcase_add_test(t, an_idle_connection_is_closed_in_time);
     tcase_add_loop_test(t, an_error_keeps_or_closes_the_connection, 0,
                         sizeof errors / sizeof errors[0]);

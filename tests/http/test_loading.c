@@ -292,6 +292,7 @@ START_TEST(while_loading_it_says_so)
         {"POST", "/v1/dictionaries/b/encode", 503, "loading"},
         {"GET", "/nothing", 404, "not_found"},
         {"GET", "/v1/dictionaries/b/encode", 405, "method_not_allowed"},
+        {"OPTIONS", "/v1/dictionaries/b/encode", 204, NULL},
     };
     struct server s = start_loading();
     long long end = test_now_ms() + MS;

@@ -92,9 +92,9 @@ static const struct {
     {"GET", "/v1/dictionaries/z", 404, "served are a, g, j, n, i", NULL},
     {"DELETE", "/v1/dictionaries/z/encode", 404, "\"code\":\"unknown_dictionary\"", NULL},
     {"GET", "/v1/dictionaries/z/xyz", 404, "\"code\":\"unknown_dictionary\"", NULL},
-    {"GET", "/v1/dictionaries/a/encode", 405, "\"code\":\"method_not_allowed\"", "POST"},
-    {"OPTIONS", "/v1", 405, "\"code\":\"method_not_allowed\"", "GET, HEAD"},
-    {"DELETE", "/v1/dictionaries/a", 405, "\"code\":\"method_not_allowed\"", "GET, HEAD"},
+    {"GET", "/v1/dictionaries/a/encode", 405, "\"code\":\"method_not_allowed\"", "POST, OPTIONS"},
+    {"OPTIONS", "/v2", 404, "\"code\":\"not_found\"", NULL},
+    {"DELETE", "/v1/dictionaries/a", 405, "\"code\":\"method_not_allowed\"", "GET, HEAD, OPTIONS"},
 };
 
 START_TEST(other_routes_are_refused)
@@ -244,7 +244,11 @@ static const char *const bad_heads[] = {
     "GET /v1  HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /v1%00 HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /v%1 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "GET http://a/v1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET https://a/v1 HTTP/1.1\r\nHost: a\r\n\r\n", /* not here */
+    "GET http:///v1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET http://u@a/v1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
     "G(T /v1 HTTP/1.1\r\nHost: a\r\n\r\n",
     "POST /v1/dictionaries/a/encode HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: "

@@ -165,6 +165,71 @@ START_TEST(a_connection_goes_on_or_not)
 }
 END_TEST
 
+static const struct {
+    const char *method, *target;
+    const char *path, *query; /* path NULL: refused */
+} targets[] = {
+    {"GET", "/", "/", NULL},
+    {"GET", "/a?", "/a", ""},
+    {"GET", "/a?b?c=/", "/a", "b?c=/"},
+    {"GET", "/http://a/b", "/http://a/b", NULL},
+    {"GET", "http://a/b?c", "/b", "c"},
+    {"GET", "hTTp://a.b:80/c", "/c", NULL},
+    {"GET", "http://[::1]:80/c", "/c", NULL},
+    {"GET", "http://a", "/", NULL},
+    {"GET", "http://a?b", "/", "b"},
+    {"OPTIONS", "http://a", "*", NULL},
+    {"OPTIONS", "http://a?b", "/", "b"},
+    {"OPTIONS", "http://a/", "/", NULL},
+    {"OPTIONS", "*", "*", NULL},
+    {"GET", "*", NULL, NULL},
+    {"OPTIONS", "*?a", NULL, NULL},
+    {"OPTIONS", "**", NULL, NULL},
+    {"GET", "", NULL, NULL},
+    {"GET", "?a", NULL, NULL},
+    {"GET", "a", NULL, NULL},
+    {"GET", "http:/a/b", NULL, NULL},
+    {"GET", "http://", NULL, NULL},
+    {"GET", "http:///a", NULL, NULL},
+    {"GET", "http://:80/a", NULL, NULL},
+    {"GET", "http://a@b/c", NULL, NULL},
+    {"GET", "http://a,b/c", NULL, NULL},
+    {"GET", "http://a#b", NULL, NULL},
+    {"GET", "https://a/b", NULL, NULL},
+    {"GET", "ftp://a/b", NULL, NULL},
+};
+
+START_TEST(targets_and_their_paths)
+{
+    struct saed_head h;
+    bool good = targets[_i].path != NULL;
+
+    saed_head_begin(&h, NULL, targets[_i].method, targets[_i].target, "HTTP/1.1");
+    saed_head_field(&h, "Host", 4, "a", 1);
+    ck_assert_msg((saed_head_end(&h, NULL, NULL) == SAE_OK) == good, "%s", targets[_i].target);
+    if (!good)
+        return;
+    ck_assert_msg(h.path.n == strlen(targets[_i].path) &&
+                      memcmp(h.path.p, targets[_i].path, h.path.n) == 0,
+                  "%s: %.*s", targets[_i].target, (int)h.path.n, h.path.p);
+    if (targets[_i].query)
+        ck_assert_str_eq(h.query, targets[_i].query);
+    else
+        ck_assert_ptr_null(h.query);
+}
+END_TEST
+
+START_TEST(the_authority_of_a_target_stands_for_host)
+{
+    struct saed_head h;
+
+    saed_head_begin(&h, NULL, "GET", "http://a/b", "HTTP/1.1");
+    ck_assert_int_eq(saed_head_end(&h, NULL, NULL), SAE_OK);
+    saed_head_begin(&h, NULL, "GET", "/b", "HTTP/1.1");
+    ck_assert_int_eq(saed_head_end(&h, NULL, NULL), SAE_E_BAD_REQUEST);
+}
+END_TEST
+
 /* ---- its log --------------------------------------------------------------------------------- */
 
 static int own_answer(const char *message, ...)
@@ -199,6 +264,8 @@ int main(void)
     tcase_add_loop_test(t, a_way_is_chosen_or_none, 0, SAE_COUNTOF(cases));
     tcase_add_test(t, the_library_that_is_here_will_do);
     tcase_add_loop_test(t, values_are_looked_at_all_the_same, 0, SAE_COUNTOF(fields));
+    tcase_add_loop_test(t, targets_and_their_paths, 0, SAE_COUNTOF(targets));
+    tcase_add_test(t, the_authority_of_a_target_stands_for_host);
     tcase_add_loop_test(t, a_connection_goes_on_or_not, 0, SAE_COUNTOF(lives));
     tcase_add_test(t, an_answer_of_its_own_is_told_by_its_message);
     suite_add_tcase(suite, t);
