@@ -1,8 +1,8 @@
 /* routes.c - which route a request is for: one table. See routes.h.
  *
  * The order of what is refused is the contract's (spec 3.3): 404, 405 (OPTIONS is answered here, at
- * any time), then loading and draining, and in api/op.c 415, 413 by length, and the rest. Paths
- * match byte by byte: a trailing or doubled slash or another case is another path. */
+ * any time), then loading, draining and a full house, and in api/op.c 415, 413 by length, and the
+ * rest. Paths match byte by byte: a trailing or doubled slash or another case is another path. */
 #include "server/api/op.h"
 
 #include <stdio.h>
@@ -133,6 +133,14 @@ static enum sae_status reply_options(struct saed_exchange *x, const char *allow)
     return SAE_OK;
 }
 
+static enum sae_status full_house(const struct saed_exchange *x, struct sae_err *err)
+{
+    return sae_err_limit(err, SAE_E_OVERLOADED, "--max-connections", x->beyond, x->beyond + 1,
+                         "cannot serve one more connection: %zu are open (--max-connections, or "
+                         "the limit of descriptors where that is less)",
+                         x->beyond);
+}
+
 static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_err *err)
 {
     struct saed_routes *r = arg;
@@ -166,6 +174,8 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     }
     if (!route->always && atomic_load(&r->state) == SAED_ROUTES_REFUSING)
         return sae_err_set(err, SAE_E_DRAINING, "", "cannot take requests: the server is stopping");
+    if (!route->always && x->beyond)
+        return full_house(x, err);
     if (route->is_op)
         return saed_op_head(r, x, route->op, err);
     ignore_body(x);

@@ -41,11 +41,12 @@ void saed_conn_fini(struct saed_conn *n)
 
 /* ---- moves --------------------------------------------------------------------------------- */
 
-void saed_conn_open(struct saed_conn *n, int fd, void *owner, uint64_t now)
+void saed_conn_open(struct saed_conn *n, int fd, void *owner, enum saed_place place, uint64_t now)
 {
     pthread_mutex_lock(&n->lock);
     assert(n->state == SAED_CONN_FREE);
     become(n, SAED_CONN_IDLE);
+    n->place = place;
     n->fd = fd;
     n->owner = owner;
     n->exchange = NULL;
@@ -223,13 +224,32 @@ bool saed_conn_retire(struct saed_conn *n, saed_counts_fn *counts)
     return is_idle;
 }
 
+uint64_t saed_conn_kept_since(const struct saed_conn *n)
+{
+    bool is_kept = n->state == SAED_CONN_IDLE && !n->fresh && !n->first_ns && !n->no_more;
+
+    return is_kept ? n->since_ns : UINT64_MAX;
+}
+
+/* The first byte may have come without a line. */
+static void note_begin(struct saed_conn *n, uint64_t now, saed_counts_fn *counts)
+{
+    if (n->first_ns == 0 && saed_conn_begun(n, counts))
+        n->first_ns = now;
+}
+
+bool saed_conn_is_kept(struct saed_conn *n, uint64_t now, saed_counts_fn *counts)
+{
+    note_begin(n, now, counts);
+    return saed_conn_kept_since(n) != UINT64_MAX;
+}
+
 /* ---- the clock ----------------------------------------------------------------------------- */
 
 static enum saed_verdict sweep_idle(struct saed_conn *n, uint64_t now, uint64_t keepalive_ns,
                                     saed_counts_fn *counts)
 {
-    if (n->first_ns == 0 && saed_conn_begun(n, counts))
-        n->first_ns = now;
+    note_begin(n, now, counts);
     if (n->fresh)
         return now > n->since_ns + SAED_HEAD_NS ? SAED_CONN_CUT : SAED_CONN_WELL;
     if (n->first_ns)
@@ -279,12 +299,25 @@ static enum saed_verdict sweep_send(struct saed_conn *n, uint64_t now, saed_coun
     return SAED_CONN_WELL;
 }
 
+/* Whoever is beyond the limit holds one of few places. */
+static enum saed_verdict sweep_beyond(const struct saed_conn *n, uint64_t now)
+{
+    return now > n->since_ns + SAED_BEYOND_NS ? SAED_CONN_CUT : SAED_CONN_WELL;
+}
+
+static bool is_timed(enum saed_conn_state state)
+{
+    return (BIT(IDLE) | BIT(HEAD) | BIT(BODY) | BIT(SEND)) & 1u << state;
+}
+
 enum saed_verdict saed_conn_sweep(struct saed_conn *n, uint64_t now,
                                   const struct saed_conn_times *t, saed_counts_fn *counts)
 {
     enum saed_verdict v = SAED_CONN_WELL;
     uint64_t head_ns = n->fresh ? n->since_ns : n->first_ns;
 
+    if (n->place == SAED_PLACE_BEYOND && is_timed(n->state))
+        return sweep_beyond(n, now);
     if (n->state == SAED_CONN_IDLE)
         v = sweep_idle(n, now, t->keepalive_ns, counts);
     else if (n->state == SAED_CONN_HEAD)

@@ -19,6 +19,9 @@
  *     BACK    resumed: to be replied to
  *     SEND    no byte acknowledged for 30 s, or less than 4 KB/s on average after 75 s
  *
+ * Beyond the limit of connections (room.h) none of this holds: IDLE, HEAD and BODY have 1 s from
+ * accept, and SEND has 1 s.
+ *
  * finish is allowed from wherever libmicrohttpd may give up a request: HEAD, BODY, WORK, BACK,
  * SEND. Every move that is not drawn is a fault of ours and asserted.
  *
@@ -26,18 +29,20 @@
  * this file knows the number.
  *
  * THREADS  queue, back: whoever has it. ended, told, and with the lock held, which keeps the socket
- * open while one looks at it and shuts it down, begun, retire and sweep: the one of conns.h. The
- * rest: the connection's. `lock` guards all that more than one of them writes or reads. */
+ * open while one looks at it and shuts it down, begun, retire, kept_since, is_kept and sweep: the
+ * one of conns.h. The rest: the connection's. `lock` guards all that more than one of them writes
+ * or reads. */
 #ifndef SAED_CONN_H
 #define SAED_CONN_H
 
-#include "lib/base.h"
+#include "server/net/room.h"
 
 #include <pthread.h>
 
 #define SAED_SECOND_NS 1000000000ull
 #define SAED_HEAD_NS (10 * SAED_SECOND_NS)
 #define SAED_STALL_NS (30 * SAED_SECOND_NS)
+#define SAED_BEYOND_NS SAED_SECOND_NS
 #define SAED_SLOW_AFTER_NS (75 * SAED_SECOND_NS)
 #define SAED_SLOW_BYTES_PER_S 4096u
 
@@ -66,12 +71,13 @@ typedef bool saed_counts_fn(int fd, struct saed_counts *out);
 struct saed_conn {
     pthread_mutex_t lock;
     enum saed_conn_state state;
+    enum saed_place place; /* conns.c's */
     int fd;
     uint32_t index, generation; /* of the slot, set by conns.c; of its use */
     void *owner, *exchange;     /* exchange: from line to finish */
     bool fresh;                 /* no request has been finished */
     bool ended;                 /* the client's end has been seen */
-    bool no_more;               /* its reading side was shut by us: an end says nothing */
+    bool no_more; /* its reading side was shut by us (conns.c too): an end says nothing */
     bool telling,
         back_pending;         /* somebody is told that the client has gone; `back` came meanwhile */
     uint64_t since_ns;        /* IDLE: since accept or the last answer; SEND: since the reply */
@@ -88,7 +94,7 @@ struct saed_conn {
 void saed_conn_init(struct saed_conn *n, uint32_t index);
 void saed_conn_fini(struct saed_conn *n);
 
-void saed_conn_open(struct saed_conn *n, int fd, void *owner, uint64_t now);
+void saed_conn_open(struct saed_conn *n, int fd, void *owner, enum saed_place place, uint64_t now);
 /* Returns when the request's first byte came. */
 uint64_t saed_conn_line(struct saed_conn *n, void *exchange, uint64_t now);
 /* body, whole, away (to GONE at once, if the client's end has been seen), close. */
@@ -120,6 +126,12 @@ bool saed_conn_told(struct saed_conn *n) SAE_MUST_USE;
 bool saed_conn_begun(struct saed_conn *n, saed_counts_fn *counts);
 /* With the lock held: if nothing has begun it gets no further request; shut its reading side. */
 bool saed_conn_retire(struct saed_conn *n, saed_counts_fn *counts) SAE_MUST_USE;
+/* With the lock held: it is kept for a next request, as far as is known, since this time.
+ * UINT64_MAX: it is not. */
+uint64_t saed_conn_kept_since(const struct saed_conn *n);
+/* With the lock held: it is kept and no byte of a request has come; if one has, that is known from
+ * now on. */
+bool saed_conn_is_kept(struct saed_conn *n, uint64_t now, saed_counts_fn *counts);
 
 enum saed_verdict {
     SAED_CONN_WELL,

@@ -4,8 +4,7 @@
  * MHD takes bytes out of the socket at once and does not say so before a request line is whole. */
 #include "server/net/conns.h"
 
-#include "server/net/listen.h"
-#include "server/report/log.h"
+#include "server/net/door.h"
 
 #include <errno.h>
 #include <linux/tcp.h>
@@ -20,8 +19,7 @@
 #include <unistd.h>
 
 #define SWEEP_MS 250
-#define ACCEPT_BURST 16
-#define RETRY_NS (SAED_SECOND_NS / 5)
+#define MAKE_WAY_TRIES 8
 #define TAG_LISTEN UINT64_MAX
 #define TAG_WAKE (UINT64_MAX - 1)
 
@@ -29,25 +27,15 @@ struct saed_conns {
     struct saed_conns_config cfg;
     struct saed_conn *slots;
     size_t n_slots;
+    struct saed_door *door;
     int epoll_fd, wake_fd;
     pthread_t thread;
     bool started;
     int sweep_ms;
 
-    pthread_mutex_t accept_lock; /* guards the listeners; none: closed */
-    struct saed_listeners listeners;
-    uint64_t retry_ns;   /* after an error that may last: do not accept before */
-    _Atomic bool paused; /* the listeners are out of the epoll set; written under accept_lock */
-
     pthread_mutex_t lock; /* guards free_list, and n_used's growing */
     struct saed_conn *free_list;
     _Atomic size_t n_used; /* slots that were ever in use: the sweep's end */
-
-    _Atomic size_t n_open;
-    /* Sockets handed over and those that MHD has opened, ever. The difference is on its way, unless
-     * MHD failed to open it and closed it without a word: the sweep writes such a rest off. */
-    _Atomic size_t n_added, n_opened;
-    size_t rest_seen, added_seen; /* the sweep's */
     _Atomic bool stop;
 };
 
@@ -99,29 +87,29 @@ struct saed_conn *saed_conns_open(struct saed_conns *c, int fd, void *owner)
     else if (c->n_used < c->n_slots)
         n = &c->slots[c->n_used++];
     pthread_mutex_unlock(&c->lock);
-    atomic_fetch_add(&c->n_open, 1);
-    atomic_fetch_add(&c->n_opened, 1);
     if (!n) {
         shutdown(fd, SHUT_RDWR);
         return NULL;
     }
-    saed_conn_open(n, fd, owner, saed_now_ns());
+    saed_conn_open(n, fd, owner, saed_room_opened(saed_door_room(c->door)), saed_now_ns());
     listen_for_end(c, n);
     return n;
 }
 
 void saed_conns_close(struct saed_conns *c, struct saed_conn *n)
 {
-    if (n) {
-        saed_conn_move(n, SAED_CONN_FREE);
-        pthread_mutex_lock(&c->lock);
-        n->next_free = c->free_list;
-        c->free_list = n;
-        pthread_mutex_unlock(&c->lock);
-    }
-    atomic_fetch_sub(&c->n_open, 1);
-    /* A full house has taken the listeners out of the set: say that there is room. */
-    if (atomic_load(&c->paused))
+    enum saed_place place;
+
+    if (!n)
+        return;
+    saed_conn_move(n, SAED_CONN_FREE); /* nobody moves it to another place from here on */
+    place = n->place;
+    pthread_mutex_lock(&c->lock);
+    n->next_free = c->free_list;
+    c->free_list = n;
+    pthread_mutex_unlock(&c->lock);
+    saed_room_closed(saed_door_room(c->door), place);
+    if (saed_door_is_shut(c->door))
         (void)!write(c->wake_fd, &(uint64_t){1}, sizeof(uint64_t));
 }
 
@@ -226,122 +214,92 @@ size_t saed_conns_answering(struct saed_conns *c)
 
 size_t saed_conns_count(const struct saed_conns *c)
 {
-    return atomic_load(&c->n_open);
+    return saed_room_count(saed_door_room(c->door));
 }
 
-/* ---- accepting ----------------------------------------------------------------------------- */
+/* ---- a full house -------------------------------------------------------------------------- */
 
-static void pause_listener(struct saed_conns *c, bool pause)
+bool saed_conns_admit(struct saed_conns *c, struct saed_conn *n)
 {
-    struct epoll_event e = {.events = EPOLLIN, .data.u64 = TAG_LISTEN};
+    bool is_in;
 
-    if (atomic_load(&c->paused) == pause || c->listeners.n == 0)
-        return;
-    atomic_store(&c->paused, pause);
-    for (size_t i = 0; i < c->listeners.n; i++)
-        epoll_ctl(c->epoll_fd, pause ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, c->listeners.fds[i], &e);
+    pthread_mutex_lock(&n->lock);
+    if (n->place == SAED_PLACE_BEYOND && saed_room_admit(saed_door_room(c->door)))
+        n->place = SAED_PLACE_IN;
+    is_in = n->place != SAED_PLACE_BEYOND;
+    pthread_mutex_unlock(&n->lock);
+    return is_in;
 }
 
-static bool is_full(struct saed_conns *c)
+size_t saed_conns_limit(const struct saed_conns *c)
 {
-    return atomic_load(&c->n_open) + (atomic_load(&c->n_added) - atomic_load(&c->n_opened)) >=
-           c->cfg.max_connections;
+    return saed_room_limit(saed_door_room(c->door));
 }
 
-/* Faults of the one connection that was next, by accept(2); it has been taken off the queue. */
-static bool is_of_one(int error)
+/* NULL: nobody is idle. */
+static struct saed_conn *longest_idle(struct saed_conns *c)
 {
-    switch (error) {
-    case EINTR:
-    case ECONNABORTED:
-    case EPROTO:
-    case EPERM: /* a firewall's word */
-    case ENOPROTOOPT:
-    case EHOSTDOWN:
-    case ENONET:
-    case EHOSTUNREACH:
-    case ENETDOWN:
-    case ENETUNREACH:
-        return true;
-    default:
-        return false;
-    }
-}
+    struct saed_conn *longest = NULL;
+    uint64_t since = UINT64_MAX;
 
-/* Accept a burst of one listener, the accept lock held. False when nothing more can be accepted
- * now. */
-static bool accept_some(struct saed_conns *c, int listen_fd)
-{
-    for (size_t i = 0; i < ACCEPT_BURST && !is_full(c); i++) {
-        struct sockaddr_storage addr;
-        socklen_t len = sizeof addr;
-        int fd = accept4(listen_fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    for (size_t i = 0; i < atomic_load(&c->n_used); i++) {
+        struct saed_conn *n = &c->slots[i];
 
-        if (fd >= 0) {
-            atomic_fetch_add(&c->n_added, 1);
-            c->cfg.add(c->cfg.arg, fd, (struct sockaddr *)&addr, len);
-            continue;
+        pthread_mutex_lock(&n->lock);
+        if (n->place == SAED_PLACE_IN && saed_conn_kept_since(n) < since) {
+            since = saed_conn_kept_since(n);
+            longest = n;
         }
-        if (errno == EAGAIN)
-            return false;
-        if (!is_of_one(errno)) { /* it may last: no descriptors, no memory, no listener any more */
-            saed_log(SAED_WARN, "accept_failed", saed_str("reason", strerror(errno)));
-            c->retry_ns = saed_now_ns() + RETRY_NS;
-            pause_listener(c, true);
-            return false;
-        }
+        pthread_mutex_unlock(&n->lock);
     }
-    return !is_full(c);
+    return longest;
 }
 
-static void accept_ready(struct saed_conns *c)
+/* False: it is not idle any more, or too many are leaving. */
+static bool leave(struct saed_conns *c, struct saed_conn *n)
 {
-    pthread_mutex_lock(&c->accept_lock);
-    for (size_t i = 0; i < c->listeners.n; i++)
-        (void)accept_some(c, c->listeners.fds[i]);
-    if (is_full(c))
-        pause_listener(c, true);
-    pthread_mutex_unlock(&c->accept_lock);
+    bool leaves;
+
+    pthread_mutex_lock(&n->lock);
+    leaves = n->place == SAED_PLACE_IN && saed_conn_is_kept(n, saed_now_ns(), saed_tcp_counts) &&
+             saed_room_leave(saed_door_room(c->door));
+    if (leaves) {
+        n->place = SAED_PLACE_LEAVING;
+        n->no_more = true;
+        shutdown(n->fd, SHUT_RD);
+    }
+    pthread_mutex_unlock(&n->lock);
+    return leaves;
 }
 
-static void resume_accept(struct saed_conns *c, uint64_t now)
+/* A client that has sent a request by now is still answered. */
+static bool make_way(void *arg)
 {
-    if (!atomic_load(&c->paused))
-        return;
-    pthread_mutex_lock(&c->accept_lock);
-    if (!is_full(c) && now >= c->retry_ns)
-        pause_listener(c, false);
-    pthread_mutex_unlock(&c->accept_lock);
-}
+    struct saed_conns *c = arg;
+    struct saed_conn *n;
 
-/* A rest that has not moved for a whole sweep, with nothing added since, will never be opened. */
-static void write_off_rest(struct saed_conns *c)
-{
-    size_t added = atomic_load(&c->n_added), rest = added - atomic_load(&c->n_opened);
-
-    if (rest && rest == c->rest_seen && added == c->added_seen)
-        atomic_fetch_sub(&c->n_added, rest);
-    c->rest_seen = rest;
-    c->added_seen = added;
+    for (int i = 0; i < MAKE_WAY_TRIES; i++) {
+        n = longest_idle(c);
+        if (!n)
+            return false;
+        if (leave(c, n))
+            return true;
+    }
+    return false;
 }
 
 void saed_conns_close_listener(struct saed_conns *c)
 {
-    pthread_mutex_lock(&c->accept_lock);
-    /* Those who are connected already would get a reset. */
-    for (size_t i = 0; i < c->listeners.n; i++)
-        while (accept_some(c, c->listeners.fds[i]))
-            ;
-    pause_listener(c, true);
-    atomic_store(&c->paused, false);
-    saed_listeners_close(&c->listeners);
-    pthread_mutex_unlock(&c->accept_lock);
+    saed_door_close(c->door);
 }
+
+/* ---- its thread ---------------------------------------------------------------------------- */
 
 static void *run(void *arg)
 {
     struct saed_conns *c = arg;
     uint64_t next_sweep = saed_now_ns();
+    bool is_sweep;
 
     while (!atomic_load(&c->stop)) {
         struct epoll_event events[64];
@@ -351,21 +309,28 @@ static void *run(void *arg)
 
         for (int i = 0; i < n; i++) {
             if (events[i].data.u64 == TAG_LISTEN)
-                accept_ready(c);
+                saed_door_ready(c->door);
             else if (events[i].data.u64 == TAG_WAKE)
                 (void)!read(c->wake_fd, &count, sizeof count);
             else
                 client_gone(c, events[i].data.u64);
         }
         now = saed_now_ns();
-        if (now >= next_sweep) {
+        is_sweep = now >= next_sweep;
+        if (is_sweep) {
             (void)for_each(c, sweep_one);
-            write_off_rest(c);
             next_sweep = now + (uint64_t)c->sweep_ms * 1000000;
         }
-        resume_accept(c, now);
+        saed_door_tick(c->door, now, is_sweep);
     }
     return NULL;
+}
+
+static void on_newcomer(void *arg, int fd, const struct sockaddr *addr, socklen_t len)
+{
+    struct saed_conns *c = arg;
+
+    c->cfg.add(c->cfg.arg, fd, addr, len);
 }
 
 /* ---- making and ending --------------------------------------------------------------------- */
@@ -373,16 +338,11 @@ static void *run(void *arg)
 static enum sae_status open_epoll(struct saed_conns *c, struct sae_err *err)
 {
     struct epoll_event wake = {.events = EPOLLIN, .data.u64 = TAG_WAKE};
-    struct epoll_event ready = {.events = EPOLLIN, .data.u64 = TAG_LISTEN};
-    bool ok;
 
     c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    ok = c->epoll_fd >= 0 && c->wake_fd >= 0 &&
-         epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->wake_fd, &wake) == 0;
-    for (size_t i = 0; ok && i < c->listeners.n; i++)
-        ok = epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->listeners.fds[i], &ready) == 0;
-    if (!ok)
+    if (c->epoll_fd < 0 || c->wake_fd < 0 ||
+        epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->wake_fd, &wake) != 0)
         return sae_err_set(err, SAE_E_IO, "", "cannot wait for connections: %s", strerror(errno));
     return SAE_OK;
 }
@@ -397,9 +357,10 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the connection table");
     c->cfg = *cfg;
     c->epoll_fd = c->wake_fd = -1;
-    pthread_mutex_init(&c->accept_lock, NULL);
     pthread_mutex_init(&c->lock, NULL);
-    c->n_slots = cfg->max_connections + 64; /* some more: a slot is free a little after its count */
+    /* Those beyond, those who leave, and some more: an accepted socket may be written off and come.
+     */
+    c->n_slots = cfg->max_connections + SAED_ROOM_BEYOND + SAED_ROOM_LEAVING + 28;
     c->slots = sae_calloc(c->n_slots, sizeof *c->slots);
     if (!c->slots || c->n_slots > UINT32_MAX) {
         c->n_slots = 0;
@@ -412,9 +373,18 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
     if (cfg->times.request_ns / 8000000 < SWEEP_MS)
         c->sweep_ms =
             cfg->times.request_ns / 8000000 < 10 ? 10 : (int)(cfg->times.request_ns / 8000000);
-    st = saed_listen(&c->listeners, host, port, err);
-    if (st == SAE_OK)
-        st = open_epoll(c, err);
+    st = open_epoll(c, err);
+    if (st != SAE_OK)
+        goto out;
+    struct saed_door_config dc = {
+        .max_connections = cfg->max_connections,
+        .epoll_fd = c->epoll_fd,
+        .tag = TAG_LISTEN,
+        .arg = c,
+        .add = on_newcomer,
+        .make_way = make_way,
+    };
+    st = saed_door_create(&c->door, &dc, host, port, err);
     if (st != SAE_OK)
         goto out;
     *out = c;
@@ -450,14 +420,13 @@ void saed_conns_free(struct saed_conns *c)
     if (!c)
         return;
     saed_conns_stop(c);
-    saed_listeners_close(&c->listeners);
+    saed_door_free(c->door);
     if (c->epoll_fd >= 0)
         close(c->epoll_fd);
     if (c->wake_fd >= 0)
         close(c->wake_fd);
     for (size_t i = 0; i < c->n_slots; i++)
         saed_conn_fini(&c->slots[i]);
-    pthread_mutex_destroy(&c->accept_lock);
     pthread_mutex_destroy(&c->lock);
     sae_free(c->slots);
     sae_free(c);

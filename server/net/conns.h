@@ -7,6 +7,7 @@
  * computed. It never closes a socket: it shuts it down, and MHD, which owns it, notices and closes.
  *
  * What it finds is decided by conn.h; here is the table of connections and what touches sockets.
+ * Accepting is door.h's, which asks here for somebody to leave when the house is full.
  *
  * THREADS  open, close, each_reading: the connection's MHD thread; the rest: any. */
 #ifndef SAED_CONNS_H
@@ -47,6 +48,9 @@ size_t saed_conns_busy(struct saed_conns *c);
 /* Those of them whose head has been read: an answer is being made or sent. */
 size_t saed_conns_answering(struct saed_conns *c);
 size_t saed_conns_count(const struct saed_conns *c);
+/* False: this connection is one beyond the limit, and there is no room yet. */
+bool saed_conns_admit(struct saed_conns *c, struct saed_conn *n);
+size_t saed_conns_limit(const struct saed_conns *c); /* as it is now */
 /* Stop the thread. Free is for when every connection has been closed. NULL allowed. */
 void saed_conns_stop(struct saed_conns *c);
 void saed_conns_free(struct saed_conns *c);

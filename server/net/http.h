@@ -37,6 +37,8 @@ struct saed_exchange {
     bool has_body, chunked;
     uint64_t content_length; /* unless chunked */
     uint64_t arrival_ns;     /* first byte */
+    size_t beyond; /* its connection is one beyond so many, the limit, and ends with the answer; 0:
+                      within it */
     char request_id[SAED_REQUEST_ID_MAX + 1];
     char *
         body; /* from handler.request on; owned by the exchange, NULL when empty; 64-byte aligned */

@@ -89,6 +89,17 @@ static void add_headers(struct saed_http_exchange *e)
                      MS(x->queue_ns), MS(x->compute_ns), MS(saed_now_ns() - x->arrival_ns));
 }
 
+/* While draining a connection ends with the last request that has arrived on it; one beyond the
+ * limit ends with its first. */
+static bool is_last(const struct saed_http_exchange *e)
+{
+    if (e->x.beyond)
+        return true;
+    return atomic_load(&e->h->draining) &&
+           !(e->wire_bytes != UINT64_MAX &&
+             saed_conn_has(e->conn, e->wire_bytes + 1, saed_tcp_counts));
+}
+
 static struct MHD_Response *make_response(struct saed_http_exchange *e)
 {
     struct MHD_Response *r;
@@ -106,10 +117,7 @@ static struct MHD_Response *make_response(struct saed_http_exchange *e)
     add_headers(e);
     for (unsigned i = 0; ok && i < e->n_headers; i++)
         ok = MHD_add_response_header(r, e->headers[i].name, e->headers[i].value) == MHD_YES;
-    /* While draining a connection ends with the last request that has arrived on it. */
-    if (ok && atomic_load(&e->h->draining) &&
-        !(e->wire_bytes != UINT64_MAX &&
-          saed_conn_has(e->conn, e->wire_bytes + 1, saed_tcp_counts)))
+    if (ok && is_last(e))
         ok = MHD_add_response_header(r, "Connection", "close") == MHD_YES;
     /* A reply in HEAD ends the connection. */
     else if (ok && e->keeps_alive && saed_conn_state(e->conn) != SAED_CONN_HEAD)

@@ -120,12 +120,14 @@ enum MHD_Result saed_http_on_head(struct saed_http_exchange *e, const char *meth
         return saed_http_send(e);
     }
     e->headed = true;
+    if (!saed_conns_admit(e->h->conns, e->conn))
+        e->x.beyond = saed_conns_limit(e->h->conns);
     st = hd->head(hd->arg, &e->x, &err);
     if (st == SAE_OK && e->status == 0)
         st = saed_http_prepare_body(e, &err);
     if (st != SAE_OK && e->status == 0)
         saed_http_error(&e->x, &err);
-    if (e->status && e->x.has_body && !saed_http_may_ignore_body(e, st))
+    if (e->status && e->x.has_body && (e->x.beyond || !saed_http_may_ignore_body(e, st)))
         return saed_http_send(e);
     saed_conn_move(e->conn, SAED_CONN_BODY);
     return MHD_YES;

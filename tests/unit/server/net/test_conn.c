@@ -31,7 +31,7 @@ static void start(void)
     bytes = (struct saed_counts){0};
     is_counted = true;
     saed_conn_init(&n, 3);
-    saed_conn_open(&n, FD, &owner, 1000 * S);
+    saed_conn_open(&n, FD, &owner, SAED_PLACE_IN, 1000 * S);
 }
 
 /* To this state, all at the time `now`. */
@@ -107,7 +107,7 @@ static void make(enum move move)
 {
     switch (move) {
     case OPEN:
-        saed_conn_open(&n, FD, &owner, 1001 * S);
+        saed_conn_open(&n, FD, &owner, SAED_PLACE_IN, 1001 * S);
         break;
     case LINE:
         saed_conn_line(&n, &exchange, 1001 * S);
@@ -315,6 +315,44 @@ START_TEST(an_end_is_told_again_where_mhd_reads)
 }
 END_TEST
 
+/* ---- a full house -------------------------------------------------------------------------- */
+
+/* Beyond the limit: a second for the head, and a second for the answer. */
+START_TEST(beyond_the_limit_time_is_short)
+{
+    static const enum saed_conn_state states[] = {SAED_CONN_IDLE, SAED_CONN_HEAD, SAED_CONN_BODY,
+                                                  SAED_CONN_SEND};
+    uint64_t since = states[_i] == SAED_CONN_SEND ? 1000 * S + S / 2 : 1000 * S;
+
+    n.place = SAED_PLACE_BEYOND;
+    bytes.received = 1;
+    go_to(states[_i], 1000 * S + S / 2);
+    ck_assert_int_eq(sweep(since + S), SAED_CONN_WELL);
+    ck_assert_int_eq(sweep(since + S + 1), SAED_CONN_CUT);
+    n.place = SAED_PLACE_IN; /* admitted meanwhile */
+    ck_assert_int_eq(sweep(since + S + 1), SAED_CONN_WELL);
+}
+END_TEST
+
+START_TEST(who_is_kept_and_since_when)
+{
+    ck_assert_uint_eq(saed_conn_kept_since(&n), UINT64_MAX); /* its first request is to come */
+    go_to(SAED_CONN_HEAD, 1001 * S);
+    ck_assert_uint_eq(saed_conn_kept_since(&n), UINT64_MAX);
+    saed_conn_finish(&n, 0, 1002 * S, counts);
+    ck_assert_uint_eq(saed_conn_kept_since(&n), 1002 * S);
+    ck_assert(saed_conn_is_kept(&n, 1003 * S, counts));
+    bytes.received = 1;
+    ck_assert_uint_eq(saed_conn_kept_since(&n), 1002 * S); /* not known yet */
+    ck_assert(!saed_conn_is_kept(&n, 1004 * S, counts));
+    ck_assert_uint_eq(saed_conn_kept_since(&n), UINT64_MAX);
+    ck_assert_uint_eq(saed_conn_line(&n, &exchange, 1005 * S), 1004 * S);
+    saed_conn_finish(&n, 1, 1006 * S, counts);
+    ck_assert(saed_conn_retire(&n, counts));
+    ck_assert_uint_eq(saed_conn_kept_since(&n), UINT64_MAX); /* it leaves already */
+}
+END_TEST
+
 /* ---- the clock: answers -------------------------------------------------------------------- */
 
 /* Bytes acknowledged: `burst` within the first second, then `rate` a second up to `until`. */
@@ -439,7 +477,7 @@ START_TEST(a_slot_that_is_used_again_knows_nothing)
     saed_conn_move(&n, SAED_CONN_FREE);
     ck_assert_ptr_null(saed_conn_ended(&n, generation));
     bytes = (struct saed_counts){0};
-    saed_conn_open(&n, FD, &owner, 2000 * S);
+    saed_conn_open(&n, FD, &owner, SAED_PLACE_IN, 2000 * S);
     ck_assert_ptr_null(saed_conn_ended(&n, generation));
     ck_assert(!saed_conn_begun(&n, counts));
     ck_assert_int_eq(sweep(2010 * S), SAED_CONN_WELL);
@@ -551,6 +589,8 @@ int main(void)
     tcase_add_test(t, a_stall_is_told_once);
     tcase_add_loop_test(t, work_has_no_clock_here, 0, 5);
     tcase_add_loop_test(t, an_end_is_told_again_where_mhd_reads, 0, 3);
+    tcase_add_loop_test(t, beyond_the_limit_time_is_short, 0, 4);
+    tcase_add_test(t, who_is_kept_and_since_when);
     tcase_add_loop_test(t, an_answer_must_be_taken, 0, SAE_COUNTOF(sends));
     tcase_add_loop_test(t, an_answer_behind_others, 0, SAE_COUNTOF(sends));
     tcase_add_test(t, who_is_told_that_the_client_has_gone);

@@ -1,0 +1,282 @@
+/* test_full_house.c - every connection is taken, or every descriptor: health and metrics answer,
+ * the longest idle connection makes way, and what is beyond the limit ends after one answer. */
+#include "tests/http/support_body.h"
+
+#include <check.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MS 10000
+#define MAX 8
+#define BEYOND 4
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
+#define POST "POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n"
+#define BODY "{\"x\":[1,2,3,4]}"
+
+static struct server s;
+
+static void start(void)
+{
+    s = server_start((const char *const[]){"--max-connections", "8", "--http-threads", "1",
+                                           "i=identity:4", NULL});
+}
+
+static void stop(void)
+{
+    ck_assert_int_eq(server_stop(&s), 0);
+}
+
+static struct reply ask(int fd, const char *text)
+{
+    raw_send(fd, text);
+    return raw_reply(fd, true, MS);
+}
+
+/* One that has had an answer, and is kept. */
+static int kept(void)
+{
+    int fd = raw_connect(&s);
+    struct reply r = ask(fd, GET("/healthz"));
+
+    ck_assert_int_eq(r.status, 200);
+    ck_assert_ptr_nonnull(reply_header(&r, "Keep-Alive"));
+    reply_free(&r);
+    return fd;
+}
+
+/* One whose request is under way: the house knows its head, and waits for its body. */
+static int busy(void)
+{
+    int fd = raw_connect(&s);
+
+    raw_send(fd, POST);
+    return fd;
+}
+
+/* MAX connections that nothing makes leave; the last of them is known to be in. */
+static void fill(int fd[MAX])
+{
+    for (int i = 0; i < MAX; i++)
+        fd[i] = kept();
+    for (int i = 0; i < MAX; i++)
+        raw_send(fd[i], POST);
+}
+
+static void finish(int fd[MAX])
+{
+    for (int i = 0; i < MAX; i++) {
+        struct reply r = ask(fd[i], BODY);
+
+        ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
+        ck_assert_ptr_nonnull(reply_header(&r, "Keep-Alive"));
+        reply_free(&r);
+        close(fd[i]);
+    }
+}
+
+static bool is_open(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) == 0;
+}
+
+START_TEST(the_longest_idle_makes_way)
+{
+    int fd[MAX], more[3];
+
+    for (int i = 0; i < MAX; i++)
+        fd[i] = kept();
+    raw_send(fd[1], POST); /* not idle any more */
+    for (int i = 0; i < 3; i++) {
+        struct reply r;
+
+        more[i] = raw_connect(&s);
+        r = ask(more[i], GET("/v1"));
+        ck_assert_int_eq(r.status, 200);
+        ck_assert_ptr_nonnull(reply_header(&r, "Keep-Alive")); /* it is one of them now */
+        reply_free(&r);
+    }
+    ck_assert(raw_is_closed(fd[0], MS));
+    ck_assert(raw_is_closed(fd[2], MS));
+    ck_assert(raw_is_closed(fd[3], MS));
+    for (int i = 4; i < MAX; i++)
+        ck_assert_msg(is_open(fd[i]), "%d was not the longest idle", i);
+    struct reply r = ask(fd[1], BODY);
+
+    ck_assert_int_eq(r.status, 200);
+    reply_free(&r);
+    for (int i = 0; i < MAX; i++)
+        close(fd[i]);
+    for (int i = 0; i < 3; i++)
+        close(more[i]);
+}
+END_TEST
+
+static const struct {
+    const char *request;
+    int status;
+    const char *code; /* NULL: no problem */
+} beyond[] = {
+    {GET("/healthz"), 200, NULL},
+    {GET("/readyz"), 200, NULL},
+    {GET("/metrics"), 200, NULL},
+    {"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 200, NULL},
+    {"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, NULL},
+    /* a body is not waited for */
+    {"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 200, NULL},
+    {"GET /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 200, NULL},
+    {GET("/v1"), 503, "overloaded"},
+    {GET("/v1/dictionaries/i"), 503, "overloaded"},
+    {POST, 503, "overloaded"},
+    {POST BODY, 503, "overloaded"},
+    {GET("/nothing"), 404, "not_found"},
+    {"PUT /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"},
+};
+
+START_TEST(beyond_the_limit_some_routes_answer)
+{
+    bool is_503 = beyond[_i].status == 503;
+    int fd[MAX], one;
+    long long begin;
+    struct reply r;
+
+    fill(fd);
+    for (int turn = 0; turn < 2 * BEYOND; turn++) {
+        one = raw_connect(&s);
+        begin = test_now_ms();
+        raw_send(one, beyond[_i].request);
+        r = raw_reply(one, strncmp(beyond[_i].request, "HEAD", 4) != 0, MS);
+        ck_assert_msg(r.status == beyond[_i].status, "%s: %d", beyond[_i].request, r.status);
+        ck_assert_int_lt(test_now_ms() - begin, 1000);
+        ck_assert_str_eq(reply_header(&r, "Connection"), "close");
+        ck_assert_ptr_null(reply_header(&r, "Keep-Alive"));
+        if (beyond[_i].code)
+            check_problem(&r, beyond[_i].status, beyond[_i].code, is_503 ? "8 are open" : NULL,
+                          is_503 ? "--max-connections" : NULL);
+        ck_assert(!is_503 || reply_header(&r, "Retry-After"));
+        reply_free(&r);
+        ck_assert(raw_is_closed(one, MS));
+        close(one);
+    }
+    finish(fd);
+}
+END_TEST
+
+/* Four that say nothing, or not enough, hold the places beyond for a second each. */
+START_TEST(who_says_nothing_beyond_the_limit_is_freed)
+{
+    static const char *const texts[BEYOND] = {"", "G", "GET /healthz HTTP/1.1\r\nHost: a\r\n",
+                                              "\r\n"};
+    int fd[MAX], silent[BEYOND], last;
+    long long begin;
+    struct reply r;
+
+    fill(fd);
+    begin = test_now_ms();
+    for (int i = 0; i < BEYOND; i++) {
+        silent[i] = raw_connect(&s);
+        raw_send(silent[i], texts[i]);
+    }
+    last = raw_connect(&s);
+    r = ask(last, GET("/healthz"));
+    ck_assert_int_eq(r.status, 200);
+    reply_free(&r);
+    ck_assert_msg(test_now_ms() - begin >= 900, "after %lld ms", test_now_ms() - begin);
+    ck_assert_msg(test_now_ms() - begin < 4000, "after %lld ms", test_now_ms() - begin);
+    for (int i = 0; i < BEYOND; i++) {
+        ck_assert(raw_is_closed(silent[i], MS));
+        close(silent[i]);
+    }
+    close(last);
+    finish(fd);
+}
+END_TEST
+
+/* Room that has come by the time of its head is taken. */
+START_TEST(who_was_beyond_may_stay)
+{
+    int fd[MAX], one;
+    struct reply r;
+
+    fill(fd);
+    one = raw_connect(&s);
+    raw_send(one, "GET /v1 HTTP/1.1\r\n");
+    r = ask(fd[0], BODY);
+    reply_free(&r);
+    r = ask(fd[0], "GET /healthz HTTP/1.0\r\n\r\n");
+    reply_free(&r);
+    ck_assert(raw_is_closed(fd[0], MS)); /* by the one thread that will read the other's head */
+    close(fd[0]);
+    fd[0] = one;
+    r = ask(one, "Host: a\r\n\r\n");
+    ck_assert_int_eq(r.status, 200);
+    ck_assert_ptr_nonnull(reply_header(&r, "Keep-Alive"));
+    reply_free(&r);
+    raw_send(one, POST);
+    finish(fd);
+}
+END_TEST
+
+/* Those who have closed are gone soon. */
+static void wait_served(void)
+{
+    long long end = test_now_ms() + MS;
+    int status = 0;
+
+    while (status != 200) {
+        struct reply r = post_json(&s, "/v1/dictionaries/i/encode", BODY);
+
+        status = r.status;
+        reply_free(&r);
+        ck_assert(test_now_ms() < end);
+    }
+}
+
+/* Many times as many as there is room for: each is answered, and none hangs. */
+START_TEST(a_crowd_is_answered)
+{
+    enum { CROWD = 100 };
+    int fd[CROWD], served = 0;
+
+    for (int i = 0; i < CROWD; i++) {
+        fd[i] = busy();
+        raw_send(fd[i], BODY);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        struct reply r = raw_reply(fd[i], true, MS);
+
+        ck_assert_msg(r.status == 200 || r.status == 503, "%d", r.status);
+        served += r.status == 200;
+        reply_free(&r);
+        close(fd[i]);
+    }
+    ck_assert_int_ge(served, MAX);
+    wait_served();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("full_house");
+    TCase *t = tcase_create("full_house");
+    SRunner *r = srunner_create(suite);
+    int failed;
+
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, start, stop);
+    tcase_add_test(t, the_longest_idle_makes_way);
+    tcase_add_loop_test(t, beyond_the_limit_some_routes_answer, 0,
+                        sizeof beyond / sizeof beyond[0]);
+    tcase_add_test(t, who_says_nothing_beyond_the_limit_is_freed);
+    tcase_add_test(t, who_was_beyond_may_stay);
+    tcase_add_test(t, a_crowd_is_answered);
+    suite_add_tcase(suite, t);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
