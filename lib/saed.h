@@ -133,12 +133,13 @@ struct sae_plan {
                            many candidates as `features` has ids */
 
     /* Stages; private to lib/engine. */
-    unsigned sinks;   /* SAE_SINK_*: what encoding a row delivers */
-    bool own_columns; /* only the columns of `features` are computed */
-    uint64_t top_k;   /* so many of a row's list are wanted at most, the best; 0: all */
-    bool shapes;      /* the formula selects: lists are cut to top_k before they are used */
-    bool delivers;    /* f comes of the list, once it is whole */
-    bool is_scaled;   /* f is multiplied by the decoder's norms */
+    unsigned sinks;    /* SAE_SINK_*: what encoding a row delivers */
+    bool own_columns;  /* only the columns of `features` are computed */
+    uint64_t top_k;    /* so many of a row's list are wanted at most, the best; 0: all */
+    bool shapes;       /* the formula selects: lists are cut to top_k before they are used */
+    bool counts_zeros; /* ... among values of either sign, where zeros take places */
+    bool delivers;     /* f comes of the list, once it is whole */
+    bool is_scaled;    /* f is multiplied by the decoder's norms */
     bool decodes;
     uint64_t most_entries, room_entries, entry_words; /* sparse forms: of a row, at most; that there
                                                          is room for; words of one */

@@ -29,6 +29,8 @@ enum sae_unit_id {
     SAE_UNIT_GATED,
     SAE_UNIT_JUMP,
     SAE_UNIT_THRESHOLD,
+    SAE_UNIT_LINEAR,
+    SAE_UNIT_THRESHOLD_SIGNED,
     SAE_N_UNITS
 };
 #define SAE_MAX_PARAMS 3 /* vectors [F] that a unit has, at most */

@@ -21,6 +21,10 @@ enum sae_status sae_formula_check(const struct sae_formula *f, struct sae_err *e
         return sae_err_set(err, SAE_E_WEIGHTS, "",
                            "cannot compute this dictionary: k is %llu, above dict_size, %zu",
                            (unsigned long long)f->top_k, f->F);
+    if (f->top_k && !sae_formula_unit(f)->may_select)
+        return sae_err_set(err, SAE_E_WEIGHTS, "",
+                           "cannot compute this dictionary: %s features are not selected by size",
+                           sae_formula_unit(f)->name);
     if (f->input != SAE_SCALING_NONE || f->output != SAE_SCALING_NONE)
         return refuse(err, "saed does not scale inputs and outputs yet");
     if (f->score != SAE_SCORE_VALUE)

@@ -48,27 +48,37 @@ float sae_ref_unit(const struct sae_dict *d, size_t j, float p, float *aux)
     return sae_formula_unit(&d->formula)->value(p, sae_dict_params(d, j, param), aux ? aux : &none);
 }
 
-/* Does a come before b among the k largest? Larger first, NaN first of all, ties to the lower id.
- */
-static bool is_before(const float *f, size_t a, size_t b)
+/* Does value a of feature i come before b of j among the k largest? Larger first, NaN first of all,
+ * ties to the lower id. */
+static bool is_before(float a, size_t i, float b, size_t j)
 {
-    if (isnan(f[a]) || isnan(f[b]))
-        return isnan(f[a]) && (!isnan(f[b]) || a < b);
-    return f[a] > f[b] || (f[a] == f[b] && a < b);
+    if (isnan(a) || isnan(b))
+        return isnan(a) && (!isnan(b) || i < j);
+    return a > b || (a == b && i < j);
 }
 
+/* Zeros take places as other values do. */
 static void keep_largest(const struct sae_dict *d, float *f)
 {
-    const size_t F = d->formula.F;
+    const size_t F = d->formula.F, k = (size_t)d->formula.top_k;
+    size_t last = F; /* the worst of those found so far; F: none is */
+    float worst;
 
-    for (size_t j = F; d->formula.top_k && j-- > 0;) { /* from the last: those before are whole */
-        size_t n = 0;
+    for (size_t n = 0; n < k; n++) {
+        size_t next = F;
 
-        for (size_t i = 0; i < F && n < d->formula.top_k; i++)
-            n += i != j && is_before(f, i, j);
-        if (n == d->formula.top_k)
-            f[j] = 0.0f;
+        for (size_t j = 0; j < F; j++)
+            if ((last == F || is_before(f[last], last, f[j], j)) &&
+                (next == F || is_before(f[j], j, f[next], next)))
+                next = j;
+        last = next;
     }
+    if (k == 0)
+        return;
+    worst = f[last];
+    for (size_t j = 0; j < F; j++)
+        if (is_before(worst, last, f[j], j))
+            f[j] = 0.0f;
 }
 
 void sae_ref_encode(const struct sae_dict *d, const float *x, float *f, float *aux)

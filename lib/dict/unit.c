@@ -121,6 +121,41 @@ static double threshold_theta(const float *param)
     return theta - fabs(theta) * 1e-15;
 }
 
+/* f = h, whatever its sign; -0 becomes +0. */
+static float linear_value(float p, const float *param, float *aux)
+{
+    float h = p + param[0];
+
+    *aux = 0.0f;
+    return h + 0.0f;
+}
+
+/* f = h * (h > threshold), whatever its sign; -0 becomes +0, NaN and -infinity, which is off but
+ * not a number times 0, NaN. */
+static float signed_value(float p, const float *param, float *aux)
+{
+    float h = p + param[0];
+
+    *aux = 0.0f;
+    return h * (h > param[1] ? 1.0f : 0.0f) + 0.0f;
+}
+
+/* As threshold_theta with tau = threshold. What is screened has |p| below 1e37, so h is finite
+ * beside a bias that is not next to the largest float. */
+static double signed_theta(const float *param)
+{
+    double theta = (double)param[1] - (double)param[0];
+
+    return param[0] < -3e38f ? -(double)INFINITY : theta - fabs(theta) * 1e-15;
+}
+
+/* Where a threshold is negative the value does not rise with p: what is off is above what is on. No
+ * line bounds it. */
+static struct sae_line signed_line(const float *param)
+{
+    return param[1] < 0.0f ? (struct sae_line){.c1 = -1} : relu_line(param);
+}
+
 const struct sae_unit sae_units[SAE_N_UNITS] = {
     [SAE_UNIT_IDENTITY] = {.name = "identity",
                            .value = identity,
@@ -129,6 +164,7 @@ const struct sae_unit sae_units[SAE_N_UNITS] = {
     [SAE_UNIT_RELU] = {.name = "relu",
                        .n_params = 1,
                        .params = {SAE_ROLE_ENC_BIAS},
+                       .may_select = true,
                        .value = relu_value,
                        .theta = relu_theta,
                        .line = relu_line},
@@ -152,7 +188,25 @@ const struct sae_unit sae_units[SAE_N_UNITS] = {
     [SAE_UNIT_THRESHOLD] = {.name = "threshold",
                             .n_params = 2,
                             .params = {SAE_ROLE_ENC_BIAS, SAE_ROLE_THRESHOLD},
+                            .may_select = true,
                             .value = threshold_value,
                             .theta = threshold_theta,
                             .line = relu_line},
+    [SAE_UNIT_LINEAR] = {.name = "linear",
+                         .n_params = 1,
+                         .params = {SAE_ROLE_ENC_BIAS},
+                         .is_signed = true,
+                         .is_never_off = true,
+                         .may_select = true,
+                         .value = linear_value,
+                         .theta = never_off,
+                         .line = relu_line},
+    [SAE_UNIT_THRESHOLD_SIGNED] = {.name = "threshold_signed",
+                                   .n_params = 2,
+                                   .params = {SAE_ROLE_ENC_BIAS, SAE_ROLE_THRESHOLD},
+                                   .is_signed = true,
+                                   .may_select = true,
+                                   .value = signed_value,
+                                   .theta = signed_theta,
+                                   .line = signed_line},
 };

@@ -33,7 +33,7 @@ enum sae_role {
 };
 
 /* value = c1 p + c0 for a feature that is on, up to the unit's own roundings; terms: what |c0| was
- * summed from. c1 >= 0. */
+ * summed from. c1 >= 0, or negative where the value does not ascend with p. */
 struct sae_line {
     double c1, c0, terms;
 };
@@ -46,6 +46,9 @@ struct sae_unit {
     const char *aux_name; /* "gate", "pre_jump" or NULL */
     bool is_aux_alone;    /* aux can be on where f is off: f's entries do not tell */
     bool is_on_by_aux;    /* f can be negative: on is aux > 0, not f > 0 */
+    bool is_signed;       /* f can be negative, and is on wherever it is not zero */
+    bool is_never_off;    /* ... whatever p is: f is the line, and zero where that is */
+    bool may_select;      /* goes with a formula's top_k */
     /* One feature: its value, and *aux (never NULL; +0 without one). */
     float (*value)(float p, const float *param, float *aux);
     /* p <= theta proves the feature off, so that f is +0. -infinity: nothing does. */

@@ -143,8 +143,9 @@ struct sae_row {
     uint32_t part;          /* index into sae_batch.parts */
     _Atomic uint32_t floor; /* SAE_SINK_TOP: kern->order keys below it are not among the k best */
     size_t out, cap;        /* shape: place and room of its entries in the part's words */
-    bool is_bounds;   /* the list holds bounds (f: what the value cannot exceed), to be resolved */
-    size_t n_nonzero; /* decode side, dense f: how many of its values are not zero */
+    bool is_bounds; /* the list holds bounds (f: what the value cannot exceed), to be resolved */
+    size_t
+        n_nonzero; /* how many values of f are not zero: decode side, dense f; plan.counts_zeros */
 };
 
 /* A slice, and where its rows are. */
@@ -292,7 +293,7 @@ void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sa
 bool sae_shape_begin(struct sae_batch *b, size_t *work);
 void sae_shape_rows(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
 /* Keep the k best of the n entries in s (value order, NaN first, ties by id), in order of ids;
- * returns how many. */
+ * returns how many. k may be 0. */
 size_t sae_shape_best(const struct sae_kern *kern, size_t n, uint64_t k, bool with_aux,
                       struct sae_scratch *s);
 /* First position at or behind `from` whose id is at least `id`. */

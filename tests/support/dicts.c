@@ -46,12 +46,17 @@ static void fill_role(struct sae_dict *d, enum sae_role role, uint64_t *state)
         break;
     case SAE_ROLE_DECODER: /* norms from about a half to two */
         for (size_t j = 0; j < d->formula.F; j++)
-            fill(v + j * d->formula.d_in, d->formula.d_in, 0.0,
+            fill(v + j * d->formula.d_out, d->formula.d_out, 0.0,
                  unit * exp2((double)(j % 5) / 2.0 - 1.0), state);
         break;
+    case SAE_ROLE_SKIP:
+        fill(v, d->formula.d_out * d->formula.d_in, 0.0, unit, state);
+        break;
     case SAE_ROLE_CENTRE:
-    case SAE_ROLE_DEC_BIAS:
         fill(v, d->formula.d_in, 0.05, 0.3, state);
+        break;
+    case SAE_ROLE_DEC_BIAS:
+        fill(v, d->formula.d_out, 0.05, 0.3, state);
         break;
     case SAE_ROLE_ENC_BIAS:
     case SAE_ROLE_GATE_BIAS:
@@ -74,10 +79,17 @@ static void fill_role(struct sae_dict *d, enum sae_role role, uint64_t *state)
     case SAE_ROLE_TOP_K: /* few, as in trained dictionaries */
         d->formula.top_k = d->formula.F < 256 ? (d->formula.F + 7) / 8 : 32;
         break;
-    case SAE_ROLE_SKIP:
     case SAE_ROLE_UNSET:
     case SAE_N_ROLES:
         break;
+    }
+}
+
+static void must(enum sae_status st, const struct sae_err *err)
+{
+    if (st != SAE_OK) {
+        fprintf(stderr, "dicts: %s\n", err->text);
+        abort();
     }
 }
 
@@ -85,24 +97,102 @@ struct sae_dict *dicts_make(const char *class_name, size_t d, size_t F, uint64_t
 {
     const struct sae_layout *layout = sae_layout_by_name(class_name);
     struct sae_err err = {0};
-    struct sae_dict *dict;
+    struct sae_dict *dict = NULL;
     uint64_t state = seed * 0x9e3779b97f4a7c15u + d * 1000003u + F;
 
     if (!layout) {
         fprintf(stderr, "dicts_make: no class %s\n", class_name);
         abort();
     }
-    if (sae_dict_create(&dict, layout, d, F, &err) != SAE_OK) {
-        fprintf(stderr, "dicts_make: %s\n", err.text);
-        abort();
-    }
+    must(sae_dict_create(&dict, layout, d, F, &err), &err);
     for (unsigned i = 0; i < layout->n_keys; i++)
         fill_role(dict, layout->keys[i].role, &state);
-    if (sae_dict_seal(dict, "float32", NULL, &err) != SAE_OK) {
-        fprintf(stderr, "dicts_make: %s\n", err.text);
-        abort();
-    }
+    must(sae_dict_seal(dict, "float32", NULL, &err), &err);
     return dict;
+}
+
+static struct sae_dict *create_as(const struct sae_formula *f)
+{
+    static const struct sae_layout layout = {.name = "formula",
+                                             .options = SAE_OPT_SPARSE | SAE_OPT_TOP_K |
+                                                        SAE_OPT_FEATURES | SAE_OPT_OUTPUT_FEATURES};
+    struct sae_err err = {0};
+    struct sae_dict *dict = NULL;
+
+    must(sae_dict_create_as(&dict, &layout, f, &err), &err);
+    return dict;
+}
+
+struct sae_dict *dicts_make_as(const struct sae_formula *f, uint64_t seed)
+{
+    struct sae_dict *dict = create_as(f);
+    struct sae_err err = {0};
+    uint64_t state = seed * 0x9e3779b97f4a7c15u + f->d_in * 1000003u + f->F;
+
+    for (enum sae_role role = 0; role < SAE_ROLE_TOP_K; role++)
+        if (sae_dict_array(dict, role))
+            fill_role(dict, role, &state);
+    must(sae_dict_seal(dict, "float32", NULL, &err), &err);
+    return dict;
+}
+
+/* A whole number of eighths: (a j + b k + c) mod m, less its middle. */
+static float eighths(size_t j, size_t k, size_t a, size_t b, size_t c, int m)
+{
+    return (float)((int)((a * j + b * k + c) % (size_t)m) - (m - 1) / 2) / 8.0f;
+}
+
+static float fixture_bias(size_t k)
+{
+    float v = 2.0f + (float)(5 * k % 7) / 4.0f;
+
+    return k % 2 ? -v : v;
+}
+
+static float fixture_value(enum sae_role role, size_t j, size_t k)
+{
+    static const float thetas[] = {0.0f, 0.5f, -1.0f, 1.0f, -4.375f, 0.25f, 2.0f};
+
+    switch (role) {
+    case SAE_ROLE_ENCODER:
+        return eighths(j, k, 7, 11, 0, 31);
+    case SAE_ROLE_DECODER:
+        return eighths(j, k, 5, 13, 3, 29);
+    case SAE_ROLE_SKIP:
+        return eighths(j, k, 3, 17, 5, 23);
+    case SAE_ROLE_ENC_BIAS:
+        return eighths(k, 0, 9, 0, 4, 17);
+    case SAE_ROLE_THRESHOLD:
+        return thetas[k % 7];
+    default:
+        return fixture_bias(k);
+    }
+}
+
+struct sae_dict *dicts_fixture(const struct sae_formula *f)
+{
+    struct sae_dict *dict = create_as(f);
+    struct sae_err err = {0};
+
+    for (enum sae_role role = 0; role < SAE_ROLE_TOP_K; role++) {
+        float *v = sae_dict_array(dict, role);
+        bool is_matrix =
+            role == SAE_ROLE_ENCODER || role == SAE_ROLE_DECODER || role == SAE_ROLE_SKIP;
+        size_t rows = !is_matrix ? 1 : role == SAE_ROLE_SKIP ? f->d_out : f->F;
+        size_t cols = role == SAE_ROLE_DECODER || role == SAE_ROLE_DEC_BIAS ? f->d_out
+                      : is_matrix || role == SAE_ROLE_CENTRE                ? f->d_in
+                                                                            : f->F;
+
+        for (size_t i = 0; v && i < rows * cols; i++)
+            v[i] = fixture_value(role, i / cols, i % cols);
+    }
+    must(sae_dict_seal(dict, "float32", NULL, &err), &err);
+    return dict;
+}
+
+float dicts_fixture_x(size_t r, size_t k)
+{
+    return eighths(r, k, 13, 7, 2, 33) * 2.0f;
 }
 
 float *dicts_rows(size_t n, size_t d, uint64_t seed)

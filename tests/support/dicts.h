@@ -12,6 +12,15 @@
  * class or a failing seal aborts the test program with a message. */
 struct sae_dict *dicts_make(const char *class_name, size_t d, size_t F, uint64_t seed);
 
+/* The same of a formula; its thresholds, biases and matrices as dicts_make's. */
+struct sae_dict *dicts_make_as(const struct sae_formula *f, uint64_t seed);
+
+/* A dictionary of the formula whose values are whole eighths, and rows of whole quarters for it:
+ * every product and sum is exact in f32 in any order. At d_in 5 and F 7, with the decoder's bias as
+ * the centre, row 0 has h = 5/32, -36/32, 196/32, -31/32, -140/32, 5/32, 237/32. */
+struct sae_dict *dicts_fixture(const struct sae_formula *f);
+float dicts_fixture_x(size_t r, size_t k);
+
 /* n rows of d standard normal values, owned (sae_free), SAE_OVERREAD readable bytes behind. */
 float *dicts_rows(size_t n, size_t d, uint64_t seed);
 

@@ -121,6 +121,18 @@ static void unit_threshold(const struct sae_dict *d, size_t j, struct term p, do
             relu(h.v) * (1.0 - on) * scale, h.s * scale);
 }
 
+static void unit_signed(const struct sae_dict *d, size_t j, struct term p, double scale,
+                        struct tol *f)
+{
+    struct term h = plus(p, sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j]);
+    float theta = sae_dict_array(d, SAE_ROLE_THRESHOLD)[j];
+    double on = h.v > (double)theta ? 1.0 : 0.0;
+
+    if (f)
+        put(f, j, h.v * on * scale, near_zero(plus(h, -theta)), h.v * (1.0 - on) * scale,
+            h.s * scale);
+}
+
 /* May i come before j, or must it? NaN comes first, among NaN the lower id. */
 static bool comes_before(const struct tol *f, size_t i, size_t j, bool surely)
 {
@@ -170,7 +182,7 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
 
         if (d->enc)
             p = project(d, x, j);
-        switch (d->layout->unit) {
+        switch (d->formula.unit) {
         case SAE_UNIT_IDENTITY:
             if (f)
                 put(f, j, (double)x[j], false, 0.0, 0.0);
@@ -188,6 +200,14 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
             break;
         case SAE_UNIT_THRESHOLD:
             unit_threshold(d, j, p, scale, f);
+            break;
+        case SAE_UNIT_LINEAR:
+            pre = plus(p, sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j]);
+            if (f)
+                put(f, j, pre.v * scale, false, 0.0, pre.s * scale);
+            break;
+        case SAE_UNIT_THRESHOLD_SIGNED:
+            unit_signed(d, j, p, scale, f);
             break;
         case SAE_N_UNITS:
             break;

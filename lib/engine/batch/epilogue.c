@@ -133,6 +133,8 @@ static void put_list(struct sae_batch *b, size_t row, size_t block, const struct
     }
     if (r->sinks & SAE_SINK_TOP) {
         n = k->nonzero(f, NULL, NULL, c->n, s->pos);
+        if (r->task->plan.counts_zeros)
+            __atomic_fetch_add(&r->n_nonzero, n, __ATOMIC_RELAXED);
         n = n > 0 ? prune(k, r, s, n, s->pos, f) : 0;
     } else {
         n = k->nonzero(f, entry_aux, scaled, c->n, s->pos);

@@ -81,6 +81,7 @@ void sae_plan_make(struct sae_plan *p, const struct sae_dict *d, const struct sa
     *p = (struct sae_plan){.is_scaled = q->op == SAE_OP_FORWARD && f->scales_forward_f,
                            .decodes = q->op != SAE_OP_ENCODE,
                            .shapes = f->top_k && q->op != SAE_OP_DECODE};
+    p->counts_zeros = p->shapes && sae_formula_unit(f)->is_signed;
     plan_outputs(p, f, q);
     /* Where all features are not needed, columns are computed alone. So are IdentityDict's in any
      * operation: they are there to be read, and looked up in a list -0 would be lost. */

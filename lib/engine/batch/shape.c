@@ -103,8 +103,8 @@ size_t sae_shape_best(const struct sae_kern *kern, size_t n, uint64_t k, bool wi
     uint32_t *key = (uint32_t *)s->order_tmp, kth;
     size_t ties = (size_t)k, m = 0;
 
-    if (n <= k)
-        return n;
+    if (n <= k || k == 0)
+        return n <= k ? n : 0;
     kern->order(s->row_f, key, n);
     kth = kern->kth_largest(key, n, (size_t)k);
     for (size_t i = 0; i < n; i++)
@@ -120,6 +120,24 @@ size_t sae_shape_best(const struct sae_kern *kern, size_t n, uint64_t k, bool wi
         m++;
     }
     return m;
+}
+
+/* How many of the row's n entries in s its formula keeps. Zeros are not listed, but take places
+ * before what is negative. */
+static uint64_t n_kept(const struct sae_batch *b, const struct sae_row *r, size_t n,
+                       const struct sae_scratch *s)
+{
+    const struct sae_plan *p = &r->task->plan;
+    uint64_t zeros = b->dict->formula.F - r->n_nonzero, not_negative = 0, left;
+
+    if (!p->counts_zeros)
+        return p->top_k;
+    for (size_t i = 0; i < n; i++)
+        not_negative += !(s->row_f[i] < 0.0f);
+    if (not_negative >= p->top_k)
+        return p->top_k;
+    left = p->top_k > zeros ? p->top_k - zeros : 0;
+    return left > not_negative ? left : not_negative;
 }
 
 /* The row's n entries in s are its list from now on. */
@@ -151,7 +169,7 @@ static void shape_row(struct sae_batch *b, size_t row, struct sae_scratch *s, si
     if (r->is_bounds)
         n = b->e->ops->resolve(b, row, n, s);
     if (p->shapes)
-        n = sae_shape_best(b->e->kern, n, p->top_k, false, s);
+        n = sae_shape_best(b->e->kern, n, n_kept(b, r, n, s), false, s);
     if (puts)
         put_runs(b, row, n, s);
     if (delivers)

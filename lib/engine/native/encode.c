@@ -78,8 +78,10 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
         st = sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
         goto out;
     }
-    for (size_t j = 0; j < d->formula.F; j++)
+    for (size_t j = 0; j < d->formula.F; j++) {
         theta[j] = unit->theta(sae_dict_params(d, j, param));
+        nd->has_theta |= theta[j] > -(double)INFINITY;
+    }
     st = sae_plane_create(&nd->plane, d->enc, d->formula.F, d->formula.d_in, theta,
                           sae_native_kernels(e)->xmax, sae_native_kernels(e)->quant, team, err);
     if (st != SAE_OK)
@@ -92,9 +94,13 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
             st = sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
             goto out;
         }
-        for (size_t j = 0; j < d->formula.F; j++)
-            sae_plane_line(nd->plane, j, unit->line(sae_dict_params(d, j, param)), &nd->u[j],
-                           &nd->z[j]);
+        nd->has_lines = true;
+        for (size_t j = 0; j < d->formula.F; j++) {
+            struct sae_line line = unit->line(sae_dict_params(d, j, param));
+
+            nd->has_lines &= line.c1 >= 0;
+            sae_plane_line(nd->plane, j, line, &nd->u[j], &nd->z[j]);
+        }
     }
     d->engine_data = nd;
     d->engine_data_free = dict_free;
@@ -281,8 +287,8 @@ static void begin(struct sae_batch *b)
     bool any = false;
     uint32_t n;
 
-    nb->by_threshold = nd && nd->plane && pays(&nd->thresholds);
-    nb->by_interval = nd && nd->plane && pays(&nd->intervals);
+    nb->by_threshold = nd && nd->plane && nd->has_theta && pays(&nd->thresholds);
+    nb->by_interval = nd && nd->plane && nd->has_lines && pays(&nd->intervals);
     nb->top_way = NATIVE_CHEAPER;
     if (!nb->by_threshold || !nb->by_interval)
         return;

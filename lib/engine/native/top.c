@@ -18,8 +18,9 @@
  * floor that does not hold has the row computed densely (rare: it takes errors of quantisation that
  * are all alike).
  *
- * Where a feature that is on may be negative (is_on_by_aux), one that is off is not listed at all,
- * so "off" counts as less than everything. THREADS: engine.h; blocks of a row share struct
+ * Where a feature that is on may be negative (is_on_by_aux, is_never_off), one that is off is not
+ * listed at all, so "off" counts as less than everything; but where the formula itself selects, a
+ * zero takes its place (plan.counts_zeros). THREADS: engine.h; blocks of a row share struct
  * native_top. */
 #include "lib/engine/native/state.h"
 
@@ -181,7 +182,8 @@ static size_t settle(struct sae_batch *b, size_t n_rows, size_t from, size_t to,
                      struct sae_scratch *s)
 {
     struct native_scratch *n = s->engine_data;
-    bool by_aux = sae_formula_unit(&b->dict->formula)->is_on_by_aux;
+    const struct sae_unit *unit = sae_formula_unit(&b->dict->formula);
+    bool by_aux = unit->is_on_by_aux, always = unit->is_never_off;
     size_t kept = from;
 
     for (size_t at = from, m; at < to; at += m) {
@@ -194,12 +196,12 @@ static size_t settle(struct sae_batch *b, size_t n_rows, size_t from, size_t to,
         for (size_t i = 0; i < m; i++) {
             uint32_t r = n->pair_row[at + i];
 
-            if ((up_on[i] <= 0.0f && !isnan(up[i])) || up[i] < n->floor[r])
+            if ((!always && up_on[i] <= 0.0f && !isnan(up[i])) || up[i] < n->floor[r])
                 continue;
             n->pair_row[kept] = r;
             n->pair_col[kept] = n->pair_col[at + i];
             n->pair_p[kept++] = up[i];
-            if (!(likely_on[i] > 0.0f && likely[i] >= n->floor[r]))
+            if (!((always || likely_on[i] > 0.0f) && likely[i] >= n->floor[r]))
                 continue;
             n->best[r * NATIVE_TOP_ROOM + n->n_best[r]++] = key_of(likely[i]);
             if (n->n_best[r] == NATIVE_TOP_ROOM)
@@ -312,6 +314,7 @@ static void compute_exact(struct sae_batch *b, size_t row, const uint32_t *at, s
     struct native_scratch *n = s->engine_data;
     const struct sae_dict *d = b->dict;
     const float *x[64], *w[64], *row_x = b->x + row * b->ld;
+    bool counts_zeros = b->rows[row].task->plan.counts_zeros;
 
     for (size_t done = 0, part; done < m; done += part) {
         struct sae_cols cols;
@@ -334,7 +337,7 @@ static void compute_exact(struct sae_batch *b, size_t row, const uint32_t *at, s
         for (size_t i = 0; i < part; i++) {
             s->row_f[at[done + i]] = s->f[i];
             s->row_aux[at[done + i]] = sae_formula_unit(&d->formula)->aux_name ? s->aux[i] : 0.0f;
-            exact[done + i] = s->f[i] == 0.0f ? 0 : exact[done + i];
+            exact[done + i] = s->f[i] == 0.0f && !counts_zeros ? 0 : exact[done + i];
         }
     }
 }
@@ -379,6 +382,7 @@ static size_t compute_row(struct sae_batch *b, size_t row, struct sae_scratch *s
             s->row_aux[kept] = aux ? aux[s->pos[i]] : 0.0f;
         }
     }
+    b->rows[row].n_nonzero = kept;
     return kept;
 }
 
@@ -426,5 +430,7 @@ size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n_entries,
         s->row_f[kept] = s->row_f[i];
         s->row_aux[kept++] = s->row_aux[i];
     }
+    /* Zeros that were not computed lie below the k-th best: they take nobody's place. */
+    b->rows[row].n_nonzero = b->dict->formula.F - (m1 + m2 - kept);
     return kept;
 }

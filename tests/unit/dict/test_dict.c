@@ -145,6 +145,7 @@ START_TEST(formulae_are_checked)
         {{.input = SAE_SCALING_CONSTANT, .input_scale = 0.0f}, "not a finite number above 0"},
         {{.output = SAE_SCALING_CONSTANT, .output_scale = INFINITY}, "not a finite number above 0"},
         {{.top_k = 8}, "k is 8, above dict_size, 7"},
+        {{.top_k = 2, .unit = SAE_UNIT_JUMP}, "jump features are not selected by size"},
         {{.input = SAE_SCALING_RMS}, "does not scale inputs"},
         {{.output = SAE_SCALING_CONSTANT, .output_scale = 2.0f}, "does not scale inputs"},
         {{.score = SAE_SCORE_DECODER_NORM}, "does not score features"},
@@ -159,7 +160,7 @@ START_TEST(formulae_are_checked)
     f.d_in = 5;
     f.d_out = f.d_out ? f.d_out : 5;
     f.F = 7;
-    f.unit = SAE_UNIT_RELU;
+    f.unit = f.unit ? f.unit : SAE_UNIT_RELU;
     ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, &err), SAE_E_WEIGHTS);
     ck_assert_msg(strstr(err.text, wrong[_i].says) != NULL, "%s", err.text);
     ck_assert_ptr_null(d);
@@ -291,7 +292,7 @@ int main(void)
     tcase_add_loop_test(t, arrays_are_zero_aligned_and_padded, 0, (int)sae_n_layouts);
     tcase_add_test(t, need_tells_what_memory_is_for);
     tcase_add_test(t, sizes_are_checked);
-    tcase_add_loop_test(t, formulae_are_checked, 0, 9);
+    tcase_add_loop_test(t, formulae_are_checked, 0, 10);
     tcase_add_test(t, arrays_are_the_formulas);
     tcase_add_test(t, norms_are_in_double_and_their_median_is_the_middle);
     tcase_add_test(t, every_length_of_row_is_summed_whole);
