@@ -57,6 +57,8 @@ SERVER_SRC = $(sort $(filter-out server/main.c,$(wildcard server/*.c server/*/*.
 UNIT_SRC = $(sort $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c tests/unit/*/*/test_*.c tests/golden/test_*.c tests/invalid/test_*.c))
 HTTP_SRC = $(sort $(wildcard tests/http/test_*.c))
 # bench_dnnl needs libdnnl-dev, which only `make bench` installs.
+# Of the Python client: programs too, which report as Check's do.
+PYTHON_TEST = $(sort $(wildcard tests/python/test_*.py))
 BENCH_SRC = $(sort $(filter-out $(if $(wildcard /usr/include/oneapi/dnnl/dnnl.h),,%/bench_dnnl.c),$(wildcard tests/bench/bench_*.c)))
 BENCH_LIB_SRC = $(sort $(filter-out tests/bench/bench_%.c,$(wildcard tests/bench/*.c)))
 SUPPORT_SRC = $(sort $(wildcard tests/support/*.c tests/http/support*.c))
@@ -160,7 +162,7 @@ $(BUILD)/deps.stamp: Makefile
 
 ## check: build and run every test that a commit needs
 check: $(BUILD)/saed $(COUNT_BIN) $(NOMEM) $(TEST_BIN)
-	@sh tests/support/run.sh $(BUILD) $(TEST_BIN)
+	@sh tests/support/run.sh $(BUILD) $(TEST_BIN) $(PYTHON_TEST)
 
 ## check-unit: the same without the black-box HTTP tests
 check-unit: $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))

@@ -1,0 +1,246 @@
+"""A served dictionary that stands in for dictionary_learning's object."""
+from __future__ import annotations
+
+import math
+import threading
+import urllib.parse
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Rows, like, to_numpy
+from .client import Client
+from .errors import RequestError
+from .sparse import Sparse, TopK, join
+from .wire import RAW, SAFETENSORS, Part, Shape, body, read_answer
+
+# From here on more rows a request gain nothing (README, "How many rows to send at once").
+ENOUGH_ROWS = 2048
+
+CSR_PARTS = (".indptr", ".indices", ".values", ".shape")
+
+
+class Dictionary:
+    """The dictionary `name` of the daemon at `url` (or of a `Client`, whose connections it then shares).
+
+    `encode`, `decode` and the call answer as the classes of dictionary_learning do: arrays for arrays,
+    tensors for tensors, on the same device. saed computes float32, and answers are float32 unless `dtype`
+    (here, or in a call) names another; 16-bit floats are sent as they are, all else as float32. Rows have
+    the shape `(..., activation_dim)`, features `(..., dict_size)`, and leading dimensions are kept. Rows
+    that do not fit in one request travel in several.
+
+    A tensor that requires grad is refused while grad mode is on: saed gives no gradients.
+    """
+
+    def __init__(self, url: Union[str, Client], name: str, *, dtype: Any = None, **client: Any) -> None:
+        """client: timeout, patience, connections, as in `Client`."""
+        if isinstance(url, Client):
+            if client:
+                raise TypeError(f"cannot set {', '.join(client)}: the client that is given has its own")
+            self.client = url
+        else:
+            self.client = Client(url, **client)
+        self.name = name
+        self.dtype = dtype
+        self.info: Dict[str, Any] = self.client.info(name)
+        self._path = f"/v1/dictionaries/{urllib.parse.quote(name, safe='')}/"
+
+    @property
+    def activation_dim(self) -> int:
+        """Width of a row."""
+        width: int = self.info["activation_dim"]
+        return width
+
+    @property
+    def dict_size(self) -> int:
+        """Number of features."""
+        size: int = self.info["dict_size"]
+        return size
+
+    def __repr__(self) -> str:
+        return (f"saed.Dictionary({self.client.url!r}, {self.name!r}): {self.info['dict_class']} "
+                f"{self.activation_dim} x {self.dict_size}")
+
+    def encode(self, x: Any, return_gate: bool = False, output_pre_jump: bool = False, *,
+               top_k: Optional[int] = None, sparse: bool = False, features: Optional[Sequence[int]] = None,
+               dtype: Any = None) -> Any:
+        """Features of rows: `f` `(..., dict_size)`, `(f, gate)` or `(f, pre_jump)`.
+
+        top_k: only the k strongest of each row, as `TopK`. sparse: the active ones, as `Sparse`. features:
+        ids; only these columns, in this order (with top_k or sparse: only these count).
+        """
+        options = _asked(return_gate=return_gate, output_pre_jump=output_pre_jump, top_k=top_k, sparse=sparse)
+        return self._answer("encode", _Dense("x", x), options, features, None, ["f", "gate", "pre_jump"], dtype)
+
+    def decode(self, f: Any, *, dtype: Any = None) -> Any:
+        """Rows `x_hat` `(..., activation_dim)` from features: dense `(..., dict_size)`, `TopK` or `Sparse`."""
+        given: _Given = _Listed(f) if isinstance(f, (TopK, Sparse)) else _Dense("f", f)
+        return self._answer("decode", given, {}, None, None, ["x_hat"], dtype)
+
+    def __call__(self, x: Any, output_features: bool = False, ghost_mask: Any = None,
+                 output_pre_jump: bool = False, *, top_k: Optional[int] = None, sparse: bool = False,
+                 features: Optional[Sequence[int]] = None, dtype: Any = None) -> Any:
+        """forward: `x_hat`, or of `(x_hat, x_ghost, f, pre_jump)` what was asked for and the class has.
+
+        ghost_mask: AutoEncoder's, `(dict_size)`, `(..., 1)` or `(..., dict_size)`. f is as the class's
+        forward gives it: GatedAutoEncoder and AutoEncoderNew multiply it by the decoder's norms. top_k,
+        sparse, features shape f, as in encode.
+        """
+        options = _asked(output_features=output_features, output_pre_jump=output_pre_jump, top_k=top_k,
+                         sparse=sparse)
+        return self._answer("forward", _Dense("x", x), options, features, ghost_mask,
+                            ["x_hat", "x_ghost", "f", "pre_jump"], dtype)
+
+    # ---- requests ----
+
+    def _answer(self, op: str, given: _Given, options: Dict[str, str], features: Optional[Sequence[int]],
+                ghost_mask: Any, names: List[str], dtype: Any) -> Any:
+        request = _Request(self, op, given, options, features, ghost_mask, names[0])
+        step = request.rows_at_once()
+        n = given.n_rows
+        request.send([(i, min(i + step, n)) for i in range(0, n, step)] or [(0, 0)])
+        dtype = self.dtype if dtype is None else dtype
+        found = [request.joined.give(name, given, self.dict_size, dtype) for name in names]
+        answer = tuple(a for a in found if a is not None)
+        return answer[0] if len(answer) == 1 else answer
+
+
+class _Dense:
+    """Rows of an array or tensor."""
+
+    def __init__(self, name: str, x: Any) -> None:
+        self.name = name
+        self.rows = Rows.of(x, name)
+        self.lead, self.n_rows = self.rows.lead, len(self.rows.values)
+        self.model = x
+        self.metadata: Dict[str, str] = {}
+
+    def parts(self, begin: int, end: int) -> List[Part]:
+        return [self.rows.part(self.name, begin, end)]
+
+
+class _Listed:
+    """Rows of a TopK or Sparse."""
+
+    def __init__(self, f: Union[TopK, Sparse]) -> None:
+        self.lead, self.n_rows = f.shape[:-1], f._n_rows()
+        self.model = f.values
+        self.metadata = {} if f.f_units == "encode" else {"f_units": f.f_units}
+        self.parts = f._parts
+
+
+_Given = Union[_Dense, _Listed]
+
+
+class _Request:
+    """One call, in as many requests as it takes."""
+
+    def __init__(self, ae: Dictionary, op: str, given: _Given, options: Dict[str, str],
+                 features: Optional[Sequence[int]], ghost_mask: Any, main: str) -> None:
+        self.ae, self.op, self.given, self.main = ae, op, given, main
+        self.top_k = "top_k" in options
+        self.is_raw = not (options or ghost_mask is not None)
+        self.path = f"{ae._path}{op}?{urllib.parse.urlencode(options)}".rstrip("?")
+        self.features = None if features is None else Part(
+            "features", "I64", np.ascontiguousarray(to_numpy(features), "<i8"))
+        self.mask = None if ghost_mask is None else _Mask(ghost_mask, given.lead, ae.dict_size)
+        self.joined = _Joined(given.n_rows)
+
+    def rows_at_once(self) -> int:
+        form = "top_k" if self.top_k else "octet-stream" if self.is_raw else "safetensors"
+        most: int = self.ae.info["max_rows"][self.op][form]
+        return min(ENOUGH_ROWS, max(1, most // self.ae.client.connections))
+
+    def send(self, pieces: List[Tuple[int, int]]) -> None:
+        self.ae.client.each(self.piece, pieces)
+
+    def piece(self, begin: int, end: int) -> None:
+        """Rows begin..end. What max_rows cannot know (options, how many are active) may be too much for
+        one answer: then in halves."""
+        parts = self.given.parts(begin, end)
+        if self.features is not None:
+            parts.append(self.features)
+        if self.mask is not None:
+            parts.append(self.mask.part(begin, end))
+        headers, buffers = body(parts, self.given.metadata)
+        headers["Accept"] = RAW if self.is_raw else SAFETENSORS
+
+        def slot(name: str, dtype: str, shape: Shape) -> NDArray[Any]:
+            return self.joined.slot(begin, end, name, dtype, shape)
+
+        try:
+            self.joined.metadata = self.ae.client.transport.call(
+                "POST", self.path, lambda r: read_answer(r, self.main, slot), headers=headers, body=buffers)
+        except RequestError as e:
+            if e.status != 413 or end - begin < 2:
+                raise
+            middle = (begin + end) // 2
+            self.piece(begin, middle)
+            self.piece(middle, end)
+
+
+class _Mask:
+    """A ghost mask: one row for all, or as many as x has."""
+
+    def __init__(self, mask: Any, lead: Tuple[int, ...], dict_size: int) -> None:
+        values = to_numpy(mask)
+        self.is_shared = values.ndim < 2
+        if self.is_shared and values.size == 1:
+            values = np.broadcast_to(values, (dict_size,))
+        elif not self.is_shared:
+            width = values.shape[-1]
+            values = np.broadcast_to(values, (*lead, width)).reshape(math.prod(lead), width)
+        self.values, self.dtype = (values, "BOOL") if values.dtype == bool else (values.astype("<f4"), "F32")
+
+    def part(self, begin: int, end: int) -> Part:
+        values = self.values if self.is_shared else self.values[begin:end]
+        return Part("ghost_mask", self.dtype, np.ascontiguousarray(values))
+
+
+class _Joined:
+    """The tensors of the whole answer. Dense ones are allocated when the first piece names their width,
+    and pieces are read right into their rows; CSR parts are kept by piece until all are there."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+        self.dense: Dict[str, NDArray[Any]] = {}
+        self.ragged: Dict[int, Dict[str, NDArray[Any]]] = {}
+        self.metadata: Dict[str, str] = {}
+        self.lock = threading.Lock()
+
+    def slot(self, begin: int, end: int, name: str, dtype: str, shape: Shape) -> NDArray[Any]:
+        if name.endswith(CSR_PARTS):
+            part = np.empty(shape, dtype)
+            with self.lock:
+                self.ragged.setdefault(begin, {})[name] = part
+            return part
+        if len(shape) != 2 or shape[0] != end - begin:
+            raise ValueError(f"cannot read {name}: its shape is {shape}, wanted {end - begin} rows")
+        with self.lock:
+            if name not in self.dense:
+                self.dense[name] = np.empty((self.n_rows, shape[1]), dtype)
+        return self.dense[name][begin:end]
+
+    def give(self, name: str, given: _Given, dict_size: int, dtype: Any) -> Any:
+        """Tensor `name` in the form in which it came; None: it did not."""
+        units = self.metadata.get("f_units", "encode") if name == "f" else "encode"
+        if name in self.dense:
+            return like(self._shaped(name, given), given.model, dtype)
+        if name + ".top_values" in self.dense:
+            return TopK(like(self._shaped(name + ".top_indices", given), given.model),
+                        like(self._shaped(name + ".top_values", given), given.model, dtype), dict_size, units)
+        if self.ragged and name + ".values" in next(iter(self.ragged.values())):
+            pieces = [self.ragged[begin] for begin in sorted(self.ragged)]
+            return join(pieces, name, (*given.lead, dict_size), given.model, dtype, units)
+        return None
+
+    def _shaped(self, name: str, given: _Given) -> NDArray[Any]:
+        a = self.dense[name]
+        return a.reshape(*given.lead, a.shape[1])
+
+
+def _asked(**options: Any) -> Dict[str, str]:
+    """The options that were asked for, as the query has them."""
+    return {name: "true" if value is True else str(value)
+            for name, value in options.items() if value is not None and value is not False}

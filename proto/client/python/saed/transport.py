@@ -1,0 +1,209 @@
+"""Kept-alive HTTP/1.1 connections to one saed.
+
+A request has a connection of its own while it lasts and gives it back when its answer was read whole, so
+that any number of threads may call. Every request is safe to send again: nothing on the server changes.
+So 503 is tried again when `Retry-After` says, 408 and a lost connection after a pause that grows, all of
+them for `patience` seconds. After a fork the child starts without connections. Proxies of the environment
+(`http_proxy`) are not used.
+"""
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import socket
+import threading
+import time
+import urllib.parse
+import weakref
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple, TypeVar
+
+from .errors import ConnectionLost, Error, RequestError, Timeout
+
+T = TypeVar("T")
+Read = Callable[[http.client.HTTPResponse], T]
+
+# A body goes out in pieces of so many bytes; between two of them an early answer is looked for.
+SEND_BYTES = 1 << 20
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+
+
+class Transport:
+    """Connections to `url` (http://HOST[:PORT][/PREFIX]).
+
+    timeout: seconds without any progress on the socket; patience: seconds for which a request that the
+    daemon could not serve is sent again (0: once only).
+    """
+
+    def __init__(self, url: str, timeout: float = 60.0, patience: float = 60.0) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"cannot call {url!r}: wanted http://HOST[:PORT][/PREFIX]")
+        self.url = url.rstrip("/")
+        self.timeout = timeout
+        self.patience = patience
+        self._address = (parts.hostname, parts.port or 80)
+        self._prefix = parts.path.rstrip("/")
+        self._answered = False
+        self._start()
+        survive_fork(self)
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: List[http.client.HTTPConnection] = []
+        self._open: weakref.WeakSet[http.client.HTTPConnection] = weakref.WeakSet()
+
+    def after_fork(self) -> None:
+        """In a child: the parent's connections are the parent's; only our copies are closed."""
+        for conn in list(self._open):
+            if conn.sock is not None:
+                os.close(conn.sock.detach())
+        self._start()
+
+    def close(self) -> None:
+        """Close the connections that no request has; later requests open new ones."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for conn in idle:
+            conn.close()
+
+    # ---- connections ----
+
+    def _take(self) -> Tuple[http.client.HTTPConnection, bool]:
+        """A connection, and whether it has served before."""
+        while True:
+            with self._lock:
+                conn = self._idle.pop() if self._idle else None
+            if conn is None:
+                conn = http.client.HTTPConnection(*self._address, timeout=self.timeout)
+                with self._lock:
+                    self._open.add(conn)
+                return conn, False
+            if conn.sock is not None and not _readable(conn.sock):
+                return conn, True
+            conn.close()  # the daemon has closed it while it was idle
+
+    def _give_back(self, conn: http.client.HTTPConnection) -> None:
+        with self._lock:
+            self._idle.append(conn)
+
+    # ---- requests ----
+
+    def call(self, method: str, path: str, read: Read[T], *, headers: Mapping[str, str] = {},
+             body: Sequence[Any] = (), patience: Optional[float] = None) -> T:
+        """Send a request and hand its answer, when it is 200, to `read`, which reads it whole.
+
+        body: buffers (bytes or arrays, C-contiguous) that are sent one behind the other, as they lie.
+        """
+        end = time.monotonic() + (self.patience if patience is None else patience)
+        pause = FIRST_PAUSE
+        while True:
+            wait: Optional[float] = None
+            try:
+                return self._once(method, path, read, headers, body)
+            except RequestError as e:
+                if e.status not in (408, 503):
+                    raise
+                error: Error = e
+                wait = e.retry_after
+            except _Stale:
+                continue  # each ends one kept connection, so that a new one comes soon
+            except ConnectionLost as e:
+                error = e
+                # A daemon that never answered is more likely absent than restarting.
+                if not self._answered:
+                    raise
+            if wait is None:
+                wait = pause
+                pause = min(2 * pause, LONGEST_PAUSE)
+            if time.monotonic() + wait > end:
+                raise error
+            time.sleep(wait)
+
+    def _once(self, method: str, path: str, read: Read[T], headers: Mapping[str, str],
+              body: Sequence[Any]) -> T:
+        conn, used = self._take()
+        response = None
+        sent = False
+        try:
+            sent = self._send(conn, method, path, headers, body)
+            response = conn.getresponse()
+            self._answered = True
+            if response.status != 200:
+                raise _problem(response)
+            return read(response)
+        except socket.timeout:
+            raise Timeout(f"no byte to or from {self.url} for {self.timeout:g} s") from None
+        except (OSError, http.client.HTTPException) as e:
+            what = f"lost the connection to {self.url}: {e or type(e).__name__}"
+            # A kept connection may end between two requests; a new one is then tried at once.
+            raise (_Stale if used and response is None else ConnectionLost)(what) from e
+        finally:
+            if sent and response is not None and response.isclosed() and not response.will_close:
+                self._give_back(conn)
+            else:
+                conn.close()
+
+    def _send(self, conn: http.client.HTTPConnection, method: str, path: str,
+              headers: Mapping[str, str], body: Sequence[Any]) -> bool:
+        """False: an answer, or the connection's end, came before the whole body was sent."""
+        views = [memoryview(b).cast("B") for b in body if memoryview(b).nbytes]
+        conn.putrequest(method, self._prefix + path, skip_accept_encoding=True)
+        for name, value in headers.items():
+            conn.putheader(name, value)
+        if method == "POST":
+            conn.putheader("Content-Length", str(sum(len(v) for v in views)))
+        conn.endheaders()
+        try:
+            for view in views:
+                for at in range(0, len(view), SEND_BYTES):
+                    if at and _readable(conn.sock):
+                        return False
+                    conn.send(view[at:at + SEND_BYTES])
+        except (BrokenPipeError, ConnectionResetError):
+            return False  # the answer that explains it may still be there to be read
+        return True
+
+
+class _Stale(ConnectionLost):
+    """A connection that had served before was closed before it answered this request."""
+
+
+def _readable(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _problem(response: http.client.HTTPResponse) -> RequestError:
+    text = response.read()
+    try:
+        said = json.loads(text)
+        if not isinstance(said, dict):
+            raise ValueError
+    except ValueError:  # not saed's: the HTTP library's, or a proxy's
+        said = {"detail": text[:200].decode("latin-1").strip() or response.reason}
+    after = response.headers.get("Retry-After", "")
+    return RequestError(
+        said.get("detail", ""), code=said.get("code", ""), status=response.status,
+        option=said.get("option"), limit=said.get("limit"), got=said.get("got"),
+        request_id=response.headers.get("Saed-Request-Id"),
+        retry_after=float(after) if after.isdigit() else None)
+
+
+_survivors: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def survive_fork(owner: Any) -> None:
+    """In a child, `owner.after_fork()` is called before anything else runs: locks that another thread of
+    the parent held, and threads, are not there any more."""
+    _survivors.add(owner)
+
+
+def _after_fork() -> None:
+    for owner in list(_survivors):
+        owner.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,221 @@
+#!/usr/bin/python3
+"""Connections of the Python client: kept, tried again, never shared; what errors say."""
+import http.client
+import os
+import pickle
+import socket
+import threading
+import time
+import unittest
+
+from support import Case, Scripted, hang_up, main, reply
+import numpy as np
+import saed
+
+PROBLEM = b'{"status": 503, "detail": "queue full", "code": "overloaded", "option": "--max-queue-rows", ' \
+          b'"limit": 5, "got": 7}'
+
+
+def get(client, path="/v1"):
+    return client.transport.call("GET", path, http.client.HTTPResponse.read)
+
+
+class Again(unittest.TestCase):
+    """What is sent again, and when."""
+
+    def test_503_as_retry_after_says(self):
+        with Scripted(reply(503, PROBLEM, "Retry-After: 1\r\n"), reply(200, b"ok")) as server:
+            t0 = time.monotonic()
+            self.assertEqual(get(saed.Client(server.url)), b"ok")
+            self.assertGreaterEqual(time.monotonic() - t0, 1.0)
+            self.assertEqual(server.connections, 1)
+
+    def test_408_and_its_close(self):
+        with Scripted(reply(408, PROBLEM, "Connection: close\r\n"), reply(200, b"ok")) as server:
+            self.assertEqual(get(saed.Client(server.url)), b"ok")
+            self.assertEqual(server.connections, 2)
+
+    def test_a_lost_connection(self):
+        def half(conn):
+            conn.sendall(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf")
+            return False
+        for lost in (hang_up, half):
+            with self.subTest(lost=lost.__name__), \
+                    Scripted(reply(200, b"1"), lost, hang_up, reply(200, b"ok")) as server:
+                client = saed.Client(server.url)
+                get(client)
+                self.assertEqual(get(client), b"ok")
+
+    def test_patience_ends(self):
+        with Scripted(reply(503, PROBLEM, "Retry-After: 9\r\n")) as server:
+            with self.assertRaises(saed.RequestError) as caught:
+                get(saed.Client(server.url, patience=1))
+            self.assertEqual(caught.exception.retry_after, 9)
+
+    def test_other_errors_are_not(self):
+        with Scripted(reply(504, PROBLEM)) as server:
+            with self.assertRaises(saed.RequestError):
+                get(saed.Client(server.url))
+
+    def test_nobody_there(self):
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            url = "http://127.0.0.1:%d" % s.getsockname()[1]
+        t0 = time.monotonic()
+        with self.assertRaises(saed.ConnectionLost):
+            get(saed.Client(url))
+        self.assertLess(time.monotonic() - t0, 5)
+
+    def test_timeout(self):
+        release = threading.Event()
+
+        def silent(_):
+            release.wait()
+            return False
+        with Scripted(silent) as server:
+            with self.assertRaises(saed.Timeout):
+                get(saed.Client(server.url, timeout=0.2))
+            release.set()
+
+
+class Kept(unittest.TestCase):
+    def test_one_connection_for_requests_in_turn(self):
+        with Scripted(*[reply(200, b"ok")] * 3) as server:
+            client = saed.Client(server.url)
+            for _ in range(3):
+                get(client)
+            self.assertEqual(server.connections, 1)
+
+    def test_closed_while_idle(self):
+        with Scripted(reply(200, b"1", "X: close\r\n"), reply(200, b"2")) as server:
+            client = saed.Client(server.url, patience=0)
+            get(client)
+            self.assertEqual(get(client), b"2")
+            self.assertEqual(server.connections, 2)
+
+    def test_an_early_answer_to_a_large_body(self):
+        with Scripted(reply(413, PROBLEM.replace(b"503", b"413"), "Connection: close\r\n")) as server:
+            with self.assertRaises(saed.RequestError) as caught:
+                saed.Client(server.url).transport.call(
+                    "POST", "/v1", http.client.HTTPResponse.read, body=[np.zeros(1 << 24, "<f4")])
+            self.assertEqual(caught.exception.status, 413)
+
+    def test_proxies_of_the_environment_are_not_used(self):
+        os.environ["http_proxy"] = os.environ["HTTP_PROXY"] = "http://127.0.0.1:1"
+        self.addCleanup(os.environ.pop, "http_proxy")
+        self.addCleanup(os.environ.pop, "HTTP_PROXY")
+        with Scripted(reply(200, b"ok")) as server:
+            self.assertEqual(get(saed.Client(server.url)), b"ok")
+
+    def test_prefix(self):
+        with Scripted(reply(200, b"ok")) as server:
+            get(saed.Client(server.url + "/proxy/8673/"))
+            self.assertTrue(server.heads[0].startswith("GET /proxy/8673/v1 HTTP/1.1"))
+
+    def test_urls(self):
+        for url in ("https://h", "h:1", "http://", "http://h/?a=b", "unix:/x"):
+            with self.subTest(url=url), self.assertRaises(ValueError):
+                saed.Client(url)
+        with self.assertRaises(ValueError):
+            saed.Client("http://h", connections=0)
+
+
+class Errors(unittest.TestCase):
+    def test_what_they_say(self):
+        with Scripted(reply(400, PROBLEM, "Saed-Request-Id: r1\r\n")) as server:
+            with self.assertRaises(saed.RequestError) as caught:
+                get(saed.Client(server.url))
+        e = caught.exception
+        self.assertEqual((e.code, e.detail, e.status, e.option, e.limit, e.got, e.request_id, e.retry_after),
+                         ("overloaded", "queue full", 400, "--max-queue-rows", 5, 7, "r1", None))
+        self.assertEqual(str(e), "queue full [400 overloaded] (saed --max-queue-rows)")
+        self.assertIsInstance(e, saed.Error)
+
+    def test_what_is_not_saeds(self):
+        for text, detail in ((b"<html>bad gateway", "<html>bad gateway"), (b"", "X"), (b"[1]", "[1]")):
+            with self.subTest(text=text), Scripted(reply(502, text)) as server:
+                with self.assertRaises(saed.RequestError) as caught:
+                    get(saed.Client(server.url))
+                self.assertEqual((caught.exception.detail, caught.exception.code), (detail, ""))
+
+
+class OfADaemon(Case):
+    def test_what_is_served(self):
+        client = saed.Client(self.url)
+        self.assertEqual([d["name"] for d in client.dictionaries()], ["digits"])
+        self.assertEqual(client.info("digits")["dict_size"], 256)
+        self.assertIn("max_batch_rows", client.server()["limits"])
+        self.assertTrue(client.health() and client.ready())
+        with self.assertRaises(saed.RequestError) as caught:
+            client.info("a/b")
+        self.assertEqual(caught.exception.code, "unknown_dictionary")
+        self.assertTrue(caught.exception.request_id)
+
+    def test_health_of_nobody(self):
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            url = "http://127.0.0.1:%d" % s.getsockname()[1]
+        self.assertFalse(saed.Client(url).health() or saed.Client(url).ready())
+
+    def test_threads(self):
+        ae = saed.Dictionary(self.url, "digits")
+        x = np.random.default_rng(1).normal(size=(8, 40, 64)).astype("f4")
+        want = [ae.encode(rows) for rows in x]
+        got = [None] * len(x)
+
+        def work(i):
+            for _ in range(5):
+                got[i] = ae.encode(x[i])
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(x))]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        np.testing.assert_array_equal(got, want)
+
+    def test_a_fork_has_connections_of_its_own(self):
+        ae = saed.Dictionary(self.url, "digits", connections=2)
+        x = np.random.default_rng(2).normal(size=(5000, 64)).astype("f4")
+        want = ae.encode(x, top_k=3).values  # idle connections and threads are there
+        children = []
+        for _ in range(3):
+            pid = os.fork()
+            if pid == 0:
+                ok = all(np.array_equal(ae.encode(x, top_k=3).values, want) for _ in range(3))
+                os._exit(0 if ok else 1)
+            children.append(pid)
+        for _ in range(3):
+            np.testing.assert_array_equal(ae.encode(x, top_k=3).values, want)
+        self.assertEqual([os.waitpid(pid, 0)[1] for pid in children], [0, 0, 0])
+
+    def test_a_fork_amid_requests_of_other_threads(self):
+        ae = saed.Dictionary(self.url, "digits")
+        x = np.ones((3000, 64), "f4")
+        stop = threading.Event()
+
+        def work():
+            while not stop.is_set():
+                ae.encode(x)
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for t in threads:
+            t.start()
+        try:
+            for _ in range(10):
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0 if ae.encode(x[:2]).shape == (2, 256) else 1)
+                self.assertEqual(os.waitpid(pid, 0)[1], 0)
+        finally:
+            stop.set()
+            for t in threads:
+                t.join()
+
+    def test_pickle_and_close(self):
+        ae = pickle.loads(pickle.dumps(saed.Dictionary(self.url, "digits", timeout=7, connections=3)))
+        self.assertEqual((ae.client.transport.timeout, ae.client.connections), (7, 3))
+        x = np.ones((5000, 64), "f4")
+        with ae.client:
+            self.assertEqual(ae.encode(x).shape, (5000, 256))
+        self.assertEqual(ae.encode(x).shape, (5000, 256))
+
+
+if __name__ == "__main__":
+    main()
