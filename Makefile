@@ -13,6 +13,8 @@ PYTHON = /usr/bin/python3
 # fixtures and for the image test only.
 DEPS_BUILD = gcc g++ libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
 	zlib1g-dev check libcurl4-openssl-dev python3 python3-numpy
+DEPS_PYTHON = python3-torch python3-scipy mypy
+DEPS_WHEEL = python3-build python3-venv python3-setuptools python3-wheel
 DEPS_GOLDEN = python3-torch python3-sklearn
 DEPS_BENCH = python3-torch python3-fastapi python3-uvicorn python3-uvloop python3-httptools
 DEPS_IMAGE = debootstrap buildah
@@ -245,6 +247,20 @@ check-readme: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3 python3-numpy
 	@$(PYTHON) tests/first/test_readme.py $(BUILD)/saed
 
+## check-python-torch: the Python client with tensors of torch and matrices of scipy, and its types by mypy
+check-python-torch: $(BUILD)/saed
+	@sh tests/support/deps.sh $(DEPS_PYTHON)
+	mypy --config-file $(CLIENT)/pyproject.toml --cache-dir $(BUILD)/mypy $(CLIENT)/saed
+	@sh tests/support/run.sh $(BUILD) $(sort $(wildcard tests/python/torch_*.py))
+
+## python: a wheel of the Python client in dist
+CLIENT = proto/client/python
+WHEEL = $(BUILD)/wheel
+python:
+	@sh tests/support/deps.sh $(DEPS_WHEEL)
+	@rm -rf $(WHEEL) && mkdir -p $(WHEEL) dist && cp -r $(CLIENT)/. $(WHEEL)
+	$(PYTHON) -m build --no-isolation --wheel --outdir dist $(WHEEL)
+
 ## check-install: what demo, install and uninstall do
 check-install: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3
@@ -290,7 +306,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 
-.PHONY: force all deps check check-contract check-readme check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
+.PHONY: force all deps check check-contract check-readme check-python-torch python check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
 	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

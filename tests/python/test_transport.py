@@ -144,6 +144,7 @@ class OfADaemon(Case):
         self.assertEqual([d["name"] for d in client.dictionaries()], ["digits"])
         self.assertEqual(client.info("digits")["dict_size"], 256)
         self.assertIn("max_batch_rows", client.server()["limits"])
+        self.assertEqual(client.server()["version"], saed.__version__)
         self.assertTrue(client.health() and client.ready())
         with self.assertRaises(saed.RequestError) as caught:
             client.info("a/b")

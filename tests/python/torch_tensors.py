@@ -1,0 +1,139 @@
+#!/usr/bin/python3
+"""saed.Dictionary with tensors: beside dictionary_learning's own calls in torch, and what scipy gets."""
+import subprocess
+import sys
+import unittest
+
+from support import GOLDEN, PACKAGE, Case, golden, main
+import numpy as np
+import saed
+import torch
+
+
+class Module:
+    """The formulae of the AutoEncoder, GatedAutoEncoder and JumpAutoEncoder of dictionary_learning at
+    44318e9, called as there."""
+
+    def __init__(self, name):
+        self.cls, arrays = golden(name)
+        self.w = {k[2:]: torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith("w:")}
+        bias = "decoder_bias" if self.cls == "GatedAutoEncoder" else "bias"
+        self.bias = self.w[bias]
+
+    def project(self, x):
+        return (x - self.bias) @ self.w["encoder.weight"].T
+
+    def encode(self, x, **asked):
+        p = self.project(x)
+        if self.cls == "GatedAutoEncoder":
+            gate = p + self.w["gate_bias"]
+            f = (gate > 0).float() * torch.relu(self.w["r_mag"].exp() * p + self.w["mag_bias"])
+            return (f, torch.relu(gate)) if asked.get("return_gate") else f
+        pre = torch.relu(p + self.w["encoder.bias"])
+        if self.cls == "JumpAutoEncoder":
+            f = pre + self.w["jump"] * (pre > 0)
+            return (f, pre) if asked.get("output_pre_jump") else f
+        return pre
+
+    def decode(self, f):
+        return f @ self.w["decoder.weight"].T + self.bias
+
+    def __call__(self, x, output_features=False, ghost_mask=None, output_pre_jump=False):
+        f = self.encode(x)
+        x_hat = self.decode(f)
+        if ghost_mask is not None:
+            f_ghost = torch.exp(self.project(x) + self.w["encoder.bias"]) * ghost_mask.to(x)
+            x_ghost = f_ghost @ self.w["decoder.weight"].T
+            return (x_hat, x_ghost, f) if output_features else (x_hat, x_ghost)
+        if output_pre_jump:
+            return (x_hat, *self.encode(x, output_pre_jump=True))
+        if self.cls == "GatedAutoEncoder":
+            f = f * self.w["decoder.weight"].norm(dim=0, keepdim=True)
+        return (x_hat, f) if output_features else x_hat
+
+
+NAMES = ["autoencoder_33x70_f32", "gated_16x48_f32", "jump_7x5_f32"]
+
+
+class Tensors(Case):
+    SERVED = [f"{name}={GOLDEN}/{name}.pt" for name in NAMES]
+
+    def same(self, got, want):
+        got, want = (a if isinstance(a, tuple) else (a,) for a in (got, want))
+        self.assertEqual(len(got), len(want))
+        for g, w in zip(got, want):
+            self.assertEqual((g.dtype, g.device, g.shape), (torch.float32, w.device, w.shape))
+            torch.testing.assert_close(g, w, rtol=1e-5, atol=1e-5)
+
+    def test_calls_of_the_module(self):
+        for name in NAMES:
+            here, there = Module(name), saed.Dictionary(self.url, name)
+            x = torch.randn(3, 4, there.activation_dim)
+            calls = [lambda ae: ae.encode(x), lambda ae: ae(x), lambda ae: ae.decode(here.encode(x)),
+                     lambda ae: ae(x, output_features=True), lambda ae: ae.encode(x[0, 0])]
+            if here.cls == "AutoEncoder":
+                mask = torch.rand(3, 4, there.dict_size) < 0.5
+                calls += [lambda ae: ae(x, ghost_mask=mask), lambda ae: ae(x, True, mask[0, 0].float())]
+            if here.cls == "GatedAutoEncoder":
+                calls += [lambda ae: ae.encode(x, return_gate=True)]
+            if here.cls == "JumpAutoEncoder":
+                calls += [lambda ae: ae.encode(x, output_pre_jump=True), lambda ae: ae(x, output_pre_jump=True)]
+            for i, call in enumerate(calls):
+                with self.subTest(name=name, call=i):
+                    self.same(call(there), call(here))
+
+    def test_dtypes_and_strides(self):
+        ae = saed.Dictionary(self.url, NAMES[0])
+        x = torch.randn(6, 33)
+        wide = torch.zeros(6, 66)
+        wide[:, ::2] = x
+        whole = (x * 4).round()
+        for what, given, same in (
+                ("bfloat16", x.bfloat16(), x.bfloat16().float()), ("float16", x.half(), x.half().float()),
+                ("strided bfloat16", wide.bfloat16()[:, ::2], x.bfloat16().float()),
+                ("float64", x.double(), x), ("strided", wide[:, ::2], x), ("turned", x.T.contiguous().T, x),
+                ("expanded", x[:1].expand(6, 33), x[:1].repeat(6, 1)), ("int64", whole.long(), whole),
+                ("no rows", x[:0], x[:0])):
+            with self.subTest(what=what):
+                got = ae.encode(given)
+                self.assertEqual(got.dtype, torch.float32)
+                self.assertTrue(torch.equal(got, ae.encode(same)))
+        self.assertEqual(ae.encode(x, dtype=torch.bfloat16).dtype, torch.bfloat16)
+        self.assertEqual(ae.encode(x, top_k=2, dtype=torch.float64).values.dtype, torch.float64)
+
+    def test_sparse(self):
+        ae = saed.Dictionary(self.url, NAMES[0])
+        x = torch.randn(2, 3, 33)
+        f = ae.encode(x)
+        for g in (ae.encode(x, sparse=True), ae.encode(x, top_k=70)):
+            self.assertTrue(torch.equal(g.dense(), f))
+            self.assertTrue(torch.equal(g.to_torch_sparse().to_dense(), f.reshape(6, 70)))
+            np.testing.assert_array_equal(g.to_scipy().toarray(), f.reshape(6, 70).numpy())
+            self.assertTrue(torch.equal(ae.decode(g), ae.decode(f)))
+        half = ae.encode(x, top_k=70, dtype=torch.bfloat16)
+        self.assertEqual((half.dense().dtype, half.sparse().values.dtype), (torch.bfloat16,) * 2)
+        self.assertTrue(torch.equal(half.dense(), f.bfloat16()))
+        self.assertTrue(torch.equal(ae.decode(half), ae.decode(f.bfloat16())))
+        rows = ae.encode(x.numpy(), sparse=True)
+        self.assertTrue(torch.equal(rows.to_torch_sparse().to_dense(), f.reshape(6, 70)))
+        self.assertTrue(torch.equal(ae.encode(x, features=torch.tensor([5, 1])), f[..., [5, 1]]))
+
+    def test_grad_is_refused(self):
+        ae = saed.Dictionary(self.url, NAMES[0])
+        x = torch.randn(2, 33, requires_grad=True)
+        for call in (ae.encode, ae, lambda x: ae.decode(ae.encode(x.detach()).requires_grad_())):
+            with self.assertRaisesRegex(ValueError, "requires grad"):
+                call(x)
+        with torch.no_grad():
+            self.assertTrue(torch.equal(ae.encode(x), ae.encode(x.detach())))
+        self.assertFalse(ae.encode(x.detach()).requires_grad)
+
+
+class Imports(unittest.TestCase):
+    def test_torch_is_imported_by_nobody_but_the_caller(self):
+        code = "import saed, sys; assert not {'torch', 'scipy', 'tqdm'} & set(sys.modules)"
+        subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": PACKAGE}, check=True)
+
+
+if __name__ == "__main__":
+    main()
