@@ -59,6 +59,8 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, x: Any, what: str) -> Rows:
+        if isinstance(x, Rows):
+            return x
         values, bf16 = _values(x)
         if values.ndim == 0:
             raise ValueError(f"cannot send {what}: it is a single number, wanted rows or one row")

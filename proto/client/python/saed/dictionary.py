@@ -92,6 +92,15 @@ class Dictionary:
         return self._answer("forward", _Dense("x", x), options, features, ghost_mask,
                             ["x_hat", "x_ghost", "f", "pre_jump"], dtype)
 
+    def encode_file(self, path: str, out: str, *, tensor: Optional[str] = None, top_k: Optional[int] = None,
+                    sparse: bool = False, features: Optional[Sequence[int]] = None, shard_rows: int = 65536,
+                    batch_rows: Optional[int] = None, progress: bool = True) -> List[str]:
+        """Features of the rows in a file (`.npy`, or `tensor` of `.safetensors`) into the folder `out`, as
+        safetensors of `shard_rows` rows, whose paths are the answer. See saed.files."""
+        from .files import encode_file
+        options = _asked(top_k=top_k, sparse=sparse)
+        return encode_file(self, path, out, tensor, options, features, shard_rows, batch_rows, progress)
+
     # ---- requests ----
 
     def _answer(self, op: str, given: _Given, options: Dict[str, str], features: Optional[Sequence[int]],
