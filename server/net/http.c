@@ -11,6 +11,8 @@
  * The ways of an exchange stand in the files that exchange.h lists. */
 #include "server/net/exchange.h"
 
+#include "server/report/log.h"
+
 #include <sched.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,6 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define OWN_DESCRIPTORS 128       /* for files, event loops, and what clients have just closed */
 #define LOOK_EVERY_NS 20000000ull /* so often at most, while MHD wants turn after turn */
 
 /* ---- MHD's callbacks ----------------------------------------------------------------------- */
@@ -150,16 +153,24 @@ static void on_accepted(void *arg, int fd, const struct sockaddr *addr, socklen_
 }
 /* ---- making and ending --------------------------------------------------------------------- */
 
-/* Connections, and some for files and event loops. */
-static void raise_descriptor_limit(size_t max_connections)
+/* Room for so many connections, and some descriptors for files and event loops, if the process may
+ * have them; returns how many connections it will have, where the limit is less. */
+static size_t raise_descriptor_limit(size_t max_connections)
 {
-    rlim_t want = max_connections + 128;
+    rlim_t want = max_connections + OWN_DESCRIPTORS, own;
     struct rlimit r;
 
     if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY || r.rlim_cur >= want)
-        return;
+        return max_connections;
     r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max >= want ? want : r.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &r); /* short of descriptors accepting waits, nothing breaks */
+    if (setrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur == want)
+        return max_connections;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return max_connections;
+    own = OWN_DESCRIPTORS < r.rlim_cur / 2 ? OWN_DESCRIPTORS : r.rlim_cur / 2;
+    saed_log(SAED_WARN, "descriptors", saed_uint("limit", r.rlim_cur), saed_uint("needed", want),
+             saed_uint("max_connections", r.rlim_cur - own));
+    return r.rlim_cur - own;
 }
 
 static enum saed_loop_next on_turn(void *arg, bool idle)
@@ -243,9 +254,9 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
     make_id_prefix(h);
     snprintf(h->keep_alive, sizeof h->keep_alive, "timeout=%llu",
              (unsigned long long)(cfg->keepalive_timeout_ns / SAED_SECOND_NS));
-    raise_descriptor_limit(cfg->max_connections);
+    h->cfg.max_connections = raise_descriptor_limit(cfg->max_connections);
     struct saed_conns_config cc = {
-        .max_connections = cfg->max_connections,
+        .max_connections = h->cfg.max_connections,
         .times = {cfg->request_timeout_ns, cfg->keepalive_timeout_ns},
         .arg = h,
         .add = on_accepted,

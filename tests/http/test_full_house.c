@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define MS 10000
@@ -259,6 +260,102 @@ START_TEST(a_crowd_is_answered)
 }
 END_TEST
 
+/* ---- descriptors --------------------------------------------------------------------------- */
+
+static void check_health(void)
+{
+    static const char *const asked[] = {GET("/healthz"), GET("/readyz"), GET("/metrics")};
+
+    for (int i = 0; i < 30; i++) {
+        long long begin = test_now_ms();
+        int fd = raw_connect(&s);
+        struct reply r = ask(fd, asked[i % 3]);
+
+        ck_assert_msg(r.status == 200, "%s: %d", asked[i % 3], r.status);
+        ck_assert_int_lt(test_now_ms() - begin, 1000);
+        reply_free(&r);
+        close(fd);
+    }
+}
+
+/* The limit is known when it starts: connections leave it what it needs itself. */
+START_TEST(a_low_limit_of_descriptors_is_told)
+{
+    enum { LIMIT = 80, ROOM = LIMIT / 2, CROWD = ROOM + BEYOND + 20 };
+    struct rlimit old, low = {LIMIT, LIMIT};
+    struct server before = s;
+    int fd[CROWD];
+    char *err;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    s = server_start((const char *const[]){"--max-connections", "1000", "i=identity:4", NULL});
+    (void)setrlimit(RLIMIT_NOFILE, &old); /* where it may be raised again */
+    err = server_stderr(&s);
+    ck_assert_msg(strstr(err, "warn descriptors limit=80 needed=") != NULL, "%s", err);
+    ck_assert_ptr_nonnull(strstr(err, " max_connections=40\n"));
+    free(err);
+    for (int i = 0; i < CROWD; i++)
+        fd[i] = busy();
+    check_health();
+    ck_assert(metric(&s, "process_open_fds") > ROOM); /* there are some to read this with */
+    ck_assert(metric(&s, "process_max_fds") == LIMIT);
+    for (int i = 0; i < ROOM; i++) {
+        struct reply r = ask(fd[i], BODY);
+
+        ck_assert_int_eq(r.status, 200);
+        reply_free(&r);
+    }
+    for (int i = 0; i < CROWD; i++)
+        close(fd[i]);
+    err = server_stderr(&s);
+    ck_assert_msg(strstr(err, "accept_failed") == NULL, "%s", err);
+    free(err);
+    ck_assert_int_eq(server_stop(&s), 0);
+    s = before;
+}
+END_TEST
+
+/* The limit changes while it runs, or the system's is reached: some were kept for that. */
+START_TEST(descriptors_run_out_under_way)
+{
+    enum { HERE = 5 };
+    struct server before = s;
+    struct rlimit old, low;
+    int fd[HERE], n_open;
+    char *err;
+
+    s = server_start((const char *const[]){"--http-threads", "1", "i=identity:4", NULL});
+    n_open = (int)metric(&s, "process_open_fds") - 1; /* without the one that asked */
+    ck_assert_int_eq(prlimit(s.pid, RLIMIT_NOFILE, NULL, &old), 0);
+    low = old;
+    low.rlim_cur = (rlim_t)(n_open + HERE);
+    for (int i = 0; i < HERE - 1; i++)
+        fd[i] = busy();
+    fd[HERE - 1] = kept();
+    ck_assert_int_eq(prlimit(s.pid, RLIMIT_NOFILE, &low, NULL), 0);
+    check_health(); /* the idle one makes way for the first */
+    ck_assert(raw_is_closed(fd[HERE - 1], MS));
+    close(fd[HERE - 1]);
+    fd[HERE - 1] = busy();
+    check_health();
+    err = server_stderr(&s);
+    ck_assert_msg(strstr(err, "accept_failed reason=\"Too many open files\"") != NULL, "%s", err);
+    free(err);
+    ck_assert_int_eq(prlimit(s.pid, RLIMIT_NOFILE, &old, NULL), 0);
+    for (int i = 0; i < HERE; i++) {
+        struct reply r = ask(fd[i], BODY);
+
+        ck_assert_int_eq(r.status, 200);
+        reply_free(&r);
+        close(fd[i]);
+    }
+    wait_served();
+    ck_assert_int_eq(server_stop(&s), 0);
+    s = before;
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("full_house");
@@ -274,6 +371,8 @@ int main(void)
     tcase_add_test(t, who_says_nothing_beyond_the_limit_is_freed);
     tcase_add_test(t, who_was_beyond_may_stay);
     tcase_add_test(t, a_crowd_is_answered);
+    tcase_add_test(t, descriptors_run_out_under_way);
+    tcase_add_test(t, a_low_limit_of_descriptors_is_told); /* the last: it may lower its own */
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);

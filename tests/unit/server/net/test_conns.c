@@ -1,4 +1,5 @@
-/* test_conns.c - the thread of connections, without HTTP: a listener that fails. */
+/* test_conns.c - the thread of connections, without HTTP: a listener that fails, descriptors that
+ * run out. */
 #include "server/net/conns.h"
 
 #include <arpa/inet.h>
@@ -12,12 +13,17 @@
 static struct saed_conns *conns;
 static uint16_t port;
 static _Atomic int n_added;
+static bool keeps; /* what is accepted stays open */
+static struct saed_conn *kept[32];
 
 static void on_add(void *arg, int fd, const struct sockaddr *addr, socklen_t len)
 {
     (void)arg, (void)addr, (void)len;
+    if (keeps)
+        kept[n_added] = saed_conns_open(conns, fd, NULL);
+    else
+        close(fd);
     n_added++;
-    close(fd);
 }
 
 static void on_exchange(void *arg, void *exchange)
@@ -43,6 +49,7 @@ static void start(void)
 
     port = 0;
     n_added = 0;
+    keeps = false;
     ck_assert_int_eq(saed_conns_create(&conns, &cfg, "127.0.0.1", &port, NULL), SAE_OK);
     ck_assert_int_eq(saed_conns_start(conns, NULL), SAE_OK);
 }
@@ -143,6 +150,72 @@ START_TEST(descriptors_that_come_back)
 }
 END_TEST
 
+static void wait_added(int n)
+{
+    for (int i = 0; n_added < n && i < 5000; i++)
+        poll(NULL, 0, 1);
+    ck_assert_int_eq(n_added, n);
+}
+
+static void connect_one(int fd)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+}
+
+static void end_kept(int i)
+{
+    int fd = kept[i]->fd;
+
+    saed_conns_close(conns, kept[i]);
+    close(fd);
+    kept[i] = NULL;
+}
+
+/* Two find descriptors; then the house is full, and what is kept for that lets some more in, who
+ * are beyond it. With descriptors again there is room again. */
+START_TEST(without_descriptors_some_come_in)
+{
+    enum { HERE = 2, N = HERE + SAED_ROOM_BEYOND + 2 };
+    struct rlimit old, few;
+    int fd[N], next;
+
+    keeps = true;
+    for (int i = 0; i < N; i++)
+        fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    next = dup(fd[0]);
+    close(next);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+    few = old;
+    few.rlim_cur = (rlim_t)next + HERE;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (int i = 0; i < N; i++)
+        connect_one(fd[i]);
+    wait_added(HERE + SAED_ROOM_BEYOND);
+    for (int i = 0; i < HERE + SAED_ROOM_BEYOND; i++)
+        ck_assert_int_eq(saed_conns_admit(conns, kept[i]), i < HERE);
+    ck_assert_uint_eq(saed_conns_limit(conns), HERE);
+    poll(NULL, 0, 300); /* a sweep goes by */
+    ck_assert_int_eq(n_added, HERE + SAED_ROOM_BEYOND);
+    end_kept(HERE); /* one beyond: its place is taken by the next */
+    wait_added(HERE + SAED_ROOM_BEYOND + 1);
+    ck_assert(!saed_conns_admit(conns, kept[n_added - 1]));
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+    wait_added(N);
+    for (int i = 0; !saed_conns_admit(conns, kept[N - 1]) && i < 5000; i++)
+        poll(NULL, 0, 1);
+    ck_assert_uint_eq(saed_conns_limit(conns), 16);
+    for (int i = 0; i < N; i++) {
+        if (kept[i])
+            end_kept(i);
+        close(fd[i]);
+    }
+    ck_assert_uint_eq(saed_conns_count(conns), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("conns");
@@ -154,6 +227,7 @@ int main(void)
     tcase_add_test(t, what_has_connected_is_accepted_before_the_close);
     tcase_add_test(t, a_broken_listener_costs_nothing);
     tcase_add_test(t, descriptors_that_come_back);
+    tcase_add_test(t, without_descriptors_some_come_in);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
