@@ -126,19 +126,30 @@ static void client_gone(struct saed_conns *c, uint64_t tag)
         c->cfg.told(c->cfg.arg, exchange);
 }
 
-void saed_conns_each_reading(struct saed_conns *c, const void *owner, void (*visit)(void *exchange))
+static void each_in(struct saed_conns *c, enum saed_conn_state state, const void *owner,
+                    void (*visit)(void *exchange))
 {
     for (size_t i = 0; i < atomic_load(&c->n_used); i++) {
         struct saed_conn *n = &c->slots[i];
         void *exchange = NULL;
 
         pthread_mutex_lock(&n->lock);
-        if (n->state == SAED_CONN_BODY && n->owner == owner)
+        if (n->state == state && n->owner == owner)
             exchange = n->exchange; /* it cannot go: that is its thread's, which is here */
         pthread_mutex_unlock(&n->lock);
         if (exchange)
             visit(exchange);
     }
+}
+
+void saed_conns_each_reading(struct saed_conns *c, const void *owner, void (*visit)(void *exchange))
+{
+    each_in(c, SAED_CONN_BODY, owner, visit);
+}
+
+void saed_conns_each_in_head(struct saed_conns *c, const void *owner, void (*visit)(void *exchange))
+{
+    each_in(c, SAED_CONN_HEAD, owner, visit);
 }
 
 /* ---- the sweep ----------------------------------------------------------------------------- */

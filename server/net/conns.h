@@ -9,7 +9,7 @@
  * What it finds is decided by conn.h; here is the table of connections and what touches sockets.
  * Accepting is door.h's, which asks here for somebody to leave when the house is full.
  *
- * THREADS  open, close, each_reading: the connection's MHD thread; the rest: any. */
+ * THREADS  open, close, each_reading, each_in_head: the connection's MHD thread; the rest: any. */
 #ifndef SAED_CONNS_H
 #define SAED_CONNS_H
 
@@ -62,6 +62,9 @@ void saed_conns_close(struct saed_conns *c, struct saed_conn *n);
 /* Call `visit` with the exchange of every connection of `owner` whose body is being read; it may
  * end the exchange. */
 void saed_conns_each_reading(struct saed_conns *c, const void *owner,
+                             void (*visit)(void *exchange));
+/* The same of those whose head is. */
+void saed_conns_each_in_head(struct saed_conns *c, const void *owner,
                              void (*visit)(void *exchange));
 
 bool saed_tcp_counts(int fd, struct saed_counts *out); /* from the kernel */

@@ -33,6 +33,7 @@ struct saed_http_io {
     size_t n_round;    /* requests that expect more of this round */
     uint64_t round_ns; /* when the first of them came */
     size_t n_out;      /* exchanges suspended in MHD */
+    int own_status;    /* of the last answer that MHD made by itself */
 
     /* Who is stuck: see there. */
     int epoll_fd;      /* MHD's */
@@ -53,6 +54,7 @@ struct saed_http_exchange {
     bool nudged;
     bool headed; /* handler.head has run: `end` is due */
     bool dropped;
+    bool is_counted;     /* MHD has answered by itself, which on_log has counted */
     bool keeps_alive;    /* the client would have the connection go on */
     const char *uri;     /* where MHD found the target */
     uint64_t wire_bytes; /* of the whole request; UINT64_MAX: chunked */
@@ -100,6 +102,9 @@ static inline struct saed_http_exchange *saed_http_of(struct saed_exchange *x)
 void *saed_http_on_line(void *cls, const char *uri, struct MHD_Connection *connection);
 enum MHD_Result saed_http_on_head(struct saed_http_exchange *e, const char *method,
                                   const char *version);
+
+/* MHD has refused a Content-Length by itself: answer in its place, where this is the request. */
+void saed_http_answer_length(void *exchange);
 
 /* ---- body.c -------------------------------------------------------------------------------- */
 

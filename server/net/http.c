@@ -64,8 +64,12 @@ static void on_log(void *cls, const char *message, va_list args)
     struct saed_http_io *io = cls;
     int status = saed_mhd_own_answer(message, args);
 
-    if (status)
-        saed_metrics_request(io->h->cfg.metrics, NULL, SAED_MOP_OTHER, status, 0);
+    if (!status)
+        return;
+    saed_metrics_request(io->h->cfg.metrics, NULL, SAED_MOP_OTHER, status, 0);
+    io->own_status = status;
+    if (io->h->heads == SAED_HEADS_BY_LAYOUT && (status == 400 || status == 413))
+        saed_conns_each_in_head(io->h->conns, io, saed_http_answer_length);
 }
 
 static void end_exchange(struct saed_http_exchange *e)

@@ -58,6 +58,27 @@ int saed_mhd_own_answer(const char *message, va_list args)
     return strncmp(message, begin, sizeof begin - 1) == 0 ? (int)va_arg(args, unsigned) : 0;
 }
 
+static bool find_field(struct MHD_Connection *c, const char *name, struct saed_value *out)
+{
+    return MHD_lookup_connection_value_n(c, MHD_HEADER_KIND, name, strlen(name), &out->p,
+                                         &out->n) == MHD_YES;
+}
+
+bool saed_mhd_refuses_length(struct MHD_Connection *c)
+{
+    struct saed_value length, coding;
+    uint64_t value = 0;
+    size_t i = 0;
+
+    if (find_field(c, "Transfer-Encoding", &coding) || !find_field(c, "Content-Length", &length))
+        return false;
+    while (i < length.n && length.p[i] >= '0' && length.p[i] <= '9' &&
+           !__builtin_mul_overflow(value, 10, &value) &&
+           !__builtin_add_overflow(value, (uint64_t)(length.p[i] - '0'), &value))
+        i++;
+    return i == 0 || i < length.n;
+}
+
 /* ---- what the library takes ---------------------------------------------------------------- */
 
 #define LINE "GET /a?b=c HTTP/1.1\r\n"

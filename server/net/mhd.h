@@ -37,6 +37,10 @@ int saed_mhd_strict_option(void);
  * log: the status of such an answer, by its message; 0: a message about something else. */
 int saed_mhd_own_answer(const char *message, va_list args);
 
+/* The library refuses this request's Content-Length. 0.9.75 answers so in its log's call and
+ * forgets that it has: the head of its answer goes out twice. */
+bool saed_mhd_refuses_length(struct MHD_Connection *c);
+
 /* Which way holds with the library in use. SAE_E_IO: none, or the version is not known. */
 enum sae_status saed_mhd_choose(enum saed_heads *out, struct sae_err *err) SAE_MUST_USE;
 

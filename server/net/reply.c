@@ -185,7 +185,7 @@ void saed_http_answer_early(struct saed_http_exchange *e, const struct sae_err *
         .no_data = e->x.method == SAED_METHOD_HEAD,
     };
     saed_conn_reply(e->conn, e->n_data, saed_now_ns(), saed_tcp_counts);
-    if (saed_early_write(saed_http_socket(e), &a))
+    if (saed_early_write(saed_http_socket(e), &a) && !e->is_counted)
         count_answer(e, e->status);
     saed_http_free_reply(e);
 }

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 void *saed_http_on_line(void *cls, const char *uri, struct MHD_Connection *connection)
 {
@@ -106,6 +107,26 @@ static enum sae_status read_head(struct saed_http_exchange *e, const char *metho
     if (!saed_path_decode(e->target, head.path.p, head.path.n))
         return sae_err_set(err, SAE_E_BAD_REQUEST, "", "cannot decode the path: a '%%' is no %%XX");
     return SAE_OK;
+}
+
+/* MHD finds that it cannot write, and closes. */
+void saed_http_answer_length(void *exchange)
+{
+    struct saed_http_exchange *e = exchange;
+    struct sae_err err = {0};
+
+    if (!saed_mhd_refuses_length(e->connection))
+        return;
+    if (e->io->own_status == 413)
+        sae_err_set(&err, SAE_E_BODY_TOO_LARGE, "",
+                    "cannot read request head: Content-Length is larger than 64 bits hold");
+    else
+        sae_err_set(
+            &err, SAE_E_BAD_REQUEST, "",
+            "cannot read request head: Content-Length is no number, or has blanks behind it");
+    e->is_counted = true;
+    saed_http_answer_early(e, &err);
+    shutdown(saed_http_socket(e), SHUT_WR);
 }
 
 enum MHD_Result saed_http_on_head(struct saed_http_exchange *e, const char *method,

@@ -175,6 +175,73 @@ START_TEST(bad_heads_get_a_problem)
 }
 END_TEST
 
+/* libmicrohttpd 0.9.75 sent the head of its answer twice, the second in the place of the body. */
+START_TEST(a_wrong_length_is_answered_once)
+{
+    static const struct {
+        const char *fields;
+        int status;
+    } wrong[] = {
+        {"Content-Length: x\r\n", 400},
+        {"Content-Length: 1 5\r\n", 400},
+        {"Content-Length:\r\n", 400},
+        {"Content-Length: 15, 15\r\n", 400},
+        {"Host: b\r\nContent-Length: x\r\n", 400},
+        {"Content-Length: x\r\nContent-Length: 15\r\n", 400},
+        {"Content-Length: 18446744073709551616\r\n", 413},
+        {"Content-Length: 99999999999999999999999\r\n", 413},
+    };
+
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char series[96];
+        double before;
+        int fd = raw_connect(&s);
+        struct text t;
+
+        snprintf(series, sizeof series,
+                 "saed_requests_total{dictionary=\"\",op=\"other\",code=\"%d\"}", wrong[i].status);
+        before = metric(&s, series);
+        raw_send(fd, POST);
+        raw_send(fd, wrong[i].fields);
+        raw_send(fd, "\r\n" BODY);
+        t = read_to_end(fd, MS);
+        ck_assert_int_eq(count(t.p, "HTTP/1.1 "), 1);
+        ck_assert_msg(atoi(t.p + 9) == wrong[i].status, "%s: %s", wrong[i].fields, t.p);
+        if (!library_is_strict())
+            ck_assert_msg(strstr(t.p, "\r\n\r\n{") != NULL, "%s", t.p);
+        text_free(&t);
+        close(fd);
+        ck_assert(metric(&s, series) == (before < 0 ? 1 : before + 1));
+    }
+}
+END_TEST
+
+/* RFC 9110 5.6.3. 0.9.75 takes none behind a value. */
+START_TEST(blanks_around_a_length)
+{
+    static const char *const lengths[] = {"15",  "   15",  "\t15",  " \t 15",
+                                          "15 ", " 15\t ", "\t15\t"};
+
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        bool is_taken = i < 4 || library_is_strict();
+        int fd = raw_connect(&s);
+        struct reply r;
+
+        raw_send(fd, POST "Content-Length:");
+        raw_send(fd, lengths[i]);
+        raw_send(fd, "\r\n\r\n" BODY);
+        r = raw_reply(fd, true, MS);
+        ck_assert_msg(r.status == (is_taken ? 200 : 400), "\"%s\": %d", lengths[i], r.status);
+        if (is_taken)
+            ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
+        else
+            check_problem(&r, 400, "bad_request", "blanks behind", NULL);
+        reply_free(&r);
+        close(fd);
+    }
+}
+END_TEST
+
 /* The largest length that 64 bits hold is one. */
 START_TEST(the_largest_length_is_too_large)
 {
@@ -752,6 +819,8 @@ int main(void)
     tcase_add_loop_test(t, nothing_behind_a_bad_head_is_answered, 0,
                         sizeof smugglers / sizeof smugglers[0]);
     tcase_add_test(t, bad_heads_get_a_problem);
+    tcase_add_test(t, a_wrong_length_is_answered_once);
+    tcase_add_test(t, blanks_around_a_length);
     tcase_add_test(t, the_largest_length_is_too_large);
     tcase_add_test(t, a_long_pipeline_is_answered_in_order);
     tcase_add_test(t, requests_in_single_bytes);
