@@ -1,22 +1,7 @@
-/* num.c - binary16, UTF-8 and the one exp of saed. See num.h. */
+/* num.c - UTF-8 and the one exp of saed. See num.h. */
 #include "lib/num.h"
 
 #include <math.h>
-
-float sae_f16_to_f32(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
-    uint32_t exp = h >> 10 & 0x1f;
-    uint32_t man = h & 0x3ff;
-
-    if (exp == 31)
-        return sae_f32_from_bits(sign | 0x7f800000u | man << 13);
-    if (exp != 0)
-        return sae_f32_from_bits(sign | (exp + 112) << 23 | man << 13);
-    /* Subnormal: man * 2^-24 is exact in binary32. */
-    float v = (float)man * 0x1p-24f;
-    return sign ? -v : v;
-}
 
 /* x = k ln2 + r, |r| <= ln2/2; e^r by its Taylor series to r^13 in Horner form (the remainder is
  * below 2^-57 for |r| <= 0.347), scaled by 2^k. Every step is one IEEE double operation (this file

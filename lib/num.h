@@ -21,14 +21,6 @@ static inline float sae_f32_from_bits(uint32_t u)
     return v;
 }
 
-/* IEEE 754 binary16 and bfloat16 (the high half of a binary32) to binary32: exact, NaN stays NaN.
- */
-float sae_f16_to_f32(uint16_t h);
-static inline float sae_bf16_to_f32(uint16_t h)
-{
-    return sae_f32_from_bits((uint32_t)h << 16);
-}
-
 /* True on overflow, as __builtin_*_overflow. */
 static inline bool sae_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
 {

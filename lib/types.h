@@ -42,14 +42,6 @@ enum sae_form {
     SAE_FORM_TOP     /* the k largest of those, values descending (NaN first, ties: lower id) */
 };
 
-enum sae_dtype {
-    SAE_DTYPE_F32,
-    SAE_DTYPE_F16,
-    SAE_DTYPE_BF16,
-    SAE_DTYPE_F64,
-    SAE_DTYPE_OTHER /* known to exist, never accepted as weights */
-};
-
 /* Leading dimensions of a tensor; the last one (its width) is kept apart. A single vector has
  * none. At most 8 dimensions in all. */
 #define SAE_MAX_DIMS 8

@@ -4,7 +4,7 @@
  * Rows may begin with any bytes: a type is named only when its whole header parses, its lengths
  * included. Called by raw.c for bodies whose shape nobody has vouched for. Pure, any thread. */
 #include "lib/num.h"
-#include "proto/json/scan.h"
+#include "lib/format/json_scan.h"
 #include "proto/wire.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* problem.c - errors as application/problem+json (RFC 9457), and JSON string literals. Spec 3.3.
  *
  * Called by whatever answers with an error or writes a control document. No state, any thread. */
-#include "proto/json/scan.h"
+#include "lib/format/json_scan.h"
 #include "proto/wire.h"
 
 #include <inttypes.h>

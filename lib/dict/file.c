@@ -140,23 +140,6 @@ static void add_notes(const struct sae_file *b, struct sae_dict_info *info)
 
 /* ---- dtypes and shapes ---- */
 
-static const char *dtype_name(enum sae_dtype dtype)
-{
-    switch (dtype) {
-    case SAE_DTYPE_F32:
-        return "float32";
-    case SAE_DTYPE_F16:
-        return "float16";
-    case SAE_DTYPE_BF16:
-        return "bfloat16";
-    case SAE_DTYPE_F64:
-        return "float64";
-    case SAE_DTYPE_OTHER:
-        break;
-    }
-    return NULL;
-}
-
 /* d and F are what the encoder says they are, in the order of its dims. */
 static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
 {
@@ -190,7 +173,7 @@ static enum sae_status check_tensor(const struct sae_file *b, unsigned k, struct
     unsigned ndim = sae_layout_shape(key, b->d, b->F, shape);
     bool same = t->ndim == ndim;
 
-    if (!dtype_name(t->dtype))
+    if (!sae_dtype_is_floating(t->dtype))
         return cannot(b->path, SAE_E_WEIGHTS, t->name, err,
                       "\"%s\" has dtype %s, wanted float32, float16, bfloat16 or float64", t->name,
                       t->dtype_name);
@@ -314,7 +297,7 @@ enum sae_status sae_file_open(struct sae_file **out, const char *path, struct sa
     }
     f = sae_layout_formula(b->layout, (size_t)b->d, (size_t)b->F);
     sae_dict_describe(info, b->layout, &f);
-    info->dtype = dtype_name(b->dtype);
+    info->dtype = sae_dtype_name(b->dtype);
     add_notes(b, info);
     *out = b;
     return SAE_OK;
@@ -345,7 +328,7 @@ enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct 
     st = read_all(b, d, err);
     if (st != SAE_OK)
         goto out;
-    st = sae_dict_seal(d, dtype_name(b->dtype), team, &low);
+    st = sae_dict_seal(d, sae_dtype_name(b->dtype), team, &low);
     if (st != SAE_OK) {
         pass_on(b->path, &low, st, err);
         goto out;

@@ -6,6 +6,7 @@
  * behind the data (torch does), so the central directory is the authority and every other copy of
  * a value must agree with it. Longer than most files: one format, checked in one pass over it. */
 #include "lib/format/zip.h"
+#include "lib/format/fd.h"
 #include "lib/num.h"
 
 #include <errno.h>
@@ -51,30 +52,10 @@ struct sae_zip {
     bool has_crcs;           /* some entry's is not 0 */
 };
 
-/* Exactly n bytes at `off`. The caller has checked them against the size that fstat gave, so a
- * short read means that the file has been cut since. */
 static enum sae_status read_at(const struct sae_zip *z, void *buf, size_t n, uint64_t off,
                                struct sae_err *err)
 {
-    char *p = buf;
-
-    while (n > 0) {
-        ssize_t got = pread(z->fd, p, n, (off_t)off);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return sae_err_set(err, SAE_E_IO, "file", "cannot read file at offset %llu: %s",
-                               (unsigned long long)off, strerror(errno));
-        if (got == 0)
-            return sae_err_set(err, SAE_E_IO, "file",
-                               "cannot read file: it ends at offset %llu and had %llu bytes",
-                               (unsigned long long)off, (unsigned long long)z->file_bytes);
-        p += got;
-        n -= (size_t)got;
-        off += (uint64_t)got;
-    }
-    return SAE_OK;
+    return sae_fd_read(z->fd, z->file_bytes, off, buf, n, err);
 }
 
 #define BAD(err, ...) \

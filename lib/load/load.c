@@ -3,12 +3,11 @@
  * One row per format in `readers`; `strangers` are formats that people do pass by mistake, each
  * with what to say. */
 #include "lib/load/load.h"
+#include "lib/format/fd.h"
 #include "lib/load/pt.h"
 #include "lib/load/reader.h"
 #include "lib/num.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -67,70 +66,27 @@ static enum sae_status refuse(const unsigned char *head, size_t n, struct sae_er
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
-static const char *file_type(mode_t mode)
-{
-    switch (mode & S_IFMT) {
-    case S_IFDIR:
-        return "a directory";
-    case S_IFIFO:
-        return "a FIFO";
-    case S_IFCHR:
-        return "a character device";
-    case S_IFBLK:
-        return "a block device";
-    case S_IFSOCK:
-        return "a socket";
-    default:
-        return "not a regular file";
-    }
-}
-
 /* FNV-1a over what stat tells of the file's identity and of its last change. */
-static uint64_t stamp_of(const struct stat *s)
+static uint64_t stamp_of(int fd)
 {
-    const uint64_t facts[] = {(uint64_t)s->st_dev, (uint64_t)s->st_ino, (uint64_t)s->st_size,
-                              (uint64_t)s->st_mtim.tv_sec, (uint64_t)s->st_mtim.tv_nsec};
-    const unsigned char *bytes = (const unsigned char *)facts;
+    struct stat s = {0};
     uint64_t h = 0xcbf29ce484222325u;
+
+    (void)fstat(fd, &s); /* it has just been asked */
+    const uint64_t facts[] = {(uint64_t)s.st_dev, (uint64_t)s.st_ino, (uint64_t)s.st_size,
+                              (uint64_t)s.st_mtim.tv_sec, (uint64_t)s.st_mtim.tv_nsec};
+    const unsigned char *bytes = (const unsigned char *)facts;
 
     for (size_t i = 0; i < sizeof facts; i++)
         h = (h ^ bytes[i]) * 0x100000001b3u;
     return h;
 }
 
-/* O_NONBLOCK: opening a FIFO must not wait for its writer. Regular files do not heed it. */
-static enum sae_status open_file(struct sae_tensors *ts, const char *path, struct sae_err *err)
+static enum sae_status read_head(const struct sae_tensors *ts, unsigned char *head, size_t *n,
+                                 struct sae_err *err)
 {
-    struct stat s;
-
-    ts->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    if (ts->fd < 0)
-        return sae_err_set(err, SAE_E_IO, "file", "cannot open it: %s", strerror(errno));
-    if (fstat(ts->fd, &s) != 0)
-        return sae_err_set(err, SAE_E_IO, "file", "cannot stat it: %s", strerror(errno));
-    if (!S_ISREG(s.st_mode))
-        return sae_err_set(err, SAE_E_IO, "file", "cannot read it: it is %s, a file is wanted",
-                           file_type(s.st_mode));
-    ts->file_bytes = (uint64_t)s.st_size;
-    ts->stamp = stamp_of(&s);
-    return SAE_OK;
-}
-
-static enum sae_status read_head(int fd, unsigned char *head, size_t *n, struct sae_err *err)
-{
-    *n = 0;
-    while (*n < HEAD_BYTES) {
-        ssize_t got = pread(fd, head + *n, HEAD_BYTES - *n, (off_t)*n);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return sae_err_set(err, SAE_E_IO, "file", "cannot read file: %s", strerror(errno));
-        if (got == 0)
-            break;
-        *n += (size_t)got;
-    }
-    return SAE_OK;
+    *n = ts->file_bytes < HEAD_BYTES ? (size_t)ts->file_bytes : HEAD_BYTES;
+    return sae_fd_read(ts->fd, ts->file_bytes, 0, head, *n, err);
 }
 
 enum sae_status sae_load_open(struct sae_tensors **out, const char *path, struct sae_err *err)
@@ -143,9 +99,11 @@ enum sae_status sae_load_open(struct sae_tensors **out, const char *path, struct
     if (!ts)
         return sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate list of tensors");
     ts->fd = -1;
-    st = open_file(ts, path, err);
-    if (st == SAE_OK)
-        st = read_head(ts->fd, head, &n_head, err);
+    st = sae_fd_open(path, NULL, &ts->fd, &ts->file_bytes, err);
+    if (st == SAE_OK) {
+        ts->stamp = stamp_of(ts->fd);
+        st = read_head(ts, head, &n_head, err);
+    }
     if (st != SAE_OK)
         goto out;
     for (size_t i = 0; i < SAE_COUNTOF(readers) && !ts->reader; i++)
@@ -219,7 +177,7 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
     if (!t)
         return sae_err_set(err, SAE_E_USAGE, "", "cannot read tensor %zu: the file has %zu", i,
                            ts->n_tensors);
-    if (t->dtype == SAE_DTYPE_OTHER)
+    if (!sae_dtype_is_floating(t->dtype))
         return sae_err_set(err, SAE_E_WEIGHTS, t->name,
                            "cannot read tensor %s: its dtype is %s, float32, float16, bfloat16 or "
                            "float64 is wanted",

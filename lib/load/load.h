@@ -10,6 +10,7 @@
 #define SAE_LOAD_H
 
 #include "lib/base.h"
+#include "lib/dtype.h"
 #include "lib/types.h"
 
 #define SAE_TENSOR_NAME_MAX 128 /* longer keys are kept cut, with "..." at the end */

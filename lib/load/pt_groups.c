@@ -107,8 +107,8 @@ static void describe_tensor(const struct sae_pt_archive *a, const value *v, stru
     if (sae_pt_tensor_bind(a, v, &t, &bound, NULL) != SAE_OK)
         return;
     e->ndim = t.ndim;
-    e->floating = t.dtype != SAE_DTYPE_OTHER;
-    e->integer = sae_pt_is_integer(t.dtype_name);
+    e->floating = sae_dtype_is_floating(t.dtype);
+    e->integer = sae_dtype_is_integer(t.dtype);
     if (e->floating && t.ndim == 0 && bound.entry->bytes <= MAX_NUMBER_BYTES &&
         sae_pt_tensor_read(a, &bound, &number, false, NULL) == SAE_OK) {
         e->has_number = true;

@@ -1,4 +1,4 @@
-/* pt_storage.c - see pt_storage.h. The table is torch/storage.py's (PyTorch 1.6 to 2.9). */
+/* pt_storage.c - see pt_storage.h. */
 #include "lib/load/pt_storage.h"
 #include "lib/num.h"
 
@@ -10,55 +10,27 @@
 
 typedef struct sae_pk_value value;
 
-static const struct sae_pt_dtype dtypes[] = {
-    {"float32", "FloatStorage", 4, SAE_DTYPE_F32},
-    {"float16", "HalfStorage", 2, SAE_DTYPE_F16},
-    {"bfloat16", "BFloat16Storage", 2, SAE_DTYPE_BF16},
-    {"float64", "DoubleStorage", 8, SAE_DTYPE_F64},
-    {"int64", "LongStorage", 8, SAE_DTYPE_OTHER},
-    {"int32", "IntStorage", 4, SAE_DTYPE_OTHER},
-    {"int16", "ShortStorage", 2, SAE_DTYPE_OTHER},
-    {"int8", "CharStorage", 1, SAE_DTYPE_OTHER},
-    {"uint8", "ByteStorage", 1, SAE_DTYPE_OTHER},
-    {"bool", "BoolStorage", 1, SAE_DTYPE_OTHER},
-    {"complex64", "ComplexFloatStorage", 8, SAE_DTYPE_OTHER},
-    {"complex128", "ComplexDoubleStorage", 16, SAE_DTYPE_OTHER},
-    {"complex32", NULL, 4, SAE_DTYPE_OTHER},
-    {"uint16", NULL, 2, SAE_DTYPE_OTHER},
-    {"uint32", NULL, 4, SAE_DTYPE_OTHER},
-    {"uint64", NULL, 8, SAE_DTYPE_OTHER},
-    {"float8_e4m3fn", NULL, 1, SAE_DTYPE_OTHER},
-    {"float8_e5m2", NULL, 1, SAE_DTYPE_OTHER},
-    {"float8_e4m3fnuz", NULL, 1, SAE_DTYPE_OTHER},
-    {"float8_e5m2fnuz", NULL, 1, SAE_DTYPE_OTHER},
-    {"float8_e8m0fnu", NULL, 1, SAE_DTYPE_OTHER},
-};
-
 /* Storages that no weights are in, but may stand beside them. */
 static const char *const other_classes[] = {
     "QInt8Storage", "QUInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage",
 };
 
-static const struct sae_pt_dtype *dtype_of_class(const value *cls)
+static bool in_module(const value *v, const char *module)
 {
-    for (size_t i = 0; i < SAE_COUNTOF(dtypes); i++)
-        if (dtypes[i].storage && (sae_pk_is_global(cls, "torch", dtypes[i].storage) ||
-                                  sae_pk_is_global(cls, "torch.cuda", dtypes[i].storage)))
-            return &dtypes[i];
-    return NULL;
+    return v->type == SAE_PK_GLOBAL && v->n == strlen(module) &&
+           memcmp(v->u.global.module, module, v->n) == 0;
 }
 
-const struct sae_pt_dtype *sae_pt_dtype_by_name(const struct sae_pk_value *v)
+static const struct sae_dtype_row *dtype_of_class(const value *cls)
 {
-    for (size_t i = 0; i < SAE_COUNTOF(dtypes); i++)
-        if (sae_pk_is_global(v, "torch", dtypes[i].name))
-            return &dtypes[i];
-    return NULL;
+    if (!in_module(cls, "torch") && !in_module(cls, "torch.cuda"))
+        return NULL;
+    return sae_dtype_find(SAE_DTYPE_STORAGE, cls->u.global.name, cls->cap);
 }
 
-bool sae_pt_is_integer(const char *dtype_name)
+const struct sae_dtype_row *sae_pt_dtype_by_name(const struct sae_pk_value *v)
 {
-    return strncmp(dtype_name, "int", 3) == 0 || strncmp(dtype_name, "uint", 4) == 0;
+    return in_module(v, "torch") ? sae_dtype_find(SAE_DTYPE_NAME, v->u.global.name, v->cap) : NULL;
 }
 
 const struct sae_zip_entry *sae_pt_find(const struct sae_pt_archive *a, const char *path)
@@ -151,7 +123,7 @@ enum sae_status sae_pt_storage_parse(const struct sae_pt_archive *a, const struc
         return bad(&q, "its storage is on the meta device and has no values");
     s.type = dtype_of_class(s.cls);
     s.untyped = sae_pk_is_global(s.cls, "torch.storage", "UntypedStorage");
-    unit = s.untyped ? 1 : s.type ? s.type->bytes : 0;
+    unit = s.untyped ? 1 : s.type ? s.type->bits / 8 : 0;
     if (unit && (sae_mul_u64(s.numel, unit, &bytes) || bytes != s.entry->bytes))
         return bad(&q,
                    "its storage of %" PRIu64 " elements of %" PRIu64 " bytes is not the %" PRIu64

@@ -6,6 +6,7 @@
 #ifndef SAE_PT_STORAGE_H
 #define SAE_PT_STORAGE_H
 
+#include "lib/dtype.h"
 #include "lib/format/pickle.h"
 #include "lib/format/zip.h"
 #include "lib/types.h"
@@ -21,23 +22,14 @@ struct sae_pt_archive {
 /* The entry root/path, NULL if there is none. */
 const struct sae_zip_entry *sae_pt_find(const struct sae_pt_archive *a, const char *path);
 
-/* A row of the table of dtypes. */
-struct sae_pt_dtype {
-    const char *name;    /* torch.NAME */
-    const char *storage; /* torch.STORAGE; NULL: only named by dtype, over untyped bytes */
-    unsigned bytes;
-    enum sae_dtype dtype;
-};
-
-const struct sae_pt_dtype *sae_pt_dtype_by_name(const struct sae_pk_value *v); /* NULL: none */
-
-bool sae_pt_is_integer(const char *dtype_name); /* not complex, not bool */
+/* The dtype that the GLOBAL v names, torch.NAME; NULL: none. */
+const struct sae_dtype_row *sae_pt_dtype_by_name(const struct sae_pk_value *v);
 
 /* What the persistent id ('storage', class, key, location, numel) says. */
 struct sae_pt_storage {
     const struct sae_pk_value *cls, *key, *location;
     uint64_t numel;
-    const struct sae_pt_dtype *type;   /* of the class; NULL: of no class in the table */
+    const struct sae_dtype_row *type;  /* of the class; NULL: of no class in the table */
     bool untyped;                      /* the class is UntypedStorage, and numel counts bytes */
     const struct sae_zip_entry *entry; /* borrowed from the archive */
 };

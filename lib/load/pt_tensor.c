@@ -131,7 +131,7 @@ static enum sae_status naturals(const struct binding *b, const char *what, const
 /* The storage `v`, the dtype of its elements and how many of them it has. A v3 tensor names its
  * dtype, and its storage may be bytes; for the others `name` is NULL. */
 static enum sae_status bind_storage(const struct binding *b, const value *v, const value *name,
-                                    const struct sae_pt_dtype **type, uint64_t *numel)
+                                    const struct sae_dtype_row **type, uint64_t *numel)
 {
     struct sae_pt_storage s;
     char who[SAE_TENSOR_NAME_MAX + 16];
@@ -149,7 +149,7 @@ static enum sae_status bind_storage(const struct binding *b, const value *v, con
     if (!*type)
         return not_wanted(b, name, "a dtype");
     b->out->entry = s.entry;
-    *numel = s.entry->bytes / (*type)->bytes;
+    *numel = s.entry->bytes / ((*type)->bits / 8);
     return SAE_OK;
 }
 
@@ -193,7 +193,7 @@ static void set_view(const struct binding *b, uint64_t offset, const uint64_t st
     const struct sae_tensor *t = b->t;
     struct sae_view v = {.name = t->name, .vector = t->ndim < 2, .dtype = t->dtype, .numel = numel};
 
-    if (t->dtype == SAE_DTYPE_OTHER || t->ndim > 2)
+    if (!sae_dtype_is_floating(t->dtype) || t->ndim > 2)
         return;
     v.rows = t->ndim == 2 ? t->shape[0] : 1;
     v.cols = t->ndim ? t->shape[t->ndim - 1] : 1;
@@ -302,7 +302,7 @@ static enum sae_status bind_tensor(const struct binding *b, const struct rebuild
     value *const *arg = args->u.items;
     unsigned n_stride = 0, metadata = how->has_dtype ? ARG_DTYPE_V3 + 1 : ARG_HOOKS + 1;
     uint64_t offset = 0, numel = 0, stride[SAE_MAX_DIMS] = {0};
-    const struct sae_pt_dtype *type = NULL;
+    const struct sae_dtype_row *type = NULL;
     enum sae_status st =
         bind_storage(b, arg[ARG_STORAGE], how->has_dtype ? arg[ARG_DTYPE_V3] : NULL, &type, &numel);
 
@@ -327,7 +327,7 @@ static enum sae_status bind_tensor(const struct binding *b, const struct rebuild
     snprintf(b->t->dtype_name, sizeof b->t->dtype_name, "%s", type->name);
     set_view(b, offset, stride, numel);
     b->out->offset = offset;
-    b->out->item_bytes = type->bytes;
+    b->out->item_bytes = type->bits / 8;
     return SAE_OK;
 }
 
@@ -406,14 +406,13 @@ enum sae_status sae_pt_tensor_integer(const struct sae_pt_archive *a, const stru
                                       const struct sae_pt_tensor *bound, int64_t *out,
                                       struct sae_err *err)
 {
-    bool is_signed = t->dtype_name[0] != 'u';
     struct bytes bytes = {.name = t->name};
     unsigned char item[8] = {0};
     unsigned n = bound->item_bytes;
     enum sae_status st;
-    uint64_t v;
+    int64_t v;
 
-    if (!sae_pt_is_integer(t->dtype_name))
+    if (!sae_dtype_is_integer(t->dtype))
         return sae_err_set(err, SAE_E_WEIGHTS, t->name,
                            "cannot read tensor %s: its dtype is %s, an integer is wanted", t->name,
                            t->dtype_name);
@@ -425,15 +424,12 @@ enum sae_status sae_pt_tensor_integer(const struct sae_pt_archive *a, const stru
         st = pass_over(&bytes, bound->entry->bytes, err);
     if (st != SAE_OK)
         return st;
-    if (is_signed && item[n - 1] >> 7) /* the sign goes on */
-        memset(item + n, 0xff, sizeof item - n);
-    v = sae_le64(item);
-    if (!is_signed && v > INT64_MAX)
+    if (!sae_dtype_to_i64(t->dtype, item, &v))
         return sae_err_set(err, SAE_E_WEIGHTS, t->name,
                            "cannot read tensor %s: its value is %" PRIu64 ", at most %" PRId64
                            " is wanted",
-                           t->name, v, INT64_MAX);
-    *out = (int64_t)v;
+                           t->name, (uint64_t)v, INT64_MAX);
+    *out = v;
     return SAE_OK;
 }
 

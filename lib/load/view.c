@@ -30,53 +30,6 @@ struct job {
     struct sae_err *err;
 };
 
-size_t sae_dtype_bytes(enum sae_dtype t)
-{
-    switch (t) {
-    case SAE_DTYPE_F32:
-        return 4;
-    case SAE_DTYPE_F16:
-    case SAE_DTYPE_BF16:
-        return 2;
-    case SAE_DTYPE_F64:
-        return 8;
-    case SAE_DTYPE_OTHER:
-        break;
-    }
-    return 0;
-}
-
-static double f64_at(const unsigned char *p)
-{
-    double d;
-
-    memcpy(&d, p, sizeof d);
-    return d;
-}
-
-static void convert(enum sae_dtype t, const unsigned char *src, float *dst, size_t n)
-{
-    switch (t) {
-    case SAE_DTYPE_F32:
-        memcpy(dst, src, n * sizeof *dst);
-        break;
-    case SAE_DTYPE_F16:
-        for (size_t i = 0; i < n; i++)
-            dst[i] = sae_f16_to_f32(sae_le16(src + 2 * i));
-        break;
-    case SAE_DTYPE_BF16:
-        for (size_t i = 0; i < n; i++)
-            dst[i] = sae_bf16_to_f32(sae_le16(src + 2 * i));
-        break;
-    case SAE_DTYPE_F64:
-        for (size_t i = 0; i < n; i++)
-            dst[i] = (float)f64_at(src + 8 * i); /* to nearest; infinite when out of range */
-        break;
-    case SAE_DTYPE_OTHER:
-        break;
-    }
-}
-
 /* Index of the first of n values that is NaN or infinite, n if there is none. */
 static size_t first_bad(const float *p, size_t n)
 {
@@ -105,7 +58,7 @@ static void check(struct job *j, const float *p, size_t n, uint64_t e, bool by_r
     j->bad = true;
     j->bad_r = by_rows ? (e + i) / j->v->cols : (e + i) % j->v->rows;
     j->bad_c = by_rows ? (e + i) % j->v->cols : (e + i) / j->v->rows;
-    j->bad_value = j->v->dtype == SAE_DTYPE_F64 ? f64_at(j->raw + 8 * i) : (double)p[i];
+    j->bad_value = j->v->dtype == SAE_DTYPE_F64 ? sae_dtype_f64_at(j->raw + 8 * i) : (double)p[i];
 }
 
 static enum sae_status next(struct job *j, void *buf, size_t bytes)
@@ -137,7 +90,7 @@ static enum sae_status straight(struct job *j, bool by_rows)
         if (st != SAE_OK)
             return st;
         if (!direct)
-            convert(j->v->dtype, j->raw, j->dst + at, now);
+            sae_dtype_to_f32(j->v->dtype, j->raw, j->dst + at, now);
         check(j, j->dst + at, now, at, by_rows);
         at += now;
     }
@@ -196,7 +149,7 @@ static enum sae_status transposed(struct job *j, uint64_t a, uint64_t b, bool by
             st = next(j, j->raw, k * w * j->item);
             if (st != SAE_OK)
                 return st;
-            convert(j->v->dtype, j->raw, j->f32, k * w);
+            sae_dtype_to_f32(j->v->dtype, j->raw, j->f32, k * w);
             check(j, j->f32, k * w, r * b + c, by_rows);
             turn(j->f32, k, w, j->dst + c * a + r, (size_t)a);
         }
@@ -215,12 +168,12 @@ static void gather(struct job *j, bool transpose)
                 j->raw + (v->offset + r * v->row_stride + c * v->col_stride) * j->item;
             float *d = j->dst + (transpose ? c * v->rows + r : r * v->cols + c);
 
-            convert(v->dtype, p, d, 1);
+            sae_dtype_to_f32(v->dtype, p, d, 1);
             if (!j->bad && first_bad(d, 1) == 0) {
                 j->bad = true;
                 j->bad_r = r;
                 j->bad_c = c;
-                j->bad_value = v->dtype == SAE_DTYPE_F64 ? f64_at(p) : (double)*d;
+                j->bad_value = v->dtype == SAE_DTYPE_F64 ? sae_dtype_f64_at(p) : (double)*d;
             }
         }
 }

@@ -7,6 +7,7 @@
 #define SAE_VIEW_H
 
 #include "lib/base.h"
+#include "lib/dtype.h"
 #include "lib/types.h"
 
 /* Element (r, c) is at offset + r * row_stride + c * col_stride of `numel` elements; whoever made
@@ -25,8 +26,6 @@ struct sae_stream {
     enum sae_status (*next)(void *ctx, void *buf, size_t n, struct sae_err *err);
     void *ctx;
 };
-
-size_t sae_dtype_bytes(enum sae_dtype t); /* 0 for SAE_DTYPE_OTHER */
 
 /* Convert the view into dst, row-major, or transposed. Any value that is not finite as f32 is
  * SAE_E_WEIGHTS once the whole stream has been read; an error of the stream comes first. dst holds

@@ -5,9 +5,9 @@
  *                                                                and f_units may stand beside f
  *
  * T goes to json/dense.c or json/sparse.c, numbers through numtext.h; no tree is built. A fault
- * ends the reading; then the whole text is checked by json/scan.c, so that what is no JSON is
- * reported as malformed_json whatever else is wrong with it. Good bodies are passed over once. A
- * byte order mark before the text is skipped (PowerShell and .NET write one).
+ * ends the reading; then the whole text is checked by lib/format/json_scan.c, so that what is no
+ * JSON is reported as malformed_json whatever else is wrong with it. Good bodies are passed over
+ * once. A byte order mark before the text is skipped (PowerShell and .NET write one).
  *
  * Called by the server's pool threads through wire.h; no state, any thread. */
 #include "proto/json/parse.h"

@@ -13,7 +13,7 @@
 #ifndef SAE_JSON_PARSE_H
 #define SAE_JSON_PARSE_H
 
-#include "proto/json/scan.h"
+#include "lib/format/json_scan.h"
 #include "proto/wire.h"
 
 struct sae_json_parser {

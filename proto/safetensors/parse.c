@@ -1,13 +1,13 @@
 /* parse.c - a request from a safetensors body: x or f, its options, a sparse f.
  *
- * The container has been validated by safetensors/container.c before anything here looks at a
+ * The container has been validated by lib/format/safetensors.c before anything here looks at a
  * tensor, so that a body that is no safetensors at all is malformed_body whatever else is wrong
  * with it. Bytes have no alignment and are copied out. Called by routes on a connection or codec
  * thread; no state. Spec section 3.2. */
 #include "proto/wire.h"
 
+#include "lib/format/safetensors.h"
 #include "lib/num.h"
-#include "proto/safetensors/container.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -49,114 +49,61 @@ static enum sae_status take(struct parser *ps, void *out, const char *name, uint
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-static void from_f32(float *dst, const unsigned char *src, size_t n)
+static bool is_bool(const struct sae_st_tensor *ts)
 {
-    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors are little-endian");
-    if (n)
-        memcpy(dst, src, n * sizeof *dst);
+    return ts->dtype->dtype == SAE_DTYPE_BOOL;
 }
 
-static void from_f16(float *dst, const unsigned char *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        dst[i] = sae_f16_to_f32(sae_le16(src + 2 * i));
-}
-
-static void from_bf16(float *dst, const unsigned char *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        dst[i] = sae_bf16_to_f32(sae_le16(src + 2 * i));
-}
-
-/* A finite double that f32 cannot hold becomes infinite: read_floats tells the two apart. */
-static void from_f64(float *dst, const unsigned char *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint64_t bits = sae_le64(src + 8 * i);
-        double v;
-
-        memcpy(&v, &bits, sizeof v);
-        dst[i] = (float)v;
-    }
-}
-
-static void from_bool(float *dst, const unsigned char *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        dst[i] = src[i] ? 1.0f : 0.0f;
-}
-
-static const struct float_type {
-    const char *dtype;
-    void (*convert)(float *dst, const unsigned char *src, size_t n);
-} floats[] = {
-    {"F32", from_f32}, {"F16", from_f16},   {"BF16", from_bf16},
-    {"F64", from_f64}, {"BOOL", from_bool}, /* last: of a ghost mask only */
-};
-
+/* A finite double that f32 cannot hold has become infinite. */
 static enum sae_status check_f64(struct parser *ps, const struct sae_st_tensor *ts,
                                  const float *values)
 {
-    for (uint64_t i = 0; i < ts->count; i++) {
-        uint64_t bits;
-        double v;
-
-        if (!isinf(values[i]))
-            continue;
-        bits = sae_le64(ts->data + 8 * i);
-        memcpy(&v, &bits, sizeof v);
-        if (!isinf(v))
+    for (uint64_t i = 0; i < ts->count; i++)
+        if (isinf(values[i]) && !isinf(sae_dtype_f64_at(ts->data + 8 * i)))
             return sae_err_set(ps->err, SAE_E_BAD_NUMBER, ts->name,
                                "cannot read tensor %s: value %" PRIu64 " is %g, f32 cannot hold it",
-                               ts->name, i, v);
-    }
+                               ts->name, i, sae_dtype_f64_at(ts->data + 8 * i));
     return SAE_OK;
 }
 
-static enum sae_status check_bool(struct parser *ps, const struct sae_st_tensor *ts)
+static enum sae_status read_bools(struct parser *ps, const struct sae_st_tensor *ts, float *values)
 {
-    for (uint64_t i = 0; i < ts->count; i++)
+    for (uint64_t i = 0; i < ts->count; i++) {
         if (ts->data[i] > 1)
             return sae_err_set(ps->err, SAE_E_BAD_NUMBER, ts->name,
                                "cannot read tensor %s: value %" PRIu64
                                " is byte %u, a BOOL is 0 or 1",
                                ts->name, i, ts->data[i]);
+        values[i] = ts->data[i] ? 1.0f : 0.0f;
+    }
     return SAE_OK;
 }
 
-/* How values of `ts` become f32; NULL, with the error set: its dtype is none of these. */
-static const struct float_type *float_type_of(struct parser *ps, const struct sae_st_tensor *ts,
-                                              bool or_bool)
+/* Has `ts` a dtype that becomes f32? */
+static enum sae_status want_floats(struct parser *ps, const struct sae_st_tensor *ts, bool or_bool)
 {
-    const size_t n = SAE_COUNTOF(floats) - (or_bool ? 0 : 1);
-
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(floats[i].dtype, ts->dtype) == 0)
-            return &floats[i];
-    sae_err_set(ps->err, SAE_E_MALFORMED_BODY, ts->name,
-                "cannot read tensor %s: its dtype is %s, wanted F32, F16, BF16%s F64%s", ts->name,
-                ts->dtype, or_bool ? "," : " or", or_bool ? " or BOOL" : "");
-    return NULL;
+    if (sae_dtype_is_floating(ts->dtype->dtype) || (or_bool && is_bool(ts)))
+        return SAE_OK;
+    return sae_err_set(ps->err, SAE_E_MALFORMED_BODY, ts->name,
+                       "cannot read tensor %s: its dtype is %s, wanted F32, F16, BF16%s F64%s",
+                       ts->name, ts->dtype->safetensors, or_bool ? "," : " or",
+                       or_bool ? " or BOOL" : "");
 }
 
 /* All values of `ts` as f32 into *out, which is owned by the request as soon as it is allocated. */
 static enum sae_status read_floats(struct parser *ps, const struct sae_st_tensor *ts, bool or_bool,
                                    float **out)
 {
-    const struct float_type *type = float_type_of(ps, ts, or_bool);
-    enum sae_status st;
+    enum sae_status st = want_floats(ps, ts, or_bool);
 
-    if (!type)
-        return SAE_E_MALFORMED_BODY;
-    st = take(ps, out, ts->name, ts->count, sizeof **out);
+    if (st == SAE_OK)
+        st = take(ps, out, ts->name, ts->count, sizeof **out);
     if (st != SAE_OK)
         return st;
-    type->convert(*out, ts->data, (size_t)ts->count);
-    if (type->convert == from_f64)
-        return check_f64(ps, ts, *out);
-    if (type->convert == from_bool)
-        return check_bool(ps, ts);
-    return SAE_OK;
+    if (is_bool(ts))
+        return read_bools(ps, ts, *out);
+    sae_dtype_to_f32(ts->dtype->dtype, ts->data, *out, (size_t)ts->count);
+    return ts->dtype->dtype == SAE_DTYPE_F64 ? check_f64(ps, ts, *out) : SAE_OK;
 }
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
@@ -207,24 +154,19 @@ static enum sae_status read_dense(struct parser *ps, const struct sae_st_tensor 
     if (st != SAE_OK)
         return st;
     if (ps->r->n_rows == 0)
-        return float_type_of(ps, ts, false) ? SAE_OK : SAE_E_MALFORMED_BODY;
+        return want_floats(ps, ts, false);
     return read_floats(ps, ts, false, &ps->r->values);
 }
 
 /* ---- integers -------------------------------------------------------------------------------- */
 
-static bool is_dtype(const struct sae_st_tensor *ts, const char *dtype)
-{
-    return strcmp(ts->dtype, dtype) == 0;
-}
-
 static enum sae_status want_ints(struct parser *ps, const struct sae_st_tensor *ts)
 {
-    if (is_dtype(ts, "I32") || is_dtype(ts, "I64"))
+    if (ts->dtype->dtype == SAE_DTYPE_I32 || ts->dtype->dtype == SAE_DTYPE_I64)
         return SAE_OK;
     return sae_err_set(ps->err, SAE_E_MALFORMED_BODY, ts->name,
                        "cannot read tensor %s: its dtype is %s, wanted I32 or I64", ts->name,
-                       ts->dtype);
+                       ts->dtype->safetensors);
 }
 
 static enum sae_status want_list(struct parser *ps, const struct sae_st_tensor *ts)
@@ -236,7 +178,7 @@ static enum sae_status want_list(struct parser *ps, const struct sae_st_tensor *
 
 static int64_t int_at(const struct sae_st_tensor *ts, uint64_t i)
 {
-    if (is_dtype(ts, "I32"))
+    if (ts->dtype->dtype == SAE_DTYPE_I32)
         return (int32_t)sae_le32(ts->data + 4 * i);
     return (int64_t)sae_le64(ts->data + 8 * i);
 }
@@ -504,9 +446,10 @@ static enum sae_status check_names(struct parser *ps, unsigned *forms)
 /* decode's f, in its one form. */
 static enum sae_status read_f(struct parser *ps, unsigned forms)
 {
-    const char *units = ps->file->f_units;
+    struct sae_json_text units;
 
-    if (units[0] && sae_f_units_check(units, strlen(units), ps->err) != SAE_OK)
+    if (sae_st_metadata(ps->file, "f_units", &units) && units.n > 0 &&
+        sae_f_units_check(units.s, units.n, ps->err) != SAE_OK)
         return SAE_E_BAD_OPTION;
     switch (forms) {
     case FORM_DENSE:
@@ -550,11 +493,31 @@ static enum sae_status read_request(struct parser *ps)
     return st == SAE_OK ? sae_request_check(ps->r, ps->t, ps->err) : st;
 }
 
+static enum sae_status hold(void *target, uint64_t bytes, struct sae_err *err)
+{
+    return sae_target_hold(target, bytes, err);
+}
+
 enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_target *t,
                                       const void *body, size_t n, struct sae_err *err)
 {
+    /* A tensor's entry is an object with a list in it (3 levels); some room for keys that we do not
+     * know. A tensor has four keys, no request has 20 tensors. */
+    const struct sae_st_rules rules = {
+        .what = "body",
+        .where = "",
+        .max_header = SAE_ST_HEADER_MAX,
+        .max_entries = 65536,
+        .max_keys = 65536,
+        .max_depth = 8,
+        .malformed = SAE_E_MALFORMED_BODY,
+        .twice = SAE_E_BAD_OPTION,
+        .too_many = SAE_E_BODY_TOO_LARGE,
+        .hold = hold,
+        .ctx = (void *)t,
+    };
     struct sae_st_file file = {0};
-    enum sae_status st = sae_st_open(&file, t, body, n, err);
+    enum sae_status st = sae_st_open(&file, &rules, body, n, err);
 
     if (st == SAE_OK) {
         struct parser ps = {.r = r, .t = t, .file = &file, .err = err};

@@ -61,7 +61,7 @@ static void check_values(struct sae_tensors *ts, size_t i, const uint32_t *want,
 
 static bool is_read(const struct sae_tensor *t)
 {
-    return t->dtype != SAE_DTYPE_OTHER && (t->ndim == 1 || t->ndim == 2);
+    return sae_dtype_is_floating(t->dtype) && (t->ndim == 1 || t->ndim == 2);
 }
 
 /* The value of an integer is a line, or "refused" where it is beyond int64. */

@@ -19,7 +19,7 @@ rule() {
         bad=1
     done
 }
-low='lib/(base|num|cpu|types)\.h'
+low='lib/(base|num|cpu|types|dtype)\.h'
 wire="$low|proto/[a-z_]+\.(h|def)"
 # lib: base <- format <- load <- dict <- engine <- engine/batch, engine/native
 rule 'lib/saed.h lib' "$low"
@@ -31,9 +31,10 @@ engine="$low|lib/saed\.h|lib/dict/(dict|unit|ref)\.h|lib/engine/engine\.h|lib/en
 rule 'lib/engine lib/engine/batch' "$engine"
 rule lib/engine/native "$engine|lib/engine/native/[a-z_]+\.h"
 # proto: what all forms share <- json <- safetensors
-rule proto "$wire|proto/json/(numtext|scan)\.h"
-rule proto/json "$wire|proto/json/[a-z_]+\.h"
-rule proto/safetensors "$wire|proto/json/[a-z_]+\.h|proto/safetensors/[a-z_]+\.h"
+format='lib/format/(json_scan|safetensors)\.h'
+rule proto "$wire|$format|proto/json/numtext\.h"
+rule proto/json "$wire|$format|proto/json/[a-z_]+\.h"
+rule proto/safetensors "$wire|$format|proto/json/[a-z_]+\.h|proto/safetensors/[a-z_]+\.h"
 # server: report <- sched, net <- api <- what wires them together
 rule server/report "$low|lib/saed\.h|proto/errors\.def|server/report/[a-z_]+\.h"
 rule server/sched 'lib/(base|types|saed)\.h|server/handle\.h|server/sched/[a-z_]+\.h'

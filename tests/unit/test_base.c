@@ -1,4 +1,4 @@
-/* test_base.c - status text, allocation, the capped buffer, binary16, exp. */
+/* test_base.c - status text, allocation, the capped buffer, exp. */
 #include "lib/base.h"
 #include "lib/num.h"
 
@@ -99,28 +99,6 @@ START_TEST(a_buffer_without_a_cap_grows)
 }
 END_TEST
 
-START_TEST(binary16_is_exact)
-{
-    ck_assert(sae_f16_to_f32(0x3c00) == 1.0f);
-    ck_assert(sae_f16_to_f32(0x7bff) == 65504.0f);
-    ck_assert(sae_f16_to_f32(0x0001) == 0x1p-24f);
-    ck_assert(sae_f16_to_f32(0x03ff) == 1023 * 0x1p-24f);
-    ck_assert(sae_f16_to_f32(0x8000) == 0.0f && signbit(sae_f16_to_f32(0x8000)));
-    ck_assert(isinf(sae_f16_to_f32(0xfc00)));
-    ck_assert(isnan(sae_f16_to_f32(0x7e01)));
-#ifdef __FLT16_MANT_DIG__
-    for (uint32_t h = 0; h < 0x10000; h++) {
-        uint16_t u = (uint16_t)h;
-        _Float16 v;
-
-        memcpy(&v, &u, sizeof v);
-        if (v == v)
-            ck_assert_uint_eq(sae_f32_bits(sae_f16_to_f32(u)), sae_f32_bits((float)v));
-    }
-#endif
-}
-END_TEST
-
 START_TEST(exp_is_correctly_rounded_almost_always)
 {
     srand(7);
@@ -183,7 +161,6 @@ int main(void)
     tcase_add_test(t, huge_memory_is_aligned_and_zeroed);
     tcase_add_test(t, buffer_stops_at_its_cap);
     tcase_add_test(t, a_buffer_without_a_cap_grows);
-    tcase_add_test(t, binary16_is_exact);
     tcase_add_test(t, exp_is_correctly_rounded_almost_always);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -126,7 +126,7 @@ enum sae_status sae_load_integer(struct sae_tensors *ts, size_t i, int64_t *out,
                                  struct sae_err *err)
 {
     ts->n_integers++;
-    if (ts->t[i].dtype != SAE_DTYPE_OTHER || ts->t[i].ndim > 0)
+    if (sae_dtype_is_floating(ts->t[i].dtype) || ts->t[i].ndim > 0)
         return sae_err_set(err, SAE_E_WEIGHTS, ts->t[i].name, "cannot read tensor %s: no integer",
                            ts->t[i].name);
     *out = (int64_t)ts->entries[i].number;
@@ -157,7 +157,7 @@ static void fake_file(const char *text)
             }
         if (number) {
             e->number = strtod(number + 1, NULL);
-            e->has_number = t->dtype != SAE_DTYPE_OTHER;
+            e->has_number = sae_dtype_is_floating(t->dtype);
             continue;
         }
         for (char *n = strtok_r(NULL, ",", &save2); n; n = strtok_r(NULL, ",", &save2))

@@ -81,7 +81,7 @@ static enum sae_status sum_of(const char *path, struct sum *s, struct sae_err *e
             if (__builtin_mul_overflow(n, t->shape[k], &n))
                 n = SIZE_MAX;
         sum_add(s, t, sizeof *t);
-        if (t->dtype == SAE_DTYPE_OTHER || t->ndim < 1 || t->ndim > 2 || n > 100000)
+        if (!sae_dtype_is_floating(t->dtype) || t->ndim < 1 || t->ndim > 2 || n > 100000)
             continue;
         dst = malloc(n ? n * sizeof *dst : 1); /* exactly, so that a write past it is seen */
         st = sae_load_read(ts, i, dst, i % 2, err);

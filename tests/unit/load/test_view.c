@@ -276,8 +276,8 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, contiguous_in_either_order, SAE_DTYPE_F32, SAE_DTYPE_OTHER);
-    tcase_add_loop_test(t, any_other_strides, SAE_DTYPE_F32, SAE_DTYPE_OTHER);
+    tcase_add_loop_test(t, contiguous_in_either_order, SAE_DTYPE_F32, SAE_DTYPE_I64);
+    tcase_add_loop_test(t, any_other_strides, SAE_DTYPE_F32, SAE_DTYPE_I64);
     tcase_add_test(t, large_runs_come_in_pieces);
     tcase_add_test(t, empty_views_still_read_the_source);
     tcase_add_test(t, values_that_are_not_finite_are_named);

@@ -4,7 +4,7 @@
  * sae_json_check and sae_json_parse must agree with json_loadb: parse says malformed_json exactly
  * where jansson refuses, and never "internal" (its reader stopping at what its checker lets pass).
  * Two exceptions: the size of numbers, and NUL bytes, which jansson drops behind a number. */
-#include "proto/json/scan.h"
+#include "lib/format/json_scan.h"
 #include "tests/unit/proto/json/json_fixture.h"
 
 #include <check.h>

@@ -1,6 +1,6 @@
 /* test_safetensors.c - requests from safetensors bodies: dtypes, shapes, options, sparse f, damage.
  */
-#include "proto/safetensors/container.h"
+#include "lib/format/safetensors.h"
 #include "tests/unit/proto/wire_fixture.h"
 
 #include <math.h>

@@ -2,7 +2,7 @@
 #include "tests/unit/proto/wire_fixture.h"
 
 #include "lib/num.h"
-#include "proto/safetensors/container.h"
+#include "lib/format/safetensors.h"
 
 struct printed {
     struct sae_body body;
@@ -12,7 +12,18 @@ struct printed {
 static void print(struct printed *p, const struct sae_answer *a)
 {
     struct sae_err err = {0};
-    const struct sae_target t = target_of(CLASS_AUTO, SAE_OP_ENCODE, 4, 8);
+    const struct sae_st_rules rules = {
+        .what = "body",
+        .where = "",
+        .max_header = SAE_ST_HEADER_MAX,
+        .max_entries = 100,
+        .max_keys = 400,
+        .max_depth = 3,
+        .strict = true,
+        .malformed = SAE_E_MALFORMED_BODY,
+        .twice = SAE_E_MALFORMED_BODY,
+        .too_many = SAE_E_MALFORMED_BODY,
+    };
     uint64_t bound = sae_safetensors_bound(a);
     struct sae_body again = {0};
 
@@ -22,7 +33,7 @@ static void print(struct printed *p, const struct sae_answer *a)
     ck_assert_uint_eq(p->body.n, bound); /* the bound is exact */
     ck_assert_str_eq(p->body.shape, "");
     ck_assert_uint_eq((8 + sae_le64(p->body.data)) % 8, 0);
-    ck_assert_msg(sae_st_open(&p->file, &t, p->body.data, p->body.n, &err) == SAE_OK, "%s",
+    ck_assert_msg(sae_st_open(&p->file, &rules, p->body.data, p->body.n, &err) == SAE_OK, "%s",
                   err.text);
     ck_assert_int_eq(sae_safetensors_print(&again, a, (size_t)bound, NULL), SAE_OK);
     ck_assert_int_eq(memcmp(again.data, p->body.data, again.n), 0);
@@ -49,7 +60,7 @@ static void assert_part(const struct printed *p, const char *name, const char *w
     size_t len;
 
     ck_assert_msg(ts != NULL, "%s is missing", name);
-    len = (size_t)snprintf(text, sizeof text, "%s [", ts->dtype);
+    len = (size_t)snprintf(text, sizeof text, "%s [", ts->dtype->safetensors);
     for (unsigned i = 0; i < ts->ndim; i++)
         len += (size_t)snprintf(text + len, sizeof text - len, "%s%llu", i ? "," : "",
                                 (unsigned long long)ts->shape[i]);
@@ -58,7 +69,7 @@ static void assert_part(const struct printed *p, const char *name, const char *w
     ck_assert_uint_eq(ts->end - ts->begin, n);
     ck_assert_int_eq(memcmp(ts->data, data, n), 0);
     /* aligned to its item, as the body is */
-    ck_assert_uint_eq((uintptr_t)ts->data % (strcmp(ts->dtype, "I64") == 0 ? 8 : 4), 0);
+    ck_assert_uint_eq((uintptr_t)ts->data % (ts->dtype->dtype == SAE_DTYPE_I64 ? 8 : 4), 0);
 }
 
 START_TEST(dense_tensors_and_units)

@@ -1,7 +1,5 @@
-/* scan.c - strings and the grammar of a whole JSON text. See json/scan.h. */
-#include "proto/json/scan.h"
-
-#include "proto/json/numtext.h"
+/* json_scan.c - strings and the grammar of a whole JSON text. See json_scan.h. */
+#include "lib/format/json_scan.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -251,15 +249,40 @@ static bool word(struct grammar *g, const char *w)
     return true;
 }
 
+/* The first byte at or behind p that is no digit, at least one is wanted; NULL with *fault filled.
+ */
+static const char *digits(const char *p, const char *end, struct sae_json_fault *fault)
+{
+    if (p == end || !is_digit(*p)) {
+        set_fault(fault, "expected a digit", p);
+        return NULL;
+    }
+    while (p < end && is_digit(*p))
+        p++;
+    return p;
+}
+
+const char *sae_json_scan_number(const char *p, const char *end, struct sae_json_fault *fault)
+{
+    p += p < end && *p == '-';
+    p = p < end && *p == '0' ? p + 1 : digits(p, end, fault);
+    if (p && p < end && *p == '.')
+        p = digits(p + 1, end, fault);
+    if (p && p < end && (*p == 'e' || *p == 'E')) {
+        p++;
+        p += p < end && (*p == '+' || *p == '-');
+        p = digits(p, end, fault);
+    }
+    return p;
+}
+
 static bool number(struct grammar *g)
 {
-    float v;
-    const char *next;
+    const char *p = sae_json_scan_number(g->p, g->end, g->fault);
 
-    if (sae_num_read(g->p, g->end, &v, &next) == SAE_NUM_SYNTAX)
-        return set_fault(g->fault, "expected a digit", next);
-    g->p = next;
-    return true;
+    if (p)
+        g->p = p;
+    return p != NULL;
 }
 
 static bool string(struct grammar *g)

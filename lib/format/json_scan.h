@@ -1,9 +1,9 @@
-/* scan.h - the words of JSON text (blanks, strings) and the grammar of a whole one.
+/* json_scan.h - the words of JSON text (blanks, strings) and the grammar of a whole one.
  *
  * What jansson 2.14 accepts is accepted and what it refuses is refused, but for two things: numbers
  * may have any size, and a NUL byte is never let through. Called by the JSON parser, by
- * safetensors/container.c for its header, and by problem.c. Pure functions, any thread, no
- * allocation, no recursion. */
+ * safetensors.c for its header, by the reader of configs, and by problem.c. Pure functions, any
+ * thread, no allocation, no recursion. */
 #ifndef SAE_JSON_SCAN_H
 #define SAE_JSON_SCAN_H
 
@@ -47,6 +47,9 @@ const char *sae_json_copy_string(const char *p, const char *end, char *dst, size
 /* Read an integer without sign, point or exponent at p; above 64 bits it is UINT64_MAX. Returns the
  * byte behind it, or NULL: there is none. */
 const char *sae_json_scan_uint(const char *p, const char *end, uint64_t *out);
+
+/* The byte behind the number that begins at p, or NULL with *fault filled. */
+const char *sae_json_scan_number(const char *p, const char *end, struct sae_json_fault *fault);
 
 /* What stands where a fault is, for its message: "'x'", "byte 0xff", "a zero byte", "the end". */
 struct sae_json_found {

@@ -1,35 +1,20 @@
-/* container.c - the container of safetensors: u64 header length, JSON header, one buffer.
+/* safetensors.c - the container of safetensors: u64 header length, JSON header, one buffer.
  *
  * What the reference's validate() checks (huggingface/safetensors, safetensors/src/tensor.rs) is
  * checked here, and what its README adds: the header begins with '{', no name twice. No tree is
- * made of the header. json/scan.c checks its grammar; a look over it counts its keys, so that one
- * allocation of known size holds all that is made of it; then it is read once. Called by
- * safetensors/parse.c; no state, any thread. */
-#include "proto/safetensors/container.h"
+ * made of the header. json_scan.c checks its grammar; a look over it counts its keys, so that one
+ * allocation of known size holds all that is made of it; then it is read once. */
+#include "lib/format/safetensors.h"
 
+#include "lib/format/fd.h"
 #include "lib/num.h"
-#include "proto/json/scan.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A tensor's entry is an object with a list in it (3 levels); some room for keys we do not know. */
-#define MAX_DEPTH 8
-/* Keys of all the header's objects together. A tensor has four, no request has 20 tensors. */
-#define MAX_KEYS 65536u
-
-static const struct dtype_bits {
-    const char *name;
-    unsigned bits;
-} dtypes[] = {
-    {"F32", 32},        {"F16", 16},        {"BF16", 16},   {"F64", 64},    {"I32", 32},
-    {"I64", 64},        {"BOOL", 8},        {"U8", 8},      {"I8", 8},      {"U16", 16},
-    {"I16", 16},        {"U32", 32},        {"U64", 64},    {"C64", 64},    {"F4", 4},
-    {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8},
-    {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
-};
+#define MAX_DEPTH 16 /* of all rules: what skip_value keeps */
 
 /* A key of one of the header's objects: none may stand twice in one. */
 struct key {
@@ -39,6 +24,7 @@ struct key {
 
 /* The header while it is read. Its grammar has been checked: what is looked for is there. */
 struct header {
+    const struct sae_st_rules *rules;
     const char *p, *end;
     struct sae_st_file *file;
     struct key *keys; /* in the file's memory, as is the text of the keys that are still to come */
@@ -48,7 +34,7 @@ struct header {
     struct sae_err *err;
 };
 
-#define malformed(err, where, ...) sae_err_set(err, SAE_E_MALFORMED_BODY, where, __VA_ARGS__)
+#define malformed(by, err, where, ...) sae_err_set(err, (by)->malformed, where, __VA_ARGS__)
 
 /* ---- words of the header ----------------------------------------------------------------------
  */
@@ -148,21 +134,18 @@ static void skip_value(struct header *h)
 /* ---- a tensor's entry --------------------------------------------------------------------------
  */
 
-static enum sae_status read_dtype(struct header *h, struct sae_st_tensor *ts, unsigned *bits)
+static enum sae_status read_dtype(struct header *h, struct sae_st_tensor *ts)
 {
     struct sae_json_fault fault;
     struct sae_json_text name;
 
     h->p = sae_json_scan_string(h->p + 1, h->end, &name, &fault);
-    for (size_t i = 0; i < SAE_COUNTOF(dtypes); i++)
-        if (!name.cut && strlen(dtypes[i].name) == name.n &&
-            memcmp(dtypes[i].name, name.s, name.n) == 0) {
-            ts->dtype = dtypes[i].name;
-            *bits = dtypes[i].bits;
-            return SAE_OK;
-        }
-    return malformed(h->err, ts->name, "cannot read tensor \"%.64s\": there is no dtype \"%.*s\"",
-                     ts->name, (int)(name.n < 32 ? name.n : 32), name.s);
+    ts->dtype = name.cut ? NULL : sae_dtype_find(SAE_DTYPE_SAFETENSORS, name.s, name.n);
+    if (ts->dtype)
+        return SAE_OK;
+    return malformed(h->rules, h->err, ts->name,
+                     "cannot read tensor \"%.64s\": there is no dtype \"%.*s\"", ts->name,
+                     (int)(name.n < 32 ? name.n : 32), name.s);
 }
 
 static enum sae_status read_shape(struct header *h, struct sae_st_tensor *ts)
@@ -177,7 +160,7 @@ static enum sae_status read_shape(struct header *h, struct sae_st_tensor *ts)
 
         if (!take_uint(h, &dim))
             return malformed(
-                h->err, ts->name,
+                h->rules, h->err, ts->name,
                 "cannot read tensor \"%.64s\": dimension %u of its shape is no integer "
                 "of 0 to %" PRId64,
                 ts->name, ts->ndim, INT64_MAX);
@@ -186,7 +169,7 @@ static enum sae_status read_shape(struct header *h, struct sae_st_tensor *ts)
         ts->ndim++;
         if (sae_mul_u64(ts->count, dim, &ts->count))
             return malformed(
-                h->err, ts->name,
+                h->rules, h->err, ts->name,
                 "cannot read tensor \"%.64s\": the product of its shape passes 64 bits", ts->name);
     }
     return SAE_OK;
@@ -195,32 +178,42 @@ static enum sae_status read_shape(struct header *h, struct sae_st_tensor *ts)
 static enum sae_status read_offsets(struct header *h, struct sae_st_tensor *ts)
 {
     h->p++;
-    if (take_uint(h, &ts->begin) && take_comma(h) && take_uint(h, &ts->end) && !take_comma(h) &&
-        ts->begin <= ts->end)
-        return SAE_OK;
-    return malformed(h->err, ts->name,
-                     "cannot read tensor \"%.64s\": data_offsets are not two ascending integers",
-                     ts->name);
+    if (!take_uint(h, &ts->begin) || !take_comma(h) || !take_uint(h, &ts->end) || take_comma(h))
+        return malformed(
+            h->rules, h->err, ts->name,
+            "cannot read tensor \"%.64s\": data_offsets are not two ascending integers", ts->name);
+    if (ts->begin > ts->end)
+        return malformed(h->rules, h->err, ts->name,
+                         "cannot read tensor \"%.64s\": data_offsets are not ascending, %" PRIu64
+                         " and %" PRIu64,
+                         ts->name, ts->begin, ts->end);
+    return SAE_OK;
 }
 
-static enum sae_status check_size(struct header *h, const struct sae_st_tensor *ts, unsigned bits)
+static enum sae_status check_size(struct header *h, const struct sae_st_tensor *ts)
 {
     uint64_t n;
 
-    if (!sae_mul_u64(ts->count, bits, &n) && n % 8 == 0 && n / 8 == ts->end - ts->begin)
+    if (!sae_mul_u64(ts->count, ts->dtype->bits, &n) && n % 8 == 0 && n / 8 == ts->end - ts->begin)
         return SAE_OK;
-    return malformed(h->err, ts->name,
+    return malformed(h->rules, h->err, ts->name,
                      "cannot read tensor \"%.64s\": %" PRIu64
                      " values of %s do not fit its %" PRIu64 " bytes",
-                     ts->name, ts->count, ts->dtype, ts->end - ts->begin);
+                     ts->name, ts->count, ts->dtype->safetensors, ts->end - ts->begin);
 }
 
-/* Keys that we do not know are passed over, as the reference does. */
+static bool is_entry_key(const char *key)
+{
+    return strcmp(key, "dtype") == 0 || strcmp(key, "shape") == 0 ||
+           strcmp(key, "data_offsets") == 0;
+}
+
+/* Keys that we do not know are passed over, as the reference does, or refused. */
 static enum sae_status read_entry(struct header *h, struct sae_st_tensor *ts)
 {
     enum { DTYPE = 1, SHAPE = 2, OFFSETS = 4, ALL = 7 };
     enum sae_status st = SAE_OK;
-    unsigned seen = 0, bits = 0;
+    unsigned seen = 0;
     const uint32_t object = h->n_objects + 1;
     bool more = false;
 
@@ -233,7 +226,7 @@ static enum sae_status read_entry(struct header *h, struct sae_st_tensor *ts)
         int c = peek(h);
 
         if (c == '"' && strcmp(key, "dtype") == 0) {
-            st = read_dtype(h, ts, &bits);
+            st = read_dtype(h, ts);
             seen |= DTYPE;
         } else if (c == '[' && strcmp(key, "shape") == 0) {
             st = read_shape(h, ts);
@@ -241,6 +234,10 @@ static enum sae_status read_entry(struct header *h, struct sae_st_tensor *ts)
         } else if (c == '[' && strcmp(key, "data_offsets") == 0) {
             st = read_offsets(h, ts);
             seen |= OFFSETS;
+        } else if (h->rules->strict && !is_entry_key(key)) {
+            st = malformed(h->rules, h->err, ts->name,
+                           "cannot read tensor \"%.64s\": its entry has the unknown key \"%.64s\"",
+                           ts->name, key);
         } else {
             skip_value(h);
         }
@@ -250,50 +247,42 @@ static enum sae_status read_entry(struct header *h, struct sae_st_tensor *ts)
         return st;
     if (seen != ALL)
         return malformed(
-            h->err, ts->name,
+            h->rules, h->err, ts->name,
             "cannot read tensor \"%.64s\": its entry is not an object with dtype, shape "
             "and data_offsets",
             ts->name);
-    return check_size(h, ts, bits);
+    return check_size(h, ts);
 }
 
 /* ---- the header ------------------------------------------------------------------------------ */
-
-/* What an answer says of its f; a text that is no such word is only told, cut. */
-static void take_f_units(struct header *h)
-{
-    struct sae_json_fault fault;
-    struct sae_json_text units;
-
-    h->p = sae_json_scan_string(h->p + 1, h->end, &units, &fault);
-    snprintf(h->file->f_units, sizeof h->file->f_units, "%.*s", (int)units.n, units.s);
-}
 
 /* null is none, as the reference reads it. */
 static enum sae_status read_metadata(struct header *h)
 {
     const uint32_t object = h->n_objects + 1;
+    const char *begin;
     bool more;
 
     if (peek(h) == 'n') {
         skip_value(h);
         return SAE_OK;
     }
+    begin = h->p;
     if (!take(h, '{'))
-        return malformed(h->err, "__metadata__", "cannot read __metadata__: it is not an object");
+        return malformed(h->rules, h->err, "__metadata__",
+                         "cannot read __metadata__: it is not an object");
     h->n_objects++;
     for (more = !take(h, '}'); more; more = take_comma(h)) {
         const char *key = take_key(h, object);
 
         if (peek(h) != '"')
-            return malformed(h->err, "__metadata__",
+            return malformed(h->rules, h->err, "__metadata__",
                              "cannot read __metadata__: the value of \"%.64s\" is not a string",
                              key);
-        if (strcmp(key, "f_units") == 0)
-            take_f_units(h);
-        else
-            h->p = skip_string(h->p, h->end);
+        h->p = skip_string(h->p, h->end);
     }
+    h->file->metadata = begin;
+    h->file->metadata_bytes = (size_t)(h->p - begin);
     return SAE_OK;
 }
 
@@ -336,7 +325,7 @@ static enum sae_status check_keys(struct header *h)
     qsort(k, h->n_keys, sizeof *k, by_key);
     for (size_t i = 1; i < h->n_keys; i++)
         if (by_key(&k[i - 1], &k[i]) == 0)
-            return sae_err_set(h->err, SAE_E_BAD_OPTION, "header",
+            return sae_err_set(h->err, h->rules->twice, "header",
                                "cannot read safetensors header: duplicate key \"%.64s\"",
                                k[i].text);
     return SAE_OK;
@@ -347,7 +336,8 @@ struct sizes {
     uint64_t keys, tensors, text_bytes;
 };
 
-static enum sae_status look_over(const char *s, size_t n, struct sizes *z, struct sae_err *err)
+static enum sae_status look_over(const struct sae_st_rules *by, const char *s, size_t n,
+                                 struct sizes *z, struct sae_err *err)
 {
     const char *end = s + n, *next;
     uint64_t string_bytes = 0; /* of the last one, quotes included */
@@ -363,41 +353,46 @@ static enum sae_status look_over(const char *s, size_t n, struct sizes *z, struc
             z->tensors += depth == 1;
             z->text_bytes += string_bytes;
         } else if (*p == '{' || *p == '[') {
-            if (++depth > MAX_DEPTH)
+            if (++depth > by->max_depth)
                 return malformed(
-                    err, "header",
-                    "cannot read safetensors header: nested deeper than %d at byte %zu", MAX_DEPTH,
-                    (size_t)(p - s) + 8);
+                    by, err, "header",
+                    "cannot read safetensors header: nested deeper than %d at byte %zu",
+                    by->max_depth, (size_t)(p - s) + 8);
         } else if (*p == '}' || *p == ']') {
             depth--;
         }
     }
-    if (z->keys > MAX_KEYS)
-        return sae_err_set(err, SAE_E_BODY_TOO_LARGE, "header",
-                           "cannot read safetensors header: it has %" PRIu64
-                           " keys, %u is the most",
-                           z->keys, MAX_KEYS);
+    if (z->tensors > by->max_entries)
+        return sae_err_set(err, by->too_many, "header",
+                           "cannot read safetensors header: it has %" PRIu64 " entries, %" PRIu64
+                           " is the most",
+                           z->tensors, by->max_entries);
+    if (z->keys > by->max_keys)
+        return sae_err_set(err, by->too_many, "header",
+                           "cannot read safetensors header: it has %" PRIu64 " keys, %" PRIu64
+                           " is the most",
+                           z->keys, by->max_keys);
     return SAE_OK;
 }
 
-static enum sae_status read_header(struct sae_st_file *f, const struct sae_target *t, const char *s,
-                                   size_t n, struct sae_err *err)
+static enum sae_status read_header(struct sae_st_file *f, const struct sae_st_rules *by,
+                                   const char *s, size_t n, struct sae_err *err)
 {
-    struct header h = {.p = s, .end = s + n, .file = f, .err = err};
+    struct header h = {.rules = by, .p = s, .end = s + n, .file = f, .err = err};
     struct sae_json_fault fault;
     struct sizes z = {0};
     enum sae_status st;
     char *memory;
 
     if (!sae_json_check(s, n, &fault))
-        return malformed(err, "header", "cannot read safetensors header: %s, found %s at byte %zu",
-                         fault.what, sae_json_found_at(&fault, s + n).s,
-                         (size_t)(fault.at - s) + 8);
-    st = look_over(s, n, &z, err);
+        return malformed(by, err, "header",
+                         "cannot read safetensors header: %s, found %s at byte %zu", fault.what,
+                         sae_json_found_at(&fault, s + n).s, (size_t)(fault.at - s) + 8);
+    st = look_over(by, s, n, &z, err);
     if (st != SAE_OK)
         return st;
     f->held_bytes = z.tensors * sizeof *f->tensors + z.keys * sizeof *h.keys + z.text_bytes;
-    st = sae_target_hold(t, f->held_bytes, err);
+    st = by->hold ? by->hold(by->ctx, f->held_bytes, err) : SAE_OK;
     if (st != SAE_OK)
         return st;
     memory = sae_alloc((size_t)f->held_bytes, 1);
@@ -426,57 +421,122 @@ static int by_offset(const void *a, const void *b)
 }
 
 /* Together the tensors are the buffer: each begins where the one before ended. */
-static enum sae_status check_cover(struct sae_st_file *f, const unsigned char *buffer, size_t n,
+static enum sae_status check_cover(struct sae_st_file *f, const struct sae_st_rules *by, uint64_t n,
                                    struct sae_err *err)
 {
     uint64_t at = 0;
 
     qsort(f->tensors, f->n, sizeof *f->tensors, by_offset);
     for (size_t i = 0; i < f->n; i++) {
-        struct sae_st_tensor *ts = &f->tensors[i];
+        const struct sae_st_tensor *ts = &f->tensors[i];
 
         if (ts->begin != at)
-            return malformed(err, ts->name,
+            return malformed(by, err, ts->name,
                              "cannot read tensor \"%.64s\": it begins at %" PRIu64
-                             ", the one before ends at %" PRIu64,
-                             ts->name, ts->begin, at);
+                             ", the one before ends at %" PRIu64 ": %s",
+                             ts->name, ts->begin, at,
+                             ts->begin < at ? "they overlap" : "a hole is between them");
         at = ts->end;
         if (at > n)
-            return malformed(err, ts->name,
+            return malformed(by, err, ts->name,
                              "cannot read tensor \"%.64s\": it ends at %" PRIu64
-                             ", the buffer has %zu bytes",
+                             ", the buffer has %" PRIu64 " bytes",
                              ts->name, at, n);
-        ts->data = buffer + ts->begin;
     }
     if (at != n)
-        return malformed(err, "",
-                         "cannot read safetensors: %" PRIu64 " bytes of the buffer's %zu "
-                         "belong to a tensor",
+        return malformed(by, err, by->where,
+                         "cannot read safetensors: %" PRIu64 " bytes of the buffer's %" PRIu64
+                         " belong to a tensor",
                          at, n);
     return SAE_OK;
 }
 
-enum sae_status sae_st_open(struct sae_st_file *out, const struct sae_target *t, const void *body,
-                            size_t n, struct sae_err *err)
+/* ---- both ends ------------------------------------------------------------------------------- */
+
+/* The header's length, as the first 8 of n bytes say. */
+static enum sae_status read_length(const struct sae_st_rules *by, const unsigned char *first,
+                                   uint64_t n, uint64_t *length, struct sae_err *err)
+{
+    uint64_t h = n < 8 ? 0 : sae_le64(first);
+
+    if (n < 8)
+        return malformed(by, err, by->where,
+                         "cannot read safetensors: %" PRIu64 " bytes are too few for a header", n);
+    if (h > n - 8 || h > SAE_ST_HEADER_MAX)
+        return malformed(by, err, by->where,
+                         "cannot read safetensors: the header length is %" PRIu64
+                         ", the %s has %" PRIu64 " bytes (%u is the most)",
+                         h, by->what, n, SAE_ST_HEADER_MAX);
+    if (h > by->max_header)
+        return sae_err_set(err, by->too_many, "header",
+                           "cannot read safetensors: the header has %" PRIu64 " bytes, at most "
+                           "%" PRIu64 " are read (the format allows %u)",
+                           h, by->max_header, SAE_ST_HEADER_MAX);
+    *length = h;
+    return SAE_OK;
+}
+
+/* The header in s, n bytes, of a container with `buffer_bytes` behind it. */
+static enum sae_status read_all(struct sae_st_file *f, const struct sae_st_rules *by, const char *s,
+                                size_t n, uint64_t buffer_bytes, struct sae_err *err)
+{
+    enum sae_status st;
+    size_t tail = n;
+
+    if (n == 0 || s[0] != '{')
+        return malformed(by, err, "header",
+                         "cannot read safetensors header: it does not begin with {");
+    while (s[tail - 1] == ' ')
+        tail--;
+    if (by->strict && s[tail - 1] != '}')
+        return malformed(by, err, "header",
+                         "cannot read safetensors header: it does not end with }, but for spaces");
+    st = read_header(f, by, s, n, err);
+    return st == SAE_OK ? check_cover(f, by, buffer_bytes, err) : st;
+}
+
+enum sae_status sae_st_open(struct sae_st_file *out, const struct sae_st_rules *rules,
+                            const void *body, size_t n, struct sae_err *err)
 {
     const unsigned char *bytes = body;
     struct sae_st_file f = {0};
-    enum sae_status st;
-    uint64_t h;
+    uint64_t h = 0;
+    enum sae_status st = read_length(rules, bytes, n, &h, err);
 
-    if (n < 8)
-        return malformed(err, "", "cannot read safetensors: %zu bytes are too few for a header", n);
-    h = sae_le64(bytes);
-    if (h > SAE_ST_HEADER_MAX || h > n - 8)
-        return malformed(err, "",
-                         "cannot read safetensors: the header length is %" PRIu64
-                         ", the body has %zu bytes (%u is the most)",
-                         h, n, SAE_ST_HEADER_MAX);
-    if (h == 0 || bytes[8] != '{')
-        return malformed(err, "header", "cannot read safetensors header: it does not begin with {");
-    st = read_header(&f, t, (const char *)bytes + 8, (size_t)h, err);
     if (st == SAE_OK)
-        st = check_cover(&f, bytes + 8 + h, n - 8 - (size_t)h, err);
+        st = read_all(&f, rules, (const char *)bytes + 8, (size_t)h, n - 8 - h, err);
+    f.buffer = 8 + h;
+    for (size_t i = 0; st == SAE_OK && i < f.n; i++)
+        f.tensors[i].data = bytes + f.buffer + f.tensors[i].begin;
+    if (st == SAE_OK) {
+        *out = f;
+        f = (struct sae_st_file){0}; /* handed over */
+    }
+    sae_st_close(&f);
+    return st;
+}
+
+enum sae_status sae_st_open_file(struct sae_st_file *out, const struct sae_st_rules *rules, int fd,
+                                 uint64_t file_bytes, struct sae_err *err)
+{
+    unsigned char first[8] = {0};
+    struct sae_st_file f = {0};
+    uint64_t h = 0;
+    enum sae_status st =
+        file_bytes < 8 ? SAE_OK : sae_fd_read(fd, file_bytes, 0, first, sizeof first, err);
+
+    if (st == SAE_OK)
+        st = read_length(rules, first, file_bytes, &h, err);
+    if (st != SAE_OK)
+        return st;
+    f.buffer = 8 + h;
+    f.text = sae_alloc((size_t)h, 1);
+    if (!f.text)
+        return sae_err_set(err, SAE_E_NOMEM, "header",
+                           "cannot read safetensors header: no memory for %" PRIu64 " bytes", h);
+    st = sae_fd_read(fd, file_bytes, 8, f.text, (size_t)h, err);
+    if (st == SAE_OK)
+        st = read_all(&f, rules, f.text, (size_t)h, file_bytes - f.buffer, err);
     if (st == SAE_OK) {
         *out = f;
         f = (struct sae_st_file){0}; /* handed over */
@@ -488,6 +548,7 @@ enum sae_status sae_st_open(struct sae_st_file *out, const struct sae_target *t,
 void sae_st_close(struct sae_st_file *f)
 {
     sae_free(f->memory);
+    sae_free(f->text);
     *f = (struct sae_st_file){0};
 }
 
@@ -497,4 +558,23 @@ const struct sae_st_tensor *sae_st_find(const struct sae_st_file *f, const char 
         if (strcmp(f->tensors[i].name, name) == 0)
             return &f->tensors[i];
     return NULL;
+}
+
+bool sae_st_metadata(const struct sae_st_file *f, const char *key, struct sae_json_text *out)
+{
+    const char *p = f->metadata, *end = p + f->metadata_bytes;
+    struct sae_json_fault fault;
+    struct sae_json_text name;
+    bool found;
+
+    /* Its grammar has been checked: "key": "text", and so on. */
+    while (p && (p = memchr(p, '"', (size_t)(end - p))) != NULL) {
+        p = sae_json_scan_string(p + 1, end, &name, &fault);
+        found = !name.cut && strlen(key) == name.n && memcmp(name.s, key, name.n) == 0;
+        p = memchr(p, '"', (size_t)(end - p));
+        p = sae_json_scan_string(p + 1, end, out, &fault);
+        if (found)
+            return true;
+    }
+    return false;
 }
