@@ -288,6 +288,7 @@ golden:
 	@sh tests/support/deps.sh $(DEPS_GOLDEN)
 	$(PYTHON) tests/golden/make_golden.py
 	$(PYTHON) tests/golden/make_pt.py
+	$(PYTHON) tests/golden/make_containers.py
 
 ## fuzz-pt: 30 seconds of altered archives of torch.save, read by saed and by PyTorch; FUZZ_SEED=1,
 ##        FUZZ_SECONDS=30; files that differ are kept in build/fuzz-pt

@@ -77,3 +77,12 @@ enum sae_status sae_fd_read(int fd, uint64_t bytes, uint64_t offset, void *buf, 
     }
     return SAE_OK;
 }
+
+enum sae_status sae_fd_next(void *range, void *buf, size_t n, struct sae_err *err)
+{
+    struct sae_fd_range *r = range;
+    enum sae_status st = sae_fd_read(r->fd, r->bytes, r->offset, buf, n, err);
+
+    r->offset += n;
+    return st;
+}

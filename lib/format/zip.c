@@ -213,6 +213,10 @@ static enum sae_status check_flags(const struct sae_zip_entry *e, struct sae_err
     if (e->method == SAE_ZIP_STORED && e->packed_bytes != e->bytes)
         return BAD_ENTRY(err, e->name, "stored, but of %llu bytes packed and %llu unpacked",
                          (unsigned long long)e->packed_bytes, (unsigned long long)e->bytes);
+    /* Deflate gives at most 1032 bytes for one: what claims more need not be unpacked to know. */
+    if (e->method == SAE_ZIP_DEFLATED && e->bytes / 1032 > e->packed_bytes)
+        return BAD_ENTRY(err, e->name, "%llu packed bytes cannot give its %llu",
+                         (unsigned long long)e->packed_bytes, (unsigned long long)e->bytes);
     return SAE_OK;
 }
 
@@ -597,7 +601,104 @@ const struct sae_zip_entry *sae_zip_entry(const struct sae_zip *z, size_t i)
     return &z->entries[i];
 }
 
+void sae_zip_require_crcs(struct sae_zip *z)
+{
+    z->has_crcs = true;
+}
+
 /* ---- bytes of an entry -------------------------------------------------------------------- */
+
+#define PIECE ((size_t)256 << 10) /* what pread brings is still in L2 for the CRC */
+
+struct sae_zip_inflate {
+    z_stream z;
+    uint64_t taken; /* of the packed bytes */
+    unsigned char packed[64 << 10];
+};
+
+static void *inflate_alloc(void *opaque, uInt n, uInt size)
+{
+    (void)opaque;
+    return sae_calloc(n, size);
+}
+
+static void inflate_free(void *opaque, void *p)
+{
+    (void)opaque;
+    sae_free(p);
+}
+
+static enum sae_status begin_inflate(struct sae_zip_stream *s, struct sae_err *err)
+{
+    struct sae_zip_inflate *i = s->inflate = sae_calloc(1, sizeof *i);
+
+    if (i) {
+        i->z.zalloc = inflate_alloc;
+        i->z.zfree = inflate_free;
+    }
+    if (!i || inflateInit2(&i->z, -MAX_WBITS) != Z_OK)
+        return sae_err_set(err, SAE_E_NOMEM, s->e->name, "cannot allocate buffers to unpack %.100s",
+                           s->e->name);
+    return SAE_OK;
+}
+
+/* More packed bytes, when zlib has used up what it has. */
+static enum sae_status refill(struct sae_zip_stream *s, struct sae_err *err)
+{
+    struct sae_zip_inflate *i = s->inflate;
+    uint64_t left = s->e->packed_bytes - i->taken;
+    size_t n = left < sizeof i->packed ? (size_t)left : sizeof i->packed;
+    enum sae_status st;
+
+    if (i->z.avail_in > 0 || n == 0)
+        return SAE_OK;
+    st = read_at(s->z, i->packed, n, s->e->data + i->taken, err);
+    i->taken += n;
+    i->z.next_in = i->packed;
+    i->z.avail_in = (uInt)n;
+    return st;
+}
+
+/* n bytes of a deflated entry, or, for n of 0, its end: all packed bytes are used, and none comes
+ * out of them any more. */
+static enum sae_status unpack(struct sae_zip_stream *s, unsigned char *p, size_t n,
+                              struct sae_err *err)
+{
+    unsigned char surplus;
+    bool last = n == 0;
+    z_stream *z = &s->inflate->z;
+
+    z->next_out = last ? &surplus : p;
+    z->avail_out = last ? 1 : (uInt)n;
+    while (z->avail_out > 0) {
+        uInt in, out = z->avail_out;
+        enum sae_status st = refill(s, err);
+        int code;
+
+        if (st != SAE_OK)
+            return st;
+        in = z->avail_in;
+        code = inflate(z, Z_NO_FLUSH);
+        if (code == Z_MEM_ERROR)
+            return sae_err_set(err, SAE_E_NOMEM, s->e->name, "cannot allocate buffers to unpack");
+        if (code == Z_STREAM_END)
+            break;
+        if (code != Z_OK && code != Z_BUF_ERROR)
+            return BAD_ENTRY(err, s->e->name, "its packed data is damaged at byte %llu of %llu",
+                             (unsigned long long)s->pos, (unsigned long long)s->e->bytes);
+        if (z->avail_in == in && z->avail_out == out) /* no byte in, none out: cut */
+            return BAD_ENTRY(err, s->e->name,
+                             "its packed data ends before its %llu bytes are there",
+                             (unsigned long long)s->e->bytes);
+    }
+    if (last && (z->avail_out == 0 || z->avail_in > 0 || s->inflate->taken < s->e->packed_bytes))
+        return BAD_ENTRY(err, s->e->name, "its packed data goes on behind its %llu bytes",
+                         (unsigned long long)s->e->bytes);
+    if (!last && z->avail_out > 0)
+        return BAD_ENTRY(err, s->e->name, "its packed data ends before its %llu bytes are there",
+                         (unsigned long long)s->e->bytes);
+    return SAE_OK;
+}
 
 void sae_zip_stream_init(struct sae_zip_stream *s, const struct sae_zip *z,
                          const struct sae_zip_entry *e)
@@ -605,30 +706,62 @@ void sae_zip_stream_init(struct sae_zip_stream *s, const struct sae_zip *z,
     *s = (struct sae_zip_stream){.z = z, .e = e};
 }
 
+void sae_zip_stream_fini(struct sae_zip_stream *s)
+{
+    if (s->inflate)
+        inflateEnd(&s->inflate->z);
+    sae_free(s->inflate);
+    s->inflate = NULL;
+}
+
+static enum sae_status read_some(struct sae_zip_stream *s, unsigned char *p, size_t n,
+                                 struct sae_err *err)
+{
+    if (s->e->method == SAE_ZIP_DEFLATED)
+        return unpack(s, p, n, err);
+    return read_at(s->z, p, n, s->e->data + s->pos, err);
+}
+
+/* What may be said of the entry once its last byte is read. */
+static enum sae_status check_end(struct sae_zip_stream *s, struct sae_err *err)
+{
+    enum sae_status st = s->e->method == SAE_ZIP_DEFLATED ? unpack(s, NULL, 0, err) : SAE_OK;
+
+    if (st != SAE_OK)
+        return st;
+    if (s->z->has_crcs && s->crc != s->e->crc)
+        return BAD_ENTRY(err, s->e->name, "the CRC of its bytes is %08x, %08x is recorded",
+                         (unsigned)s->crc, (unsigned)s->e->crc);
+    return SAE_OK;
+}
+
 enum sae_status sae_zip_stream_read(struct sae_zip_stream *s, void *buf, size_t n,
                                     struct sae_err *err)
 {
-    const size_t piece = (size_t)256 << 10; /* what pread brings is still in L2 for the CRC */
+    const struct sae_zip_entry *e = s->e;
     unsigned char *p = buf;
+    enum sae_status st = SAE_OK;
 
-    if (s->e->method != SAE_ZIP_STORED || n > s->e->bytes - s->pos)
-        return BAD_ENTRY(err, s->e->name, "%zu bytes asked at %llu of its %llu", n,
-                         (unsigned long long)s->pos, (unsigned long long)s->e->bytes);
-    while (n > 0) {
-        size_t now = n < piece ? n : piece;
-        enum sae_status st = read_at(s->z, p, now, s->e->data + s->pos, err);
+    if (e->method != SAE_ZIP_STORED && e->method != SAE_ZIP_DEFLATED)
+        return BAD_ENTRY(err, e->name, "its method is %u, stored (0) and deflated (8) are read",
+                         e->method);
+    if (n > e->bytes - s->pos)
+        return BAD_ENTRY(err, e->name, "%zu bytes asked at %llu of its %llu", n,
+                         (unsigned long long)s->pos, (unsigned long long)e->bytes);
+    if (e->method == SAE_ZIP_DEFLATED && !s->inflate)
+        st = begin_inflate(s, err);
+    while (st == SAE_OK && n > 0) {
+        size_t now = n < PIECE ? n : PIECE;
 
+        st = read_some(s, p, now, err);
         if (st != SAE_OK)
-            return st;
+            break;
         s->crc = (uint32_t)crc32(s->crc, p, (uInt)now);
         s->pos += now;
         p += now;
         n -= now;
     }
-    if (s->pos == s->e->bytes && s->z->has_crcs && s->crc != s->e->crc)
-        return BAD_ENTRY(err, s->e->name, "the CRC of its bytes is %08x, %08x is recorded",
-                         (unsigned)s->crc, (unsigned)s->e->crc);
-    return SAE_OK;
+    return st == SAE_OK && s->pos == e->bytes ? check_end(s, err) : st;
 }
 
 enum sae_status sae_zip_slurp(const struct sae_zip *z, const struct sae_zip_entry *e, uint64_t max,
@@ -647,6 +780,7 @@ enum sae_status sae_zip_slurp(const struct sae_zip *z, const struct sae_zip_entr
                            (unsigned long long)e->bytes);
     sae_zip_stream_init(&s, z, e);
     st = sae_zip_stream_read(&s, p, (size_t)e->bytes, err);
+    sae_zip_stream_fini(&s);
     if (st != SAE_OK) {
         sae_free(p);
         return st;

@@ -4,8 +4,8 @@
  * every local header, and libzip lists the same descriptor. Archives that two readers could see
  * differently are refused: bytes before the first or after the last record, gaps, overlaps, names
  * that occur twice (also but for case) or differ between the two headers, comments, encryption,
- * several disks. Called by the readers of archives (pt.c). Owned by one thread; reads by pread
- * only. */
+ * several disks. Called by the readers of archives (pt.c, numpy.c). Owned by one thread; reads by
+ * pread only. */
 #ifndef SAE_ZIP_H
 #define SAE_ZIP_H
 
@@ -14,7 +14,7 @@
 #define SAE_ZIP_MAX_ENTRIES 100000
 #define SAE_ZIP_MAX_DIRECTORY ((uint64_t)32 << 20) /* bytes */
 
-enum { SAE_ZIP_STORED = 0 }; /* the one method that is read */
+enum { SAE_ZIP_STORED = 0, SAE_ZIP_DEFLATED = 8 }; /* the methods that are read */
 
 struct sae_zip_entry {
     const char *name; /* borrowed from the archive; no NUL inside */
@@ -38,6 +38,8 @@ void sae_zip_close(struct sae_zip *z); /* NULL allowed */
 /* False: the archive was written without CRCs (all are 0), and bytes of entries are not verified.
  */
 bool sae_zip_has_crcs(const struct sae_zip *z);
+/* Verify them all the same: whoever wrote this archive always writes them. */
+void sae_zip_require_crcs(struct sae_zip *z);
 
 /* Entries in the order of the central directory. */
 size_t sae_zip_count(const struct sae_zip *z);
@@ -45,22 +47,25 @@ const struct sae_zip_entry *sae_zip_entry(const struct sae_zip *z, size_t i);
 /* NULL: no entry of that name. */
 const struct sae_zip_entry *sae_zip_find(const struct sae_zip *z, const char *name);
 
-/* A stored entry's bytes in order. Its CRC, if the archive has any, is verified by the read that
- * takes the last byte, so nothing may be relied on before that read has returned SAE_OK. */
+/* An entry's bytes in order, unpacked. Its CRC, if the archive has any, is verified by the read
+ * that takes the last byte, so nothing may be relied on before that read has returned SAE_OK.
+ * Packed data is read in strips, and never beyond the declared size. */
 struct sae_zip_stream {
     const struct sae_zip *z;
     const struct sae_zip_entry *e;
     uint64_t pos;
     uint32_t crc;
+    struct sae_zip_inflate *inflate; /* of a deflated entry, once it is read */
 };
 
 void sae_zip_stream_init(struct sae_zip_stream *s, const struct sae_zip *z,
                          const struct sae_zip_entry *e);
-/* The next n bytes; n <= e->bytes - pos. */
+void sae_zip_stream_fini(struct sae_zip_stream *s);
+/* The next n bytes; n <= e->bytes - pos. SAE_E_FORMAT: the method is none that is read, too. */
 enum sae_status sae_zip_stream_read(struct sae_zip_stream *s, void *buf, size_t n,
                                     struct sae_err *err) SAE_MUST_USE;
 
-/* All of a stored entry of at most `max` bytes, CRC verified. *out is owned (sae_free). */
+/* All of an entry of at most `max` bytes, CRC verified. *out is owned (sae_free). */
 enum sae_status sae_zip_slurp(const struct sae_zip *z, const struct sae_zip_entry *e, uint64_t max,
                               unsigned char **out, struct sae_err *err) SAE_MUST_USE;
 

@@ -4,16 +4,22 @@
  * with what to say. */
 #include "lib/load/load.h"
 #include "lib/format/fd.h"
+#include "lib/load/numpy.h"
 #include "lib/load/pt.h"
 #include "lib/load/reader.h"
+#include "lib/load/st.h"
 #include "lib/num.h"
 
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* An .npz is a zip too: it comes before .pt. */
 static const struct sae_reader *const readers[] = {
+    &sae_reader_npz,
     &sae_reader_pt,
+    &sae_reader_npy,
+    &sae_reader_st,
 };
 
 enum { HEAD_BYTES = 512 }; /* what sniffing looks at */
@@ -21,6 +27,9 @@ enum { HEAD_BYTES = 512 }; /* what sniffing looks at */
 /* ---- formats that are recognised and refused ---------------------------------------------- */
 
 #define MAGIC(s) s, sizeof(s) - 1
+#define BARE_PICKLE                                                                             \
+    "it is a bare pickle (pickle.dump, joblib.dump), not the zip that torch.save writes; save " \
+    "its arrays with numpy.savez, coef_ of scikit-learn with numpy.save"
 
 static const struct {
     size_t offset;
@@ -33,35 +42,49 @@ static const struct {
     {257, MAGIC("ustar"), "it is a tar, perhaps the form from before torch 0.1.10; " SAE_PT_RESAVE},
     {0, MAGIC("sys_info"), "it has the form from before torch 0.1.10 (tar); " SAE_PT_RESAVE},
     {0, MAGIC("PYTORCH1"), "it has the preview form of TorchScript (PYTORCH1); " SAE_PT_RESAVE},
-    {0, MAGIC("\x80\x02"), "it is a bare pickle, not the zip that torch.save writes"},
-    {0, MAGIC("\x80\x03"), "it is a bare pickle, not the zip that torch.save writes"},
-    {0, MAGIC("\x80\x04"), "it is a bare pickle, not the zip that torch.save writes"},
-    {0, MAGIC("\x80\x05"), "it is a bare pickle, not the zip that torch.save writes"},
-    {8, MAGIC("{"), "it looks like safetensors; a .pt file of torch.save is wanted"},
-    {0, MAGIC("\x93NUMPY"), "it is a numpy array (.npy); a .pt file of torch.save is wanted"},
-    {0, MAGIC("\x89HDF"), "it is an HDF5 file; a .pt file of torch.save is wanted"},
-    {0, MAGIC("GGUF"), "it is a GGUF file; a .pt file of torch.save is wanted"},
-    {0, MAGIC("\x1f\x8b"), "it is a gzip file; a .pt file of torch.save is wanted"},
+    {0, MAGIC("\x80\x02"), BARE_PICKLE},
+    {0, MAGIC("\x80\x03"), BARE_PICKLE},
+    {0, MAGIC("\x80\x04"), BARE_PICKLE},
+    {0, MAGIC("\x80\x05"), BARE_PICKLE},
+    {0, MAGIC("\x89HDF"), "it is an HDF5 file; save its arrays with numpy.savez"},
+    {0, MAGIC("GGUF"), "it is a GGUF file; save its tensors with safetensors"},
+    {0, MAGIC("\x1f\x8b"), "it is a gzip file; unpack it with gunzip"},
     {0, MAGIC("version https://git-lfs"),
      "it is a Git LFS pointer, not the weights themselves (git lfs pull fetches them)"},
-    {0, MAGIC("<"), "it is an HTML or XML page; a .pt file of torch.save is wanted"},
-    {0, MAGIC("{"), "it is JSON; a .pt file of torch.save is wanted"},
+    {0, MAGIC("<"), "it is an HTML or XML page, not the weights themselves"},
+    {0, MAGIC("{"), "it is JSON, not weights"},
 };
 
-static enum sae_status refuse(const unsigned char *head, size_t n, struct sae_err *err)
+static bool ends_in(const char *path, const char *ending)
 {
-    if (n == 0)
-        return sae_err_set(err, SAE_E_FORMAT, "file",
-                           "cannot read weights: the file is empty (0 bytes)");
+    size_t n = strlen(path), m = strlen(ending);
+
+    return n > m && strcasecmp(path + n - m, ending) == 0;
+}
+
+static const char *stranger(const unsigned char *head, size_t n, const char *path)
+{
     for (size_t i = 0; i < SAE_COUNTOF(strangers); i++)
         if (n >= strangers[i].offset + strangers[i].n &&
             memcmp(head + strangers[i].offset, strangers[i].magic, strangers[i].n) == 0)
-            return sae_err_set(err, SAE_E_FORMAT, "file", "cannot read weights: %s",
-                               strangers[i].what);
+            return strangers[i].what;
+    /* ONNX is a protobuf: its first bytes could be anybody's. */
+    return ends_in(path, ".onnx") ? "it is an ONNX model; save its initializers with numpy.savez"
+                                  : NULL;
+}
+
+static enum sae_status refuse(const unsigned char *head, size_t n, struct sae_err *err)
+{
+    if (n < 8)
+        return sae_err_set(err, SAE_E_FORMAT, "file",
+                           n ? "cannot read weights: %zu bytes are too few for any format"
+                             : "cannot read weights: the file is empty (%zu bytes)",
+                           n);
     return sae_err_set(err, SAE_E_FORMAT, "file",
-                       "cannot read weights: the file starts with the bytes %02x %02x %02x %02x, "
-                       "the zip that torch.save writes with 50 4b 03 04",
-                       head[0], n > 1 ? head[1] : 0, n > 2 ? head[2] : 0, n > 3 ? head[3] : 0);
+                       "cannot read weights: the file starts with the bytes %02x %02x %02x %02x; "
+                       "the zip that torch.save and numpy.savez write does with 50 4b 03 04, .npy "
+                       "with 93 4e 55 4d, safetensors with a length and {",
+                       head[0], head[1], head[2], head[3]);
 }
 
 /* ---- opening ------------------------------------------------------------------------------ */
@@ -89,6 +112,27 @@ static enum sae_status read_head(const struct sae_tensors *ts, unsigned char *he
     return sae_fd_read(ts->fd, ts->file_bytes, 0, head, *n, err);
 }
 
+/* By its first bytes: a reader is sure, or the file is known to be something else, or a reader
+ * thinks that it could be a damaged one of its format. */
+static enum sae_status find_reader(struct sae_tensors *ts, const char *path,
+                                   const unsigned char *head, size_t n, struct sae_err *err)
+{
+    const char *what;
+
+    for (size_t i = 0; i < SAE_COUNTOF(readers) && !ts->reader; i++)
+        if (readers[i]->sniff(head, n))
+            ts->reader = readers[i];
+    if (ts->reader)
+        return SAE_OK;
+    what = stranger(head, n, path);
+    if (what)
+        return sae_err_set(err, SAE_E_FORMAT, "file", "cannot read weights: %s", what);
+    for (size_t i = 0; i < SAE_COUNTOF(readers) && !ts->reader; i++)
+        if (readers[i]->guess && readers[i]->guess(head, n))
+            ts->reader = readers[i];
+    return ts->reader ? SAE_OK : refuse(head, n, err);
+}
+
 enum sae_status sae_load_open(struct sae_tensors **out, const char *path, struct sae_err *err)
 {
     unsigned char head[HEAD_BYTES] = {0};
@@ -106,10 +150,9 @@ enum sae_status sae_load_open(struct sae_tensors **out, const char *path, struct
     }
     if (st != SAE_OK)
         goto out;
-    for (size_t i = 0; i < SAE_COUNTOF(readers) && !ts->reader; i++)
-        if (readers[i]->sniff(head, n_head))
-            ts->reader = readers[i];
-    st = ts->reader ? ts->reader->open(ts, err) : refuse(head, n_head, err);
+    st = find_reader(ts, path, head, n_head, err);
+    if (st == SAE_OK)
+        st = ts->reader->open(ts, err);
     if (st != SAE_OK)
         goto out;
     *out = ts;
@@ -153,30 +196,37 @@ const char *sae_load_note(const struct sae_tensors *ts)
 enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,
                                 struct sae_err *err)
 {
-    if (g >= ts->n_groups || ts->list)
+    if (g >= ts->n_groups || ts->chosen)
         return sae_err_set(err, SAE_E_USAGE, "", "cannot choose group %zu of %zu%s", g,
-                           ts->n_groups, ts->list ? ": one was chosen before" : "");
+                           ts->n_groups, ts->chosen ? ": one was chosen before" : "");
+    ts->chosen = true;
     return ts->reader->choose(ts, g, prefix, err);
 }
 
 size_t sae_load_count(const struct sae_tensors *ts)
 {
-    return ts->n_tensors;
+    return ts->chosen ? ts->n_tensors : 0;
 }
 
 const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i)
 {
-    return i < ts->n_tensors ? &ts->list[i] : NULL;
+    return i < sae_load_count(ts) ? &ts->list[i] : NULL;
+}
+
+static enum sae_status no_tensor(const struct sae_tensors *ts, size_t i, struct sae_err *err)
+{
+    return sae_err_set(err, SAE_E_USAGE, "", "cannot read tensor %zu: the file has %zu", i,
+                       sae_load_count(ts));
 }
 
 enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
                               struct sae_err *err)
 {
     const struct sae_tensor *t = sae_load_tensor(ts, i);
+    struct sae_source src;
 
     if (!t)
-        return sae_err_set(err, SAE_E_USAGE, "", "cannot read tensor %zu: the file has %zu", i,
-                           ts->n_tensors);
+        return no_tensor(ts, i, err);
     if (!sae_dtype_is_floating(t->dtype))
         return sae_err_set(err, SAE_E_WEIGHTS, t->name,
                            "cannot read tensor %s: its dtype is %s, float32, float16, bfloat16 or "
@@ -186,7 +236,29 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
         return sae_err_set(err, SAE_E_WEIGHTS, t->name,
                            "cannot read tensor %s: it has %u dimensions, 1 or 2 are wanted",
                            t->name, t->ndim);
-    return ts->reader->read(ts, i, dst, transpose, err);
+    ts->reader->source(ts, i, &src);
+    return sae_source_read(&src, dst, transpose, err);
+}
+
+enum sae_status sae_load_integers(struct sae_tensors *ts, size_t i, int64_t *dst, size_t n,
+                                  struct sae_err *err)
+{
+    const struct sae_tensor *t = sae_load_tensor(ts, i);
+    struct sae_source src;
+
+    if (!t)
+        return no_tensor(ts, i, err);
+    if (!sae_dtype_is_integer(t->dtype) && t->dtype != SAE_DTYPE_BOOL)
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "cannot read tensor %s: its dtype is %s, an integer is wanted", t->name,
+                           t->dtype_name);
+    if (t->ndim > 1 || (t->ndim == 1 && t->shape[0] != n))
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "cannot read tensor %s: it has %u dimensions of %llu, %zu integers are "
+                           "wanted",
+                           t->name, t->ndim, (unsigned long long)t->shape[0], n);
+    ts->reader->source(ts, i, &src);
+    return sae_source_integers(&src, dst, err);
 }
 
 enum sae_status sae_load_integer(struct sae_tensors *ts, size_t i, int64_t *out,
@@ -194,12 +266,22 @@ enum sae_status sae_load_integer(struct sae_tensors *ts, size_t i, int64_t *out,
 {
     const struct sae_tensor *t = sae_load_tensor(ts, i);
 
-    if (!t)
-        return sae_err_set(err, SAE_E_USAGE, "", "cannot read tensor %zu: the file has %zu", i,
-                           ts->n_tensors);
-    if (t->ndim != 0)
+    if (t && t->ndim != 0)
         return sae_err_set(err, SAE_E_WEIGHTS, t->name,
                            "cannot read tensor %s: it has %u dimension%s, one integer is wanted",
                            t->name, t->ndim, t->ndim > 1 ? "s" : "");
-    return ts->reader->integer(ts, i, out, err);
+    return sae_load_integers(ts, i, out, 1, err);
+}
+
+void sae_load_cut_name(char dst[SAE_TENSOR_NAME_MAX + 4], const char *name, size_t n)
+{
+    size_t kept = n;
+
+    if (n > SAE_TENSOR_NAME_MAX) {
+        kept = SAE_TENSOR_NAME_MAX;
+        while (kept > 0 && ((unsigned char)name[kept] & 0xc0) == 0x80)
+            kept--;
+    }
+    memcpy(dst, name, kept);
+    memcpy(dst + kept, kept < n ? "..." : "", kept < n ? 4 : 1);
 }

@@ -83,8 +83,12 @@ const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i)
  * dimension order, else the storage's size. */
 enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
                               struct sae_err *err) SAE_MUST_USE;
-/* The value of tensor i, which has an integer dtype and no dimension: SAE_E_WEIGHTS where it has
- * not, or where the value is beyond int64. Verifies the entry's CRC. */
+/* The values of tensor i, which has an integer dtype, or bool, and at most one dimension, into dst:
+ * exactly n of them. SAE_E_WEIGHTS where it is not so, or where a value is beyond int64. Verifies
+ * the entry's CRC. */
+enum sae_status sae_load_integers(struct sae_tensors *ts, size_t i, int64_t *dst, size_t n,
+                                  struct sae_err *err) SAE_MUST_USE;
+/* The same of one without a dimension. */
 enum sae_status sae_load_integer(struct sae_tensors *ts, size_t i, int64_t *out,
                                  struct sae_err *err) SAE_MUST_USE;
 

@@ -261,22 +261,18 @@ static void pt_close(struct sae_tensors *ts)
     sae_free(ts->list);
 }
 
-static enum sae_status pt_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
-                               struct sae_err *err)
+static void pt_source(const struct sae_tensors *ts, size_t i, struct sae_source *out)
 {
-    struct pt *pt = ts->priv;
+    const struct pt *pt = ts->priv;
 
-    return sae_pt_tensor_read(&pt->archive, &pt->tensors[i], dst, transpose, err);
-}
-
-static enum sae_status pt_integer(struct sae_tensors *ts, size_t i, int64_t *out,
-                                  struct sae_err *err)
-{
-    struct pt *pt = ts->priv;
-
-    return sae_pt_tensor_integer(&pt->archive, &ts->list[i], &pt->tensors[i], out, err);
+    sae_pt_tensor_source(&pt->archive, &pt->tensors[i], out);
 }
 
 const struct sae_reader sae_reader_pt = {
-    "pt", pt_sniff, pt_open, pt_choose, pt_read, pt_integer, pt_close,
+    .name = "pt",
+    .sniff = pt_sniff,
+    .open = pt_open,
+    .choose = pt_choose,
+    .source = pt_source,
+    .close = pt_close,
 };

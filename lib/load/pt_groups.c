@@ -1,6 +1,7 @@
 /* pt_groups.c - see pt_groups.h. */
 #include "lib/load/pt_groups.h"
 #include "lib/load/pt_tensor.h"
+#include "lib/load/reader.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,8 +10,7 @@
 
 typedef struct sae_pk_value value;
 
-#define MAX_GROUPS 1000u      /* dicts right below the top */
-#define MAX_NUMBER_BYTES 4096 /* of a storage that is read for the number in it */
+#define MAX_GROUPS 1000u /* dicts right below the top */
 
 #define BAD(err, ...) \
     sae_err_set(err, SAE_E_FORMAT, "data.pkl", "cannot read .pt file: " __VA_ARGS__)
@@ -19,17 +19,9 @@ typedef struct sae_pk_value value;
 
 bool sae_pt_key_name(const struct sae_pk_value *key, char name[SAE_TENSOR_NAME_MAX + 4])
 {
-    size_t n = key->n;
-
-    if (key->type != SAE_PK_STR || memchr(key->u.str, 0, n))
+    if (key->type != SAE_PK_STR || memchr(key->u.str, 0, key->n))
         return false;
-    if (n > SAE_TENSOR_NAME_MAX) {
-        n = SAE_TENSOR_NAME_MAX;
-        while (n > 0 && ((unsigned char)key->u.str[n] & 0xc0) == 0x80)
-            n--;
-    }
-    memcpy(name, key->u.str, n);
-    memcpy(name + n, n < key->n ? "..." : "", n < key->n ? 4 : 1);
+    sae_load_cut_name(name, key->u.str, key->n);
     return true;
 }
 
@@ -98,7 +90,7 @@ static void describe_tensor(const struct sae_pt_archive *a, const value *v, stru
 {
     struct sae_tensor t = {0};
     struct sae_pt_tensor bound = {0};
-    float number;
+    struct sae_source src;
 
     e->kind = SAE_ENTRY_TENSOR;
     /* What does not bind (sae_load_choose says why, if it is chosen) is taken for values. */
@@ -109,11 +101,8 @@ static void describe_tensor(const struct sae_pt_archive *a, const value *v, stru
     e->ndim = t.ndim;
     e->floating = sae_dtype_is_floating(t.dtype);
     e->integer = sae_dtype_is_integer(t.dtype);
-    if (e->floating && t.ndim == 0 && bound.entry->bytes <= MAX_NUMBER_BYTES &&
-        sae_pt_tensor_read(a, &bound, &number, false, NULL) == SAE_OK) {
-        e->has_number = true;
-        e->number = (double)number;
-    }
+    sae_pt_tensor_source(a, &bound, &src);
+    e->has_number = t.ndim == 0 && sae_source_number(&src, &e->number);
 }
 
 static void describe(const struct sae_pt_archive *a, const value *v, struct sae_entry *e)

@@ -193,12 +193,14 @@ static void set_view(const struct binding *b, uint64_t offset, const uint64_t st
     const struct sae_tensor *t = b->t;
     struct sae_view v = {.name = t->name, .vector = t->ndim < 2, .dtype = t->dtype, .numel = numel};
 
-    if (!sae_dtype_is_floating(t->dtype) || t->ndim > 2)
+    if (t->dtype == SAE_DTYPE_OTHER || t->ndim > 2)
         return;
     v.rows = t->ndim == 2 ? t->shape[0] : 1;
     v.cols = t->ndim ? t->shape[t->ndim - 1] : 1;
     v.row_stride = t->ndim == 2 ? stride[0] : v.cols;
     v.col_stride = t->ndim ? stride[t->ndim - 1] : 1;
+    /* Bytes of an untyped storage that make no whole element. */
+    v.tail_bytes = (unsigned)(b->out->entry->bytes % sae_dtype_bytes(t->dtype));
     v.offset = v.rows && v.cols ? offset : 0; /* an empty tensor reads nothing, from anywhere */
     b->out->view = v;
 }
@@ -326,8 +328,6 @@ static enum sae_status bind_tensor(const struct binding *b, const struct rebuild
     b->t->dtype = type->dtype;
     snprintf(b->t->dtype_name, sizeof b->t->dtype_name, "%s", type->name);
     set_view(b, offset, stride, numel);
-    b->out->offset = offset;
-    b->out->item_bytes = type->bits / 8;
     return SAE_OK;
 }
 
@@ -351,86 +351,10 @@ enum sae_status sae_pt_tensor_bind(const struct sae_pt_archive *a, const struct 
     return st == SAE_OK ? bind_tensor(&b, how, v->u.call.args) : st;
 }
 
-/* ---- values ------------------------------------------------------------------------------- */
-
-/* Where a tensor's bytes come from. */
-struct bytes {
-    struct sae_zip_stream stream;
-    const char *name; /* the tensor's */
-};
-
-static enum sae_status next_bytes(void *ctx, void *buf, size_t n, struct sae_err *err)
+void sae_pt_tensor_source(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
+                          struct sae_source *out)
 {
-    static const char verb[] = "cannot read ";
-    struct bytes *b = ctx;
-    struct sae_err low = {0};
-    enum sae_status st = sae_zip_stream_read(&b->stream, buf, n, &low);
-
-    if (st != SAE_OK)
-        sae_err_set(err, st, b->name, "cannot read tensor %s: %s", b->name,
-                    low.text + (strncmp(low.text, verb, strlen(verb)) == 0 ? strlen(verb) : 0));
-    return st;
-}
-
-enum sae_status sae_pt_tensor_read(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
-                                   float *dst, bool transpose, struct sae_err *err)
-{
-    struct bytes bytes = {.name = t->view.name};
-    struct sae_stream src = {next_bytes, &bytes};
-    unsigned char tail[16];
-    enum sae_status st;
-
-    sae_zip_stream_init(&bytes.stream, a->zip, t->entry);
-    st = sae_view_read(&t->view, &src, dst, transpose, err);
-    /* Bytes of an untyped storage that make no whole element: the CRC is over them too. */
-    if (st == SAE_OK)
-        st = next_bytes(&bytes, tail, (size_t)(t->entry->bytes - bytes.stream.pos), err);
-    return st;
-}
-
-/* Bytes of the storage from here to `end`, for its CRC alone. */
-static enum sae_status pass_over(struct bytes *b, uint64_t end, struct sae_err *err)
-{
-    unsigned char buf[4096];
-    enum sae_status st = SAE_OK;
-
-    while (st == SAE_OK && b->stream.pos < end) {
-        uint64_t left = end - b->stream.pos;
-
-        st = next_bytes(b, buf, left < sizeof buf ? (size_t)left : sizeof buf, err);
-    }
-    return st;
-}
-
-enum sae_status sae_pt_tensor_integer(const struct sae_pt_archive *a, const struct sae_tensor *t,
-                                      const struct sae_pt_tensor *bound, int64_t *out,
-                                      struct sae_err *err)
-{
-    struct bytes bytes = {.name = t->name};
-    unsigned char item[8] = {0};
-    unsigned n = bound->item_bytes;
-    enum sae_status st;
-    int64_t v;
-
-    if (!sae_dtype_is_integer(t->dtype))
-        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
-                           "cannot read tensor %s: its dtype is %s, an integer is wanted", t->name,
-                           t->dtype_name);
-    sae_zip_stream_init(&bytes.stream, a->zip, bound->entry);
-    st = pass_over(&bytes, bound->offset * n, err);
-    if (st == SAE_OK)
-        st = next_bytes(&bytes, item, n, err);
-    if (st == SAE_OK)
-        st = pass_over(&bytes, bound->entry->bytes, err);
-    if (st != SAE_OK)
-        return st;
-    if (!sae_dtype_to_i64(t->dtype, item, &v))
-        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
-                           "cannot read tensor %s: its value is %" PRIu64 ", at most %" PRId64
-                           " is wanted",
-                           t->name, (uint64_t)v, INT64_MAX);
-    *out = v;
-    return SAE_OK;
+    *out = (struct sae_source){.view = t->view, .zip = a->zip, .entry = t->entry};
 }
 
 /* ---- what was touched --------------------------------------------------------------------- */

@@ -7,13 +7,11 @@
 
 #include "lib/load/load.h"
 #include "lib/load/pt_storage.h"
-#include "lib/load/view.h"
+#include "lib/load/source.h"
 
 struct sae_pt_tensor {
     const struct sae_zip_entry *entry; /* its storage; borrowed from the archive */
-    struct sae_view view;              /* set for tensors of accepted dtypes, up to 2-D */
-    uint64_t offset;                   /* its first element in the storage */
-    unsigned item_bytes;
+    struct sae_view view;              /* set for dtypes that are read, up to 2-D */
 };
 
 /* Whether v is a call that gives a tensor, as far as PyTorch's own names tell. */
@@ -27,14 +25,9 @@ enum sae_status sae_pt_tensor_bind(const struct sae_pt_archive *a, const struct 
                                    struct sae_tensor *t, struct sae_pt_tensor *out,
                                    struct sae_err *err) SAE_MUST_USE;
 
-/* The values of a bound tensor whose view is set, as sae_load_read gives them. */
-enum sae_status sae_pt_tensor_read(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
-                                   float *dst, bool transpose, struct sae_err *err) SAE_MUST_USE;
-
-/* The value of a bound tensor of no dimension, as sae_load_integer gives it. */
-enum sae_status sae_pt_tensor_integer(const struct sae_pt_archive *a, const struct sae_tensor *t,
-                                      const struct sae_pt_tensor *bound, int64_t *out,
-                                      struct sae_err *err) SAE_MUST_USE;
+/* Where the values of a bound tensor are. */
+void sae_pt_tensor_source(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
+                          struct sae_source *out);
 
 /* SAE_E_FORMAT when the pickle has touched a tensor, wherever that stands: an assignment to one
  * writes into its storage, which others may share. */

@@ -1,24 +1,28 @@
 /* reader.h - what a format's reader is to load.c: one row of its table.
  *
- * A reader lists the groups of an open file, binds the tensors of one and reads a tensor; load.c
- * opens, sniffs, owns the file and checks indices. Private to lib/load. Threads: as load.h. */
+ * A reader lists the groups of an open file, binds the tensors of one and says where a tensor's
+ * values are; load.c opens, sniffs, owns the file, checks indices and reads. Private to lib/load.
+ * Threads: as load.h. */
 #ifndef SAE_READER_H
 #define SAE_READER_H
 
 #include "lib/load/load.h"
+#include "lib/load/source.h"
 
 struct sae_reader {
     const char *name; /* of the format */
     /* Whether a file whose first n bytes are `head` is to be given to this reader. */
     bool (*sniff)(const unsigned char *head, size_t n);
+    /* Whether one that no reader wants and that is nothing we know to refuse may be of this format,
+     * damaged: it says best what is wrong. NULL: never. */
+    bool (*guess)(const unsigned char *head, size_t n);
     /* Fill groups, n_groups, note and priv. On failure close is called just the same. */
     enum sae_status (*open)(struct sae_tensors *ts, struct sae_err *err);
     /* Fill list and n_tensors from group g. */
     enum sae_status (*choose)(struct sae_tensors *ts, size_t g, size_t prefix, struct sae_err *err);
-    enum sae_status (*read)(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
-                            struct sae_err *err);
-    /* The value of a tensor of no dimension; SAE_E_WEIGHTS: its dtype is no integer's. */
-    enum sae_status (*integer)(struct sae_tensors *ts, size_t i, int64_t *out, struct sae_err *err);
+    /* Where the values of tensor i are: it has at most two dimensions, or one if its dtype is no
+     * floating one, and a dtype that is read. */
+    void (*source)(const struct sae_tensors *ts, size_t i, struct sae_source *out);
     void (*close)(struct sae_tensors *ts); /* frees what open made */
 };
 
@@ -32,7 +36,11 @@ struct sae_tensors {
     const char *note; /* static, or NULL */
     struct sae_tensor *list;
     size_t n_tensors;
+    bool chosen;
     void *priv; /* the reader's own */
 };
+
+/* A name as a tensor or an entry keeps it: cut at its limit, but not inside a UTF-8 sequence. */
+void sae_load_cut_name(char dst[SAE_TENSOR_NAME_MAX + 4], const char *name, size_t n);
 
 #endif

@@ -24,7 +24,8 @@ struct job {
     uint64_t n; /* elements of the view */
     bool bad;   /* a value that is not finite was met ... */
     uint64_t bad_r, bad_c;
-    double bad_value;   /* ... the first */
+    double bad_value; /* ... the first */
+    uint64_t bad_integer;
     unsigned char *raw; /* bytes as stored */
     float *f32;         /* converted, where not in dst at once */
     struct sae_err *err;
@@ -238,6 +239,14 @@ static enum sae_status read_gathered(struct job *j, bool transpose)
     return st;
 }
 
+/* What is behind the last element: a checksum is over it too. */
+static enum sae_status pass_tail(struct job *j)
+{
+    unsigned char tail[16];
+
+    return j->v->tail_bytes ? next(j, tail, j->v->tail_bytes) : SAE_OK;
+}
+
 enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src, float *dst,
                               bool transpose, struct sae_err *err)
 {
@@ -254,8 +263,58 @@ enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream 
     else
         st = read_gathered(&j, transpose);
     if (st == SAE_OK)
+        st = pass_tail(&j);
+    if (st == SAE_OK)
         st = report(&j);
     sae_free(j.f32);
+    sae_free(j.raw);
+    return st;
+}
+
+/* One after the other: there are few of them. */
+static enum sae_status read_integers(struct job *j, int64_t *dst)
+{
+    const struct sae_view *v = j->v;
+    unsigned char item[8];
+    uint64_t at = 0;
+    enum sae_status st = SAE_OK;
+
+    for (uint64_t i = 0; i < j->n; i++) {
+        uint64_t to = v->offset + i * v->col_stride;
+
+        st = skip(j, to - at);
+        if (st == SAE_OK)
+            st = next(j, item, j->item);
+        if (st != SAE_OK)
+            return st;
+        at = to + 1;
+        if (!sae_dtype_to_i64(v->dtype, item, &dst[i]) && !j->bad) {
+            j->bad = true;
+            j->bad_c = i;
+            j->bad_integer = (uint64_t)dst[i];
+        }
+    }
+    return skip(j, v->numel - at);
+}
+
+enum sae_status sae_view_integers(const struct sae_view *v, const struct sae_stream *src,
+                                  int64_t *dst, struct sae_err *err)
+{
+    struct job j = {.v = v, .src = src, .item = sae_dtype_bytes(v->dtype), .err = err};
+    enum sae_status st;
+
+    j.n = v->rows * v->cols;
+    st = allocate(&j, (v->numel < buffer_floats ? v->numel : buffer_floats) * j.item, 0);
+    if (st == SAE_OK)
+        st = read_integers(&j, dst);
+    if (st == SAE_OK)
+        st = pass_tail(&j);
+    if (st == SAE_OK && j.bad)
+        st = sae_err_set(err, SAE_E_WEIGHTS, v->name,
+                         "cannot read tensor %s: its value at [%llu] is %llu, at most %lld is "
+                         "wanted",
+                         v->name, (unsigned long long)j.bad_c, (unsigned long long)j.bad_integer,
+                         (long long)INT64_MAX);
     sae_free(j.raw);
     return st;
 }

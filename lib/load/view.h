@@ -1,4 +1,5 @@
-/* view.h - a strided 2-D view of a flat array that is read once from front to back, as f32.
+/* view.h - a strided 2-D view of a flat array that is read once from front to back, as f32 or
+ * integers.
  *
  * Every byte of the storage is taken from the stream, in order and exactly once, whatever part of
  * it the view covers, so that a stream can verify a checksum. Called by the readers. The calls
@@ -8,6 +9,7 @@
 
 #include "lib/base.h"
 #include "lib/dtype.h"
+#include "lib/format/stream.h"
 #include "lib/types.h"
 
 /* Element (r, c) is at offset + r * row_stride + c * col_stride of `numel` elements; whoever made
@@ -19,12 +21,7 @@ struct sae_view {
     uint64_t numel, offset;
     uint64_t rows, cols;
     uint64_t row_stride, col_stride;
-};
-
-/* The next n bytes of the storage. */
-struct sae_stream {
-    enum sae_status (*next)(void *ctx, void *buf, size_t n, struct sae_err *err);
-    void *ctx;
+    unsigned tail_bytes; /* of the storage behind its last whole element: read, and dropped */
 };
 
 /* Convert the view into dst, row-major, or transposed. Any value that is not finite as f32 is
@@ -33,5 +30,10 @@ struct sae_stream {
  * at most 16 MB of buffers; others as much as the storage. */
 enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src, float *dst,
                               bool transpose, struct sae_err *err) SAE_MUST_USE;
+
+/* The values of a view with one row and an integer dtype, or BOOL, into dst. SAE_E_WEIGHTS: one is
+ * beyond int64. */
+enum sae_status sae_view_integers(const struct sae_view *v, const struct sae_stream *src,
+                                  int64_t *dst, struct sae_err *err) SAE_MUST_USE;
 
 #endif

@@ -356,13 +356,8 @@ def make_invalid_kind():
             *RESAVE)
     invalid("kind-pytorch1", b"PYTORCH1" + bytes(64), "PYTORCH1", *RESAVE)
     invalid("kind-bare-pickle", P.pickled(one), "bare pickle")
-    invalid("kind-safetensors", struct.pack("<Q", 16) + b'{"a": 1}        ', "safetensors")
-    invalid("kind-npy", b"\x93NUMPY\1\0" + bytes(64), ".npy")
     invalid("kind-lfs-pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS")
     invalid("kind-html", b"<!doctype html><title>404</title>", "HTML")
-    npz = io.BytesIO()
-    np.savez(npz, w=np.ones(2))
-    invalid("kind-npz", npz.getvalue(), ".npz")
     invalid("kind-torchscript", P.pt(one, extra=[P.Entry("a/constants.pkl", b"")]), "TorchScript",
             "a/constants.pkl")
     invalid("kind-torchscript-code", P.pt(one, extra=[P.Entry("a/code/x.py", b"x")]), "TorchScript")

@@ -158,6 +158,47 @@ START_TEST(an_index_out_of_range_is_refused)
 }
 END_TEST
 
+/* What group sizes and counters are read with. */
+START_TEST(integers_of_one_dimension)
+{
+    static const int32_t values[] = {2, -2, 3};
+    static const char header[] =
+        "{\"n\":{\"dtype\":\"I32\",\"shape\":[3],\"data_offsets\":[0,12]},"
+        "\"far\":{\"dtype\":\"U64\",\"shape\":[2],\"data_offsets\":[12,28]},"
+        "\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[28,32]}}";
+    uint64_t length = sizeof header - 1, far[] = {1, UINT64_MAX};
+    unsigned char bytes[8 + sizeof header - 1 + 32] = {0};
+    struct sae_tensors *ts = NULL;
+    struct memory_file m;
+    int64_t got[3] = {0};
+
+    memcpy(bytes, &length, 8);
+    memcpy(bytes + 8, header, length);
+    memcpy(bytes + 8 + length, values, sizeof values);
+    memcpy(bytes + 8 + length + 12, far, sizeof far);
+    m = memory_file(bytes, sizeof bytes);
+    ck_assert_int_eq(test_open_weights(&ts, m.path, NULL), SAE_OK);
+    ck_assert_int_eq(sae_load_integers(ts, 0, got, 3, NULL), SAE_OK);
+    ck_assert(got[0] == 2 && got[1] == -2 && got[2] == 3);
+    for (size_t i = 0; i < 5; i++) {
+        static const struct {
+            size_t tensor, n;
+            const char *says;
+        } bad[] = {{0, 2, "2 integers are wanted"},
+                   {0, 4, "4 integers are wanted"},
+                   {1, 2, "its value at [1] is 18446744073709551615"},
+                   {2, 1, "its dtype is float32, an integer is wanted"},
+                   {3, 1, "the file has 3"}};
+        struct sae_err err = {0};
+
+        ck_assert_int_ne(sae_load_integers(ts, bad[i].tensor, got, bad[i].n, &err), SAE_OK);
+        ck_assert_msg(strstr(err.text, bad[i].says) != NULL, "%s", err.text);
+    }
+    sae_load_close(ts);
+    close(m.fd);
+}
+END_TEST
+
 START_TEST(the_file_is_open_only_in_between)
 {
     struct sae_tensors *ts = NULL;
@@ -199,9 +240,18 @@ END_TEST
 
 /* ---- sweeps ------------------------------------------------------------------------------- */
 
-static const char *const swept[] = {"tests/golden/pt/buffer.pt", "tests/golden/pt/parameter.pt",
-                                    "tests/golden/pt/autoencoder.pt", "tests/golden/pt/newer.pt",
-                                    "tests/golden/pt/wrapped_loop.pt"};
+static const char *const swept[] = {"tests/golden/pt/buffer.pt",
+                                    "tests/golden/pt/parameter.pt",
+                                    "tests/golden/pt/autoencoder.pt",
+                                    "tests/golden/pt/newer.pt",
+                                    "tests/golden/pt/wrapped_loop.pt",
+                                    "tests/golden/containers/stored.npz",
+                                    "tests/golden/containers/deflated.npz",
+                                    "tests/golden/containers/plain.safetensors",
+                                    "tests/golden/containers/metadata.safetensors",
+                                    "tests/golden/containers/fortran.npy",
+                                    "tests/golden/containers/version_3.npy"};
+enum { FIRST_PT, FIRST_NPZ = 5, FIRST_WITHOUT_CRC = 7 };
 
 START_TEST(every_prefix_is_an_error)
 {
@@ -241,6 +291,32 @@ START_TEST(every_changed_bit_is_an_error_or_harmless)
             st = sum_of(m.path, &got, &err);
             ck_assert_msg(st == SAE_OK ? same(&want, &got) : st == SAE_E_FORMAT,
                           "byte %zu, bit %d: status %d %s", at, bit, st, err.text);
+            ck_assert_int_eq(pwrite(m.fd, bytes + at, 1, (off_t)at), 1);
+        }
+    close(m.fd);
+    free(bytes);
+}
+END_TEST
+
+/* Without CRCs a changed byte may give other names, shapes and values, but never more than there
+ * is: what is read is written to memory of exactly its size. */
+START_TEST(every_changed_byte_is_an_error_or_read)
+{
+    size_t n;
+    unsigned char *bytes = slurp(swept[_i], &n);
+    struct memory_file m = memory_file(bytes, n);
+    struct sum s;
+
+    for (size_t at = 0; at < n; at++)
+        for (int k = 0; k < 255; k += at < 200 ? 1 : 50) { /* all of a header's beginning */
+            unsigned char c = (unsigned char)(bytes[at] + 1 + k);
+            struct sae_err err = {0};
+            enum sae_status st;
+
+            ck_assert_int_eq(pwrite(m.fd, &c, 1, (off_t)at), 1);
+            st = sum_of(m.path, &s, &err);
+            ck_assert_msg(st == SAE_OK || st == SAE_E_FORMAT || st == SAE_E_WEIGHTS,
+                          "byte %zu, %02x: status %d %s", at, c, st, err.text);
             ck_assert_int_eq(pwrite(m.fd, bytes + at, 1, (off_t)at), 1);
         }
     close(m.fd);
@@ -317,6 +393,9 @@ static const char *const fault_files[] = {
     "tests/golden/pt/strides.pt",
     "tests/golden/pt/wrapped.pt",
     "tests/golden/pt/dtypes.pt",
+    "tests/golden/containers/deflated.npz",
+    "tests/golden/containers/kinds.safetensors",
+    "tests/golden/containers/double.npy",
 };
 
 START_TEST(every_allocation_may_fail)
@@ -353,12 +432,16 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, what_is_no_regular_file_is_refused_at_once);
     tcase_add_test(t, an_index_out_of_range_is_refused);
+    tcase_add_test(t, integers_of_one_dimension);
     tcase_add_test(t, the_file_is_open_only_in_between);
     tcase_add_test(t, a_file_that_changes_after_open);
-    tcase_add_loop_test(t, every_prefix_is_an_error, 0, 5);
+    tcase_add_loop_test(t, every_prefix_is_an_error, 0, SAE_COUNTOF(swept));
     tcase_add_loop_test(t, every_changed_bit_is_an_error_or_harmless, 0, 2);
-    tcase_add_loop_test(t, every_changed_byte_of_the_pickle, 0, 5);
-    tcase_add_loop_test(t, every_allocation_may_fail, 0, 3);
+    tcase_add_loop_test(t, every_changed_bit_is_an_error_or_harmless, FIRST_NPZ, FIRST_WITHOUT_CRC);
+    tcase_add_loop_test(t, every_changed_byte_is_an_error_or_read, FIRST_WITHOUT_CRC,
+                        SAE_COUNTOF(swept));
+    tcase_add_loop_test(t, every_changed_byte_of_the_pickle, FIRST_PT, FIRST_NPZ);
+    tcase_add_loop_test(t, every_allocation_may_fail, 0, SAE_COUNTOF(fault_files));
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);

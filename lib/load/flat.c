@@ -1,0 +1,93 @@
+/* flat.c - see flat.h. */
+#include "lib/load/flat.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum sae_status sae_flat_make(struct sae_tensors *ts, size_t n, struct sae_err *err)
+{
+    ts->list = sae_calloc(n, sizeof *ts->list);
+    if (!ts->list)
+        return sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate list of %zu tensors", n);
+    ts->n_tensors = n;
+    return SAE_OK;
+}
+
+void sae_flat_name(struct sae_tensors *ts, size_t i, const char *name, size_t n,
+                   const struct sae_dtype_row *dtype)
+{
+    struct sae_tensor *t = &ts->list[i];
+
+    sae_load_cut_name(t->name, name, n);
+    t->dtype = dtype->dtype;
+    snprintf(t->dtype_name, sizeof t->dtype_name, "%s", dtype->name);
+}
+
+static void describe(const struct sae_tensors *ts, size_t i, struct sae_entry *e)
+{
+    const struct sae_tensor *t = &ts->list[i];
+    struct sae_source src;
+
+    memcpy(e->name, t->name, sizeof e->name);
+    e->kind = SAE_ENTRY_TENSOR;
+    e->floating = sae_dtype_is_floating(t->dtype);
+    e->integer = sae_dtype_is_integer(t->dtype);
+    e->ndim = t->ndim;
+    if (e->floating && t->ndim == 0) {
+        ts->reader->source(ts, i, &src);
+        e->has_number = sae_source_number(&src, &e->number);
+    }
+}
+
+enum sae_status sae_flat_describe(struct sae_tensors *ts, struct sae_err *err)
+{
+    struct sae_entry *e = sae_calloc(ts->n_tensors, sizeof *e);
+
+    ts->groups = sae_calloc(1, sizeof *ts->groups);
+    if (!ts->groups || !e) {
+        sae_free(e);
+        return sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate list of %zu entries",
+                           ts->n_tensors);
+    }
+    ts->n_groups = 1;
+    ts->groups->entries = e;
+    ts->groups->n = ts->n_tensors;
+    for (size_t i = 0; i < ts->n_tensors; i++)
+        describe(ts, i, &e[i]);
+    return SAE_OK;
+}
+
+enum sae_status sae_flat_choose(struct sae_tensors *ts, size_t g, size_t prefix,
+                                struct sae_err *err)
+{
+    (void)g, (void)err; /* there is one, and all of it has been checked */
+    for (size_t i = 0; i < ts->n_tensors; i++) {
+        char *name = ts->list[i].name;
+        size_t n = strlen(name);
+
+        if (n > prefix)
+            memmove(name, name + prefix, n - prefix + 1);
+    }
+    return SAE_OK;
+}
+
+struct sae_view sae_flat_view(const struct sae_tensors *ts, size_t i, bool is_fortran)
+{
+    const struct sae_tensor *t = &ts->list[i];
+    struct sae_view v = {.name = t->name, .vector = t->ndim < 2, .dtype = t->dtype};
+
+    v.rows = t->ndim == 2 ? t->shape[0] : 1;
+    v.cols = t->ndim ? t->shape[t->ndim - 1] : 1;
+    v.numel = v.rows * v.cols; /* the container has checked it */
+    v.row_stride = is_fortran ? 1 : v.cols;
+    v.col_stride = is_fortran ? v.rows : 1;
+    return v;
+}
+
+void sae_flat_free(struct sae_tensors *ts)
+{
+    if (ts->groups)
+        sae_free((void *)ts->groups->entries);
+    sae_free(ts->groups);
+    sae_free(ts->list);
+}
