@@ -209,9 +209,14 @@ const char *sae_json_scan_uint(const char *p, const char *end, uint64_t *out)
 /* ---- values, and the whole text
  * -------------------------------------------------------------------------- */
 
+static const struct sae_json_limits plain = {SAE_JSON_MAX_DEPTH, "nested deeper than 2048",
+                                             UINT64_MAX, NULL, false};
+
 /* Where we are: `depth` open lists and objects, a bit for each that is an object. */
 struct grammar {
+    const struct sae_json_limits *limits;
     const char *p, *end;
+    uint64_t n_values;
     unsigned depth;
     uint64_t objects[SAE_JSON_MAX_DEPTH / 64 + 1];
     struct sae_json_fault *fault;
@@ -314,8 +319,14 @@ static bool value(struct grammar *g, bool *closed)
     int c = peek(g);
 
     *closed = true;
-    if (g->depth + 1 > SAE_JSON_MAX_DEPTH)
-        return set_fault(g->fault, "nested deeper than 2048", g->p);
+    if (g->depth + 1 > g->limits->max_depth)
+        return set_fault(g->fault, g->limits->too_deep, g->p);
+    if (++g->n_values > g->limits->max_values)
+        return set_fault(g->fault, g->limits->too_many, g->p);
+    if (g->limits->python && (c == 'N' || c == 'I'))
+        return word(g, c == 'N' ? "NaN" : "Infinity");
+    if (g->limits->python && c == '-' && g->end - g->p > 1 && g->p[1] == 'I')
+        return word(g, "-Infinity");
     switch (c) {
     case '"':
         return string(g);
@@ -342,9 +353,10 @@ static bool value(struct grammar *g, bool *closed)
     }
 }
 
-const char *sae_json_scan_value(const char *p, const char *end, struct sae_json_fault *fault)
+static const char *scan_value(const struct sae_json_limits *limits, const char *p, const char *end,
+                              struct sae_json_fault *fault)
 {
-    struct grammar g = {.p = p, .end = end, .fault = fault};
+    struct grammar g = {.limits = limits, .p = p, .end = end, .fault = fault};
     bool closed;
 
     do {
@@ -372,14 +384,25 @@ const char *sae_json_scan_value(const char *p, const char *end, struct sae_json_
     return g.p;
 }
 
-bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault)
+const char *sae_json_scan_value(const char *p, const char *end, struct sae_json_fault *fault)
 {
-    const char *end = text + n, *p = sae_json_scan_value(text, end, fault);
+    return scan_value(&plain, p, end, fault);
+}
+
+bool sae_json_check_by(const struct sae_json_limits *limits, const char *text, size_t n,
+                       struct sae_json_fault *fault)
+{
+    const char *end = text + n, *p = scan_value(limits, text, end, fault);
 
     if (!p)
         return false;
     p = sae_json_blanks(p, end);
     return p == end || set_fault(fault, "expected the end of the text", p);
+}
+
+bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault)
+{
+    return sae_json_check_by(&plain, text, n, fault);
 }
 
 struct sae_json_found sae_json_found_at(const struct sae_json_fault *fault, const char *end)

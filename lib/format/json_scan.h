@@ -63,4 +63,15 @@ const char *sae_json_scan_value(const char *p, const char *end, struct sae_json_
 /* Is this one JSON value, and nothing else? *fault is filled when not. */
 bool sae_json_check(const char *text, size_t n, struct sae_json_fault *fault);
 
+/* The same by other limits; texts are static. */
+struct sae_json_limits {
+    unsigned max_depth;   /* at most SAE_JSON_MAX_DEPTH */
+    const char *too_deep; /* the fault that it is deeper: "nested deeper than 64" */
+    uint64_t max_values;  /* in all */
+    const char *too_many;
+    bool python; /* NaN, Infinity and -Infinity are values, as Python's json writes them */
+};
+bool sae_json_check_by(const struct sae_json_limits *limits, const char *text, size_t n,
+                       struct sae_json_fault *fault);
+
 #endif

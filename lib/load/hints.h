@@ -7,8 +7,6 @@
 
 #include "lib/base.h"
 
-#define SAE_HINTS_MAX_BYTES ((uint64_t)16 << 20) /* of a config */
-
 struct sae_hints {
     const char *k_file;  /* the config that has an integer k or top_k; NULL: none has */
     const char *k_key;   /* which of the two */

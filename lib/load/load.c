@@ -168,6 +168,7 @@ void sae_load_close(struct sae_tensors *ts)
         return;
     if (ts->reader)
         ts->reader->close(ts);
+    sae_facts_free(ts->facts);
     if (ts->fd >= 0)
         close(ts->fd);
     sae_free(ts);
@@ -176,6 +177,16 @@ void sae_load_close(struct sae_tensors *ts)
 uint64_t sae_load_stamp(const struct sae_tensors *ts)
 {
     return ts->stamp;
+}
+
+const char *sae_load_container(const struct sae_tensors *ts)
+{
+    return ts->reader->name;
+}
+
+const struct sae_facts *sae_load_facts(const struct sae_tensors *ts)
+{
+    return ts->facts;
 }
 
 size_t sae_load_n_groups(const struct sae_tensors *ts)

@@ -11,6 +11,7 @@
 
 #include "lib/base.h"
 #include "lib/dtype.h"
+#include "lib/load/facts.h"
 #include "lib/types.h"
 
 #define SAE_TENSOR_NAME_MAX 128 /* longer keys are kept cut, with "..." at the end */
@@ -62,6 +63,9 @@ void sae_load_close(struct sae_tensors *ts); /* NULL allowed */
 /* A number that is another once the file has been written to or replaced (inode, size, time). */
 uint64_t sae_load_stamp(const struct sae_tensors *ts);
 
+/* "pt", "safetensors", "npz", "npy". */
+const char *sae_load_container(const struct sae_tensors *ts);
+
 size_t sae_load_n_groups(const struct sae_tensors *ts);
 const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g);
 /* What the reader has to say to whoever relies on the file, one static sentence; NULL: nothing. */
@@ -72,6 +76,9 @@ const char *sae_load_note(const struct sae_tensors *ts);
  */
 enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,
                                 struct sae_err *err) SAE_MUST_USE;
+/* What stands beside the chosen weights: of a .pt all of its top but them, of safetensors
+ * __metadata__. NULL: the container has no such thing, or the file has none. Borrowed. */
+const struct sae_facts *sae_load_facts(const struct sae_tensors *ts);
 size_t sae_load_count(const struct sae_tensors *ts);
 const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i);
 

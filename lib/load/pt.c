@@ -7,6 +7,7 @@
 #include "lib/load/pt.h"
 #include "lib/format/pickle.h"
 #include "lib/format/zip.h"
+#include "lib/load/pt_facts.h"
 #include "lib/load/pt_groups.h"
 #include "lib/load/pt_tensor.h"
 
@@ -208,6 +209,8 @@ static enum sae_status pt_choose(struct sae_tensors *ts, size_t g, size_t prefix
         st = sae_pt_check_untouched(pt->pickle, err);
     if (st == SAE_OK)
         st = sae_pt_storage_check_all(&pt->archive, pt->pickle, err);
+    if (st == SAE_OK)
+        st = sae_pt_facts(&ts->facts, pt->dicts[0], dict, err);
     return st;
 }
 

@@ -18,7 +18,7 @@ struct sae_reader {
     bool (*guess)(const unsigned char *head, size_t n);
     /* Fill groups, n_groups, note and priv. On failure close is called just the same. */
     enum sae_status (*open)(struct sae_tensors *ts, struct sae_err *err);
-    /* Fill list and n_tensors from group g. */
+    /* Fill list and n_tensors from group g, and facts. */
     enum sae_status (*choose)(struct sae_tensors *ts, size_t g, size_t prefix, struct sae_err *err);
     /* Where the values of tensor i are: it has at most two dimensions, or one if its dtype is no
      * floating one, and a dtype that is read. */
@@ -37,7 +37,8 @@ struct sae_tensors {
     struct sae_tensor *list;
     size_t n_tensors;
     bool chosen;
-    void *priv; /* the reader's own */
+    struct sae_facts *facts; /* by choose; owned by load.c */
+    void *priv;              /* the reader's own */
 };
 
 /* A name as a tensor or an entry keeps it: cut at its limit, but not inside a UTF-8 sequence. */

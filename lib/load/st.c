@@ -5,6 +5,7 @@
 #include "lib/load/st.h"
 
 #include "lib/format/safetensors.h"
+#include "lib/load/config.h"
 #include "lib/load/flat.h"
 #include "lib/num.h"
 
@@ -72,6 +73,17 @@ static enum sae_status st_open(struct sae_tensors *ts, struct sae_err *err)
     return st == SAE_OK ? sae_flat_describe(ts, err) : st;
 }
 
+static enum sae_status st_choose(struct sae_tensors *ts, size_t g, size_t prefix,
+                                 struct sae_err *err)
+{
+    const struct sae_st_file *f = ts->priv;
+    enum sae_status st = sae_flat_choose(ts, g, prefix, err);
+
+    if (st == SAE_OK && f->metadata)
+        st = sae_config_json(&ts->facts, "__metadata__", f->metadata, f->metadata_bytes, err);
+    return st;
+}
+
 static void st_source(const struct sae_tensors *ts, size_t i, struct sae_source *out)
 {
     const struct sae_st_file *f = ts->priv;
@@ -95,7 +107,7 @@ const struct sae_reader sae_reader_st = {
     .sniff = st_sniff,
     .guess = st_guess,
     .open = st_open,
-    .choose = sae_flat_choose,
+    .choose = st_choose,
     .source = st_source,
     .close = st_close,
 };

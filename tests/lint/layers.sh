@@ -63,7 +63,7 @@ home() {
 }
 # server/net alone knows libmicrohttpd: http.c and its pieces have it from exchange.h.
 home 'microhttpd.h' 'server/net/exchange.h server/net/mhd.c'
-home 'jansson.h' 'server/opts/config.c lib/load/hints.c'
+home 'jansson.h' 'server/opts/config.c'
 home 'cblas.h' 'lib/engine/blas.c'
 home 'zip.h' 'lib/format/zip.c'
 home 'zlib.h' 'lib/format/zip.c'

@@ -67,8 +67,11 @@ static const struct {
     {"{\"buffer\": {\"k\": 7}}", "{\"trainer\": {\"top_k\": 8}}", "cfg.json", "top_k", "trainer", 8,
      ""},
     {"{\"k\": 2.0, \"top_k\": \"3\", \"trainer\": 5}", NULL, NULL, NULL, NULL, 0, ""},
-    {"{\"k\": 1, \"k\": 2}", NULL, NULL, NULL, NULL, 0, "config.json beside it was not read: line"},
-    {"{\"lr\": NaN}", "{\"k\": 3}", "cfg.json", "k", "", 3, "config.json beside it was not read"},
+    {"{\"k\": 1, \"k\": 2}", NULL, NULL, NULL, NULL, 0,
+     "config.json beside it was not read: the key \"k\" stands twice"},
+    {"{\"lr\": NaN}", "{\"k\": 3}", "cfg.json", "k", "", 3, ""},
+    {"{\"lr\":}", "{\"k\": 3}", "cfg.json", "k", "", 3,
+     "config.json beside it was not read: expected a value, found '}' at byte 6"},
 };
 
 START_TEST(finds_k)
@@ -102,10 +105,11 @@ START_TEST(a_config_must_be_a_file_of_moderate_size)
     path_of(path, "config.json");
     ck_assert_int_eq(mkfifo(path, 0600), 0);
     ck_assert_int_eq(sae_hints_read(&h, weights, &err), SAE_E_IO);
-    ck_assert_ptr_nonnull(strstr(err.text, "config.json beside it: it is no regular file"));
+    ck_assert_ptr_nonnull(
+        strstr(err.text, "cannot read config.json: it is a FIFO, a file is wanted"));
     unlink(path);
     put("config.json", "{}");
-    ck_assert_int_eq(truncate(path, (off_t)SAE_HINTS_MAX_BYTES + 1), 0);
+    ck_assert_int_eq(truncate(path, ((off_t)16 << 20) + 1), 0);
     ck_assert_int_eq(sae_hints_read(&h, weights, NULL), SAE_OK);
     ck_assert_ptr_nonnull(strstr(h.unread, "16777217 bytes, at most 16777216"));
     remove_folder();
