@@ -8,17 +8,17 @@
 
 /* ---- making ------------------------------------------------------------------------------- */
 
-/* Memory is taken in blocks and given back at once. */
-struct block {
-    struct block *next;
+/* Memory is taken in chunks and given back at once. */
+struct chunk {
+    struct chunk *next;
     size_t used, cap;
     max_align_t bytes[];
 };
-#define BLOCK_BYTES ((size_t)16 << 10)
+#define CHUNK_BYTES ((size_t)16 << 10)
 
 struct sae_facts {
     char name[SAE_FACTS_NAME_MAX];
-    struct block *blocks;
+    struct chunk *chunks;
     struct sae_fact *root;
 };
 
@@ -33,10 +33,10 @@ struct sae_facts *sae_facts_create(const char *name)
 
 void sae_facts_free(struct sae_facts *f)
 {
-    while (f && f->blocks) {
-        struct block *b = f->blocks;
+    while (f && f->chunks) {
+        struct chunk *b = f->chunks;
 
-        f->blocks = b->next;
+        f->chunks = b->next;
         sae_free(b);
     }
     sae_free(f);
@@ -45,18 +45,18 @@ void sae_facts_free(struct sae_facts *f)
 static void *take(struct sae_facts *f, size_t n)
 {
     size_t whole = (n + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
-    struct block *b = f->blocks;
+    struct chunk *b = f->chunks;
     void *p;
 
     if (!b || whole > b->cap - b->used) {
-        size_t cap = whole > BLOCK_BYTES ? whole : BLOCK_BYTES;
+        size_t cap = whole > CHUNK_BYTES ? whole : CHUNK_BYTES;
 
         b = sae_calloc(1, sizeof *b + cap);
         if (!b)
             return NULL;
         b->cap = cap;
-        b->next = f->blocks;
-        f->blocks = b;
+        b->next = f->chunks;
+        f->chunks = b;
     }
     p = (char *)b->bytes + b->used;
     b->used += whole;

@@ -26,7 +26,7 @@ void sae_flat_name(struct sae_tensors *ts, size_t i, const char *name, size_t n,
 static void describe(const struct sae_tensors *ts, size_t i, struct sae_entry *e)
 {
     const struct sae_tensor *t = &ts->list[i];
-    struct sae_source src;
+    struct sae_origin origin;
 
     memcpy(e->name, t->name, sizeof e->name);
     e->kind = SAE_ENTRY_TENSOR;
@@ -34,8 +34,8 @@ static void describe(const struct sae_tensors *ts, size_t i, struct sae_entry *e
     e->integer = sae_dtype_is_integer(t->dtype);
     e->ndim = t->ndim;
     if (e->floating && t->ndim == 0) {
-        ts->reader->source(ts, i, &src);
-        e->has_number = sae_source_number(&src, &e->number);
+        ts->reader->origin(ts, i, &origin);
+        e->has_number = sae_origin_number(&origin, &e->number);
     }
 }
 

@@ -4,10 +4,8 @@
  * with what to say. */
 #include "lib/load/load.h"
 #include "lib/format/fd.h"
-#include "lib/load/numpy.h"
 #include "lib/load/pt.h"
 #include "lib/load/reader.h"
-#include "lib/load/st.h"
 #include "lib/num.h"
 
 #include <string.h>
@@ -234,7 +232,7 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
                               struct sae_err *err)
 {
     const struct sae_tensor *t = sae_load_tensor(ts, i);
-    struct sae_source src;
+    struct sae_origin origin;
 
     if (!t)
         return no_tensor(ts, i, err);
@@ -247,15 +245,15 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
         return sae_err_set(err, SAE_E_WEIGHTS, t->name,
                            "cannot read tensor %s: it has %u dimensions, 1 or 2 are wanted",
                            t->name, t->ndim);
-    ts->reader->source(ts, i, &src);
-    return sae_source_read(&src, dst, transpose, err);
+    ts->reader->origin(ts, i, &origin);
+    return sae_origin_read(&origin, dst, transpose, err);
 }
 
 enum sae_status sae_load_integers(struct sae_tensors *ts, size_t i, int64_t *dst, size_t n,
                                   struct sae_err *err)
 {
     const struct sae_tensor *t = sae_load_tensor(ts, i);
-    struct sae_source src;
+    struct sae_origin origin;
 
     if (!t)
         return no_tensor(ts, i, err);
@@ -268,8 +266,8 @@ enum sae_status sae_load_integers(struct sae_tensors *ts, size_t i, int64_t *dst
                            "cannot read tensor %s: it has %u dimensions of %llu, %zu integers are "
                            "wanted",
                            t->name, t->ndim, (unsigned long long)t->shape[0], n);
-    ts->reader->source(ts, i, &src);
-    return sae_source_integers(&src, dst, err);
+    ts->reader->origin(ts, i, &origin);
+    return sae_origin_integers(&origin, dst, err);
 }
 
 enum sae_status sae_load_integer(struct sae_tensors *ts, size_t i, int64_t *out,

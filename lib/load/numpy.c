@@ -1,10 +1,8 @@
 /* numpy.c - the readers of .npy, one array that is called "array", and of .npz, a zip archive with
- * an .npy for each of its arrays. See numpy.h.
+ * an .npy for each of its arrays. See reader.h.
  *
  * A deflated entry is unpacked from its beginning whenever it is read: once for its header, once
  * for its values. */
-#include "lib/load/numpy.h"
-
 #include "lib/format/npy.h"
 #include "lib/load/flat.h"
 #include "lib/num.h"
@@ -131,11 +129,11 @@ static enum sae_status npz_open(struct sae_tensors *ts, struct sae_err *err)
 
 /* ---- both --------------------------------------------------------------------------------- */
 
-static void numpy_source(const struct sae_tensors *ts, size_t i, struct sae_source *out)
+static void numpy_origin(const struct sae_tensors *ts, size_t i, struct sae_origin *out)
 {
     const struct numpy *np = ts->priv;
 
-    *out = (struct sae_source){
+    *out = (struct sae_origin){
         .view = sae_flat_view(ts, i, np->arrays[i].is_fortran),
         .zip = np->zip,
         .entry = np->zip ? sae_zip_entry(np->zip, i) : NULL,
@@ -161,7 +159,7 @@ const struct sae_reader sae_reader_npy = {
     .sniff = npy_sniff,
     .open = npy_open,
     .choose = sae_flat_choose,
-    .source = numpy_source,
+    .origin = numpy_origin,
     .close = numpy_close,
 };
 
@@ -170,6 +168,6 @@ const struct sae_reader sae_reader_npz = {
     .sniff = npz_sniff,
     .open = npz_open,
     .choose = sae_flat_choose,
-    .source = numpy_source,
+    .origin = numpy_origin,
     .close = numpy_close,
 };

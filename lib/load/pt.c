@@ -1,4 +1,4 @@
-/* pt.c - the state dict in a file that torch.save wrote. See pt.h.
+/* pt.c - the state dict in a file that torch.save wrote. See reader.h.
  *
  * zip.c gives checked entries, pickle.c a tree of plain values, pt_groups.c its dicts; here the
  * archive is recognised and one of the dicts taken as the state dict. pt_tensor.c decides what a
@@ -10,6 +10,7 @@
 #include "lib/load/pt_facts.h"
 #include "lib/load/pt_groups.h"
 #include "lib/load/pt_tensor.h"
+#include "lib/load/reader.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -264,11 +265,11 @@ static void pt_close(struct sae_tensors *ts)
     sae_free(ts->list);
 }
 
-static void pt_source(const struct sae_tensors *ts, size_t i, struct sae_source *out)
+static void pt_origin(const struct sae_tensors *ts, size_t i, struct sae_origin *out)
 {
     const struct pt *pt = ts->priv;
 
-    sae_pt_tensor_source(&pt->archive, &pt->tensors[i], out);
+    sae_pt_tensor_origin(&pt->archive, &pt->tensors[i], out);
 }
 
 const struct sae_reader sae_reader_pt = {
@@ -276,6 +277,6 @@ const struct sae_reader sae_reader_pt = {
     .sniff = pt_sniff,
     .open = pt_open,
     .choose = pt_choose,
-    .source = pt_source,
+    .origin = pt_origin,
     .close = pt_close,
 };

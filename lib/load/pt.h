@@ -1,10 +1,6 @@
-/* pt.h - the reader of what torch.save writes (zip form, torch 1.6 and later). See reader.h. */
+/* pt.h - what is said of files of PyTorch that are not read. */
 #ifndef SAE_PT_H
 #define SAE_PT_H
-
-#include "lib/load/reader.h"
-
-extern const struct sae_reader sae_reader_pt;
 
 /* What to do with a file that torch can load and we do not: both lines of Python. */
 #define SAE_PT_RESAVE \

@@ -90,7 +90,7 @@ static void describe_tensor(const struct sae_pt_archive *a, const value *v, stru
 {
     struct sae_tensor t = {0};
     struct sae_pt_tensor bound = {0};
-    struct sae_source src;
+    struct sae_origin origin;
 
     e->kind = SAE_ENTRY_TENSOR;
     /* What does not bind (sae_load_choose says why, if it is chosen) is taken for values. */
@@ -101,8 +101,8 @@ static void describe_tensor(const struct sae_pt_archive *a, const value *v, stru
     e->ndim = t.ndim;
     e->floating = sae_dtype_is_floating(t.dtype);
     e->integer = sae_dtype_is_integer(t.dtype);
-    sae_pt_tensor_source(a, &bound, &src);
-    e->has_number = t.ndim == 0 && sae_source_number(&src, &e->number);
+    sae_pt_tensor_origin(a, &bound, &origin);
+    e->has_number = t.ndim == 0 && sae_origin_number(&origin, &e->number);
 }
 
 static void describe(const struct sae_pt_archive *a, const value *v, struct sae_entry *e)

@@ -351,10 +351,10 @@ enum sae_status sae_pt_tensor_bind(const struct sae_pt_archive *a, const struct 
     return st == SAE_OK ? bind_tensor(&b, how, v->u.call.args) : st;
 }
 
-void sae_pt_tensor_source(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
-                          struct sae_source *out)
+void sae_pt_tensor_origin(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
+                          struct sae_origin *out)
 {
-    *out = (struct sae_source){.view = t->view, .zip = a->zip, .entry = t->entry};
+    *out = (struct sae_origin){.view = t->view, .zip = a->zip, .entry = t->entry};
 }
 
 /* ---- what was touched --------------------------------------------------------------------- */

@@ -7,7 +7,7 @@
 
 #include "lib/load/load.h"
 #include "lib/load/pt_storage.h"
-#include "lib/load/source.h"
+#include "lib/load/origin.h"
 
 struct sae_pt_tensor {
     const struct sae_zip_entry *entry; /* its storage; borrowed from the archive */
@@ -26,8 +26,8 @@ enum sae_status sae_pt_tensor_bind(const struct sae_pt_archive *a, const struct 
                                    struct sae_err *err) SAE_MUST_USE;
 
 /* Where the values of a bound tensor are. */
-void sae_pt_tensor_source(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
-                          struct sae_source *out);
+void sae_pt_tensor_origin(const struct sae_pt_archive *a, const struct sae_pt_tensor *t,
+                          struct sae_origin *out);
 
 /* SAE_E_FORMAT when the pickle has touched a tensor, wherever that stands: an assignment to one
  * writes into its storage, which others may share. */

@@ -7,7 +7,7 @@
 #define SAE_READER_H
 
 #include "lib/load/load.h"
-#include "lib/load/source.h"
+#include "lib/load/origin.h"
 
 struct sae_reader {
     const char *name; /* of the format */
@@ -22,7 +22,7 @@ struct sae_reader {
     enum sae_status (*choose)(struct sae_tensors *ts, size_t g, size_t prefix, struct sae_err *err);
     /* Where the values of tensor i are: it has at most two dimensions, or one if its dtype is no
      * floating one, and a dtype that is read. */
-    void (*source)(const struct sae_tensors *ts, size_t i, struct sae_source *out);
+    void (*origin)(const struct sae_tensors *ts, size_t i, struct sae_origin *out);
     void (*close)(struct sae_tensors *ts); /* frees what open made */
 };
 
@@ -40,6 +40,9 @@ struct sae_tensors {
     struct sae_facts *facts; /* by choose; owned by load.c */
     void *priv;              /* the reader's own */
 };
+
+/* The formats; load.c has the table of them. */
+extern const struct sae_reader sae_reader_pt, sae_reader_st, sae_reader_npy, sae_reader_npz;
 
 /* A name as a tensor or an entry keeps it: cut at its limit, but not inside a UTF-8 sequence. */
 void sae_load_cut_name(char dst[SAE_TENSOR_NAME_MAX + 4], const char *name, size_t n);

@@ -2,8 +2,6 @@
  *
  * lib/format/safetensors reads the header and checks all that it says; here are the limits of a
  * file, and the dtypes that are read. */
-#include "lib/load/st.h"
-
 #include "lib/format/safetensors.h"
 #include "lib/load/config.h"
 #include "lib/load/flat.h"
@@ -84,11 +82,11 @@ static enum sae_status st_choose(struct sae_tensors *ts, size_t g, size_t prefix
     return st;
 }
 
-static void st_source(const struct sae_tensors *ts, size_t i, struct sae_source *out)
+static void st_origin(const struct sae_tensors *ts, size_t i, struct sae_origin *out)
 {
     const struct sae_st_file *f = ts->priv;
 
-    *out = (struct sae_source){
+    *out = (struct sae_origin){
         .view = sae_flat_view(ts, i, false),
         .range = {ts->fd, ts->file_bytes, f->buffer + f->tensors[i].begin},
     };
@@ -108,6 +106,6 @@ const struct sae_reader sae_reader_st = {
     .guess = st_guess,
     .open = st_open,
     .choose = st_choose,
-    .source = st_source,
+    .origin = st_origin,
     .close = st_close,
 };

@@ -30,7 +30,8 @@ classes=$(sed -nE 's/^ *\.name = "([A-Za-z0-9]+)",$/\1/p' lib/dict/layout.c | pa
 
 only 'a class by name' "\"($classes)\"" lib/dict/layout.c
 only 'a unit' '\bSAE_UNIT_[A-Z]+\b' lib/types.h lib/dict/unit.h lib/dict/unit.c lib/dict/layout.c lib/engine/kern/units.inc
-only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/pt.h lib/load/pt.c
+only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/reader.h lib/load/pt.c lib/load/st.c \
+    lib/load/numpy.c
 
 # The three that follow have places outside their tables still. The plan is to make them rows; nothing is
 # to be added. Operations: what an operation takes and gives (plan.c, wire.c, op.c, ...).

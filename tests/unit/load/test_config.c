@@ -10,11 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef enum sae_status reader(struct sae_facts **out, const char *name, const char *text, size_t n,
-                               struct sae_err *err);
+typedef enum sae_status config_reader(struct sae_facts **out, const char *name, const char *text,
+                                      size_t n, struct sae_err *err);
 
 /* Facts printed again as JSON; NULL: refused, and why is in *err. Owned. */
-static char *printed(reader *read, const char *text, size_t n, struct sae_err *err)
+static char *printed(config_reader *read, const char *text, size_t n, struct sae_err *err)
 {
     struct sae_facts *f = NULL;
     struct sae_buf out;
@@ -29,7 +29,7 @@ static char *printed(reader *read, const char *text, size_t n, struct sae_err *e
     return out.data;
 }
 
-static void expect(reader *read, const char *text, const char *want, const char *refused)
+static void expect(config_reader *read, const char *text, const char *want, const char *refused)
 {
     struct sae_err err = {0};
     char *got = printed(read, text, strlen(text), &err);
@@ -386,7 +386,7 @@ START_TEST(memory_may_run_out)
 {
     static const char *const texts[] = {"{\"k\": 18446744073709551616, \"a\": [\"x\", {\"b\": 1}]}",
                                         "k: 3\na: 'x'\nb: \"y\"\n'c': d\n"};
-    reader *read = _i ? sae_config_yaml : sae_config_json;
+    config_reader *read = _i ? sae_config_yaml : sae_config_json;
     bool done = false;
 
     for (long n = 0; !done; n++) {

@@ -1,15 +1,15 @@
-/* source.h - where a tensor's values come from: its view, and the bytes that it is a view of.
+/* origin.h - where a tensor's values come from: its view, and the bytes that it is a view of.
  *
  * A reader fills one in (reader.h); reading it opens, verifies and ends the stream. Owned by one
  * thread. */
-#ifndef SAE_SOURCE_H
-#define SAE_SOURCE_H
+#ifndef SAE_ORIGIN_H
+#define SAE_ORIGIN_H
 
 #include "lib/format/fd.h"
 #include "lib/format/zip.h"
 #include "lib/load/view.h"
 
-struct sae_source {
+struct sae_origin {
     struct sae_view view;
     const struct sae_zip *zip; /* the storage is `entry` of it; NULL: it is `range` of a file */
     const struct sae_zip_entry *entry;
@@ -18,12 +18,12 @@ struct sae_source {
 };
 
 /* As sae_load_read. */
-enum sae_status sae_source_read(const struct sae_source *s, float *dst, bool transpose,
+enum sae_status sae_origin_read(const struct sae_origin *s, float *dst, bool transpose,
                                 struct sae_err *err) SAE_MUST_USE;
-/* As sae_load_integers, of a source whose view has an integer dtype, or BOOL. */
-enum sae_status sae_source_integers(const struct sae_source *s, int64_t *dst,
+/* As sae_load_integers, of an origin whose view has an integer dtype, or BOOL. */
+enum sae_status sae_origin_integers(const struct sae_origin *s, int64_t *dst,
                                     struct sae_err *err) SAE_MUST_USE;
 /* The value of a floating view of one element, when little must be read for it. */
-bool sae_source_number(const struct sae_source *s, double *out);
+bool sae_origin_number(const struct sae_origin *s, double *out);
 
 #endif

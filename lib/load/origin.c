@@ -1,11 +1,11 @@
-/* source.c - see source.h. */
-#include "lib/load/source.h"
+/* origin.c - see origin.h. */
+#include "lib/load/origin.h"
 
 #include <string.h>
 
 #define MAX_NUMBER_BYTES 4096 /* of a storage that is read for the number in it */
 
-/* An open source. */
+/* An open origin. */
 struct bytes {
     struct sae_zip_stream zip;
     struct sae_fd_range range;
@@ -32,7 +32,7 @@ static enum sae_status next_bytes(void *ctx, void *buf, size_t n, struct sae_err
     return st;
 }
 
-static enum sae_status begin(const struct sae_source *s, struct bytes *b, struct sae_err *err)
+static enum sae_status begin(const struct sae_origin *s, struct bytes *b, struct sae_err *err)
 {
     unsigned char buf[4096];
     enum sae_status st = SAE_OK;
@@ -52,7 +52,7 @@ static enum sae_status begin(const struct sae_source *s, struct bytes *b, struct
     return st;
 }
 
-enum sae_status sae_source_read(const struct sae_source *s, float *dst, bool transpose,
+enum sae_status sae_origin_read(const struct sae_origin *s, float *dst, bool transpose,
                                 struct sae_err *err)
 {
     struct bytes b;
@@ -65,7 +65,7 @@ enum sae_status sae_source_read(const struct sae_source *s, float *dst, bool tra
     return st;
 }
 
-enum sae_status sae_source_integers(const struct sae_source *s, int64_t *dst, struct sae_err *err)
+enum sae_status sae_origin_integers(const struct sae_origin *s, int64_t *dst, struct sae_err *err)
 {
     struct bytes b;
     struct sae_stream src = {next_bytes, &b};
@@ -77,14 +77,14 @@ enum sae_status sae_source_integers(const struct sae_source *s, int64_t *dst, st
     return st;
 }
 
-bool sae_source_number(const struct sae_source *s, double *out)
+bool sae_origin_number(const struct sae_origin *s, double *out)
 {
     const struct sae_view *v = &s->view;
     float f;
 
     if (!sae_dtype_is_floating(v->dtype) || v->rows != 1 || v->cols != 1 ||
         v->numel > MAX_NUMBER_BYTES / sizeof(double) ||
-        sae_source_read(s, &f, false, NULL) != SAE_OK)
+        sae_origin_read(s, &f, false, NULL) != SAE_OK)
         return false;
     *out = (double)f;
     return true;
