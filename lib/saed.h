@@ -31,6 +31,7 @@ struct sae_dict; /* immutable after open; any thread may read it */
 struct sae_dict_info {
     const char *class_name; /* "AutoEncoder", ... */
     uint64_t activation_dim;
+    uint64_t output_dim; /* of x_hat */
     uint64_t dict_size;
     const char *dtype; /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
     uint64_t bytes;    /* f32 bytes of all tensors; UINT64_MAX: more than can be counted */
@@ -156,6 +157,9 @@ struct sae_task {
     size_t n_rows;
     const float *x; /* encode, forward: [n_rows][d]; dense decode: f [n_rows][F] */
     const struct sae_sparse_row *f_in; /* sparse decode: [n_rows], ids ascending; x is NULL then */
+    /* decode: the rows' own numbers [n_rows][sae_scaling_n_state of output], where it undoes them;
+     * the rows [n_rows][d] for a skip, NULL leaves it out. */
+    const float *state_in, *skip_x;
 
     /* The answer; allocated by sae_task_prepare, NULL where not asked. `width` is F, or n_features
      * for a dense form with `features`. */
@@ -177,6 +181,9 @@ struct sae_task {
 };
 
 void sae_task_plan(struct sae_task *t);
+/* Has it all that the dictionary's formula wants of such a request? SAE_E_BAD_OPTION says what is
+ * missing. */
+enum sae_status sae_task_check(const struct sae_task *t, struct sae_err *err) SAE_MUST_USE;
 /* Bytes that sae_task_prepare will allocate (of a task that has its plan), so that the caller can
  * reserve them first. UINT64_MAX when it does not fit 64 bits. Of sparse rows' entries the usual
  * number is in it. */

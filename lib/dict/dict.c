@@ -3,6 +3,7 @@
  * Every vector has SAE_OVERREAD readable bytes behind its last value, as the matrices have. */
 #include "lib/dict/dict.h"
 
+#include "lib/dict/ref.h"
 #include "lib/num.h"
 
 #include <assert.h>
@@ -123,6 +124,7 @@ void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layo
 {
     info->class_name = layout->name;
     info->activation_dim = f->d_in;
+    info->output_dim = f->d_out;
     info->dict_size = f->F;
     info->options = layout->options;
     info->aux_name = sae_formula_unit(f)->aux_name;
@@ -218,9 +220,7 @@ const struct sae_dict_info *sae_dict_info(const struct sae_dict *d)
     return &d->info;
 }
 
-/* Sum of squares in double, four sums in one order. Finite for finite floats (at most 2^31 times
- * 2^256), so a sum that is not finite tells that a value is not. */
-static double sum_of_squares(const float *v, size_t n)
+double sae_dict_norm(const float *v, size_t n)
 {
     double s[4] = {0.0, 0.0, 0.0, 0.0};
     size_t i = 0;
@@ -230,12 +230,7 @@ static double sum_of_squares(const float *v, size_t n)
             s[c] += (double)v[i + c] * (double)v[i + c];
     for (; i < n; i++)
         s[0] += (double)v[i] * (double)v[i];
-    return (s[0] + s[2]) + (s[1] + s[3]);
-}
-
-double sae_dict_norm(const float *v, size_t n)
-{
-    return sqrt(sum_of_squares(v, n));
+    return sqrt((s[0] + s[2]) + (s[1] + s[3]));
 }
 
 static int by_value(const void *a, const void *b)
@@ -267,13 +262,15 @@ struct norms {
     _Atomic size_t bad; /* the first column that is not finite; F: none */
 };
 
+/* A sum of squares is finite for finite floats (at most 2^31 times 2^256): one that is not tells
+ * that a value is not. */
 static void norms_range(void *arg, size_t from, size_t to)
 {
     struct norms *n = arg;
     const struct sae_dict *d = n->d;
 
     for (size_t j = from; j < to; j++) {
-        double norm = sae_dict_norm(d->dec + j * d->formula.d_out, d->formula.d_out);
+        double norm = sqrt(sae_ref_squares(d->dec + j * d->formula.d_out, 0.0, d->formula.d_out));
         size_t bad = atomic_load(&n->bad);
 
         d->dec_norm[j] = (float)norm;

@@ -61,7 +61,8 @@ static inline const float *sae_dict_params(const struct sae_dict *d, size_t j,
         out[i] = d->param[i][j];
     return out;
 }
-/* L2 norm in double, in one fixed order. */
+/* L2 norm in double, in one fixed order: that of fresh dictionaries (init.c), which is not that of
+ * dec_norm. */
 double sae_dict_norm(const float *v, size_t n);
 
 #endif

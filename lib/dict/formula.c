@@ -25,15 +25,13 @@ enum sae_status sae_formula_check(const struct sae_formula *f, struct sae_err *e
         return sae_err_set(err, SAE_E_WEIGHTS, "",
                            "cannot compute this dictionary: %s features are not selected by size",
                            sae_formula_unit(f)->name);
-    if (f->input != SAE_SCALING_NONE || f->output != SAE_SCALING_NONE)
-        return refuse(err, "saed does not scale inputs and outputs yet");
+    if (sae_scaling_n_state(f->output) > 0 && f->output != f->input)
+        return refuse(err, "its output undoes what its input does not do");
     if (f->score != SAE_SCORE_VALUE)
         return refuse(err, "saed does not score features by decoder norms yet");
-    if (f->has_skip)
-        return refuse(err, "saed does not compute a skip yet");
     if (f->encodes_only)
         return refuse(err, "saed does not do without a decoder yet");
-    if (f->d_in != f->d_out)
-        return refuse(err, "saed does not compute outputs of another width than inputs yet");
+    if (f->adds_centre && f->d_in != f->d_out)
+        return refuse(err, "a centre of another width than the output is not its bias");
     return SAE_OK;
 }

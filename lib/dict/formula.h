@@ -52,6 +52,13 @@ static inline const struct sae_unit *sae_formula_unit(const struct sae_formula *
     return &sae_units[f->unit];
 }
 
+/* Numbers of its own that a row has under a scaling: s; mu and sd. */
+#define SAE_MAX_STATE 2
+static inline unsigned sae_scaling_n_state(enum sae_scaling s)
+{
+    return s == SAE_SCALING_RMS ? 1 : s == SAE_SCALING_LAYER ? 2 : 0;
+}
+
 /* Is it one that can be computed? SAE_E_WEIGHTS says what is wrong with it, or what no engine does
  * yet. */
 enum sae_status sae_formula_check(const struct sae_formula *f, struct sae_err *err) SAE_MUST_USE;

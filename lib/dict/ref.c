@@ -14,16 +14,8 @@ static float at(const float *v, size_t k, size_t n)
     return k < n ? v[k] : 0.0f;
 }
 
-/* Sixteen chains over x - centre (rounded before it is multiplied; centre may be NULL) and w. */
-static float dot(const float *x, const float *centre, const float *w, size_t n)
+static float fold(float chain[16])
 {
-    float chain[16] = {0.0f};
-
-    for (size_t k = 0; k < (n + 15) / 16 * 16; k++) {
-        float v = centre ? at(x, k, n) - at(centre, k, n) : at(x, k, n);
-
-        chain[k % 16] = fmaf(v, at(w, k, n), chain[k % 16]);
-    }
     for (size_t half = 8; half > 0; half /= 2)
         for (size_t i = 0; i < half; i++)
             chain[i] = chain[i] + chain[i + half];
@@ -32,13 +24,96 @@ static float dot(const float *x, const float *centre, const float *w, size_t n)
 
 float sae_ref_dot(const float *x, const float *w, size_t n)
 {
-    return dot(x, NULL, w, n);
+    float chain[16] = {0.0f};
+
+    for (size_t k = 0; k < (n + 15) / 16 * 16; k++)
+        chain[k % 16] = fmaf(at(x, k, n), at(w, k, n), chain[k % 16]);
+    return fold(chain);
+}
+
+static double fold_double(double chain[16])
+{
+    for (size_t half = 8; half > 0; half /= 2)
+        for (size_t i = 0; i < half; i++)
+            chain[i] = chain[i] + chain[i + half];
+    return chain[0];
+}
+
+double sae_ref_sum(const float *x, size_t n)
+{
+    double chain[16] = {0.0};
+
+    for (size_t k = 0; k < n; k++)
+        chain[k % 16] += (double)x[k];
+    return fold_double(chain);
+}
+
+double sae_ref_squares(const float *x, double mean, size_t n)
+{
+    double chain[16] = {0.0};
+
+    for (size_t k = 0; k < n; k++) {
+        double v = (double)x[k] - mean;
+
+        chain[k % 16] += v * v;
+    }
+    return fold_double(chain);
+}
+
+/* Formulae: SAELens, sae.py (run_time_activation_norm_fn_in). */
+void sae_ref_state(const struct sae_dict *d, const float *x, float state[SAE_MAX_STATE])
+{
+    const size_t n = d->formula.d_in;
+    double mean;
+
+    switch (d->formula.input) {
+    case SAE_SCALING_NONE:
+    case SAE_SCALING_CONSTANT:
+        break;
+    case SAE_SCALING_RMS:
+        state[0] = (float)(sqrt((double)n) / sqrt(sae_ref_squares(x, 0.0, n)));
+        break;
+    case SAE_SCALING_LAYER:
+        mean = sae_ref_sum(x, n) / (double)n;
+        state[0] = (float)mean;
+        state[1] = (float)sqrt(sae_ref_squares(x, mean, n) / (double)(n - 1));
+        break;
+    }
+}
+
+/* x2_k: a value of the row as the encoder sees it, rounded before it is multiplied. */
+static float input_of(const struct sae_dict *d, const float *x, const float *state, size_t k)
+{
+    float v = x[k];
+
+    if (d->formula.input == SAE_SCALING_CONSTANT)
+        v = v * d->formula.input_scale;
+    else if (d->formula.input == SAE_SCALING_RMS)
+        v = v * state[0];
+    else if (d->formula.input == SAE_SCALING_LAYER)
+        v = (v - state[0]) / (state[1] + 1e-5f);
+    return d->centre ? v - d->centre[k] : v;
+}
+
+/* One feature: the same chains as sae_ref_dot. */
+static float project(const struct sae_dict *d, const float *x, const float *state, size_t j)
+{
+    const size_t n = d->formula.d_in;
+    const float *w = d->enc + j * n;
+    float chain[16] = {0.0f};
+
+    for (size_t k = 0; k < (n + 15) / 16 * 16; k++)
+        chain[k % 16] = fmaf(k < n ? input_of(d, x, state, k) : 0.0f, at(w, k, n), chain[k % 16]);
+    return fold(chain);
 }
 
 void sae_ref_project(const struct sae_dict *d, const float *x, float *p)
 {
+    float state[SAE_MAX_STATE];
+
+    sae_ref_state(d, x, state);
     for (size_t j = 0; j < d->formula.F; j++)
-        p[j] = d->enc ? dot(x, d->centre, d->enc + j * d->formula.d_in, d->formula.d_in) : x[j];
+        p[j] = d->enc ? project(d, x, state, j) : x[j];
 }
 
 float sae_ref_unit(const struct sae_dict *d, size_t j, float p, float *aux)
@@ -100,6 +175,22 @@ void sae_ref_decode(const struct sae_dict *d, const float *f, bool bias, float *
         if (!d->dec)
             acc = f[k];
         x_hat[k] = bias && d->dec_bias ? acc + d->dec_bias[k] : acc;
+    }
+}
+
+void sae_ref_output(const struct sae_dict *d, const float *x, const float *state, float *x_hat)
+{
+    const struct sae_formula *f = &d->formula;
+
+    for (size_t k = 0; k < f->d_out; k++) {
+        if (f->output == SAE_SCALING_CONSTANT)
+            x_hat[k] = x_hat[k] / f->output_scale;
+        else if (f->output == SAE_SCALING_RMS)
+            x_hat[k] = x_hat[k] / state[0];
+        else if (f->output == SAE_SCALING_LAYER)
+            x_hat[k] = x_hat[k] * state[1] + state[0];
+        if (d->skip && x)
+            x_hat[k] = x_hat[k] + sae_ref_dot(x, d->skip + k * f->d_in, f->d_in);
     }
 }
 

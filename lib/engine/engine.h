@@ -2,12 +2,12 @@
  *
  * A batch goes through at most four phases (batch.c), each a list of independent tiles:
  *
- *   gather   X = x - centre, rows padded to 16 with +0 (in begin when small)
+ *   gather   X = input(x) - centre, rows padded to 16 with +0 (in begin when small)
  *   encode   blocks of SAE_BLOCK features of all rows -> each row's sinks;
  *            on the decode side: dense f is scanned for what is not zero
  *   shape    a row's runs, its whole list, cut to what the formula selects (shape.c); from it the
  *            answer's sparse entries, top k, columns of `features`, dense row (deliver.c)
- *   decode   lists of f != 0 -> x_hat, x_ghost (decode.c)
+ *   decode   lists of f != 0 -> x_hat, x_ghost (decode.c); output and skip (scaling.c)
  *
  * THE SEAM is struct sae_engine_ops. `encode` gets one block of features of the batch's first
  * n_gemm rows and must deliver every row of it once, in any of three ways, row by row as it likes:
@@ -196,6 +196,7 @@ struct sae_batch {
     struct sae_row *rows;   /* [max_rows] */
     float *x;               /* [n_rows][ld], encode side of dictionaries with an encoder */
     size_t ld;
+    float *state;            /* [max_rows][SAE_MAX_STATE] encode side: the rows' own numbers */
     size_t n_blocks;         /* of dict->F */
     struct sae_run *runs[2]; /* [n_rows][n_blocks]: list, ghost; decode side: list */
     size_t decode_rows;
@@ -285,6 +286,15 @@ void sae_unit(const struct sae_batch *b, const struct sae_cols *c, const float *
 /* One row's projections p[c->n] into its sinks. `block` numbers the runs. */
 void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sae_cols *c,
                   const float *p, struct sae_scratch *s);
+
+/* ---- scaling.c ------------------------------------------------------------------------------ */
+
+/* The row as the encoder sees it into out [d_in], and its own numbers. */
+void sae_row_scale(struct sae_batch *b, size_t row, float *out);
+/* What a formula does to the x_hat of n items behind the decoder's sum and bias, columns k0 .. k1 -
+ * 1. Nothing to do for most formulae. */
+void sae_items_finish(const struct sae_batch *b, const struct sae_item *items, size_t n, size_t k0,
+                      size_t k1);
 
 /* ---- shape.c, deliver.c --------------------------------------------------------------------- */
 

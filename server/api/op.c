@@ -284,6 +284,9 @@ static enum sae_status decode(struct op *op)
     if (st != SAE_OK)
         return st;
     make_task(op);
+    st = sae_task_check(&op->job.task, &op->err);
+    if (st != SAE_OK)
+        return st;
     make_answer(op);
     st = sae_accept(op->x->accept, op->in, sae_media_can(&op->answer), &op->out, &op->err);
     if (st != SAE_OK)

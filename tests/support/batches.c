@@ -487,15 +487,19 @@ static void check_x_hat(const struct truth *o, size_t row, bool exact, const cha
     const struct sae_task *t = o->t;
     const struct sae_dict *d = t->dict;
     const struct sae_query *q = &t->query;
-    float *want = calloc(d->formula.d_in + d->formula.F, sizeof *want),
-          *ghost = want + d->formula.d_in;
+    const size_t m = d->formula.d_out;
+    const float *x = t->x + row * d->formula.d_in;
+    float *want = calloc(m + d->formula.F, sizeof *want), *ghost = want + m;
+    float state[SAE_MAX_STATE];
     struct tol tol = {0};
 
     must(want != NULL, "out of memory");
     sae_ref_decode(d, o->raw, true, want);
-    tol_decode(d, o->raw, &tol);
-    for (size_t k = 0; k < d->formula.d_in; k++) {
-        float got = t->x_hat[row * d->formula.d_in + k];
+    sae_ref_state(d, x, state);
+    sae_ref_output(d, x, state, want);
+    tol_decode(d, o->raw, x, &tol);
+    for (size_t k = 0; k < m; k++) {
+        float got = t->x_hat[row * m + k];
 
         if (exact ? !same(got, want[k]) : !tol_near(&tol, k, got))
             ck_abort_msg("%s: x_hat[%zu] is %.9g, want %.9g", label, k, (double)got,
@@ -505,11 +509,11 @@ static void check_x_hat(const struct truth *o, size_t row, bool exact, const cha
     if (t->x_ghost) {
         const float *mask = q->ghost_mask + row * q->ghost_row;
 
-        sae_ref_ghost(d, t->x + row * d->formula.d_in, mask, q->ghost_col, ghost);
+        sae_ref_ghost(d, x, mask, q->ghost_col, ghost);
         sae_ref_decode(d, ghost, false, want);
-        tol_ghost(d, t->x + row * d->formula.d_in, mask, q->ghost_col, &tol);
-        for (size_t k = 0; k < d->formula.d_in; k++) {
-            float got = t->x_ghost[row * d->formula.d_in + k];
+        tol_ghost(d, x, mask, q->ghost_col, &tol);
+        for (size_t k = 0; k < m; k++) {
+            float got = t->x_ghost[row * m + k];
 
             /* where terms or sums overflow f32, the order of the sum decides what becomes of it */
             if (!exact &&

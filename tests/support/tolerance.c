@@ -55,16 +55,47 @@ static double relu(double v)
     return v > 0.0 || isnan(v) ? v : 0.0;
 }
 
+/* A row's own numbers: x1 = (x - mu) / by; of layer_norm sd too. */
+struct scaling {
+    double mu, by, sd;
+};
+
+static struct scaling scaling_of(const struct sae_dict *d, const float *x)
+{
+    const size_t n = d->formula.d_in;
+    struct scaling s = {0.0, 1.0, 1.0};
+    double sum = 0.0, squares = 0.0;
+
+    if (d->formula.input == SAE_SCALING_CONSTANT)
+        s.by = 1.0 / (double)d->formula.input_scale;
+    if (d->formula.input != SAE_SCALING_RMS && d->formula.input != SAE_SCALING_LAYER)
+        return s;
+    for (size_t k = 0; k < n; k++)
+        sum += (double)x[k];
+    if (d->formula.input == SAE_SCALING_LAYER)
+        s.mu = sum / (double)n;
+    for (size_t k = 0; k < n; k++)
+        squares += ((double)x[k] - s.mu) * ((double)x[k] - s.mu);
+    s.sd = sqrt(squares / (double)(n - 1));
+    s.by = d->formula.input == SAE_SCALING_LAYER ? s.sd + 1e-5 : sqrt(squares / (double)n);
+    return s;
+}
+
 static struct term project(const struct sae_dict *d, const float *x, size_t j)
 {
+    struct scaling s = scaling_of(d, x);
     struct term p = {0.0, 0.0};
 
     for (size_t k = 0; k < d->formula.d_in; k++) {
-        double v = (double)x[k] - (d->centre ? (double)d->centre[k] : 0.0);
+        double c = d->centre ? (double)d->centre[k] : 0.0;
+        double v = ((double)x[k] - s.mu) / s.by - c;
         double w = (double)d->enc[j * d->formula.d_in + k];
 
         p.v += v * w;
-        p.s += fabs(v) * fabs(w);
+        p.s += (d->formula.input == SAE_SCALING_NONE
+                    ? fabs(v)
+                    : (fabs((double)x[k]) + fabs(s.mu)) / s.by + fabs(c)) *
+               fabs(w);
     }
     return p;
 }
@@ -217,20 +248,45 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
         keep_largest(d, f);
 }
 
-void tol_decode(const struct sae_dict *d, const float *f, struct tol *x_hat)
+static struct term output(const struct sae_dict *d, const float *x, struct scaling s, size_t k,
+                          struct term y)
 {
-    tol_make(x_hat, d->formula.d_in);
-    for (size_t k = 0; k < d->formula.d_in; k++) {
+    const size_t n = d->formula.d_in;
+
+    if (d->formula.output == SAE_SCALING_CONSTANT)
+        y = (struct term){y.v / (double)d->formula.output_scale,
+                          y.s / (double)d->formula.output_scale};
+    else if (d->formula.output == SAE_SCALING_RMS)
+        y = (struct term){y.v * s.by, y.s * s.by};
+    else if (d->formula.output == SAE_SCALING_LAYER)
+        y = (struct term){y.v * s.sd + s.mu, y.s * s.sd + fabs(s.mu)};
+    for (size_t i = 0; d->skip && i < n; i++) {
+        y.v += (double)x[i] * (double)d->skip[k * n + i];
+        y.s += fabs((double)x[i]) * fabs((double)d->skip[k * n + i]);
+    }
+    return y;
+}
+
+void tol_decode(const struct sae_dict *d, const float *f, const float *x, struct tol *x_hat)
+{
+    struct scaling s = {0.0, 1.0, 1.0};
+
+    if (x)
+        s = scaling_of(d, x);
+    tol_make(x_hat, d->formula.d_out);
+    for (size_t k = 0; k < d->formula.d_out; k++) {
         struct term y = {d->dec ? 0.0 : (double)f[k], 0.0};
 
         for (size_t j = 0; d->dec && j < d->formula.F; j++) {
-            double w = (double)d->dec[j * d->formula.d_in + k];
+            double w = (double)d->dec[j * d->formula.d_out + k];
 
             y.v += (double)f[j] * w;
             y.s += fabs((double)f[j]) * fabs(w);
         }
         if (d->dec_bias)
             y = plus(y, d->dec_bias[k]);
+        if (x)
+            y = output(d, x, s, k, y);
         put(x_hat, k, y.v, false, 0.0, y.s);
     }
 }

@@ -8,7 +8,9 @@
  *     Gated f          S = r * S_p + |mag_bias|           gate: S_p + |gate_bias|
  *     Jump f           S = S_pre + |jump|
  *     rescaled f       both want and S times the decoder column's norm
- *     x_hat            S = sum |f| |w| + |bias|, of the f that was got
+ *     scaled input     (|x| + |mu|) / (sd + 1e-5) + |centre| stands for |x - centre|
+ *     x_hat            S = sum |f| |w| + |bias|, of the f that was got; divided or multiplied by
+ *                      the output as x_hat is, + |mu|; + sum |x| |w| of a skip
  *     x_ghost          S = sum exp(p) |mask| |w| (1 + S_p)
  *
  * A feature whose pre-activation lies within its own tolerance of a threshold at which the formula
@@ -35,8 +37,9 @@ void tol_free(struct tol *t); /* a zeroed one is allowed */
  * row x [d]. Either out pointer may be NULL. What *f and *aux held is overwritten, not freed. */
 void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct tol *f,
                 struct tol *aux);
-/* x_hat [d] from the f [F] that was got, not from the f that should have been. */
-void tol_decode(const struct sae_dict *d, const float *f, struct tol *x_hat);
+/* x_hat [d_out] from the f [F] that was got, not from the f that should have been. x: the row, for
+ * what the output undoes and for the skip; NULL: neither is done. */
+void tol_decode(const struct sae_dict *d, const float *f, const float *x, struct tol *x_hat);
 /* x_ghost [d]; mask element j at mask[j * mask_col]. */
 void tol_ghost(const struct sae_dict *d, const float *x, const float *mask, size_t mask_col,
                struct tol *x_ghost);

@@ -46,6 +46,7 @@ static void batch_cut(struct sae_batch *b, bool has_ghost)
     b->rows = sae_slab_cut(slab, rows, sizeof *b->rows);
     /* an engine may round the number of rows up: what it reads there reaches no answer */
     b->x = sae_slab_cut(slab, rows + 3, b->max_ld * sizeof *b->x);
+    b->state = sae_slab_cut(slab, rows, SAE_MAX_STATE * sizeof *b->state);
     b->items = sae_slab_cut(slab, 2 * rows, sizeof *b->items);
     b->dense = sae_slab_cut(slab, 2 * rows, sizeof *b->dense);
     b->runs[0] = sae_slab_cut(slab, rows, runs);
@@ -142,7 +143,9 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
         const float *x = sae_row_x(b, r);
         float *out = b->x + r * b->ld;
 
-        if (d->centre)
+        if (d->formula.input != SAE_SCALING_NONE)
+            sae_row_scale(b, r, out);
+        else if (d->centre)
             b->e->kern->sub(x, d->centre, out, d->formula.d_in);
         else
             memcpy(out, x, d->formula.d_in * sizeof *out);

@@ -123,7 +123,7 @@ size_t sae_decode_begin(struct sae_batch *b)
     }
     split_dense(b);
     for (size_t i = 0; i < b->n_items; i++)
-        entries += b->items[i].n + 1;
+        entries += b->items[i].n + 1 + (b->dict->skip ? b->dict->formula.d_in : 0);
     want = entries * d / SAE_TILE_WORK + 1;
     b->tile_items = (b->n_items + want - 1) / want;
     b->item_tiles = b->tile_items ? (b->n_items + b->tile_items - 1) / b->tile_items : 0;
@@ -245,14 +245,16 @@ static void decode_items(const struct sae_batch *b, size_t tile, struct sae_scra
 {
     size_t i0 = tile / b->col_tiles * b->tile_items, i1 = i0 + b->tile_items;
     size_t k0 = tile % b->col_tiles * b->tile_cols, left = b->dict->formula.d_out - k0;
+    size_t k1 = left < b->tile_cols ? k0 + left : k0 + b->tile_cols;
 
-    for (size_t i = i0; i < i1 && i < b->n_items; i++) {
+    i1 = i1 < b->n_items ? i1 : b->n_items;
+    for (size_t i = i0; i < i1; i++) {
         if (is_identity(b))
             decode_identity(b, &b->items[i]);
         else
-            sae_item_decode(b, &b->items[i], k0,
-                            left < b->tile_cols ? k0 + left : k0 + b->tile_cols, s);
+            sae_item_decode(b, &b->items[i], k0, k1, s);
     }
+    sae_items_finish(b, b->items + i0, i1 - i0, k0, k1);
 }
 
 void sae_decode_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s)
@@ -263,9 +265,10 @@ void sae_decode_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s)
         decode_items(b, tile, s);
     } else {
         size_t cols = b->e->ops->dense_cost.cols, k0 = (tile - first_dense) * cols;
-        size_t left = b->dict->formula.d_out - k0;
+        size_t left = b->dict->formula.d_out - k0, k1 = left < cols ? k0 + left : k0 + cols;
 
-        b->e->ops->decode_dense(b, k0, left < cols ? k0 + left : k0 + cols, s);
+        b->e->ops->decode_dense(b, k0, k1, s);
+        sae_items_finish(b, b->dense, b->n_dense, k0, k1);
     }
 }
 

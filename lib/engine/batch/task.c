@@ -75,6 +75,24 @@ void sae_task_plan(struct sae_task *t)
     sae_plan_make(&t->plan, t->dict, &t->query);
 }
 
+enum sae_status sae_task_check(const struct sae_task *t, struct sae_err *err)
+{
+    const struct sae_formula *f = &t->dict->formula;
+
+    if (t->query.op != SAE_OP_DECODE)
+        return SAE_OK;
+    if (sae_scaling_n_state(f->output) > 0 && !t->state_in)
+        return sae_err_set(
+            err, SAE_E_BAD_OPTION, "input_state",
+            "cannot decode f alone: the output undoes the scaling of each row, which "
+            "its f does not tell (forward does both)");
+    if (f->has_skip && !t->skip_x)
+        return sae_err_set(err, SAE_E_BAD_OPTION, "x",
+                           "cannot decode f alone: the output has a skip of the row x that f was "
+                           "made of (forward does both)");
+    return SAE_OK;
+}
+
 /* Values of a dense output, rows of a sparse one, and the size of one. */
 static bool output_size(const struct sae_task *t, const struct sae_output *o, uint64_t *n,
                         uint64_t *size)

@@ -45,6 +45,15 @@ struct sae_kern {
     /* out = a * b; out = a - b. */
     void (*mul)(const float *a, const float *b, float *out, size_t n);
     void (*sub)(const float *a, const float *b, float *out, size_t n);
+    /* v = v - b; out = v c; v = v / c; out = (v - mu) / width; v = v sd + mu. */
+    void (*less)(float *v, const float *b, size_t n);
+    void (*scale)(const float *v, float c, float *out, size_t n);
+    void (*divide)(float *v, float c, size_t n);
+    void (*normalise)(const float *v, float mu, float width, float *out, size_t n);
+    void (*restore)(float *v, float mu, float sd, size_t n);
+    /* Sums in double of v, and of (v - mean)^2: 16 chains (i mod 16) from +0, folded as in dot4. */
+    double (*sum)(const float *v, size_t n);
+    double (*squares)(const float *v, double mean, size_t n);
     /* The k-th largest of key[0..n-1], 1 <= k <= n < 2^32: at most 32 passes over the keys, usually
      * some ten. */
     uint32_t (*kth_largest)(const uint32_t *key, size_t n, size_t k);

@@ -161,6 +161,13 @@ const struct sae_kern sae_kern_avx512 = {
     .unit = UNITS,
     .mul = mul_n,
     .sub = sub_n,
+    .less = less_n,
+    .scale = scale_n,
+    .divide = divide_n,
+    .normalise = normalise_n,
+    .restore = restore_n,
+    .sum = sum_n,
+    .squares = squares_n,
     .order = order_n,
     .kth_largest = kth_largest_n,
 };

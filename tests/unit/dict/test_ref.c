@@ -235,7 +235,7 @@ START_TEST(reference_is_near_the_truth)
             for (size_t j = 0; j < n_f; j++)
                 on += f[j] != 0.0f;
             sae_ref_decode(d, f, true, y);
-            tol_decode(d, f, &t);
+            tol_decode(d, f, NULL, &t);
             ck_assert_tol(&t, y, "x_hat");
             tol_free(&t);
         }

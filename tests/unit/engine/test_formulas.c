@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* top_k counts where F is 7: elsewhere it is the same share of F, or a tenth of that. */
+/* top_k counts where F is 7: elsewhere it is the same share of F, or a tenth of that. A d_out
+ * stands for one that is not d_in. */
 static const struct {
     const char *name;
     struct sae_formula f;
@@ -28,19 +29,60 @@ static const struct {
      {.unit = SAE_UNIT_THRESHOLD_SIGNED, .has_centre = true, .adds_centre = true, .top_k = 5}},
     {"threshold top 3", {.unit = SAE_UNIT_THRESHOLD, .has_centre = true, .top_k = 3}},
     {"relu top 2", {.unit = SAE_UNIT_RELU, .has_centre = true, .has_dec_bias = true, .top_k = 2}},
+    {"scale",
+     {.unit = SAE_UNIT_RELU,
+      .has_centre = true,
+      .adds_centre = true,
+      .input = SAE_SCALING_CONSTANT,
+      .input_scale = 0.5f,
+      .output = SAE_SCALING_CONSTANT,
+      .output_scale = 0.5f}},
+    {"scaled output",
+     {.unit = SAE_UNIT_THRESHOLD_SIGNED,
+      .has_dec_bias = true,
+      .output = SAE_SCALING_CONSTANT,
+      .output_scale = 4.0f,
+      .d_out = 1}},
+    {"rms",
+     {.unit = SAE_UNIT_THRESHOLD,
+      .has_centre = true,
+      .adds_centre = true,
+      .input = SAE_SCALING_RMS,
+      .output = SAE_SCALING_RMS}},
+    {"rms linear top 2, skip",
+     {.unit = SAE_UNIT_LINEAR,
+      .has_centre = true,
+      .has_dec_bias = true,
+      .has_skip = true,
+      .top_k = 2,
+      .input = SAE_SCALING_RMS,
+      .output = SAE_SCALING_RMS,
+      .d_out = 1}},
+    {"layer norm",
+     {.unit = SAE_UNIT_RELU,
+      .has_centre = true,
+      .adds_centre = true,
+      .input = SAE_SCALING_LAYER,
+      .output = SAE_SCALING_LAYER}},
+    {"layer norm that stays", {.unit = SAE_UNIT_LINEAR, .input = SAE_SCALING_LAYER}},
+    {"transcoder", {.unit = SAE_UNIT_RELU, .has_dec_bias = true, .d_out = 1}},
+    {"skip", {.unit = SAE_UNIT_RELU, .has_centre = true, .adds_centre = true, .has_skip = true}},
+    {"skip transcoder",
+     {.unit = SAE_UNIT_LINEAR, .has_dec_bias = true, .has_skip = true, .d_out = 1}},
 };
 #define N_FORMULAS ((int)SAE_COUNTOF(formulas))
 
 static const struct {
-    size_t d, F;
-} shapes[] = {{5, 7}, {19, 37}, {6, 6}, {48, 2100}};
+    size_t d, F, m;
+} shapes[] = {{1, 3, 2}, {5, 7, 3}, {19, 37, 11}, {6, 6, 6}, {48, 2100, 70}};
 #define N_SHAPES ((int)SAE_COUNTOF(shapes))
 
 static struct sae_formula formula_of(int i, int shape)
 {
     struct sae_formula f = formulas[i].f;
 
-    f.d_in = f.d_out = shapes[shape].d;
+    f.d_in = shapes[shape].d;
+    f.d_out = f.d_out ? shapes[shape].m : f.d_in;
     f.F = shapes[shape].F;
     f.top_k = (f.top_k * f.F + 6) / (f.F < 100 ? 7 : 70);
     return f;
@@ -113,32 +155,119 @@ END_TEST
 START_TEST(openblas_equals_the_reference)
 {
     int i = _i, formula = take(&i, N_FORMULAS), shape = take(&i, N_SHAPES);
-    struct sae_dict *d = make(formula, shape, 0, 1);
+    struct sae_formula f = formula_of(formula, shape);
+    /* where sums are rounded, ties and what is selected among them would be by chance */
+    struct sae_dict *d =
+        sae_scaling_n_state(f.input) ? dicts_make_as(&f, (uint64_t)_i) : make(formula, shape, 0, 1);
     struct sae_engine *e = batches_engine(BATCHES_OPENBLAS, d);
 
-    batches_mixed(e, d, true, true, (uint64_t)_i);
+    batches_mixed(e, d, sae_scaling_n_state(f.input) == 0, sae_scaling_n_state(f.input) == 0,
+                  (uint64_t)_i);
     sae_engine_free(e);
+    sae_dict_free(d);
+}
+END_TEST
+
+/* What a decode wants beside f, and only where the formula wants it. */
+START_TEST(decode_says_what_is_missing)
+{
+    struct sae_dict *d = make(_i, 1, 0, 1);
+    struct sae_task t = {.dict = d, .query = {.op = SAE_OP_DECODE}};
+    const float some[SAE_MAX_STATE] = {1, 1};
+    struct sae_err err = {0};
+    bool wants_state = sae_scaling_n_state(d->formula.output) > 0;
+
+    ck_assert_int_eq(sae_task_check(&t, &err), wants_state || d->skip ? SAE_E_BAD_OPTION : SAE_OK);
+    if (wants_state || d->skip)
+        ck_assert_str_eq(err.where, wants_state ? "input_state" : "x");
+    t.state_in = t.skip_x = some;
+    ck_assert_int_eq(sae_task_check(&t, NULL), SAE_OK);
+    t = (struct sae_task){.dict = d, .query = {.op = SAE_OP_FORWARD}};
+    ck_assert_int_eq(sae_task_check(&t, NULL), SAE_OK);
+    sae_dict_free(d);
+}
+END_TEST
+
+static struct sae_task run(struct sae_engine *e, struct sae_dict *d, const struct sae_task *task)
+{
+    struct sae_task t = *task;
+    struct sae_slice slice = {.task = &t, .n_rows = t.n_rows};
+    struct sae_batch *b;
+    struct sae_scratch *s;
+
+    ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(d, t.n_rows), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(d, t.n_rows), NULL), SAE_OK);
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+    batches_run(b, s, d, t.query.op == SAE_OP_DECODE ? SAE_SIDE_DECODE : SAE_SIDE_ENCODE, &slice,
+                1);
+    ck_assert_int_eq(t.failed, 0);
+    sae_scratch_free(s);
+    sae_batch_free(b);
+    return t;
+}
+
+/* With the rows' own numbers and the rows beside it: f dense and sparse, of few and of many rows,
+ * so that both ways of decode are taken. */
+START_TEST(decode_of_forward_is_its_x_hat)
+{
+    enum { N = 40 };
+    int i = _i, isa = take(&i, SAE_N_ISAS), formula = take(&i, N_FORMULAS), n = i ? N : 1;
+    struct sae_dict *d = make(formula, N_SHAPES - 1, 1, 5);
+    struct sae_engine *e = batches_native((enum sae_isa)isa, d);
+    const size_t n_state = sae_scaling_n_state(d->formula.output), m = d->formula.d_out;
+    float *x = dicts_rows(N, d->formula.d_in, 6), state[N * SAE_MAX_STATE];
+
+    for (int form = SAE_FORM_DENSE; e && form <= SAE_FORM_SPARSE; form++) {
+        struct sae_task forward, decode, t = {.dict = d, .n_rows = (size_t)n, .x = x};
+
+        t.query =
+            (struct sae_query){.op = SAE_OP_FORWARD, .want_f = true, .form = (enum sae_form)form};
+        forward = run(e, d, &t);
+        for (size_t r = 0; r < (size_t)n; r++) {
+            float own[SAE_MAX_STATE];
+
+            sae_ref_state(d, x + r * d->formula.d_in, own);
+            memcpy(state + r * n_state, own, n_state * sizeof *own);
+        }
+        t = (struct sae_task){.dict = d, .n_rows = (size_t)n, .x = forward.f};
+        t.f_in = forward.f_rows;
+        t.state_in = state;
+        t.skip_x = x;
+        t.query.op = SAE_OP_DECODE;
+        decode = run(e, d, &t);
+        ck_assert_msg(memcmp(decode.x_hat, forward.x_hat, (size_t)n * m * sizeof *x) == 0, "%s",
+                      formulas[formula].name);
+        sae_task_fini(&forward);
+        sae_task_fini(&decode);
+    }
+    if (e)
+        batches_end(e, d);
+    sae_free(x);
     sae_dict_free(d);
 }
 END_TEST
 
 START_TEST(reference_is_near_the_truth)
 {
-    int i = _i, formula = take(&i, N_FORMULAS), shape = take(&i, 3), kind = take(&i, 2);
+    int i = _i, formula = take(&i, N_FORMULAS), shape = take(&i, N_SHAPES - 1), kind = take(&i, 2);
     struct sae_dict *d = make(formula, shape, kind, 3);
-    float *x = dicts_rows(5, d->formula.d_in, 4), f[40], y[40];
+    float *x = dicts_rows(5, d->formula.d_in, 4), f[40], y[40], state[SAE_MAX_STATE];
 
     for (size_t r = 0; r < 5; r++) {
         struct tol t;
 
         for (size_t k = 0; r < 3 && k < d->formula.d_in; k++)
             x[r * d->formula.d_in + k] = dicts_fixture_x(r, k);
+        for (size_t k = 0; r == 3 && k < d->formula.d_in; k++)
+            x[r * d->formula.d_in + k] = 0.0f;
         sae_ref_encode(d, x + r * d->formula.d_in, f, NULL);
         tol_encode(d, x + r * d->formula.d_in, false, &t, NULL);
         ck_assert_tol(&t, f, formulas[formula].name);
         tol_free(&t);
         sae_ref_decode(d, f, true, y);
-        tol_decode(d, f, &t);
+        sae_ref_state(d, x + r * d->formula.d_in, state);
+        sae_ref_output(d, x + r * d->formula.d_in, state, y);
+        tol_decode(d, f, x + r * d->formula.d_in, &t);
         ck_assert_tol(&t, y, "x_hat");
         tol_free(&t);
     }
@@ -249,7 +378,9 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, native_equals_the_reference, 0, SAE_N_ISAS * N_FORMULAS * N_SHAPES);
     tcase_add_loop_test(t, openblas_equals_the_reference, 0, N_FORMULAS * N_SHAPES);
-    tcase_add_loop_test(t, reference_is_near_the_truth, 0, N_FORMULAS * 3 * 2);
+    tcase_add_loop_test(t, decode_says_what_is_missing, 0, N_FORMULAS);
+    tcase_add_loop_test(t, decode_of_forward_is_its_x_hat, 0, SAE_N_ISAS * N_FORMULAS * 2);
+    tcase_add_loop_test(t, reference_is_near_the_truth, 0, N_FORMULAS * (N_SHAPES - 1) * 2);
     tcase_add_loop_test(t, the_fixtures_row_is_exact, 0, 6);
     tcase_add_loop_test(t, signed_units_at_the_ends, 0, 9);
     tcase_add_loop_test(t, zeros_take_places, 0, 7);

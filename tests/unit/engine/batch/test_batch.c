@@ -123,7 +123,7 @@ static void check_decoded(const struct sae_task *t, const float *f, bool exact)
         struct tol tol = {0};
 
         sae_ref_decode(d, f + r * d->formula.F, true, want);
-        tol_decode(d, f + r * d->formula.F, &tol);
+        tol_decode(d, f + r * d->formula.F, NULL, &tol);
         for (size_t k = 0; k < d->formula.d_in; k++) {
             float got = t->x_hat[r * d->formula.d_in + k];
 

@@ -220,6 +220,37 @@ START_TEST(kth_largest_equals_a_sort)
 }
 END_TEST
 
+/* Loops of input and output, and their sums in double. */
+static void check_scalings(const struct sae_kern *k, const float *p, const float *b, size_t n)
+{
+    const float c = 0.7f, mu = -1.3f;
+    float got[5][1025], want[5][1025];
+
+    for (size_t i = 1; i <= 3; i++)
+        memcpy(got[i], p, n * sizeof *p);
+    k->scale(p, c, got[0], n);
+    k->divide(got[1], c, n);
+    k->restore(got[2], mu, c, n);
+    k->less(got[3], b, n);
+    k->normalise(p, mu, c, got[4], n);
+    for (size_t j = 0; j < n; j++) {
+        float t = p[j] * c, u = p[j] - mu;
+
+        want[0][j] = t;
+        want[1][j] = p[j] / c;
+        want[2][j] = t + mu;
+        want[3][j] = p[j] - b[j];
+        want[4][j] = u / c;
+    }
+    for (size_t i = 0; i < 5; i++)
+        ck_assert_msg(same(got[i], want[i], n), "%s loop %zu", k->name, i);
+    double sum = k->sum(p, n), squares = k->squares(p, 0.3, n);
+    double want_sum = sae_ref_sum(p, n), want_squares = sae_ref_squares(p, 0.3, n);
+
+    ck_assert(sum == want_sum || (isnan(sum) && isnan(want_sum)));
+    ck_assert(squares == want_squares || (isnan(squares) && isnan(want_squares)));
+}
+
 /* The loops of the units, against their rows of the table. */
 START_TEST(units_equal_the_reference)
 {
@@ -254,6 +285,7 @@ START_TEST(units_equal_the_reference)
             want_aux[j] = p[j] - v[1][j];
         }
         ck_assert(same(f, want_f, n) && same(aux, want_aux, n));
+        check_scalings(k, p, v[0], n);
         free(p);
         for (size_t i = 0; i < SAE_MAX_PARAMS; i++)
             free(v[i]);
