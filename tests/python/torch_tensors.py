@@ -1,13 +1,19 @@
 #!/usr/bin/python3
 """saed.Dictionary with tensors: beside dictionary_learning's own calls in torch, and what scipy gets."""
+import asyncio
+import contextlib
+import io
+import os
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from support import GOLDEN, PACKAGE, Case, golden, main
 import numpy as np
 import saed
 import torch
+from saed.__main__ import main as verify
 
 
 class Module:
@@ -127,6 +133,78 @@ class Tensors(Case):
         with torch.no_grad():
             self.assertTrue(torch.equal(ae.encode(x), ae.encode(x.detach())))
         self.assertFalse(ae.encode(x.detach()).requires_grad)
+
+
+    def test_grad_mode_of_who_awaits(self):
+        x = torch.randn(2, 33, requires_grad=True)
+
+        async def calls():
+            there = saed.AsyncDictionary(saed.Dictionary(self.url, NAMES[0]))
+            try:
+                with torch.no_grad():
+                    f = await there.encode(x)
+                with self.assertRaisesRegex(ValueError, "requires grad"):
+                    await there.encode(x)
+                return f
+            finally:
+                there.close()
+        self.assertEqual(asyncio.run(calls()).shape, (2, 70))
+
+
+class Verify(Case):
+    """python -m saed verify: every class that is served from a file here."""
+    CLASSES = ["autoencoder_33x70_f32", "gated_33x70_bf16", "jump_33x70_f16", "jumprelu_33x70_f32",
+               "new_33x70_bf16", "topk_33x70_k8_f32"]
+    SERVED = [f"{name}={GOLDEN}/{name}.pt" for name in CLASSES] + ["identity=identity:33"]
+
+    def run_it(self, served, weights, *more):
+        """Exit status, stdout and stderr."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = verify(["verify", served, "--weights", os.path.join(GOLDEN, weights + ".pt"), "--rows",
+                             self.rows, "--url", self.url, *more])
+        return status, out.getvalue(), err.getvalue()
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.rows = os.path.join(self.folder.name, "x.npy")
+        np.save(self.rows, np.random.default_rng(1).normal(size=(10, 250, 33)).astype("f2"))
+
+    def test_they_agree(self):
+        for name in self.CLASSES:
+            with self.subTest(name=name):
+                status, said, errors = self.run_it(name, name)
+                self.assertEqual((status, errors), (0, ""))
+                self.assertIn(f"{name}: ", said)
+                self.assertRegex(said, r"active sets  equal in \d+ of 2500 rows; of [1-9]\d* active")
+                self.assertTrue(said.endswith("they agree\n"))
+
+    def test_they_do_not(self):
+        other = os.path.join(self.folder.name, "other")
+        state = torch.load(f"{GOLDEN}/autoencoder_33x70_f32.pt")
+        state["decoder.weight"][0, 0] += 1
+        torch.save(state, other + ".pt")
+        for weights, more in ((other, ()), ("autoencoder_33x70_f32", ("--tolerance", "0"))):
+            status, said, _ = self.run_it("autoencoder_33x70_f32", weights, *more)
+            self.assertEqual((status, said.endswith("they do NOT agree\n")), (1, True), said)
+
+    def test_what_cannot_be_asked(self):
+        for served, weights, message in (
+                ("gated_33x70_bf16", "autoencoder_33x70_f32", "the weights have no 'decoder_bias', only bias"),
+                ("identity", "autoencoder_33x70_f32", "no formula of IdentityDict"),
+                ("nobody", "autoencoder_33x70_f32", "unknown_dictionary"),
+                ("identity", "nowhere", "No such file")):
+            with self.subTest(message=message):
+                status, _, errors = self.run_it(served, weights)
+                self.assertEqual(status, 1)
+                self.assertIn(message, errors)
+
+    def test_the_command(self):
+        ran = subprocess.run([sys.executable, "-m", "saed", "verify", "a", "--weights", "b"], text=True,
+                             env={**os.environ, "PYTHONPATH": PACKAGE}, capture_output=True)
+        self.assertEqual(ran.returncode, 2)
+        self.assertIn("--rows", ran.stderr)
 
 
 class Imports(unittest.TestCase):

@@ -8,10 +8,13 @@
 
 numpy and the standard library are all it needs; tensors of torch go in and come out where there are any.
 """
+from .aio import AsyncDictionary
 from .client import Client
+from .daemon import serve
 from .dictionary import Dictionary
 from .errors import ConnectionLost, Error, RequestError, Timeout
 from .sparse import Sparse, TopK
 
 __version__ = "0.1.0"
-__all__ = ["Client", "ConnectionLost", "Dictionary", "Error", "RequestError", "Sparse", "Timeout", "TopK"]
+__all__ = ["AsyncDictionary", "Client", "ConnectionLost", "Dictionary", "Error", "RequestError", "Sparse",
+           "Timeout", "TopK", "serve"]

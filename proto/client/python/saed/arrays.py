@@ -19,6 +19,16 @@ def is_tensor(x: Any) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
+def detached(x: Any) -> Any:
+    """`x` without its graph, which is refused where torch would record one for the answer."""
+    if not is_tensor(x):
+        return x
+    if x.requires_grad and sys.modules["torch"].is_grad_enabled():
+        raise ValueError("cannot send a tensor that requires grad: saed gives no gradients (detach it, or "
+                         "call within torch.no_grad())")
+    return x.detach()
+
+
 def _values(x: Any) -> Tuple[NDArray[Any], bool]:
     """The values of `x` on this machine, not copied where they are here; True: int16 that are bfloat16."""
     if not is_tensor(x):
@@ -27,10 +37,7 @@ def _values(x: Any) -> Tuple[NDArray[Any], bool]:
             raise TypeError(f"cannot send values of {a.dtype}: wanted real numbers")
         return a, False
     torch = sys.modules["torch"]
-    if x.requires_grad and torch.is_grad_enabled():
-        raise ValueError("cannot send a tensor that requires grad: saed gives no gradients (detach it, or "
-                         "call within torch.no_grad())")
-    x = x.detach().cpu()
+    x = detached(x).cpu()
     if x.dtype == torch.bfloat16:
         return x.view(torch.int16).numpy(), True
     return x.numpy(), False

@@ -1,0 +1,91 @@
+#!/usr/bin/python3
+"""saed.serve and AsyncDictionary."""
+import asyncio
+import os
+import sys
+import tempfile
+import unittest
+import unittest.mock
+
+from support import DIGITS, Case, binary, main
+import numpy as np
+import saed
+
+
+class Serve(unittest.TestCase):
+    def test_a_block(self):
+        with saed.serve({"two.b": DIGITS}, binary=binary(), one=DIGITS,
+                        options=["--threads", "1", "--max-batch-rows", "17"]) as client:
+            self.assertEqual([d["name"] for d in client.dictionaries()], ["two.b", "one"])
+            self.assertEqual(client.server()["limits"]["max_batch_rows"], 17)
+            self.assertEqual(client.dictionary("one").encode(np.ones((3, 64))).shape, (3, 256))
+        self.assertFalse(client.health())
+
+    def test_it_ends_with_an_error_of_the_block(self):
+        with self.assertRaises(KeyError), saed.serve(a=DIGITS, binary=binary()) as client:
+            raise KeyError
+        self.assertFalse(client.health())
+
+    def test_on_path(self):
+        folder = os.path.dirname(binary())
+        with unittest.mock.patch.dict(os.environ, PATH=folder + ":" + os.environ["PATH"]):
+            with saed.serve(a=DIGITS) as client:
+                self.assertTrue(client.ready())
+        with unittest.mock.patch.dict(os.environ, PATH="/nowhere"):
+            with self.assertRaisesRegex(saed.Error, "not on PATH"), saed.serve(a=DIGITS):
+                pass
+
+    def test_why_it_does_not_start(self):
+        for source, options, reason in (("/nowhere.pt", [], "/nowhere.pt"), (DIGITS, ["--thread"], "--threads")):
+            with self.subTest(reason=reason), self.assertRaisesRegex(saed.Error, reason):
+                with saed.serve(a=source, binary=binary(), options=options):
+                    pass
+        with self.assertRaisesRegex(saed.Error, "status 0"), saed.serve(binary="/bin/true"):
+            pass
+
+    def test_one_that_does_not_stop(self):
+        code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('listening on http://127.0.0.1:1', " \
+               "flush=True); time.sleep(600)"
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        script = os.path.join(folder.name, "deaf")
+        with open(script, "w") as file:
+            file.write(f"#!{sys.executable}\n{code}\n")
+        os.chmod(script, 0o700)
+        with unittest.mock.patch.object(saed.daemon, "DRAIN_SECONDS", 0.1), saed.serve(binary=script):
+            pass
+
+
+class Awaited(Case):
+    def test_calls(self):
+        ae = saed.Dictionary(self.url, "digits")
+        x = np.random.default_rng(1).normal(size=(40, 5, 64)).astype("f4")
+
+        async def calls():
+            async with await saed.AsyncDictionary.connect(self.url, "digits", timeout=30, calls=8) as there:
+                self.assertEqual((there.activation_dim, there.dict_size), (64, 256))
+                f = await asyncio.gather(*(there.encode(rows) for rows in x))
+                top = await there.encode(x[0], top_k=3)
+                return f, top, await there.decode(f[0]), await there(x[0], output_features=True)
+        f, top, x_hat, (again, g) = asyncio.run(calls())
+        np.testing.assert_array_equal(f, ae.encode(x))
+        np.testing.assert_array_equal(top.values, ae.encode(x[0], top_k=3).values)
+        np.testing.assert_array_equal(x_hat, ae.decode(f[0]))
+        np.testing.assert_array_equal(again, x_hat)
+        np.testing.assert_array_equal(g, f[0])
+
+    def test_errors_and_files(self):
+        async def calls():
+            there = saed.AsyncDictionary(saed.Dictionary(self.url, "digits"))
+            try:
+                with self.assertRaises(saed.RequestError):
+                    await there.encode(np.zeros(3))
+                with self.assertRaises(ValueError):
+                    await there.encode_file("x.npz", "out", tensor="x")
+            finally:
+                there.close()
+        asyncio.run(calls())
+
+
+if __name__ == "__main__":
+    main()
