@@ -82,6 +82,26 @@ def golden(name):
     return cls.rstrip(b"\0").decode(), arrays
 
 
+def save_safetensors(path, **tensors):
+    """tensors: name -> (dtype, array)."""
+    from saed import wire
+    with open(path, "wb") as file:
+        file.write(wire.safetensors_header([(k, d, a.shape, a.nbytes) for k, (d, a) in tensors.items()]))
+        for _, a in tensors.values():
+            file.write(a.tobytes())
+
+
+def load_safetensors(path):
+    """Tensors by name, in the order of the file, and the metadata."""
+    from saed import wire
+    with open(path, "rb") as file:
+        tensors, metadata, _ = wire.read_safetensors_header(file.read)
+        got = {name: np.frombuffer(file.read(n), wire.DTYPES[dtype]).reshape(shape)
+               for name, dtype, shape, n in tensors}
+        assert file.read() == b""
+    return got, metadata
+
+
 class Scripted:
     """A server whose n-th request is answered by the n-th of `steps`, each a function of the connection
     that is called when the head has arrived; what a step returns true for keeps the connection."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-from support import DIGITS, PACKAGE, Case, main, metric
+from support import PACKAGE, Case, load_safetensors, main, metric, save_safetensors
 import numpy as np
 import saed
 from saed import files, wire
@@ -15,26 +15,9 @@ from saed import files, wire
 ROWS, SHARD, BATCH = 1000, 400, 100
 
 
-def save_safetensors(path, **tensors):
-    """tensors: name -> (dtype, array)."""
-    with open(path, "wb") as file:
-        file.write(wire.safetensors_header([(k, d, a.shape, a.nbytes) for k, (d, a) in tensors.items()]))
-        for _, a in tensors.values():
-            file.write(a.tobytes())
-
-
 def content(path):
     with open(path, "rb") as file:
         return file.read()
-
-
-def load(path):
-    with open(path, "rb") as file:
-        tensors, metadata, _ = wire.read_safetensors_header(file.read)
-        got = {name: np.frombuffer(file.read(n), wire.DTYPES[dtype]).reshape(shape)
-               for name, dtype, shape, n in tensors}
-        assert file.read() == b""
-    return got, metadata
 
 
 class Files(Case):
@@ -64,10 +47,10 @@ class Files(Case):
                 self.assertEqual(sorted(os.listdir(self.at(form))),
                                  ["encode.json"] + [os.path.basename(s) for s in shards])
                 for i, shard in enumerate(shards):
-                    self.holds(load(shard), self.ae.encode(self.x[i * SHARD:(i + 1) * SHARD], **options),
+                    self.holds(load_safetensors(shard), self.ae.encode(self.x[i * SHARD:(i + 1) * SHARD], **options),
                                i * SHARD)
         np.testing.assert_array_equal(
-            np.concatenate([load(self.at(f"dense/shard-0000{i}-of-00003.safetensors"))[0]["f"]
+            np.concatenate([load_safetensors(self.at(f"dense/shard-0000{i}-of-00003.safetensors"))[0]["f"]
                             for i in range(3)]), want)
 
     def holds(self, loaded, answer, first_row):
@@ -115,7 +98,7 @@ class Files(Case):
                 ("c.safetensors", self.x[:3], {"tensor": "y"})):
             with self.subTest(path=path):
                 shards = self.encode(path, path + ".out", top_k=4, **options)
-                got = np.concatenate([load(s)[0]["f.top_values"] for s in shards])
+                got = np.concatenate([load_safetensors(s)[0]["f.top_values"] for s in shards])
                 np.testing.assert_array_equal(got, self.ae.encode(x, top_k=4).values)
 
     def test_refused(self):

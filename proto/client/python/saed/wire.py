@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 RAW = "application/octet-stream"
 SAFETENSORS = "application/x-safetensors"
 
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<i2", "I64": "<i8", "I32": "<i4", "BOOL": "?"}
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<i2", "I64": "<i8", "I32": "<i4",
+          "U32": "<u4", "U16": "<u2", "BOOL": "?"}
 
 # Far above the header of any answer of saed's.
 MAX_HEADER = 1 << 20

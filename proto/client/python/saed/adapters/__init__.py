@@ -1,0 +1,1 @@
+"""Where a served dictionary takes the place of another library's object, file or function."""
