@@ -60,6 +60,8 @@ struct sae_err {
     const char *option; /* static: the command-line option that moves the limit, or NULL */
     uint64_t limit;     /* with option: the limit ... */
     uint64_t got;       /* ... and what was met */
+    bool is_width;      /* rows are of another width than is taken: ... */
+    uint64_t width;     /* ... this one, for who knows what would take them */
 };
 
 /* Record a failure (err may be NULL) and return `st`, so that `return sae_err_set(...)` reads

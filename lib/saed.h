@@ -195,9 +195,6 @@ void sae_task_fini(struct sae_task *t); /* frees what prepare and the batches al
 
 /* ---- batches ------------------------------------------------------------------------------ */
 
-/* Encode and forward share the encode side's queue and GEMM. */
-enum sae_side { SAE_SIDE_ENCODE, SAE_SIDE_DECODE, SAE_N_SIDES };
-
 /* Rows row0 .. row0 + n_rows - 1 of a task. */
 struct sae_slice {
     struct sae_task *task;

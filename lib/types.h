@@ -8,9 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A row each in proto/ops.def. */
 enum sae_op { SAE_OP_ENCODE, SAE_OP_DECODE, SAE_OP_FORWARD, SAE_N_OPS };
+/* Of queues and GEMMs: operations that begin alike share one. */
+enum sae_side { SAE_SIDE_ENCODE, SAE_SIDE_DECODE, SAE_N_SIDES };
 
-/* The options of the operations, as bits: SAE_OPT_TOP_K and so on. Table of spec section 1. */
+/* The options of the operations, as bits: a row each in proto/options.def. */
 enum {
     SAE_OPT_SPARSE = 1 << 0,
     SAE_OPT_TOP_K = 1 << 1,

@@ -61,15 +61,19 @@ static enum sae_status bad_value(const char *name, const char *value, const char
                        value, wanted);
 }
 
-static enum sae_status read_top_k(struct sae_options *opt, const char *value, struct sae_err *err)
+typedef enum sae_status option_fn(struct sae_options *opt, const struct sae_option_def *def,
+                                  const char *value, struct sae_err *err);
+
+static enum sae_status read_top_k(struct sae_options *opt, const struct sae_option_def *def,
+                                  const char *value, struct sae_err *err)
 {
     const char *p = value;
     uint64_t k;
 
     if (!read_decimal(&p, UINT64_MAX, &k) || *p || k == 0)
-        return bad_value("top_k", value, "an integer of 1 or more", err);
+        return bad_value(def->name, value, "an integer of 1 or more", err);
     opt->top_k = k;
-    opt->asked |= SAE_OPT_TOP_K;
+    opt->asked |= def->bit;
     return SAE_OK;
 }
 
@@ -89,8 +93,8 @@ static bool grow_features(struct sae_options *opt, size_t n)
 
 /* "3,7", added to what stood before; "" is no feature at all, which is legal. Ids that 32 bits
  * cannot hold become UINT32_MAX, which sae_request_check refuses. */
-static enum sae_status read_features(struct sae_options *opt, const char *value,
-                                     struct sae_err *err)
+static enum sae_status read_features(struct sae_options *opt, const struct sae_option_def *def,
+                                     const char *value, struct sae_err *err)
 {
     size_t n = *value ? 1 : 0;
     const char *p = value;
@@ -98,62 +102,66 @@ static enum sae_status read_features(struct sae_options *opt, const char *value,
     for (const char *c = value; *c; c++)
         n += *c == ',';
     if (!grow_features(opt, n))
-        return sae_err_set(err, SAE_E_NOMEM, "features", "cannot read features: out of memory");
+        return sae_err_set(err, SAE_E_NOMEM, def->name, "cannot read %s: out of memory", def->name);
     for (size_t i = 0; i < n; i++) {
         uint64_t id;
 
         if (!read_decimal(&p, UINT32_MAX, &id) || *p != (i + 1 < n ? ',' : '\0'))
-            return bad_value("features", value, "feature ids with commas between them", err);
+            return bad_value(def->name, value, "feature ids with commas between them", err);
         opt->features[opt->n_features++] = (uint32_t)id;
         p++;
     }
-    opt->asked |= SAE_OPT_FEATURES;
+    opt->asked |= def->bit;
     return SAE_OK;
 }
 
-static enum sae_status read_bool(struct sae_options *opt, unsigned bit, const char *value,
-                                 struct sae_err *err)
+static enum sae_status read_bool(struct sae_options *opt, const struct sae_option_def *def,
+                                 const char *value, struct sae_err *err)
 {
     static const char *const yes[] = {"true", "True", "1"}, *const no[] = {"false", "False", "0"};
 
     for (size_t i = 0; i < SAE_COUNTOF(yes); i++) {
         if (strcmp(value, yes[i]) == 0) {
-            opt->asked |= bit;
+            opt->asked |= def->bit;
             return SAE_OK;
         }
         if (strcmp(value, no[i]) == 0)
             return SAE_OK;
     }
-    return bad_value(sae_option_name(bit), value, "true or false", err);
+    return bad_value(def->name, value, "true or false", err);
 }
 
 static enum sae_status read_parameter(struct sae_options *opt, const char *name, const char *value,
                                       struct sae_err *err)
 {
-    unsigned bit = sae_option_by_name(name, strlen(name));
+    static const struct {
+        option_fn *read;
+        bool adds; /* it may come again */
+    } kinds[SAE_N_OPTION_KINDS] = {
+        [SAE_OPTION_BOOL] = {read_bool, false},
+        [SAE_OPTION_TOP_K] = {read_top_k, false},
+        [SAE_OPTION_FEATURES] = {read_features, true},
+    };
+    const struct sae_option_def *def = sae_option_by_name(name, strlen(name));
     enum sae_status st;
 
-    if (!bit)
+    if (!def)
         return sae_err_set(err, SAE_E_BAD_OPTION, name,
                            "cannot read query string: there is no option \"%.100s\"", name);
-    if (bit == SAE_OPT_GHOST_MASK)
+    if (!(def->in & SAE_IN_QUERY))
         return sae_err_set(err, SAE_E_BAD_OPTION, name,
-                           "cannot use ghost_mask: it stands in the query string, its place is in "
-                           "the body");
+                           "cannot use %s: it stands in the query string, its place is in the body",
+                           name);
     if (!value)
         return sae_err_set(err, SAE_E_BAD_OPTION, name,
                            "cannot read query parameter %s: it has no value (write %s=VALUE)", name,
                            name);
-    if (bit == SAE_OPT_FEATURES && (opt->seen & bit))
-        return read_features(opt, value, err);
-    st = sae_option_seen(opt, bit, err);
-    if (st != SAE_OK)
-        return st;
-    if (bit == SAE_OPT_TOP_K)
-        return read_top_k(opt, value, err);
-    if (bit == SAE_OPT_FEATURES)
-        return read_features(opt, value, err);
-    return read_bool(opt, bit, value, err);
+    if (!kinds[def->kind].adds || !(opt->seen & def->bit)) {
+        st = sae_option_seen(opt, def, err);
+        if (st != SAE_OK)
+            return st;
+    }
+    return kinds[def->kind].read(opt, def, value, err);
 }
 
 /* One NAME=VALUE of n bytes; `text` has room for it decoded, with two NULs. */

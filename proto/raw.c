@@ -13,11 +13,6 @@
 /* The bytes are the values: no swap anywhere in this file. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "raw bodies are little-endian");
 
-static uint64_t width_of(const struct sae_target *t)
-{
-    return t->op == SAE_OP_DECODE ? t->dict_size : t->activation_dim;
-}
-
 static bool is_blank(char c)
 {
     return c == ' ' || c == '\t';
@@ -86,13 +81,13 @@ static enum sae_status shape_from_header(struct sae_request *r, const struct sae
 static enum sae_status shape_from_size(struct sae_request *r, const struct sae_target *t,
                                        uint64_t n_bytes, struct sae_err *err)
 {
-    uint64_t row_bytes = width_of(t) * 4;
+    uint64_t width = sae_target_width(t), row_bytes = width * 4;
 
     if (n_bytes % row_bytes)
-        return sae_err_set(err, SAE_E_BAD_SHAPE, t->op == SAE_OP_DECODE ? "f" : "x",
+        return sae_err_set(err, SAE_E_BAD_SHAPE, sae_op_input(t->op)->name,
                            "cannot read body: %" PRIu64 " bytes are not whole rows of %" PRIu64
                            " bytes (%" PRIu64 " f32 each for \"%.100s\")",
-                           n_bytes, row_bytes, width_of(t), t->dictionary);
+                           n_bytes, row_bytes, width, t->dictionary);
     r->n_rows = (size_t)(n_bytes / row_bytes);
     r->lead = (struct sae_lead){.n = 1, .dim = {r->n_rows}};
     return SAE_OK;

@@ -1,8 +1,8 @@
-/* wire.c - what all body forms share: options by name, the checks after a parse, ownership.
+/* wire.c - what all body forms share: operations, the checks after a parse, ownership.
  *
  * A codec reads its form into struct sae_request and ends with sae_request_check, so that the same
- * fault has the same code and text in JSON, raw bytes and safetensors. Called by the codecs and by
- * query.c. Pure but for the request it is given: no state, any thread. Spec sections 1 and 3. */
+ * fault has the same code and text in JSON, raw bytes and safetensors. Called by the codecs.
+ * Pure but for the request it is given: no state, any thread. Spec sections 1 and 3. */
 #include "proto/wire.h"
 
 #include "lib/num.h"
@@ -11,109 +11,33 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- options by name ------------------------------------------------------------------------ */
+/* ---- operations ------------------------------------------------------------------------------ */
 
-static const struct option_row {
-    unsigned bit;
-    const char *name;
-} options[] = {
-    {SAE_OPT_SPARSE, "sparse"},
-    {SAE_OPT_TOP_K, "top_k"},
-    {SAE_OPT_FEATURES, "features"},
-    {SAE_OPT_RETURN_GATE, "return_gate"},
-    {SAE_OPT_OUTPUT_PRE_JUMP, "output_pre_jump"},
-    {SAE_OPT_OUTPUT_FEATURES, "output_features"},
-    {SAE_OPT_GHOST_MASK, "ghost_mask"},
+const struct sae_op_def sae_op_defs[SAE_N_OPS] = {
+#define SAE_OPERATION(id, name, takes, gives_f, side) \
+    [SAE_OP_##id] = {#name, SAE_TAKES_##takes, SAE_GIVES_##gives_f, SAE_SIDE_##side},
+#include "proto/ops.def"
+#undef SAE_OPERATION
 };
 
-const char *sae_option_name(unsigned bit)
+const struct sae_input *sae_op_input(enum sae_op op)
 {
-    for (size_t i = 0; i < SAE_COUNTOF(options); i++)
-        if (options[i].bit == bit)
-            return options[i].name;
-    return "?";
+    static const struct sae_input inputs[] = {
+        [SAE_TAKES_X] = {"x", "/x", "activation_dim"},
+        [SAE_TAKES_F] = {"f", "/f", "dict_size"},
+    };
+
+    return &inputs[sae_op_defs[op].takes];
 }
 
-unsigned sae_option_by_name(const char *name, size_t n)
+uint64_t sae_op_width(enum sae_op op, uint64_t activation_dim, uint64_t dict_size)
 {
-    for (size_t i = 0; i < SAE_COUNTOF(options); i++)
-        if (strlen(options[i].name) == n && memcmp(options[i].name, name, n) == 0)
-            return options[i].bit;
-    return 0;
+    const uint64_t widths[] = {[SAE_TAKES_X] = activation_dim, [SAE_TAKES_F] = dict_size};
+
+    return widths[sae_op_defs[op].takes];
 }
 
-enum sae_status sae_option_seen(struct sae_options *opt, unsigned bit, struct sae_err *err)
-{
-    const char *name = sae_option_name(bit);
-
-    if (opt->seen & bit)
-        return sae_err_set(err, SAE_E_BAD_OPTION, name,
-                           "cannot read option %s: it is given twice (give it once, in the query "
-                           "string or in the body)",
-                           name);
-    opt->seen |= bit;
-    return SAE_OK;
-}
-
-unsigned sae_options_of(const struct sae_target *t)
-{
-    const unsigned shaping = SAE_OPT_SPARSE | SAE_OPT_TOP_K | SAE_OPT_FEATURES;
-
-    switch (t->op) {
-    case SAE_OP_ENCODE:
-        return shaping | (t->class_options & (SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP));
-    case SAE_OP_FORWARD:
-        return shaping | SAE_OPT_OUTPUT_FEATURES |
-               (t->class_options & (SAE_OPT_OUTPUT_PRE_JUMP | SAE_OPT_GHOST_MASK));
-    default:
-        return 0;
-    }
-}
-
-static const char *op_name(enum sae_op op)
-{
-    return op == SAE_OP_ENCODE ? "encode" : op == SAE_OP_DECODE ? "decode" : "forward";
-}
-
-static enum sae_status refuse_option(const struct sae_target *t, unsigned bit, struct sae_err *err)
-{
-    const unsigned takes = sae_options_of(t);
-    const char *name = sae_option_name(bit);
-    char list[160] = "";
-    size_t len = 0;
-
-    for (size_t i = 0; i < SAE_COUNTOF(options); i++)
-        if (takes & options[i].bit)
-            len += (size_t)snprintf(list + len, sizeof list - len, "%s%s", len ? ", " : "",
-                                    options[i].name);
-    return sae_err_set(err, SAE_E_BAD_OPTION, name,
-                       "cannot use %s: %s.%s does not take it (takes %s)", name, t->class_name,
-                       op_name(t->op), len ? list : "no options");
-}
-
-/* Spec's table: what this class takes in this operation, and f must be asked for before its shape.
- */
-static enum sae_status check_asked(const struct sae_options *opt, const struct sae_target *t,
-                                   struct sae_err *err)
-{
-    const unsigned shaping = SAE_OPT_SPARSE | SAE_OPT_TOP_K | SAE_OPT_FEATURES;
-    const unsigned refused = opt->asked & ~sae_options_of(t);
-    const unsigned idle = opt->asked & shaping;
-
-    if (refused)
-        return refuse_option(t, refused & (~refused + 1), err);
-    if (t->op == SAE_OP_FORWARD && idle &&
-        !(opt->asked & (SAE_OPT_OUTPUT_FEATURES | SAE_OPT_OUTPUT_PRE_JUMP))) {
-        const char *name = sae_option_name(idle & (~idle + 1));
-
-        return sae_err_set(err, SAE_E_BAD_OPTION, name,
-                           "cannot use %s: this forward does not return f (add output_features)",
-                           name);
-    }
-    if ((opt->asked & SAE_OPT_TOP_K) && opt->top_k == 0)
-        return sae_err_set(err, SAE_E_BAD_OPTION, "top_k", "cannot use top_k: 0 is not 1 or more");
-    return SAE_OK;
-}
+/* ---- feature ids ----------------------------------------------------------------------------- */
 
 /* An id as read: codecs turn what is above 32 bits into UINT32_MAX, which no dictionary has. */
 static void print_id(char *dst, size_t cap, uint32_t id)
@@ -328,25 +252,25 @@ enum sae_status sae_target_hold(const struct sae_target *t, uint64_t bytes, stru
 
 enum sae_status sae_width_check(const struct sae_target *t, uint64_t got, struct sae_err *err)
 {
-    bool decode = t->op == SAE_OP_DECODE;
-    uint64_t want = decode ? t->dict_size : t->activation_dim;
-    char takers[256] = "";
+    const struct sae_input *in = sae_op_input(t->op);
+    const uint64_t want = sae_target_width(t);
 
     if (got == want)
         return SAE_OK;
-    if (t->name_takers)
-        t->name_takers(t->name_takers_arg, got, takers, sizeof takers);
-    return sae_err_set(err, SAE_E_BAD_SHAPE, decode ? "f" : "x",
-                       "cannot %s with \"%.200s\": %s has width %" PRIu64 ", %s wants %s %" PRIu64
-                       "%s",
-                       op_name(t->op), t->dictionary, decode ? "f" : "x", got, t->class_name,
-                       decode ? "dict_size" : "activation_dim", want, takers);
+    if (err && err->status == SAE_OK) {
+        err->is_width = true;
+        err->width = got;
+    }
+    return sae_err_set(err, SAE_E_BAD_SHAPE, in->name,
+                       "cannot %s with \"%.200s\": %s has width %" PRIu64 ", %s wants %s %" PRIu64,
+                       sae_op_defs[t->op].name, t->dictionary, in->name, got, t->class_name,
+                       in->width_name, want);
 }
 
 enum sae_status sae_request_check(struct sae_request *r, const struct sae_target *t,
                                   struct sae_err *err)
 {
-    enum sae_status st = check_asked(&r->opt, t, err);
+    enum sae_status st = sae_options_check(&r->opt, t, err);
 
     if (st == SAE_OK)
         st = check_features(&r->opt, t, err);
@@ -360,12 +284,13 @@ enum sae_status sae_request_check(struct sae_request *r, const struct sae_target
 struct sae_query sae_request_query(const struct sae_request *r, const struct sae_target *t)
 {
     const struct sae_options *o = &r->opt;
-    const unsigned with_f = SAE_OPT_OUTPUT_FEATURES | SAE_OPT_OUTPUT_PRE_JUMP;
+    const enum sae_gives gives = sae_op_defs[t->op].gives_f;
 
     return (struct sae_query){
         .op = t->op,
-        .want_f = t->op == SAE_OP_ENCODE || (t->op == SAE_OP_FORWARD && o->asked & with_f),
-        .want_aux = o->asked & (SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP),
+        .want_f = gives == SAE_GIVES_ALWAYS ||
+                  (gives == SAE_GIVES_ASKED && o->asked & sae_options_about(SAE_RETURNS_F)),
+        .want_aux = o->asked & sae_options_about(SAE_RETURNS_AUX),
         .form = o->asked & SAE_OPT_TOP_K    ? SAE_FORM_TOP
                 : o->asked & SAE_OPT_SPARSE ? SAE_FORM_SPARSE
                                             : SAE_FORM_DENSE,

@@ -16,6 +16,31 @@ enum sae_media {
     SAE_N_MEDIA
 };
 
+/* ---- operations (ops.def) ------------------------------------------------------------------ */
+
+enum sae_takes { SAE_TAKES_X, SAE_TAKES_F };
+enum sae_gives { SAE_GIVES_NEVER, SAE_GIVES_ASKED, SAE_GIVES_ALWAYS };
+
+struct sae_op_def {
+    const char *name;
+    enum sae_takes takes;
+    enum sae_gives gives_f;
+    enum sae_side side;
+};
+extern const struct sae_op_def sae_op_defs[SAE_N_OPS];
+
+/* The tensor that an operation takes. */
+struct sae_input {
+    const char *name;       /* "x" */
+    const char *pointer;    /* "/x", in JSON */
+    const char *width_name; /* "activation_dim" */
+};
+const struct sae_input *sae_op_input(enum sae_op op);
+/* The one of a dictionary's widths that is its. */
+uint64_t sae_op_width(enum sae_op op, uint64_t activation_dim, uint64_t dict_size);
+
+/* ---- requests ------------------------------------------------------------------------------ */
+
 /* The dictionary and operation that a request is for. Filled by routes, borrowed by codecs. */
 struct sae_target {
     enum sae_op op;
@@ -24,11 +49,7 @@ struct sae_target {
     uint64_t activation_dim, dict_size;
     unsigned class_options; /* SAE_OPT_* of the class (sae_dict_info.options) */
     const char *aux_name;   /* "gate", "pre_jump" or NULL */
-    /* Append ", ..." text that names the dictionaries which take rows of `width` in this op, for
-     * the detail of a wrong width; NULL: leave it out. */
-    void (*name_takers)(void *arg, uint64_t width, char *text, size_t cap);
-    void *name_takers_arg;
-    uint64_t max_bytes; /* cap on what the decoded request may allocate (max_inflight_bytes) */
+    uint64_t max_bytes;     /* cap on what the decoded request may allocate (max_inflight_bytes) */
     /* From now on the decoder holds `bytes` in all: count them among the bytes in flight, or say
      * why not (SAE_E_OVERLOADED, SAE_E_BODY_TOO_LARGE). NULL: nobody counts. */
     enum sae_status (*hold)(void *arg, uint64_t bytes, struct sae_err *err);
@@ -99,17 +120,58 @@ const char *sae_foreign_type(const void *body, size_t n);
 enum sae_status sae_query_parse(struct sae_options *opt, const char *query,
                                 struct sae_err *err) SAE_MUST_USE;
 
-/* Helpers of the codecs (wire.c). Option `bit` is named now: SAE_E_BAD_OPTION if it was before. */
-enum sae_status sae_option_seen(struct sae_options *opt, unsigned bit,
+/* ---- options (options.def, options.c) ------------------------------------------------------ */
+
+enum sae_option_kind {
+    SAE_OPTION_BOOL,
+    SAE_OPTION_TOP_K,
+    SAE_OPTION_FEATURES,
+    SAE_OPTION_GHOST_MASK,
+    SAE_N_OPTION_KINDS
+};
+enum { SAE_IN_QUERY = 1 << 0, SAE_IN_TENSOR = 1 << 1 };
+enum { SAE_SHAPES_F = 1 << 0, SAE_RETURNS_F = 1 << 1, SAE_RETURNS_AUX = 1 << 2 };
+
+struct sae_option_def {
+    unsigned bit; /* SAE_OPT_* */
+    const char *name;
+    const char *pointer; /* "/name", in JSON */
+    enum sae_option_kind kind;
+    unsigned ops;  /* 1 << SAE_OP_* of those that have it */
+    unsigned in;   /* SAE_IN_* */
+    unsigned of_f; /* SAE_SHAPES_F, SAE_RETURNS_* */
+};
+enum {
+#define SAE_OPTION(id, name, kind, ops, in, of_f) SAE_OPTION_ROW_##id,
+#include "proto/options.def"
+#undef SAE_OPTION
+    SAE_N_OPTIONS
+};
+extern const struct sae_option_def sae_option_defs[SAE_N_OPTIONS];
+
+/* NULL: no option has this name. */
+const struct sae_option_def *sae_option_by_name(const char *name, size_t n);
+/* The option is named now: SAE_E_BAD_OPTION if it was before. */
+enum sae_status sae_option_seen(struct sae_options *opt, const struct sae_option_def *def,
                                 struct sae_err *err) SAE_MUST_USE;
-const char *sae_option_name(unsigned bit);
-/* 0: no option has this name. */
-unsigned sae_option_by_name(const char *name, size_t n);
 /* Options that `t`'s class takes in `t`'s operation (spec's table; "with f asked" not looked at).
  */
 unsigned sae_options_of(const struct sae_target *t);
-/* The width that t's operation takes (activation_dim, or dict_size for decode) against `got`:
- * SAE_E_BAD_SHAPE, naming the dictionaries that take it. */
+/* The options with these of SAE_SHAPES_F, SAE_RETURNS_*. */
+unsigned sae_options_about(unsigned of_f);
+/* Of sae_request_check: class and operation have what is asked, and f is returned where it is
+ * shaped. */
+enum sae_status sae_options_check(const struct sae_options *opt, const struct sae_target *t,
+                                  struct sae_err *err) SAE_MUST_USE;
+
+/* ---- helpers of the codecs (wire.c) -------------------------------------------------------- */
+
+/* The width of t's operation. */
+static inline uint64_t sae_target_width(const struct sae_target *t)
+{
+    return sae_op_width(t->op, t->activation_dim, t->dict_size);
+}
+/* The width that t's operation takes against `got`: SAE_E_BAD_SHAPE, and err->width. */
 enum sae_status sae_width_check(const struct sae_target *t, uint64_t got,
                                 struct sae_err *err) SAE_MUST_USE;
 /* A codec is about to hold `bytes` of its own in all: within max_bytes (SAE_E_BODY_TOO_LARGE names

@@ -17,49 +17,39 @@
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-static struct sae_json_path option_path(unsigned bit)
-{
-    /* In the order of the bits; static text, as the path keeps a pointer. */
-    static const char *const bases[] = {"/sparse",      "/top_k",           "/features",
-                                        "/return_gate", "/output_pre_jump", "/output_features",
-                                        "/ghost_mask"};
+typedef enum sae_status option_fn(struct sae_json_parser *ps, const struct sae_option_def *def);
 
-    return (struct sae_json_path){bases[__builtin_ctz(bit)], 0, {0}};
-}
-
-static enum sae_status fail_option(struct sae_json_parser *ps, unsigned bit, const char *wanted)
+static enum sae_status fail_option(struct sae_json_parser *ps, const struct sae_option_def *def,
+                                   const char *wanted)
 {
-    struct sae_json_path path = option_path(bit);
+    struct sae_json_path path = {def->pointer, 0, {0}};
 
     return sae_json_fail(ps, SAE_E_BAD_OPTION, &path, "cannot use %s: it is %s, wanted %s",
-                         sae_option_name(bit), sae_json_describe(ps).s, wanted);
+                         def->name, sae_json_describe(ps).s, wanted);
 }
 
-static enum sae_status read_boolean(struct sae_json_parser *ps, unsigned bit)
+static enum sae_status read_boolean(struct sae_json_parser *ps, const struct sae_option_def *def)
 {
-    if (!sae_json_take_word(ps, "true"))
-        return fail_option(ps, bit, "true or false");
-    ps->r->opt.asked |= bit;
-    return SAE_OK;
+    return sae_json_take_word(ps, "true") ? SAE_OK : fail_option(ps, def, "true or false");
 }
 
-static enum sae_status read_top_k(struct sae_json_parser *ps)
+static enum sae_status read_top_k(struct sae_json_parser *ps, const struct sae_option_def *def)
 {
     const char *start = ps->p;
     uint64_t k;
 
     if (!sae_json_take_uint(ps, &k) || k == 0) {
         ps->p = start;
-        return fail_option(ps, SAE_OPT_TOP_K, "an integer of 1 or more");
+        return fail_option(ps, def, "an integer of 1 or more");
     }
     ps->r->opt.top_k = k;
-    ps->r->opt.asked |= SAE_OPT_TOP_K;
     return SAE_OK;
 }
 
-/* The ids of `features`, behind the '['. Their range is sae_request_check's, for which an id above
+/* The ids of a list, behind the '['. Their range is sae_request_check's, for which an id above
  * 32 bits is UINT32_MAX. */
-static enum sae_status read_ids(struct sae_json_parser *ps, struct sae_json_array *a)
+static enum sae_status read_ids(struct sae_json_parser *ps, const struct sae_option_def *def,
+                                struct sae_json_array *a)
 {
     enum sae_status st = SAE_OK;
     bool more = !sae_json_take(ps, ']');
@@ -70,10 +60,10 @@ static enum sae_status read_ids(struct sae_json_parser *ps, struct sae_json_arra
         if (a->n == a->cap && (st = sae_json_grow(ps, a)) != SAE_OK)
             return st;
         if (!sae_json_take_uint(ps, &id)) {
-            struct sae_json_path path = {"/features", 1, {a->n}};
+            struct sae_json_path path = {def->pointer, 1, {a->n}};
 
             return sae_json_fail(ps, SAE_E_BAD_OPTION, &path,
-                                 "cannot use features: an id is %s, no integer of 0 or more",
+                                 "cannot use %s: an id is %s, no integer of 0 or more", def->name,
                                  sae_json_describe(ps).s);
         }
         ((uint32_t *)a->data)[a->n++] = id < UINT32_MAX ? (uint32_t)id : UINT32_MAX;
@@ -82,76 +72,72 @@ static enum sae_status read_ids(struct sae_json_parser *ps, struct sae_json_arra
     return st;
 }
 
-static enum sae_status read_features(struct sae_json_parser *ps)
+static enum sae_status read_features(struct sae_json_parser *ps, const struct sae_option_def *def)
 {
     struct sae_json_array ids = {.size = sizeof(uint32_t), .since = ps->p};
     enum sae_status st;
 
     if (!sae_json_take(ps, '['))
-        return fail_option(ps, SAE_OPT_FEATURES, "a list of feature ids");
+        return fail_option(ps, def, "a list of feature ids");
     st = sae_json_grow(ps, &ids); /* an array, even when it stays empty */
     if (st == SAE_OK)
-        st = read_ids(ps, &ids);
+        st = read_ids(ps, def, &ids);
     ps->r->opt.features = ids.data;
     ps->r->opt.n_features = ids.n;
-    ps->r->opt.asked |= SAE_OPT_FEATURES;
     return st;
 }
 
-static enum sae_status read_ghost_mask(struct sae_json_parser *ps)
+static enum sae_status read_ghost_mask(struct sae_json_parser *ps, const struct sae_option_def *def)
 {
-    struct sae_json_dense d = {.base = "/ghost_mask", .width = ps->t->dict_size, .booleans = true};
+    struct sae_json_dense d = {.base = def->pointer, .width = ps->t->dict_size, .booleans = true};
     enum sae_status st;
 
     if (sae_json_peek(ps) != '[')
-        return fail_option(ps, SAE_OPT_GHOST_MASK, "a nested list of numbers or booleans");
+        return fail_option(ps, def, "a nested list of numbers or booleans");
     st = sae_json_read_dense(ps, &d);
     ps->r->opt.ghost_mask = d.values.data;
     ps->r->opt.n_ghost_mask = d.values.n;
     ps->r->opt.ghost_shape = d.shape;
-    ps->r->opt.asked |= SAE_OPT_GHOST_MASK;
     return st;
 }
 
-static enum sae_status read_option(struct sae_json_parser *ps, unsigned bit)
+static enum sae_status read_option(struct sae_json_parser *ps, const struct sae_option_def *def)
 {
-    enum sae_status st = sae_option_seen(&ps->r->opt, bit, &ps->err);
+    static option_fn *const kinds[SAE_N_OPTION_KINDS] = {
+        [SAE_OPTION_BOOL] = read_boolean,
+        [SAE_OPTION_TOP_K] = read_top_k,
+        [SAE_OPTION_FEATURES] = read_features,
+        [SAE_OPTION_GHOST_MASK] = read_ghost_mask,
+    };
+    enum sae_status st = sae_option_seen(&ps->r->opt, def, &ps->err);
 
     if (st != SAE_OK)
         return st;
     if (sae_json_take_word(ps, "false") || sae_json_take_word(ps, "null"))
         return SAE_OK; /* not asked */
-    switch (bit) {
-    case SAE_OPT_TOP_K:
-        return read_top_k(ps);
-    case SAE_OPT_FEATURES:
-        return read_features(ps);
-    case SAE_OPT_GHOST_MASK:
-        return read_ghost_mask(ps);
-    default:
-        return read_boolean(ps, bit);
-    }
+    ps->r->opt.asked |= def->bit;
+    return kinds[def->kind](ps, def);
 }
 
 /* ---- the tensor ------------------------------------------------------------------------------ */
 
-/* x, or f in decode. */
-static enum sae_status read_tensor(struct sae_json_parser *ps, bool decode)
+static enum sae_status read_tensor(struct sae_json_parser *ps, bool takes_f)
 {
     struct sae_request *r = ps->r;
-    const uint64_t width = decode ? ps->t->dict_size : ps->t->activation_dim;
-    struct sae_json_dense d = {.base = decode ? "/f" : "/x", .width = width, .check_width = true};
+    const uint64_t width = sae_target_width(ps->t);
+    struct sae_json_dense d = {
+        .base = sae_op_input(ps->t->op)->pointer, .width = width, .check_width = true};
     const struct sae_json_path path = {d.base, 0, {0}};
     int c = sae_json_peek(ps);
     enum sae_status st;
 
-    if (c == '{' && decode)
+    if (c == '{' && takes_f)
         return sae_json_read_sparse(ps);
     if (c != '[')
         return sae_json_fail(ps, SAE_E_BAD_SHAPE, &path,
                              "cannot read %s: it is %s, wanted a nested list of numbers%s",
                              d.base + 1, sae_json_describe(ps).s,
-                             decode ? " or a sparse object" : "");
+                             takes_f ? " or a sparse object" : "");
     st = sae_json_read_dense(ps, &d);
     r->values = d.values.data;
     r->lead = d.shape;
@@ -167,13 +153,18 @@ static enum sae_status read_tensor(struct sae_json_parser *ps, bool decode)
 /* ---- what an answer has beside f ---------------------------------------------------------------
  */
 
+static bool is_key(const struct sae_json_text *key, const char *name)
+{
+    return !key->cut && strlen(name) == key->n && memcmp(name, key->s, key->n) == 0;
+}
+
 static const char *const asides[] = {"f_units", "gate", "pre_jump"};
 
 /* The bit of this key; 0: it is none of them. */
 static unsigned aside_by_name(const struct sae_json_text *key)
 {
     for (unsigned i = 0; i < SAE_COUNTOF(asides); i++)
-        if (!key->cut && strlen(asides[i]) == key->n && memcmp(asides[i], key->s, key->n) == 0)
+        if (is_key(key, asides[i]))
             return 1u << i;
     return 0;
 }
@@ -218,13 +209,17 @@ struct seen {
     unsigned asides;
 };
 
-static enum sae_status fail_key(struct sae_json_parser *ps, const struct sae_json_text *key,
-                                bool decode)
+static enum sae_status fail_key(struct sae_json_parser *ps, const struct sae_json_text *key)
 {
+    static const char options[] =
+#define SAE_OPTION(id, name, kind, ops, in, of_f) ", " #name
+#include "proto/options.def"
+#undef SAE_OPTION
+        ;
+
     return sae_json_fail(ps, SAE_E_BAD_OPTION, NULL,
-                         "cannot use key \"%.*s%s\": unknown here (known: %s, sparse, top_k, "
-                         "features, return_gate, output_pre_jump, output_features, ghost_mask)",
-                         (int)key->n, key->s, key->cut ? "..." : "", decode ? "f" : "x");
+                         "cannot use key \"%.*s%s\": unknown here (known: %s%s)", (int)key->n,
+                         key->s, key->cut ? "..." : "", sae_op_input(ps->t->op)->name, options);
 }
 
 static enum sae_status fail_twice(struct sae_json_parser *ps, const struct sae_json_text *key)
@@ -236,7 +231,8 @@ static enum sae_status fail_twice(struct sae_json_parser *ps, const struct sae_j
 /* A key and its value. */
 static enum sae_status read_member(struct sae_json_parser *ps, struct seen *seen)
 {
-    const bool decode = ps->t->op == SAE_OP_DECODE;
+    const bool takes_f = sae_op_defs[ps->t->op].takes == SAE_TAKES_F;
+    const struct sae_option_def *option;
     struct sae_json_fault fault;
     struct sae_json_text key;
     const char *next;
@@ -250,26 +246,26 @@ static enum sae_status read_member(struct sae_json_parser *ps, struct seen *seen
     ps->p = next;
     if (!sae_json_take(ps, ':'))
         return SAE_E_MALFORMED_JSON;
-    if (key.n == 1 && !key.cut && key.s[0] == (decode ? 'f' : 'x')) {
+    if (is_key(&key, sae_op_input(ps->t->op)->name)) {
         if (seen->tensor)
             return fail_twice(ps, &key);
         seen->tensor = true;
-        return read_tensor(ps, decode);
+        return read_tensor(ps, takes_f);
     }
-    bit = decode ? aside_by_name(&key) : 0;
+    bit = takes_f ? aside_by_name(&key) : 0;
     if (bit) {
         if (seen->asides & bit)
             return fail_twice(ps, &key);
         seen->asides |= bit;
         return read_aside(ps, bit);
     }
-    bit = key.cut ? 0 : sae_option_by_name(key.s, key.n);
-    return bit ? read_option(ps, bit) : fail_key(ps, &key, decode);
+    option = key.cut ? NULL : sae_option_by_name(key.s, key.n);
+    return option ? read_option(ps, option) : fail_key(ps, &key);
 }
 
 static enum sae_status read_request(struct sae_json_parser *ps)
 {
-    const char *name = ps->t->op == SAE_OP_DECODE ? "f" : "x";
+    const char *name = sae_op_input(ps->t->op)->name;
     enum sae_status st = SAE_OK;
     struct seen seen = {0};
     bool more;

@@ -349,29 +349,25 @@ static enum sae_status read_top(struct parser *ps)
 
 /* ---- options that are tensors ---------------------------------------------------------------- */
 
+typedef enum sae_status option_fn(struct parser *ps, const struct sae_st_tensor *ts);
+
 static enum sae_status read_features(struct parser *ps, const struct sae_st_tensor *ts)
 {
     struct sae_options *opt = &ps->r->opt;
-    enum sae_status st = sae_option_seen(opt, SAE_OPT_FEATURES, ps->err);
+    enum sae_status st = want_list(ps, ts);
 
     if (st == SAE_OK)
-        st = want_list(ps, ts);
-    if (st == SAE_OK)
         st = read_ids(ps, ts, SAE_E_BAD_OPTION, &opt->features);
-    if (st != SAE_OK)
-        return st;
-    opt->n_features = (size_t)ts->count;
-    opt->asked |= SAE_OPT_FEATURES;
-    return SAE_OK;
+    if (st == SAE_OK)
+        opt->n_features = (size_t)ts->count;
+    return st;
 }
 
 static enum sae_status read_ghost_mask(struct parser *ps, const struct sae_st_tensor *ts)
 {
     struct sae_options *opt = &ps->r->opt;
-    enum sae_status st = sae_option_seen(opt, SAE_OPT_GHOST_MASK, ps->err);
+    enum sae_status st;
 
-    if (st != SAE_OK)
-        return st;
     if (ts->ndim > SAE_MAX_DIMS)
         return wrong_rank(ps, ts, "at most 8");
     st = read_floats(ps, ts, true, &opt->ghost_mask);
@@ -380,8 +376,30 @@ static enum sae_status read_ghost_mask(struct parser *ps, const struct sae_st_te
     opt->n_ghost_mask = (size_t)ts->count;
     opt->ghost_shape.n = ts->ndim;
     memcpy(opt->ghost_shape.dim, ts->shape, sizeof ts->shape);
-    opt->asked |= SAE_OPT_GHOST_MASK;
     return SAE_OK;
+}
+
+/* Those that the body has, in the order of the table. */
+static enum sae_status read_options(struct parser *ps)
+{
+    static option_fn *const kinds[SAE_N_OPTION_KINDS] = {
+        [SAE_OPTION_FEATURES] = read_features,
+        [SAE_OPTION_GHOST_MASK] = read_ghost_mask,
+    };
+    enum sae_status st = SAE_OK;
+
+    for (size_t i = 0; st == SAE_OK && i < SAE_N_OPTIONS; i++) {
+        const struct sae_option_def *def = &sae_option_defs[i];
+        const struct sae_st_tensor *ts = def->in & SAE_IN_TENSOR ? find(ps, def->name) : NULL;
+
+        if (!ts)
+            continue;
+        st = sae_option_seen(&ps->r->opt, def, ps->err);
+        if (st == SAE_OK)
+            st = kinds[def->kind](ps, ts);
+        ps->r->opt.asked |= def->bit;
+    }
+    return st;
 }
 
 /* ---- the whole body -------------------------------------------------------------------------- */
@@ -419,26 +437,30 @@ static bool is_beside_f(const char *name)
     return false;
 }
 
-/* Every tensor must be one that this operation reads. *forms: those of f that are there. */
-static enum sae_status check_names(struct parser *ps, unsigned *forms)
+static bool is_option(const char *name)
 {
-    const bool decode = ps->t->op == SAE_OP_DECODE;
+    const struct sae_option_def *def = sae_option_by_name(name, strlen(name));
 
+    return def && def->in & SAE_IN_TENSOR;
+}
+
+/* Every tensor must be one that this operation reads. *forms: those of f that are there. */
+static enum sae_status check_names(struct parser *ps, bool takes_f, unsigned *forms)
+{
     *forms = 0;
     for (size_t i = 0; i < ps->file->n; i++) {
         const char *name = ps->file->tensors[i].name;
-        unsigned form = decode ? form_of(name) : 0;
+        unsigned form = takes_f ? form_of(name) : 0;
 
         *forms |= form;
-        if (form || (decode && is_beside_f(name)) || (!decode && strcmp(name, "x") == 0) ||
-            strcmp(name, "features") == 0 || strcmp(name, "ghost_mask") == 0)
+        if (form || (takes_f ? is_beside_f(name) : strcmp(name, "x") == 0) || is_option(name))
             continue;
         return sae_err_set(
             ps->err, SAE_E_BAD_OPTION, name,
             "cannot read safetensors: there is no tensor \"%.64s\" in this "
             "operation, it takes %s (options that are no tensor go in the query "
             "string)",
-            name, decode ? "f, or " CSR_PARTS ", or " TOP_PARTS : "x, features and ghost_mask");
+            name, takes_f ? "f, or " CSR_PARTS ", or " TOP_PARTS : "x, features and ghost_mask");
     }
     return SAE_OK;
 }
@@ -479,17 +501,14 @@ static enum sae_status read_x(struct parser *ps)
 
 static enum sae_status read_request(struct parser *ps)
 {
-    const struct sae_st_tensor *features = find(ps, "features"),
-                               *ghost_mask = find(ps, "ghost_mask");
+    const bool takes_f = sae_op_defs[ps->t->op].takes == SAE_TAKES_F;
     unsigned forms;
-    enum sae_status st = check_names(ps, &forms);
+    enum sae_status st = check_names(ps, takes_f, &forms);
 
     if (st == SAE_OK)
-        st = ps->t->op == SAE_OP_DECODE ? read_f(ps, forms) : read_x(ps);
-    if (st == SAE_OK && features)
-        st = read_features(ps, features);
-    if (st == SAE_OK && ghost_mask)
-        st = read_ghost_mask(ps, ghost_mask);
+        st = takes_f ? read_f(ps, forms) : read_x(ps);
+    if (st == SAE_OK)
+        st = read_options(ps);
     return st == SAE_OK ? sae_request_check(ps->r, ps->t, ps->err) : st;
 }
 

@@ -107,12 +107,13 @@ static uint64_t most_by_body(uint64_t width, enum sae_media in, const struct sae
 uint64_t saed_fit_most(const struct saed_dict *d, enum sae_op op, enum sae_media in, uint64_t top_k,
                        const struct saed_opts *o)
 {
-    const uint64_t width = op == SAE_OP_DECODE ? d->info->dict_size : d->info->activation_dim;
-    struct sae_task task = {.dict = d->dict,
-                            .query = {.op = op,
-                                      .want_f = op == SAE_OP_ENCODE || top_k > 0,
-                                      .form = top_k > 0 ? SAE_FORM_TOP : SAE_FORM_DENSE,
-                                      .top_k = top_k}};
+    const uint64_t width = sae_op_width(op, d->info->activation_dim, d->info->dict_size);
+    struct sae_task task = {
+        .dict = d->dict,
+        .query = {.op = op,
+                  .want_f = sae_op_defs[op].gives_f == SAE_GIVES_ALWAYS || top_k > 0,
+                  .form = top_k > 0 ? SAE_FORM_TOP : SAE_FORM_DENSE,
+                  .top_k = top_k}};
     struct sae_answer answer = {0};
     struct saed_fit f = {
         .task = &task, .answer = &answer, .out = top_k > 0 ? SAE_MEDIA_SAFETENSORS : in};

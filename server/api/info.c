@@ -91,16 +91,15 @@ void saed_info_root(struct saed_routes *r, struct saed_exchange *x)
 /* "max_rows": what a client may send at once. */
 static void put_max_rows(struct doc *d, const struct saed_routes *r, const struct saed_dict *e)
 {
-    static const char *const ops[] = {"encode", "decode", "forward"};
     static const char *const forms[SAE_N_MEDIA] = {"json", "octet-stream", "safetensors"};
 
     put(d, "\"max_rows\":{");
     for (int op = 0; op < SAE_N_OPS; op++) {
-        put(d, "%s\"%s\":{", op ? "," : "", ops[op]);
+        put(d, "%s\"%s\":{", op ? "," : "", sae_op_defs[op].name);
         for (int m = 0; m < SAE_N_MEDIA; m++)
             put(d, "%s\"%s\":%" PRIu64, m ? "," : "", forms[m],
                 saed_fit_most(e, (enum sae_op)op, (enum sae_media)m, 0, r->opts));
-        if (op != SAE_OP_DECODE)
+        if (sae_op_defs[op].gives_f != SAE_GIVES_NEVER)
             put(d, ",\"top_k\":%" PRIu64,
                 saed_fit_most(e, (enum sae_op)op, SAE_MEDIA_RAW, USUAL_TOP_K, r->opts));
         put(d, "}");
@@ -127,11 +126,11 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
     put(d, ",\"kernel\":");
     put_string(d, sae_engine_kernel(r->engine));
     put(d, ",\"options\":[");
-    for (unsigned bit = 1; bit && bit <= SAE_OPT_GHOST_MASK; bit <<= 1) {
-        if (!(info->options & bit))
+    for (size_t i = 0; i < SAE_N_OPTIONS; i++) {
+        if (!(info->options & sae_option_defs[i].bit))
             continue;
         put(d, "%s", comma);
-        put_string(d, sae_option_name(bit));
+        put_string(d, sae_option_defs[i].name);
         comma = ",";
     }
     put(d, "],\"decoder_norm\":{\"min\":");

@@ -65,29 +65,6 @@ static enum sae_status hold_decoded(void *arg, uint64_t bytes, struct sae_err *e
 
 /* ---- head ---------------------------------------------------------------------------------- */
 
-/* Text for the detail of a wrong width: who takes it. */
-static void name_takers(void *arg, uint64_t width, char *text, size_t cap)
-{
-    struct op *op = arg;
-    struct saed_dict *d = NULL;
-    size_t len = 0, n = 0;
-
-    while ((d = saed_registry_next(op->r->registry, d))) {
-        if ((op->target.op == SAE_OP_DECODE ? d->info->dict_size : d->info->activation_dim) !=
-            width)
-            continue;
-        if (len + strlen(d->name) + 40 > cap) {
-            snprintf(text + len, cap - len, ", ...");
-            saed_dict_release(d);
-            return;
-        }
-        len += (size_t)snprintf(text + len, cap - len, "%s\"%s\"",
-                                n++ ? ", " : "; that width is taken by ", d->name);
-    }
-    if (n == 0)
-        snprintf(text, cap, "; no dictionary takes that width");
-}
-
 /* Bytes that are coded would be read as what they are not. */
 static enum sae_status check_encoding(struct saed_exchange *x, struct sae_err *err)
 {
@@ -135,8 +112,6 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
         .dict_size = d->info->dict_size,
         .class_options = d->info->options,
         .aux_name = d->info->aux_name,
-        .name_takers = name_takers,
-        .name_takers_arg = op,
         .max_bytes = o->max_inflight_bytes,
         .hold = hold_decoded,
         .hold_arg = op,
@@ -401,7 +376,7 @@ static void submit(struct op *op, submit_fn *queue)
     struct saed_job *job = &op->job;
     enum sae_status st;
 
-    job->side = op->target.op == SAE_OP_DECODE ? SAE_SIDE_DECODE : SAE_SIDE_ENCODE;
+    job->side = sae_op_defs[op->target.op].side;
     job->arrival_ns = op->x->arrival_ns;
     job->deadline_ns = job->arrival_ns + op->r->opts->request_timeout_ms * 1000000;
     job->done = on_done;
@@ -429,6 +404,35 @@ static void decode_and_submit(void *arg)
         finish_and_resume(op);
     else
         submit(op, saed_sched_submit);
+}
+
+/* To a wrong width: which dictionaries take it. */
+static void say_takers(struct op *op)
+{
+    struct saed_dict *d = NULL;
+    char list[256] = "; no dictionary takes that width";
+    size_t len = 0, said = strlen(op->err.text);
+
+    while ((d = saed_registry_next(op->r->registry, d))) {
+        if (sae_op_width(op->target.op, d->info->activation_dim, d->info->dict_size) !=
+            op->err.width)
+            continue;
+        if (len + strlen(d->name) + 40 > sizeof list) {
+            snprintf(list + len, sizeof list - len, ", ...");
+            saed_dict_release(d);
+            break;
+        }
+        len += (size_t)snprintf(list + len, sizeof list - len, "%s\"%s\"",
+                                len ? ", " : "; that width is taken by ", d->name);
+    }
+    snprintf(op->err.text + said, sizeof op->err.text - said, "%s", list);
+}
+
+static void reply_error(struct op *op)
+{
+    if (op->err.is_width)
+        say_takers(op);
+    saed_http_error(op->x, &op->err);
 }
 
 static void reply(struct op *op)
@@ -487,7 +491,7 @@ void saed_op_resumed(void *routes, struct saed_exchange *x)
     if (op->err.status == SAE_E_CANCELLED)
         saed_http_drop(x);
     else if (op->err.status != SAE_OK)
-        saed_http_error(x, &op->err);
+        reply_error(op);
     else
         reply(op);
 }

@@ -17,6 +17,7 @@ struct route {
     bool is_op;
     bool always; /* also while loading, and when all else is refused */
     enum sae_op op;
+    enum saed_metric_op series;
     void (*reply)(struct saed_routes *r, struct saed_exchange *x);
 };
 
@@ -24,9 +25,13 @@ static const struct route routes[] = {
     {.path = "/v1", .reply = saed_info_root},
     {.path = "/v1/dictionaries", .reply = saed_info_dictionaries},
     {.path = "/v1/dictionaries/{}", .reply = saed_info_dictionary},
-    {.path = "/v1/dictionaries/{}/encode", .is_op = true, .op = SAE_OP_ENCODE},
-    {.path = "/v1/dictionaries/{}/decode", .is_op = true, .op = SAE_OP_DECODE},
-    {.path = "/v1/dictionaries/{}/forward", .is_op = true, .op = SAE_OP_FORWARD},
+#define SAE_OPERATION(id, name, takes, gives_f, side) \
+    {.path = "/v1/dictionaries/{}/" #name,            \
+     .is_op = true,                                   \
+     .op = SAE_OP_##id,                               \
+     .series = SAED_MOP_##id},
+#include "proto/ops.def"
+#undef SAE_OPERATION
     {.path = "/healthz", .always = true, .reply = saed_info_health},
     {.path = "/readyz", .always = true, .reply = saed_info_ready},
     {.path = "/metrics", .always = true, .reply = saed_info_metrics},
@@ -161,7 +166,7 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
         x->series = x->dict->series;
     }
     if (route->is_op)
-        x->op = (enum saed_metric_op)route->op;
+        x->op = route->series;
     if (x->method == SAED_METHOD_OPTIONS)
         return reply_options(x, allowed_on(route));
     st = check_method(route, x, err);

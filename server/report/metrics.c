@@ -83,8 +83,13 @@ struct saed_metrics {
     char version[64], engine[64], kernel[128]; /* escaped */
 };
 
-static const char *const mop_names[SAED_N_MOPS] = {"encode", "decode", "forward", "other"};
-static const char *const op_names[SAE_N_OPS] = {"encode", "decode", "forward"};
+/* By SAED_MOP_*, and by SAE_OP_*, which are the first of them. */
+static const char *const op_names[SAED_N_MOPS] = {
+#define SAE_OPERATION(id, name, takes, gives_f, side) [SAED_MOP_##id] = #name,
+#include "proto/ops.def"
+#undef SAE_OPERATION
+    [SAED_MOP_OTHER] = "other",
+};
 static const char *const gemm_names[2] = {"encode", "decode"};
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -324,7 +329,7 @@ static void print_requests_of(struct printer *p, const struct saed_series *s, co
             if (c < SAE_COUNTOF(code_slots))
                 snprintf(code, sizeof code, "%d", code_slots[c]);
             PRINT(p, "saed_requests_total{dictionary=\"%s\",op=\"%s\",code=\"%s\"} %" PRIu64 "\n",
-                  label, mop_names[op], code, n);
+                  label, op_names[op], code, n);
         }
 }
 
@@ -343,7 +348,7 @@ static void print_requests(struct printer *p)
     family(p, "saed_request_seconds", "histogram",
            "Time from a request's first byte to its answer.");
     for (size_t op = 0; op < SAED_N_MOPS; op++) {
-        snprintf(labels, sizeof labels, "op=\"%s\"", mop_names[op]);
+        snprintf(labels, sizeof labels, "op=\"%s\"", op_names[op]);
         print_seconds_histogram(p, "saed_request_seconds", labels, &p->m->request[op]);
     }
     family(p, "saed_requests_in_flight", "gauge", "Requests begun and not yet answered.");

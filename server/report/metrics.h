@@ -10,9 +10,9 @@
 
 /* The operations, and what is none. */
 enum saed_metric_op {
-    SAED_MOP_ENCODE = SAE_OP_ENCODE,
-    SAED_MOP_DECODE = SAE_OP_DECODE,
-    SAED_MOP_FORWARD = SAE_OP_FORWARD,
+#define SAE_OPERATION(id, name, takes, gives_f, side) SAED_MOP_##id = SAE_OP_##id,
+#include "proto/ops.def"
+#undef SAE_OPERATION
     SAED_MOP_OTHER = SAE_N_OPS,
     SAED_N_MOPS
 };

@@ -167,7 +167,13 @@ START_TEST(details_help)
     ck_assert_ptr_nonnull(strstr(json_member(&r, "detail"), "i, k"));
     reply_free(&r);
     r = post_json(&s, "/v1/dictionaries/i/encode", "{\"x\":[1,2]}");
-    check_problem(&r, 400, "bad_shape", "\"k\"", NULL); /* who takes this width */
+    check_problem(&r, 400, "bad_shape", "; that width is taken by \"k\"", NULL);
+    reply_free(&r);
+    r = post_json(&s, "/v1/dictionaries/k/decode", "{\"f\":[1,2,3,4]}");
+    check_problem(&r, 400, "bad_shape", "; that width is taken by \"i\"", NULL);
+    reply_free(&r);
+    r = post_json(&s, "/v1/dictionaries/k/forward", "{\"x\":[1,2,3]}");
+    check_problem(&r, 400, "bad_shape", "; no dictionary takes that width", NULL);
     reply_free(&r);
     r = post_json(&s, "/v1/dictionaries/i/encode", "{\"x\":[1,2,3,4],");
     check_problem(&r, 400, "malformed_json", "15", NULL); /* where */

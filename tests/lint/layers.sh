@@ -36,7 +36,7 @@ rule proto "$wire|$format|proto/json/numtext\.h"
 rule proto/json "$wire|$format|proto/json/[a-z_]+\.h"
 rule proto/safetensors "$wire|$format|proto/json/[a-z_]+\.h|proto/safetensors/[a-z_]+\.h"
 # server: report <- sched, net <- api <- what wires them together
-rule server/report "$low|lib/saed\.h|proto/errors\.def|server/report/[a-z_]+\.h"
+rule server/report "$low|lib/saed\.h|proto/(errors|ops)\.def|server/report/[a-z_]+\.h"
 rule server/sched 'lib/(base|types|saed)\.h|server/handle\.h|server/sched/[a-z_]+\.h'
 rule server/net "$wire|server/(net|report)/[a-z_]+\.h"
 rule server/opts "$low|lib/saed\.h|server/opts/[a-z_]+\.(h|def)"

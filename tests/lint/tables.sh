@@ -33,12 +33,11 @@ only 'a unit' '\bSAE_UNIT_[A-Z]+\b' lib/types.h lib/dict/unit.h lib/dict/unit.c 
 only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/reader.h lib/load/pt.c lib/load/st.c \
     lib/load/numpy.c
 
-# The three that follow have places outside their tables still. The plan is to make them rows; nothing is
-# to be added. Operations: what an operation takes and gives (plan.c, wire.c, op.c, ...).
-only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" \
-    lib/engine/batch/plan.c lib/engine/batch/decode.c \
-    proto/wire.c proto/raw.c proto/json/json.c proto/safetensors/parse.c \
-    server/api/op.c server/api/fit.c server/api/info.c
+# What an operation comes to for a formula is worked out in one place, and what it decodes.
+only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c lib/engine/batch/decode.c
+only 'an option' "$(compared 'SAE_OPT_[A-Z_]+')"
+# The two that follow have places outside their tables still. The plan is to make them rows; nothing is
+# to be added.
 # Codecs: how a body is read and sized (op.c, fit.c), and JSON as the form of a client that says nothing.
 only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')" proto/negotiate.c server/api/op.c server/api/fit.c
 # Engines: BLAS is a library that may be missing (choose.c); one metric is the native engine's (info.c).

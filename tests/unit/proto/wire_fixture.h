@@ -38,6 +38,14 @@ static inline struct sae_target target_of(int class_index, enum sae_op op, uint6
     };
 }
 
+static inline const char *option_name(unsigned bit)
+{
+    for (size_t i = 0; i < SAE_N_OPTIONS; i++)
+        if (sae_option_defs[i].bit == bit)
+            return sae_option_defs[i].name;
+    ck_abort_msg("no option has bit %u", bit);
+}
+
 /* A safetensors body, put together tensor by tensor; the header is closed by st_finish. */
 struct st_body {
     struct sae_buf header, data, all;

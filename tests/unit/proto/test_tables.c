@@ -1,0 +1,194 @@
+/* test_tables.c - a row of a table is all of it: what reads and names options and operations has
+ * every row, whatever rows there are. */
+#include "tests/unit/proto/wire_fixture.h"
+
+#include <stdlib.h>
+
+/* A value of each kind as each place writes it, for 8 features. */
+static const struct {
+    const char *json, *query, *dtype, *shape;
+    char bytes[8];
+    size_t n_bytes;
+} values[SAE_N_OPTION_KINDS] = {
+    [SAE_OPTION_BOOL] = {"true", "true", "BOOL", "1", {1}, 1},
+    [SAE_OPTION_TOP_K] = {"2", "2", "I32", "1", {2}, 4},
+    [SAE_OPTION_FEATURES] = {"[1]", "1", "I32", "1", {1}, 4},
+    [SAE_OPTION_GHOST_MASK] = {"[1,0,1,0,1,0,1,0]", "1", "BOOL", "8", {1, 0, 1, 0, 1, 0, 1, 0}, 8},
+};
+
+/* An operation and class that take the option. */
+static struct sae_target taker_of(const struct sae_option_def *def)
+{
+    for (int op = 0; op < SAE_N_OPS; op++)
+        for (int c = 0; c < N_CLASSES; c++) {
+            struct sae_target t = target_of(c, (enum sae_op)op, 4, 8);
+
+            /* IdentityDict takes a mask and forgets it */
+            if (sae_options_of(&t) & def->bit && !(t.class_options & SAE_OPT_GHOST_UNREAD))
+                return t;
+        }
+    ck_abort_msg("%s: no class takes it", def->name);
+}
+
+/* What must be asked for beside it. */
+static unsigned beside(const struct sae_option_def *def, const struct sae_target *t)
+{
+    return def->of_f & SAE_SHAPES_F && sae_op_defs[t->op].gives_f == SAE_GIVES_ASKED
+               ? SAE_OPT_OUTPUT_FEATURES
+               : 0;
+}
+
+START_TEST(options_have_a_bit_and_a_name_of_their_own)
+{
+    unsigned bits = 0;
+
+    for (size_t i = 0; i < SAE_N_OPTIONS; i++) {
+        const struct sae_option_def *def = &sae_option_defs[i];
+
+        ck_assert(def->bit && (def->bit & (def->bit - 1)) == 0 && !(bits & def->bit));
+        bits |= def->bit;
+        ck_assert_ptr_eq(sae_option_by_name(def->name, strlen(def->name)), def);
+        ck_assert_str_eq(def->pointer + 1, def->name);
+        ck_assert(def->ops && def->ops < 1u << SAE_N_OPS);
+        ck_assert_ptr_nonnull(values[def->kind].json);
+    }
+    ck_assert_uint_eq(bits, SAE_OPT_GHOST_UNREAD - 1);
+}
+END_TEST
+
+START_TEST(json_reads_every_option)
+{
+    const struct sae_option_def *def = &sae_option_defs[_i];
+    struct sae_target t = taker_of(def);
+    struct sae_request r = {.opt = {.asked = beside(def, &t)}};
+    struct sae_err err = {0};
+    char body[160];
+
+    snprintf(body, sizeof body, "{\"x\":[1,2,3,4],\"%s\":%s}", def->name, values[def->kind].json);
+    ck_assert_msg(sae_json_parse(&r, &t, body, strlen(body), &err) == SAE_OK, "%s", err.text);
+    ck_assert_uint_eq(r.opt.asked, def->bit | beside(def, &t));
+    ck_assert_uint_eq(r.opt.seen, def->bit);
+    sae_request_fini(&r);
+    snprintf(body, sizeof body, "{\"x\":[1,2,3,4],\"%s\":{}}", def->name);
+    ck_assert_int_eq(sae_json_parse(&r, &t, body, strlen(body), &err), SAE_E_BAD_OPTION);
+    ck_assert_str_eq(err.where, def->pointer);
+    assert_err(err, SAE_E_BAD_OPTION, def->name);
+    sae_request_fini(&r);
+    err = (struct sae_err){0};
+    ck_assert_int_eq(sae_json_parse(&r, &t, "{\"y\":1}", 7, &err), SAE_E_BAD_OPTION);
+    assert_err(err, SAE_E_BAD_OPTION, def->name); /* in the list of what is known */
+    sae_request_fini(&r);
+}
+END_TEST
+
+START_TEST(query_reads_every_option_that_has_its_place_there)
+{
+    const struct sae_option_def *def = &sae_option_defs[_i];
+    struct sae_request r = {0};
+    struct sae_err err = {0};
+    char query[80];
+    enum sae_status st;
+
+    snprintf(query, sizeof query, "%s=%s", def->name, values[def->kind].query);
+    st = sae_query_parse(&r.opt, query, &err);
+    if (def->in & SAE_IN_QUERY) {
+        ck_assert_msg(st == SAE_OK, "%s", err.text);
+        ck_assert_uint_eq(r.opt.asked, def->bit);
+    } else {
+        assert_err(err, SAE_E_BAD_OPTION, "its place is in the body");
+    }
+    sae_request_fini(&r);
+    snprintf(query, sizeof query, "%s=maybe", def->name);
+    err = (struct sae_err){0};
+    ck_assert_int_eq(sae_query_parse(&r.opt, query, &err), SAE_E_BAD_OPTION);
+    ck_assert_str_eq(err.where, def->name);
+    sae_request_fini(&r);
+}
+END_TEST
+
+START_TEST(safetensors_reads_every_option_that_is_a_tensor)
+{
+    const struct sae_option_def *def = &sae_option_defs[_i];
+    struct sae_target t = taker_of(def);
+    struct sae_request r = {.opt = {.asked = beside(def, &t)}};
+    static const float x[4];
+    struct sae_err err = {0};
+    struct st_body b;
+    enum sae_status st;
+
+    st_begin(&b);
+    st_add(&b, "x", "F32", "4", x, sizeof x);
+    st_add(&b, def->name, values[def->kind].dtype, values[def->kind].shape, values[def->kind].bytes,
+           values[def->kind].n_bytes);
+    st_finish(&b, 0);
+    st = sae_safetensors_parse(&r, &t, b.all.data, b.all.len, &err);
+    if (def->in & SAE_IN_TENSOR) {
+        ck_assert_msg(st == SAE_OK, "%s", err.text);
+        ck_assert_uint_eq(r.opt.asked, def->bit | beside(def, &t));
+    } else {
+        assert_err(err, SAE_E_BAD_OPTION, "options that are no tensor go in the query string");
+        ck_assert_str_eq(err.where, def->name);
+    }
+    sae_request_fini(&r);
+    st_end(&b);
+}
+END_TEST
+
+START_TEST(every_option_is_refused_and_listed_by_name)
+{
+    const struct sae_option_def *def = &sae_option_defs[_i];
+
+    for (int op = 0; op < SAE_N_OPS; op++)
+        for (int c = 0; c < N_CLASSES; c++) {
+            struct sae_target t = target_of(c, (enum sae_op)op, 4, 8);
+            const unsigned takes = sae_options_of(&t), others = SAE_OPT_GHOST_UNREAD - 1;
+            struct sae_options opt = {.top_k = 1};
+            struct sae_err err = {0};
+
+            opt.asked = takes & def->bit ? others & ~takes : def->bit;
+            if (!opt.asked)
+                continue;
+            ck_assert_int_eq(sae_options_check(&opt, &t, &err), SAE_E_BAD_OPTION);
+            assert_err(err, SAE_E_BAD_OPTION, def->name);
+            assert_err(err, SAE_E_BAD_OPTION, sae_op_defs[op].name);
+            assert_err(err, SAE_E_BAD_OPTION, t.class_name);
+        }
+}
+END_TEST
+
+START_TEST(operations_are_whole)
+{
+    struct sae_target t = target_of(CLASS_AUTO, (enum sae_op)_i, 4, 8);
+    const struct sae_input *in = sae_op_input(t.op);
+    struct sae_request r = {0};
+    struct sae_err err = {0};
+    char body[80];
+    size_t n = 0;
+
+    ck_assert(sae_op_defs[_i].name && sae_op_defs[_i].side < SAE_N_SIDES);
+    ck_assert_str_eq(in->pointer + 1, in->name);
+    n = (size_t)snprintf(body, sizeof body, "{\"%s\":[", in->name);
+    for (uint64_t i = 0; i < sae_target_width(&t); i++)
+        n += (size_t)snprintf(body + n, sizeof body - n, "%s1", i ? "," : "");
+    n += (size_t)snprintf(body + n, sizeof body - n, "]}");
+    ck_assert_msg(sae_json_parse(&r, &t, body, n, &err) == SAE_OK, "%s", err.text);
+    ck_assert_uint_eq(r.n_rows, 1);
+    ck_assert_int_eq(sae_request_query(&r, &t).want_f, sae_op_defs[_i].gives_f == SAE_GIVES_ALWAYS);
+    sae_request_fini(&r);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("tables");
+    TCase *t = tcase_create("tables");
+
+    tcase_add_test(t, options_have_a_bit_and_a_name_of_their_own);
+    tcase_add_loop_test(t, json_reads_every_option, 0, SAE_N_OPTIONS);
+    tcase_add_loop_test(t, query_reads_every_option_that_has_its_place_there, 0, SAE_N_OPTIONS);
+    tcase_add_loop_test(t, safetensors_reads_every_option_that_is_a_tensor, 0, SAE_N_OPTIONS);
+    tcase_add_loop_test(t, every_option_is_refused_and_listed_by_name, 0, SAE_N_OPTIONS);
+    tcase_add_loop_test(t, operations_are_whole, 0, SAE_N_OPS);
+    suite_add_tcase(s, t);
+    return run_suite(s);
+}
