@@ -24,14 +24,27 @@
 
 struct sae_dict; /* immutable after open; any thread may read it */
 
-#define SAE_MAX_NOTES 5
+#define SAE_MAX_NOTES 12
 #define SAE_NOTE_BYTES 200
+
+/* Under which formula its tensors are read: the fields of formats section 1, each with the text
+ * that a source's option takes. */
+#define SAE_N_FIELDS 11
+#define SAE_READING_TEXT_MAX 200
+enum sae_origin { SAE_FROM_DEFAULT, SAE_FROM_ROW, SAE_FROM_FILE, SAE_FROM_STATED };
+struct sae_shown_field {
+    const char *name;
+    enum sae_origin from;
+    char text[SAE_READING_TEXT_MAX];
+    char by_file[SAE_READING_TEXT_MAX]; /* stated against what the files say: that; else "" */
+};
 
 /* What a dictionary is. Strings are borrowed from what it is asked of. */
 struct sae_dict_info {
     const char *class_name; /* "AutoEncoder", ... */
+    const char *format;     /* which row of the formats: "dictionary_learning", "init", ... */
     uint64_t activation_dim;
-    uint64_t output_dim; /* of x_hat */
+    uint64_t output_dim; /* of x_hat; 0: it has no decoder */
     uint64_t dict_size;
     const char *dtype; /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
     uint64_t bytes;    /* f32 bytes of all tensors; UINT64_MAX: more than can be counted */
@@ -41,6 +54,7 @@ struct sae_dict_info {
     bool scales_forward_f;   /* forward's f is multiplied by decoder_norm */
     float norm_min, norm_median, norm_max; /* L2 norms of the decoder's columns; 1 for identity,
                                               0 of a draft */
+    struct sae_shown_field reading[SAE_N_FIELDS];
     /* Sentences that whoever relies on it should read: what its file did not say by itself. */
     unsigned n_notes;
     char notes[SAE_MAX_NOTES][SAE_NOTE_BYTES];
@@ -68,7 +82,8 @@ enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struc
 /* All of this in one. */
 enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
-/* Only the grammar of a source: SAE_OK or SAE_E_USAGE, no file is touched. */
+/* Only the grammar of a source: SAE_OK, SAE_E_USAGE or SAE_E_NOMEM. No file is opened; one that is
+ * there under the whole text, colons and all, has no options. */
 enum sae_status sae_source_check(const char *source, struct sae_err *err) SAE_MUST_USE;
 /* How many bytes of a source are its path; 0 when it names none (identity:D, init:...). */
 size_t sae_source_path(const char *source);

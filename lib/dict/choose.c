@@ -116,10 +116,11 @@ static size_t distance(const struct keys *k, const struct sae_layout *a)
     return n_missing(k, a) + n_surplus(k, a);
 }
 
-static const struct sae_layout *class_of(const struct keys *k)
+static const struct sae_layout *class_of(const struct keys *k, const char *format)
 {
     for (size_t i = 0; i < sae_n_layouts; i++)
-        if (sae_layouts[i].n_keys > 0 && distance(k, &sae_layouts[i]) == 0)
+        if (sae_layouts[i].n_keys > 0 && distance(k, &sae_layouts[i]) == 0 &&
+            (!format || strcmp(sae_layouts[i].format, format) == 0))
             return &sae_layouts[i];
     return NULL;
 }
@@ -250,10 +251,12 @@ static enum sae_status no_class(const struct sae_tensors *ts, struct sae_err *er
 /* ---- look-alikes -------------------------------------------------------------------------- */
 
 /* A file of top-k features has a ReLU class's keys too, and its k beside them. */
-static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae_choice *c,
-                                  struct sae_err *err)
+static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae_statement *stated,
+                                  const struct sae_choice *c, struct sae_err *err)
 {
-    for (size_t g = 0; c->layout->is_top_k_too && g < sae_load_n_groups(ts); g++) {
+    bool is_open = c->layout->is_top_k_too && !stated->reading.field[SAE_FIELD_SELECT].is_set;
+
+    for (size_t g = 0; is_open && g < sae_load_n_groups(ts); g++) {
         const struct sae_group *group = sae_load_group(ts, g);
 
         for (size_t i = 0; g != c->group && i < group->n; i++) {
@@ -265,7 +268,7 @@ static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae
                 return refuse(err,
                               "cannot choose between two readings: keys are %s's, and an integer "
                               "\"%s\" stands beside them%s%.60s%s: features may be the %s largest "
-                              "alone, which saed does not read yet",
+                              "alone; state k=N or k=none",
                               c->layout->name, e->name, g ? " in \"" : "", group->name,
                               g ? "\"" : "", e->name);
         }
@@ -311,18 +314,49 @@ static enum sae_status check_beside(const struct sae_tensors *ts, const struct s
     return SAE_OK;
 }
 
+/* ---- custom ------------------------------------------------------------------------------- */
+
+/* The dict that has the encoder's key: the top before those in it. */
+static enum sae_status choose_stated(const struct sae_tensors *ts,
+                                     const struct sae_statement *stated,
+                                     const struct sae_layout *layout, struct sae_choice *out,
+                                     struct sae_err *err)
+{
+    const char *encoder = stated->key[SAE_ROLE_ENCODER];
+    char key[SAE_TENSOR_NAME_MAX + 4];
+
+    snprintf(key, sizeof key, "%s", encoder);
+    for (int at = 0; at < 2; at++) { /* as it stands, then without an orientation behind it */
+        for (size_t g = 0; g < sae_load_n_groups(ts); g++) {
+            struct keys k = keys_of(ts, g);
+
+            if (has_name(&k, key)) {
+                *out = (struct sae_choice){layout, g, k.prefix};
+                return SAE_OK;
+            }
+        }
+        if (strrchr(key, '@'))
+            *strrchr(key, '@') = '\0';
+    }
+    return refuse(err, "encoder=%.120s is stated, and the file has no such tensor", encoder);
+}
+
 /* ---- the choice --------------------------------------------------------------------------- */
 
-enum sae_status sae_dict_choose(const struct sae_tensors *ts, struct sae_choice *out,
-                                struct sae_err *err)
+enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_statement *stated,
+                                struct sae_choice *out, struct sae_err *err)
 {
+    const struct sae_layout *row = stated->format ? sae_layout_of_format(stated->format) : NULL;
     struct sae_choice c = {.layout = NULL};
     size_t n = sae_load_n_groups(ts);
     enum sae_status st;
 
+    if (row && row->is_stated)
+        return choose_stated(ts, stated, row, out, err);
+
     for (size_t g = 0; g < n && !(c.layout && c.group == 0); g++) {
         struct keys k = keys_of(ts, g);
-        const struct sae_layout *a = class_of(&k);
+        const struct sae_layout *a = class_of(&k, stated->format);
 
         if (!a || (g > 0 && !has_tensors(k.g)))
             continue;
@@ -335,7 +369,7 @@ enum sae_status sae_dict_choose(const struct sae_tensors *ts, struct sae_choice 
     }
     if (!c.layout)
         return no_class(ts, err);
-    st = check_no_k(ts, &c, err);
+    st = check_no_k(ts, stated, &c, err);
     if (st == SAE_OK)
         st = check_beside(ts, &c, err);
     if (st == SAE_OK)

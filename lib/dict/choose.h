@@ -9,6 +9,7 @@
 #define SAE_CHOOSE_H
 
 #include "lib/dict/layout.h"
+#include "lib/dict/statement.h"
 #include "lib/load/load.h"
 
 struct sae_choice {
@@ -17,9 +18,10 @@ struct sae_choice {
     size_t prefix; /* bytes at the start of each of its names */
 };
 
-/* SAE_E_FORMAT: no class or several, or one of the two look-alikes; the text says what was found.
+/* What is stated decides where it says so: the format, a k beside the keys, what stands beside.
+ * SAE_E_FORMAT: no class or several, or one of the two look-alikes; the text says what was found.
  * It does not name the file. */
-enum sae_status sae_dict_choose(const struct sae_tensors *ts, struct sae_choice *out,
-                                struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_statement *stated,
+                                struct sae_choice *out, struct sae_err *err) SAE_MUST_USE;
 
 #endif

@@ -3,6 +3,7 @@
  * Every vector has SAE_OVERREAD readable bytes behind its last value, as the matrices have. */
 #include "lib/dict/dict.h"
 
+#include "lib/dict/reading.h"
 #include "lib/dict/ref.h"
 #include "lib/num.h"
 
@@ -122,10 +123,13 @@ static uint64_t add_floats(uint64_t bytes, uint64_t n)
 void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout,
                        const struct sae_formula *f)
 {
+    struct sae_reading r;
+
     info->class_name = layout->name;
+    info->format = layout->format;
     info->activation_dim = f->d_in;
-    info->output_dim = f->d_out;
     info->dict_size = f->F;
+    info->output_dim = f->encodes_only ? 0 : f->d_out;
     info->options = layout->options;
     info->aux_name = sae_formula_unit(f)->aux_name;
     info->scales_forward_f = f->scales_forward_f;
@@ -135,6 +139,9 @@ void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layo
     /* The norms stand beside a decoder. */
     info->resident_bytes =
         role_values(f, SAE_ROLE_DECODER) ? add_floats(info->bytes, f->F) : info->bytes;
+    sae_layout_reading(layout, &r);
+    sae_reading_complete(&r);
+    sae_reading_show(&r, info);
 }
 
 static bool is_dim(uint64_t n)

@@ -4,23 +4,24 @@
 #include "lib/dict/spec.h"
 
 struct sae_draft {
-    char *text;            /* the source, owned: src and file borrow from it */
-    struct sae_source src; /* of it */
+    struct sae_source src; /* owned; file borrows from it */
     struct sae_file *file; /* owned; NULL: the source is no path */
     struct sae_dict_info info;
 };
 
-static enum sae_status describe(struct sae_draft *t, struct sae_err *err)
+static enum sae_status describe(struct sae_draft *t, const char *source, struct sae_err *err)
 {
-    enum sae_status st = sae_source_parse(&t->src, t->text, err);
+    enum sae_status st = sae_source_parse(&t->src, source, err);
     struct sae_formula f;
 
     if (st != SAE_OK)
         return st;
     if (t->src.kind == SAE_SOURCE_FILE)
-        return sae_file_open(&t->file, t->src.path, &t->info, err);
+        return sae_file_open(&t->file, &t->src.stated, &t->info, err);
     f = sae_layout_formula(t->src.layout, (size_t)t->src.d, (size_t)t->src.F);
     sae_dict_describe(&t->info, t->src.layout, &f);
+    if (t->src.kind == SAE_SOURCE_INIT)
+        t->info.format = "init";
     t->info.dtype = "float32";
     return SAE_OK;
 }
@@ -30,12 +31,10 @@ enum sae_status sae_draft_open(struct sae_draft **out, const char *source, struc
     struct sae_draft *t = sae_calloc(1, sizeof *t);
     enum sae_status st = SAE_E_NOMEM;
 
-    if (t)
-        t->text = sae_strdup(source);
-    if (!t || !t->text)
+    if (!t)
         sae_err_set(err, st, "", "cannot load %.200s: cannot allocate its description", source);
     else
-        st = describe(t, err);
+        st = describe(t, source, err);
     if (st == SAE_OK)
         *out = t;
     else
@@ -48,7 +47,7 @@ void sae_draft_close(struct sae_draft *t)
     if (!t)
         return;
     sae_file_close(t->file);
-    sae_free(t->text);
+    sae_source_fini(&t->src);
     sae_free(t);
 }
 

@@ -1,29 +1,16 @@
-/* file.c - binds an open weights file to the layout that its keys name.
+/* file.c - a dictionary from a weights file: opened and described first, then read.
  *
- * Opening: the set of keys names the class (choose.c); then every dtype and shape is checked (d and
- * F are the encoder's, by its dims). Reading: only now is memory taken, and each tensor read once
- * into its place. Every message names the file; `where` is the tensor. See dict/spec.h. */
-#include "lib/dict/spec.h"
+ * Opening: the set of keys names the class (choose.c), or what is stated does; then the reading is
+ * settled (settle.c) and every dtype and shape checked (bind.c). Reading: only now is memory taken,
+ * and each tensor read into its place. Every message names the file; `where` is the tensor. See
+ * dict/spec.h, dict/file.h. */
+#include "lib/dict/file.h"
 
-#include "lib/dict/choose.h"
-#include "lib/dict/text.h"
-#include "lib/load/hints.h"
+#include "lib/num.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
-
-struct sae_file {
-    const char *path;
-    struct sae_tensors *ts;
-    const struct sae_layout *layout;
-    size_t index[SAE_LAYOUT_MAX_KEYS]; /* tensor of each key, or NOT_READ */
-    const char *encoder;               /* its key: d and F are what it says they are */
-    enum sae_dtype dtype;              /* the encoder's */
-    uint64_t d, F, top_k;              /* top_k 0: the class has none */
-    struct sae_choice choice;
-    struct sae_hints hints;
-};
-
-#define NOT_READ SIZE_MAX /* an optional key that the file has not, or one that is ignored */
 
 /* ---- messages ---- */
 
@@ -57,72 +44,55 @@ static enum sae_status pass_on(const char *path, const struct sae_err *low, enum
     return cannot(path, st, low->where, err, "%s", low->text);
 }
 
-/* "[70, 33]" */
-static void add_shape(struct sae_text *l, const uint64_t *shape, unsigned ndim)
-{
-    sae_text_add(l, "[");
-    for (unsigned i = 0; i < ndim; i++)
-        sae_text_add(l, "%s%llu", i ? ", " : "", (unsigned long long)shape[i]);
-    sae_text_add(l, "]");
-}
-
 /* ---- which class ---- */
 
-static enum sae_status find_tensors(struct sae_file *b, struct sae_err *err)
+/* A path that is not there may be one with a misspelt option behind it. */
+static enum sae_status not_opened(const struct sae_file *b, const struct sae_err *low,
+                                  enum sae_status st, struct sae_err *err)
 {
-    for (unsigned k = 0; k < b->layout->n_keys; k++) {
-        const char *name = b->layout->keys[k].name;
-        enum sae_need need = b->layout->keys[k].need;
-        size_t i = 0, n = need == SAE_KEY_IGNORED ? 0 : sae_load_count(b->ts);
+    struct sae_misspelt m = sae_statement_misspelt(b->path);
 
-        while (i < n && strcmp(sae_load_tensor(b->ts, i)->name, name) != 0)
-            i++;
-        if (i == n && need != SAE_KEY_REQUIRED)
-            i = NOT_READ;
-        else if (i == n)
-            return sae_err_set(err, SAE_E_INTERNAL, name, "cannot find %s, which was there", name);
-        b->index[k] = i;
-    }
-    return SAE_OK;
-}
-
-/* The same as choose.c's look at a k beside the keys, in the config beside the file. */
-static enum sae_status check_config(struct sae_file *b, struct sae_err *err)
-{
-    struct sae_hints *h = &b->hints;
-    struct sae_err low = {0};
-    enum sae_status st = b->layout->is_top_k_too ? sae_hints_read(h, b->path, &low) : SAE_OK;
-
-    if (st != SAE_OK)
-        return pass_on(b->path, &low, st, err);
-    if (h->k_file)
-        return cannot(b->path, SAE_E_FORMAT, h->k_file, err,
-                      "cannot choose between two readings: keys are %s's, and %s beside it has "
-                      "\"%s\": %lld%s%s%s: features may be the %s largest alone, which saed does "
-                      "not read yet",
-                      b->layout->name, h->k_file, h->k_key, (long long)h->k,
-                      h->k_under[0] ? " in \"" : "", h->k_under, h->k_under[0] ? "\"" : "",
-                      h->k_key);
-    return SAE_OK;
+    if (st != SAE_E_IO || !m.word)
+        return pass_on(b->path, low, st, err);
+    return cannot(b->path, st, low->where, err, "%s; \"%.*s\" is no option, the nearest is \"%s\"",
+                  low->text, m.n < 40 ? (int)m.n : 40, m.word, m.nearest);
 }
 
 static enum sae_status name_class(struct sae_file *b, struct sae_err *err)
 {
     struct sae_err low = {0};
-    enum sae_status st = sae_dict_choose(b->ts, &b->choice, &low);
+    enum sae_status st = sae_dict_choose(b->ts, b->stated, &b->choice, &low);
 
+    b->layout = b->choice.layout;
     if (st == SAE_OK)
         st = sae_load_choose(b->ts, b->choice.group, b->choice.prefix, &low);
-    if (st != SAE_OK)
-        return pass_on(b->path, &low, st, err);
-    b->layout = b->choice.layout;
-    st = find_tensors(b, err);
-    return st == SAE_OK ? check_config(b, err) : st;
+    if (st == SAE_OK)
+        st = sae_hints_read(&b->hints, b->path, &low);
+    if (st == SAE_OK)
+        st = sae_file_settle(b, &low);
+    if (st == SAE_OK)
+        st = sae_file_bind(b, &low);
+    return st == SAE_OK ? st : pass_on(b->path, &low, st, err);
+}
+
+/* ---- what it will be ---- */
+
+/* Is it a tensor of the row that plays no role, by what is stated? */
+static bool is_left(const struct sae_file *b, const struct sae_layout_key *key)
+{
+    size_t i = sae_layout_is_kept(key) ? sae_file_find(b, key->name) : SIZE_MAX;
+
+    for (enum sae_role role = 0; i != SIZE_MAX && role < SAE_N_ROLES; role++)
+        for (unsigned k = 0; k < b->bound[role].n; k++)
+            if (b->bound[role].index[k] == i)
+                return false;
+    return i != SIZE_MAX;
 }
 
 /* What the file did not say by itself. */
-static void add_notes(const struct sae_file *b, struct sae_dict_info *info)
+static void add_notes(struct sae_file *b)
 {
+    struct sae_dict_info *info = &b->info;
     const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
 
     if (b->choice.group != 0)
@@ -132,173 +102,141 @@ static void add_notes(const struct sae_file *b, struct sae_dict_info *info)
                           (int)b->choice.prefix, g->entries[0].name);
     if (sae_load_note(b->ts))
         sae_dict_add_note(info, "%s", sae_load_note(b->ts));
-    if (b->layout->note)
+    if (b->layout->note && !b->is_altered)
         sae_dict_add_note(info, "%s", b->layout->note);
     if (b->hints.unread[0])
         sae_dict_add_note(info, "%s", b->hints.unread);
+    for (unsigned k = 0; k < b->layout->n_keys; k++)
+        if (is_left(b, &b->layout->keys[k]))
+            sae_dict_add_note(info, "%s is not used under the stated reading",
+                              b->layout->keys[k].name);
 }
 
-/* ---- dtypes and shapes ---- */
+/* Options that belong to the class as it is read unaltered. */
+#define OF_THE_CLASS (SAE_OPT_GHOST_MASK | SAE_OPT_GHOST_UNREAD)
 
-/* d and F are what the encoder says they are, in the order of its dims. */
-static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
+static void describe(struct sae_file *b)
 {
-    const struct sae_layout_key *key = sae_layout_key_of(b->layout, SAE_ROLE_ENCODER);
-    const struct sae_tensor *t = sae_load_tensor(b->ts, b->index[key - b->layout->keys]);
-    bool turned = sae_layout_is_turned(key);
-    struct sae_text l = {.len = 0};
+    struct sae_dict_info *info = &b->info;
+    size_t encoder = b->bound[SAE_ROLE_ENCODER].index[0];
 
-    add_shape(&l, t->shape, t->ndim);
-    if (t->ndim != 2)
-        return cannot(b->path, SAE_E_WEIGHTS, t->name, err,
-                      "\"%s\" has shape %s, wanted two dimensions, %s", t->name, l.text,
-                      turned ? "[activation_dim, dict_size]" : "[dict_size, activation_dim]");
-    b->F = t->shape[turned];
-    b->d = t->shape[!turned];
-    if (b->F < 1 || b->d < 1 || b->F > SAE_DICT_MAX_DIM || b->d > SAE_DICT_MAX_DIM)
-        return cannot(b->path, SAE_E_WEIGHTS, t->name, err,
-                      "\"%s\" has shape %s, wanted dimensions from 1 to %d", t->name, l.text,
-                      SAE_DICT_MAX_DIM);
-    b->encoder = key->name;
-    b->dtype = t->dtype;
-    return SAE_OK;
-}
-
-static enum sae_status check_tensor(const struct sae_file *b, unsigned k, struct sae_err *err)
-{
-    const struct sae_layout_key *key = &b->layout->keys[k];
-    const struct sae_tensor *t = sae_load_tensor(b->ts, b->index[k]);
-    struct sae_text found = {.len = 0}, wanted = {.len = 0};
-    uint64_t shape[2];
-    unsigned ndim = sae_layout_shape(key, b->d, b->F, shape);
-    bool same = t->ndim == ndim;
-
-    if (!sae_dtype_is_floating(t->dtype))
-        return cannot(b->path, SAE_E_WEIGHTS, t->name, err,
-                      "\"%s\" has dtype %s, wanted float32, float16, bfloat16 or float64", t->name,
-                      t->dtype_name);
-    for (unsigned i = 0; same && i < ndim; i++)
-        same = t->shape[i] == shape[i];
-    if (same)
-        return SAE_OK;
-    add_shape(&found, t->shape, t->ndim);
-    add_shape(&wanted, shape, ndim);
-    return cannot(b->path, SAE_E_WEIGHTS, t->name, err,
-                  "\"%s\" has shape %s, wanted [%s] = %s (%s, by %s)", t->name, found.text,
-                  key->dims, wanted.text, b->layout->name, b->encoder);
-}
-
-/* ---- numbers ---- */
-
-static const struct sae_entry *entry_of(const struct sae_file *b, const char *name)
-{
-    const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
-    size_t i = 0;
-
-    while (i + 1 < g->n && strcmp(g->entries[i].name + b->choice.prefix, name) != 0)
-        i++;
-    return &g->entries[i];
-}
-
-/* k of the file, and no other in a config beside it: a checkpoint of a training that lowers k. */
-static enum sae_status take_top_k(struct sae_file *b, unsigned key, struct sae_err *err)
-{
-    const char *name = b->layout->keys[key].name;
-    struct sae_hints *h = &b->hints;
-    struct sae_err low = {0};
-    int64_t k = 0;
-    enum sae_status st = sae_load_integer(b->ts, b->index[key], &k, &low);
-
-    if (st == SAE_OK)
-        st = sae_hints_read(h, b->path, &low);
-    if (st != SAE_OK)
-        return pass_on(b->path, &low, st, err);
-    if (k < 1 || (uint64_t)k > b->F)
-        return cannot(b->path, SAE_E_WEIGHTS, name, err,
-                      "\"%s\" is %lld, wanted from 1 to dict_size, which is %llu by %s", name,
-                      (long long)k, (unsigned long long)b->F, b->encoder);
-    if (h->k_file && h->k != k)
-        return cannot(b->path, SAE_E_FORMAT, h->k_file, err,
-                      "cannot choose between two k: \"%s\" is %lld, and %s beside it has \"%s\": "
-                      "%lld%s%s%s",
-                      name, (long long)k, h->k_file, h->k_key, (long long)h->k,
-                      h->k_under[0] ? " in \"" : "", h->k_under, h->k_under[0] ? "\"" : "");
-    b->top_k = (uint64_t)k;
-    return SAE_OK;
-}
-
-static enum sae_status check_unset(const struct sae_file *b, const char *name, struct sae_err *err)
-{
-    const struct sae_entry *e = entry_of(b, name);
-
-    if (!e->has_number)
-        return cannot(b->path, SAE_E_WEIGHTS, name, err,
-                      "\"%s\" is not one floating number of no dimension", name);
-    if (e->number != -1.0)
-        return cannot(b->path, SAE_E_FORMAT, name, err,
-                      "cannot choose between two readings: \"%s\" is %g: features may be those "
-                      "above it and not the k largest, which saed does not read yet (-1 says that "
-                      "it was never set)",
-                      name, e->number);
-    return SAE_OK;
-}
-
-static enum sae_status check_key(struct sae_file *b, unsigned k, struct sae_err *err)
-{
-    const struct sae_layout_key *key = &b->layout->keys[k];
-
-    if (b->index[k] == NOT_READ)
-        return SAE_OK;
-    if (sae_layout_is_kept(key))
-        return check_tensor(b, k, err);
-    return key->role == SAE_ROLE_TOP_K ? take_top_k(b, k, err) : check_unset(b, key->name, err);
+    sae_dict_describe(info, b->layout, &b->formula);
+    if (b->layout->is_stated)
+        info->class_name = sae_reading_class(&b->reading, b->formula.has_skip);
+    if (b->is_altered)
+        info->options &= ~(unsigned)OF_THE_CLASS;
+    info->dtype = sae_dtype_name(sae_load_tensor(b->ts, encoder)->dtype);
+    sae_reading_show(&b->reading, info);
+    add_notes(b);
 }
 
 /* ---- values ---- */
 
-static enum sae_status read_all(const struct sae_file *b, struct sae_dict *d, struct sae_err *err)
+/* Memory is feature-major, and a skip by outputs. */
+static bool is_turned(const char *dims)
 {
-    for (unsigned k = 0; k < b->layout->n_keys; k++) {
-        const struct sae_layout_key *key = &b->layout->keys[k];
-        struct sae_err low = {0};
-        enum sae_status st = SAE_OK;
+    return strchr(dims, ',') && (dims[2] == 'F' || strcmp(dims, "d,m") == 0);
+}
 
-        if (b->index[k] != NOT_READ && sae_layout_is_kept(key))
-            st = sae_load_read(b->ts, b->index[k], sae_dict_array(d, key->role),
-                               sae_layout_is_turned(key), &low);
-        if (st != SAE_OK)
-            return pass_on(b->path, &low, st, err);
+/* Values of a role's array in memory, of which `stored` are in the file. */
+static size_t n_values(const struct sae_file *b, enum sae_role role, size_t *stored)
+{
+    const struct sae_formula *f = &b->formula;
+    size_t width = role == SAE_ROLE_ENCODER ? f->d_in : role == SAE_ROLE_DECODER ? f->d_out : 1;
+
+    switch (role) {
+    case SAE_ROLE_CENTRE:
+        return *stored = f->d_in;
+    case SAE_ROLE_DEC_BIAS:
+        return *stored = f->d_out;
+    case SAE_ROLE_SKIP:
+        return *stored = f->d_out * f->d_in;
+    default:
+        *stored = (size_t)b->n_stored * width;
+        return f->F * width;
     }
-    return SAE_OK;
+}
+
+/* The sum of several vectors, in double, from left to right, rounded once. */
+static enum sae_status read_sum(const struct sae_file *b, const struct sae_bound *bound, size_t n,
+                                float *dst, struct sae_err *err)
+{
+    double *sum = sae_calloc(n, sizeof *sum);
+    enum sae_status st = SAE_OK;
+
+    if (!sum)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot add up %u tensors: out of memory",
+                           bound->n);
+    for (unsigned i = 0; i < bound->n && st == SAE_OK; i++) {
+        st = sae_load_read(b->ts, bound->index[i], dst, false, err);
+        for (size_t k = 0; k < n && st == SAE_OK; k++)
+            sum[k] = i == 0 ? (double)dst[k] : sum[k] + (double)dst[k];
+    }
+    for (size_t k = 0; k < n && st == SAE_OK; k++)
+        dst[k] = (float)sum[k];
+    sae_free(sum);
+    return st;
+}
+
+/* The tensor of a file with more features than are taken. */
+static enum sae_status read_first(const struct sae_file *b, const struct sae_bound *bound,
+                                  size_t stored, float *dst, size_t n, struct sae_err *err)
+{
+    float *all = sae_alloc(stored, sizeof *all);
+    enum sae_status st;
+
+    if (!all)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", stored);
+    st = sae_load_read(b->ts, bound->index[0], all, is_turned(bound->dims), err);
+    if (st == SAE_OK)
+        memcpy(dst, all, n * sizeof *dst);
+    sae_free(all);
+    return st;
+}
+
+static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, enum sae_role role,
+                                 struct sae_err *err)
+{
+    const struct sae_bound *bound = &b->bound[role];
+    float *dst = sae_dict_array(d, role);
+    size_t stored, n = n_values(b, role, &stored);
+    enum sae_status st = SAE_OK;
+
+    if (!dst || (role == SAE_ROLE_DEC_BIAS && b->formula.adds_centre))
+        return SAE_OK;
+    for (size_t j = 0; bound->is_number && j < n; j++)
+        dst[j] = bound->number;
+    if (bound->n > 1 && !bound->is_number)
+        st = read_sum(b, bound, n, dst, err);
+    else if (bound->n > 0 && !bound->is_number)
+        st = n < stored ? read_first(b, bound, stored, dst, n, err)
+                        : sae_load_read(b->ts, bound->index[0], dst, is_turned(bound->dims), err);
+    for (size_t j = 0; bound->is_exp && st == SAE_OK && j < n; j++)
+        dst[j] = sae_exp_f32(dst[j]);
+    return st;
 }
 
 /* ---- the two steps ---- */
 
-enum sae_status sae_file_open(struct sae_file **out, const char *path, struct sae_dict_info *info,
-                              struct sae_err *err)
+enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement *stated,
+                              struct sae_dict_info *info, struct sae_err *err)
 {
     struct sae_file *b = sae_calloc(1, sizeof *b);
     struct sae_err low = {0};
-    struct sae_formula f;
     enum sae_status st;
 
     if (!b)
-        return cannot(path, SAE_E_NOMEM, "", err, "cannot allocate its description");
-    b->path = path;
-    st = sae_load_open(&b->ts, path, &low);
-    st = st == SAE_OK ? name_class(b, err) : pass_on(path, &low, st, err);
-    if (st == SAE_OK)
-        st = take_dims(b, err);
-    for (unsigned k = 0; st == SAE_OK && k < b->layout->n_keys; k++)
-        st = check_key(b, k, err);
+        return cannot(stated->path, SAE_E_NOMEM, "", err, "cannot allocate its description");
+    b->path = stated->path;
+    b->stated = stated;
+    st = sae_load_open(&b->ts, b->path, &low);
+    st = st == SAE_OK ? name_class(b, err) : not_opened(b, &low, st, err);
     if (st != SAE_OK) {
         sae_file_close(b);
         return st;
     }
-    f = sae_layout_formula(b->layout, (size_t)b->d, (size_t)b->F);
-    sae_dict_describe(info, b->layout, &f);
-    info->dtype = sae_dtype_name(b->dtype);
-    add_notes(b, info);
+    describe(b);
+    *info = b->info;
     *out = b;
     return SAE_OK;
 }
@@ -315,28 +253,33 @@ uint64_t sae_file_stamp(const struct sae_file *b)
     return sae_load_stamp(b->ts);
 }
 
+/* What sealing found stays. */
+static void inform(const struct sae_file *b, struct sae_dict *d)
+{
+    struct sae_dict_info sealed = d->info;
+
+    d->info = b->info;
+    d->info.norm_min = sealed.norm_min;
+    d->info.norm_median = sealed.norm_median;
+    d->info.norm_max = sealed.norm_max;
+}
+
 enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct sae_team *team,
                               struct sae_err *err)
 {
     struct sae_dict *d = NULL;
     struct sae_err low = {0};
-    enum sae_status st = sae_dict_create(&d, b->layout, b->d, b->F, &low);
+    enum sae_status st = sae_dict_create_as(&d, b->layout, &b->formula, &low);
 
-    if (st != SAE_OK)
-        return pass_on(b->path, &low, st, err);
-    d->formula.top_k = b->top_k;
-    st = read_all(b, d, err);
-    if (st != SAE_OK)
-        goto out;
-    st = sae_dict_seal(d, sae_dtype_name(b->dtype), team, &low);
-    if (st != SAE_OK) {
-        pass_on(b->path, &low, st, err);
-        goto out;
+    for (enum sae_role role = 0; st == SAE_OK && role < SAE_N_ROLES; role++)
+        st = read_role(b, d, role, &low);
+    if (st == SAE_OK)
+        st = sae_dict_seal(d, b->info.dtype, team, &low);
+    if (st == SAE_OK) {
+        inform(b, d);
+        *out = d;
+        return SAE_OK;
     }
-    add_notes(b, &d->info);
-    *out = d;
-    d = NULL;
-out:
     sae_dict_free(d);
-    return st;
+    return pass_on(b->path, &low, st, err);
 }

@@ -179,6 +179,7 @@ enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *sr
         threshold[j] = src->layout->init_threshold;
     if (src->l0 > 0.0)
         fill_thresholds(d, src->l0);
+    d->info.format = "init";
     st = sae_dict_seal(d, "float32", team, err);
     if (st == SAE_OK) {
         *out = d;

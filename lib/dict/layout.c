@@ -1,8 +1,11 @@
-/* layout.c - the rows of layout.h: the classes of saprmarks/dictionary_learning (dictionary.py).
+/* layout.c - the rows of layout.h: the classes of saprmarks/dictionary_learning (dictionary.py)
+ * first, then those of other formats.
  *
  * Adding one: a row here; a unit (unit.h) when its activation is new; a case in
  * tests/golden/make_golden.py. */
 #include "lib/dict/layout.h"
+
+#include "lib/dict/reading.h"
 
 #include <string.h>
 
@@ -15,10 +18,12 @@
     }
 #define ENCODER KEY("encoder.weight", SAE_ROLE_ENCODER, "F,d")
 #define DECODER KEY("decoder.weight", SAE_ROLE_DECODER, "d,F")
+#define DL "dictionary_learning"
 #define ENC_BIAS KEY("encoder.bias", SAE_ROLE_ENC_BIAS, "F")
 
 const struct sae_layout sae_layouts[] = {
     {
+        .format = DL,
         .name = "AutoEncoder",
         .unit = SAE_UNIT_RELU,
         .keys = {KEY("bias", SAE_ROLE_CENTRE, "d"), ENCODER, ENC_BIAS, DECODER},
@@ -28,11 +33,14 @@ const struct sae_layout sae_layouts[] = {
         .init_norm = 1.0f,
     },
     {
+        .format = "identity",
         .name = "IdentityDict",
+        .is_identity = true,
         .unit = SAE_UNIT_IDENTITY,
         .options = OPTIONS_ALL | SAE_OPT_GHOST_MASK | SAE_OPT_GHOST_UNREAD,
     },
     {
+        .format = DL,
         .name = "GatedAutoEncoder",
         .unit = SAE_UNIT_GATED,
         .keys = {KEY("decoder_bias", SAE_ROLE_CENTRE, "d"), ENCODER,
@@ -44,6 +52,7 @@ const struct sae_layout sae_layouts[] = {
         .init_norm = 1.0f,
     },
     {
+        .format = DL,
         .name = "JumpAutoEncoder",
         .unit = SAE_UNIT_JUMP,
         .keys = {KEY("bias", SAE_ROLE_CENTRE, "d"), ENCODER, ENC_BIAS,
@@ -53,6 +62,7 @@ const struct sae_layout sae_layouts[] = {
         .init_norm = 1.0f,
     },
     {
+        .format = DL,
         .name = "AutoEncoderNew",
         .unit = SAE_UNIT_RELU,
         .keys = {ENCODER, ENC_BIAS, DECODER, KEY("decoder.bias", SAE_ROLE_DEC_BIAS, "d")},
@@ -64,6 +74,7 @@ const struct sae_layout sae_layouts[] = {
         .init_tied = true,
     },
     {
+        .format = DL,
         .name = "JumpReluAutoEncoder",
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
@@ -76,20 +87,32 @@ const struct sae_layout sae_layouts[] = {
         .init_threshold = 0.001f,
     },
     {
+        .format = DL,
         .name = "AutoEncoderTopK",
         .unit = SAE_UNIT_RELU,
         .keys = {ENCODER,
                  ENC_BIAS,
                  DECODER,
                  KEY("b_dec", SAE_ROLE_CENTRE, "d"),
-                 KEY("k", SAE_ROLE_TOP_K, ""),
-                 {"threshold", SAE_ROLE_UNSET, "", SAE_KEY_OPTIONAL}},
+                 {"k", SAE_ROLE_TOP_K, "", SAE_KEY_OPTIONAL},
+                 {"threshold", SAE_ROLE_THRESHOLD, "", SAE_KEY_OPTIONAL}},
         .n_keys = 6,
+        .keeps_top_k = true,
         .options = OPTIONS_ALL,
         .note = "read as AutoEncoderTopK: BatchTopKSAE has the same keys",
     },
+    {
+        .format = "custom",
+        .name = "custom",
+        .is_stated = true,
+        .takes_keys = 1u << SAE_ROLE_ENCODER | 1u << SAE_ROLE_DECODER | 1u << SAE_ROLE_ENC_BIAS |
+                      1u << SAE_ROLE_DEC_BIAS | 1u << SAE_ROLE_GATE_BIAS | 1u << SAE_ROLE_MAG_BIAS |
+                      1u << SAE_ROLE_R_MAG | 1u << SAE_ROLE_JUMP,
+        .options = OPTIONS_ALL,
+    },
 };
 const size_t sae_n_layouts = SAE_COUNTOF(sae_layouts);
+const size_t sae_n_classes = 7;
 
 const struct sae_layout *sae_layout_by_name(const char *name)
 {
@@ -99,10 +122,18 @@ const struct sae_layout *sae_layout_by_name(const char *name)
     return NULL;
 }
 
+const struct sae_layout *sae_layout_of_format(const char *format)
+{
+    for (size_t i = 0; i < sae_n_layouts; i++)
+        if (sae_layouts[i].format && strcmp(sae_layouts[i].format, format) == 0)
+            return &sae_layouts[i];
+    return NULL;
+}
+
 const struct sae_layout *sae_layout_identity(void)
 {
     for (size_t i = 0; i < sae_n_layouts; i++)
-        if (sae_layouts[i].n_keys == 0)
+        if (sae_layouts[i].is_identity)
             return &sae_layouts[i];
     return NULL;
 }
@@ -141,6 +172,21 @@ const struct sae_layout_key *sae_layout_key_of(const struct sae_layout *l, enum 
     return NULL;
 }
 
+void sae_layout_reading(const struct sae_layout *l, struct sae_reading *r)
+{
+    const struct sae_layout_key *centre = sae_layout_key_of(l, SAE_ROLE_CENTRE);
+    const struct sae_layout_key *threshold = sae_layout_key_of(l, SAE_ROLE_THRESHOLD);
+    struct sae_value v = {.choice = sae_activation_of(l->unit)};
+
+    sae_reading_init(r);
+    if (l->is_stated)
+        return;
+    sae_reading_set(r, SAE_FIELD_ACTIVATION, &v, SAE_FROM_ROW);
+    sae_reading_say(r, SAE_FIELD_CENTRE, centre ? centre->name : "none", SAE_FROM_ROW);
+    if (threshold && sae_reading_wants_threshold(r))
+        sae_reading_say(r, SAE_FIELD_THRESHOLD, threshold->name, SAE_FROM_ROW);
+}
+
 static bool has(const struct sae_layout *l, enum sae_role role)
 {
     const struct sae_layout_key *key = sae_layout_key_of(l, role);
@@ -158,7 +204,7 @@ struct sae_formula sae_layout_formula(const struct sae_layout *l, size_t d, size
         .has_centre = has(l, SAE_ROLE_CENTRE),
         .adds_centre = has(l, SAE_ROLE_CENTRE) && !has(l, SAE_ROLE_DEC_BIAS),
         .has_dec_bias = has(l, SAE_ROLE_DEC_BIAS),
-        .is_identity = l->n_keys == 0,
+        .is_identity = l->is_identity,
         .scales_forward_f = l->scales_forward_f,
     };
 }

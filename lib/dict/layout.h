@@ -24,12 +24,17 @@ struct sae_layout_key {
 
 #define SAE_LAYOUT_MAX_KEYS 6 /* required, optional and ignored */
 struct sae_layout {
-    const char *name; /* the class's name: "GatedAutoEncoder" */
+    const char *format; /* the rows of one stand together */
+    const char *name;   /* the class's name: "GatedAutoEncoder" */
     enum sae_unit_id unit;
     struct sae_layout_key keys[SAE_LAYOUT_MAX_KEYS];
-    unsigned n_keys;       /* 0: the identity */
+    unsigned n_keys;
+    bool is_identity;      /* no tensors: f = x */
+    bool is_stated;        /* whoever names the format says which tensor is what, and the reading */
+    unsigned takes_keys;   /* bit per role: KEY=... may be stated for it */
     unsigned options;      /* SAE_OPT_* that an operation of this class takes */
     bool scales_forward_f; /* forward's returned f is multiplied by the decoder's column norms */
+    bool keeps_top_k;      /* of a row so many as the file's k says */
     bool is_top_k_too;     /* files of top-k features have these keys too, and a k beside them */
     const char *note;      /* what whoever relies on such a file is told, or NULL */
     float init_norm;       /* the seed's constructor: norm of a decoder column (init.c); 0: a fresh
@@ -40,9 +45,11 @@ struct sae_layout {
 
 extern const struct sae_layout sae_layouts[];
 extern const size_t sae_n_layouts;
+extern const size_t sae_n_classes; /* the first rows: those of dictionary_learning */
 
-const struct sae_layout *sae_layout_by_name(const char *name); /* NULL: none */
-const struct sae_layout *sae_layout_identity(void);            /* the row without tensors */
+const struct sae_layout *sae_layout_by_name(const char *name);     /* NULL: none */
+const struct sae_layout *sae_layout_of_format(const char *format); /* its first row; NULL: none */
+const struct sae_layout *sae_layout_identity(void);                /* the row without tensors */
 /* Has it an array of values in memory? */
 bool sae_layout_is_kept(const struct sae_layout_key *key);
 bool sae_layout_is_matrix(const struct sae_layout_key *key);
@@ -53,6 +60,9 @@ unsigned sae_layout_shape(const struct sae_layout_key *key, uint64_t d, uint64_t
                           uint64_t shape[2]);
 /* The key of a role, NULL: the class has none. */
 const struct sae_layout_key *sae_layout_key_of(const struct sae_layout *l, enum sae_role role);
+/* What the row alone says of the reading; the rest is not set. */
+struct sae_reading;
+void sae_layout_reading(const struct sae_layout *l, struct sae_reading *r);
 struct sae_formula sae_layout_formula(const struct sae_layout *l, size_t d, size_t F);
 
 #endif

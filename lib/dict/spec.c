@@ -98,12 +98,12 @@ static enum sae_status parse_class(struct sae_source *out, const char *text, str
     char wanted[200] = "one of";
     size_t at = strlen(wanted);
 
-    for (size_t i = 0; i < sae_n_layouts; i++) {
+    for (size_t i = 0; i < sae_n_classes; i++) {
         const struct sae_layout *a = &sae_layouts[i];
         bool same = strlen(a->name) == s.n && memcmp(a->name, s.p, s.n) == 0;
         bool is_made = a->init_norm > 0;
 
-        if (same && a->n_keys == 0)
+        if (same && a->is_identity)
             return sae_err_set(err, SAE_E_USAGE, "",
                                "cannot use source %.120s: %s has no tensors to make, "
                                "use identity:D",
@@ -180,7 +180,7 @@ static enum sae_status parse_init(struct sae_source *out, const char *text, cons
 
 enum sae_status sae_source_parse(struct sae_source *out, const char *text, struct sae_err *err)
 {
-    struct sae_source src = {.kind = SAE_SOURCE_FILE, .path = text};
+    struct sae_source src = {.kind = SAE_SOURCE_FILE};
     enum sae_status st = SAE_OK;
 
     if (text[0] == '\0')
@@ -190,16 +190,26 @@ enum sae_status sae_source_parse(struct sae_source *out, const char *text, struc
         st = parse_identity(&src, text, text + strlen(IDENTITY), err);
     else if (strncmp(text, INIT, strlen(INIT)) == 0)
         st = parse_init(&src, text, text + strlen(INIT), err);
+    else
+        st = sae_statement_parse(&src.stated, text, err);
     if (st == SAE_OK)
         *out = src;
     return st;
 }
 
+void sae_source_fini(struct sae_source *src)
+{
+    sae_statement_fini(&src->stated);
+}
+
 enum sae_status sae_source_check(const char *source, struct sae_err *err)
 {
     struct sae_source src;
+    enum sae_status st = sae_source_parse(&src, source, err);
 
-    return sae_source_parse(&src, source, err);
+    if (st == SAE_OK)
+        sae_source_fini(&src);
+    return st;
 }
 
 size_t sae_source_path(const char *source)
@@ -207,5 +217,5 @@ size_t sae_source_path(const char *source)
     bool is_form = strncmp(source, IDENTITY, strlen(IDENTITY)) == 0 ||
                    strncmp(source, INIT, strlen(INIT)) == 0;
 
-    return is_form ? 0 : strlen(source);
+    return is_form ? 0 : sae_statement_path(source);
 }

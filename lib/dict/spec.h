@@ -2,28 +2,31 @@
  *
  *     identity:D                               IdentityDict
  *     init:CLASS:D:F[:seed=S][:l0=L]           a fresh one, as the class's constructor makes it
- *     anything else                            path of a weights file (./identity:x is a path too)
+ *     [linear:]PATH[:key=value]...             a weights file and its options (statement.h);
+ *                                              ./identity:x is a path too
  *
  * Private to lib/dict; server/ sees sae_draft_open and sae_source_check of saed.h. Any thread. */
 #ifndef SAE_SPEC_H
 #define SAE_SPEC_H
 
 #include "lib/dict/dict.h"
+#include "lib/dict/statement.h"
 
 enum sae_source_kind { SAE_SOURCE_FILE, SAE_SOURCE_INIT, SAE_SOURCE_IDENTITY };
 
 struct sae_source {
     enum sae_source_kind kind;
-    const char *path;                /* file: borrowed from the text that was parsed */
+    struct sae_statement stated;     /* file */
     const struct sae_layout *layout; /* init, identity */
     uint64_t d, F;                   /* init, identity: 1 .. SAE_DICT_MAX_DIM */
     uint64_t seed;                   /* init */
     double l0;                       /* init: 0 < l0 <= F, or 0 when not asked */
 };
 
-/* SAE_E_USAGE says what is wrong with which part. */
+/* SAE_E_USAGE says what is wrong with which part; SAE_E_NOMEM. */
 enum sae_status sae_source_parse(struct sae_source *out, const char *text,
                                  struct sae_err *err) SAE_MUST_USE;
+void sae_source_fini(struct sae_source *src);
 
 /* The makers: on success *out is owned and sealed. */
 
@@ -31,14 +34,15 @@ enum sae_status sae_source_parse(struct sae_source *out, const char *text,
 enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *src,
                               struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
 
-/* file.c: a weights file, open, whose layout is known and whose dtypes and shapes are right. */
+/* file.c: a weights file, open, whose reading is settled and whose dtypes and shapes are right. */
 struct sae_file;
 
-/* Open it and say in *info, zero before, what the dictionary will be. `path` is borrowed until
- * close. SAE_E_IO, SAE_E_FORMAT (not a weights file, or its keys are no class's), SAE_E_WEIGHTS (a
- * tensor has a wrong shape or dtype), SAE_E_NOMEM; the text names the file. */
-enum sae_status sae_file_open(struct sae_file **out, const char *path, struct sae_dict_info *info,
-                              struct sae_err *err) SAE_MUST_USE;
+/* Open it and say in *info, zero before, what the dictionary will be. *stated is borrowed until
+ * close. SAE_E_IO, SAE_E_FORMAT (not a weights file, or its keys are no class's, or what is stated
+ * does not go with it), SAE_E_WEIGHTS (a tensor has a wrong shape or dtype), SAE_E_NOMEM; the text
+ * names the file. */
+enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement *stated,
+                              struct sae_dict_info *info, struct sae_err *err) SAE_MUST_USE;
 void sae_file_close(struct sae_file *f); /* NULL allowed */
 uint64_t sae_file_stamp(const struct sae_file *f);
 /* Read the values. Errors as those of open; SAE_E_WEIGHTS also for a value. */

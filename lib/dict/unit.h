@@ -27,8 +27,7 @@ enum sae_role {
     SAE_ROLE_JUMP,
     SAE_ROLE_THRESHOLD,
     SAE_ROLE_SKIP,  /* [d_out][d_in]; init.c's streams go by these numbers */
-    SAE_ROLE_TOP_K, /* from here on numbers of no dimension: an integer, formula.h's top_k */
-    SAE_ROLE_UNSET, /* read only to see that it is -1: nothing was put there */
+    SAE_ROLE_TOP_K, /* an integer of no dimension, formula.h's top_k */
     SAE_N_ROLES
 };
 

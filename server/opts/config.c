@@ -3,6 +3,7 @@
  * A value is turned back into text and goes the way of a flag's or a variable's, so that ranges and
  * messages are the same. Doubled keys are refused (jansson's JSON_REJECT_DUPLICATES), so are NUL
  * bytes, which jansson 2.14 drops in some places. Called by opts.c, before threads. */
+#include "lib/nearest.h"
 #include "server/opts/table.h"
 
 #include <errno.h>
@@ -138,7 +139,7 @@ static void unknown_key(struct saed_parse *p, const char *where, const char *key
         }
     saed_parse_fail(p, SAE_E_USAGE,
                     "cannot use key \"%.80s\" in %.120s%s: no such key, the nearest is \"%s\"", key,
-                    p->config, where, saed_nearest(key, names, n));
+                    p->config, where, sae_nearest(key, names, n));
 }
 
 /* One {"name": ..., "source": ...}; `where` is " /dictionaries/3". */

@@ -3,6 +3,7 @@
  * Values may be met in any order (the command line is read first, since it names the config file);
  * each carries its rank, and a lower rank never overwrites a higher one. So every place is checked
  * whole and everything wrong is reported in one run. Called by main, before threads. */
+#include "lib/nearest.h"
 #include "server/opts/cpus.h"
 #include "server/opts/table.h"
 
@@ -176,7 +177,7 @@ static void unknown_flag(struct saed_parse *p, const struct flag *f)
     };
     char near[64];
 
-    saed_flag_name(saed_nearest(f->name, names, SAE_COUNTOF(names)), near);
+    saed_flag_name(sae_nearest(f->name, names, SAE_COUNTOF(names)), near);
     saed_parse_fail(p, SAE_E_USAGE, "cannot use %s: no such option, the nearest is %s", f->name,
                     near);
 }

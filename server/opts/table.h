@@ -93,8 +93,4 @@ void saed_flag_name(const char *key, char out[64]);
 /* True for 127.0.0.0/8, ::1 and localhost: hosts that only this machine can reach. */
 bool saed_host_is_loopback(const char *host);
 
-/* The name nearest to word: '-' and '_' and letter case are alike, leading dashes do not count;
- * then what word is the beginning of; then by edits. n >= 1. */
-const char *saed_nearest(const char *word, const char *const *names, size_t n);
-
 #endif

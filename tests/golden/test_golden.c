@@ -278,7 +278,7 @@ END_TEST
 
 START_TEST(there_are_fixtures_of_every_class)
 {
-    for (size_t a = 0; a < sae_n_layouts; a++) {
+    for (size_t a = 0; a < sae_n_classes; a++) {
         size_t n = 0;
 
         for (size_t i = 0; i < golden_count(); i++) {

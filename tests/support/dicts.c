@@ -40,6 +40,8 @@ static void fill_role(struct sae_dict *d, enum sae_role role, uint64_t *state)
     float *v = sae_dict_array(d, role);
     double unit = 1.0 / sqrt((double)d->formula.d_in);
 
+    if (!v && role != SAE_ROLE_TOP_K) /* a key whose tensor the class may have */
+        return;
     switch (role) {
     case SAE_ROLE_ENCODER:
         fill(v, d->formula.F * d->formula.d_in, 0.0, unit, state);
@@ -79,7 +81,6 @@ static void fill_role(struct sae_dict *d, enum sae_role role, uint64_t *state)
     case SAE_ROLE_TOP_K: /* few, as in trained dictionaries */
         d->formula.top_k = d->formula.F < 256 ? (d->formula.F + 7) / 8 : 32;
         break;
-    case SAE_ROLE_UNSET:
     case SAE_N_ROLES:
         break;
     }

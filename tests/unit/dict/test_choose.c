@@ -17,6 +17,7 @@ struct sae_tensors {
     size_t n_groups, n_entries;
 };
 static struct sae_tensors fake;
+static const struct sae_statement nothing; /* is stated */
 
 size_t sae_load_n_groups(const struct sae_tensors *ts)
 {
@@ -129,7 +130,7 @@ START_TEST(takes)
     struct sae_err err = {0};
 
     fake_file(goods[_i].file);
-    ck_assert_msg(sae_dict_choose(&fake, &c, &err) == SAE_OK, "%s", err.text);
+    ck_assert_msg(sae_dict_choose(&fake, &nothing, &c, &err) == SAE_OK, "%s", err.text);
     ck_assert_str_eq(c.layout->name, goods[_i].class_name);
     ck_assert_uint_eq(c.group, goods[_i].group);
     ck_assert_uint_eq(c.prefix, goods[_i].prefix);
@@ -174,7 +175,7 @@ START_TEST(refuses)
     struct sae_err err = {0};
 
     fake_file(bads[_i].file);
-    ck_assert_int_eq(sae_dict_choose(&fake, &c, &err), SAE_E_FORMAT);
+    ck_assert_int_eq(sae_dict_choose(&fake, &nothing, &c, &err), SAE_E_FORMAT);
     ck_assert_ptr_null(c.layout);
     ck_assert_msg(strncmp(err.text, "cannot ", 7) == 0, "%s", err.text);
     for (size_t i = 0; i < 4 && bads[_i].said[i]; i++)

@@ -50,7 +50,7 @@ START_TEST(table_is_the_specs)
     ck_assert_int_eq(sae_units[a->unit].aux_name == NULL, table[_i].aux == NULL);
     if (sae_units[a->unit].aux_name)
         ck_assert_str_eq(sae_units[a->unit].aux_name, table[_i].aux);
-    ck_assert_uint_eq(sae_n_layouts, SAE_COUNTOF(table));
+    ck_assert_uint_eq(sae_n_classes, SAE_COUNTOF(table));
     ck_assert_ptr_null(sae_layout_by_name("TopK"));
 }
 END_TEST
@@ -287,14 +287,14 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_loop_test(t, table_is_the_specs, 0, (int)SAE_COUNTOF(table));
-    tcase_add_loop_test(t, arrays_are_zero_aligned_and_padded, 0, (int)sae_n_layouts);
+    tcase_add_loop_test(t, arrays_are_zero_aligned_and_padded, 0, (int)sae_n_classes);
     tcase_add_test(t, need_tells_what_memory_is_for);
     tcase_add_test(t, sizes_are_checked);
     tcase_add_loop_test(t, formulae_are_checked, 0, 8);
     tcase_add_test(t, arrays_are_the_formulas);
     tcase_add_test(t, norms_are_in_double_and_their_median_is_the_middle);
     tcase_add_test(t, every_length_of_row_is_summed_whole);
-    tcase_add_loop_test(t, values_are_checked, 0, (int)sae_n_layouts);
+    tcase_add_loop_test(t, values_are_checked, 0, (int)sae_n_classes);
     tcase_add_test(t, r_is_exp_of_r_mag);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

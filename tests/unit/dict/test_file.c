@@ -6,6 +6,7 @@
  * tests/unit/load, both together in tests/golden. */
 #include "lib/dict/spec.h"
 #include "lib/load/load.h"
+#include "lib/num.h"
 
 #include <check.h>
 #include <math.h>
@@ -267,6 +268,263 @@ START_TEST(describes)
 }
 END_TEST
 
+/* ---- what is stated ---- */
+
+#define MINE "W:f32:2,3 V:f32:3,2 b:f32:3 c:f32:2 extra:f32:3"
+#define GATED_KEYS "W:f32:3,2 V:f32:3,2 g:f32:3 r:f32:3 m:f32:3"
+
+/* "field=text" of the reading, those that are not the default; the notes behind it. */
+static void print_reading(const struct sae_dict_info *info, char *text, size_t room)
+{
+    static const char *const defaults[] = {"sae",  "none",  "none",      "none", "",    "all",
+                                           "none", "value", "as_stored", "all",  "none"};
+    size_t n = 0;
+
+    text[0] = '\0';
+    for (size_t f = 0; f < SAE_N_FIELDS; f++) {
+        const struct sae_shown_field *shown = &info->reading[f];
+
+        if (strcmp(shown->text, defaults[f]) != 0)
+            n += (size_t)snprintf(text + n, room - n, "%s=%s%s ", shown->name, shown->text,
+                                  shown->from == SAE_FROM_STATED ? "!" : "");
+        if (shown->by_file[0])
+            n += (size_t)snprintf(text + n, room - n, "(%s) ", shown->by_file);
+    }
+    for (unsigned k = 0; k < info->n_notes; k++)
+        n += (size_t)snprintf(text + n, room - n, "; %s", info->notes[k]);
+}
+
+static const struct {
+    const char *file, *source, *class_name, *reading;
+    struct sae_formula f; /* of it: unit, top_k, F where it is not 3, centre and bias */
+} stated[] = {
+    {TOP_K "k:i64=2",
+     "x.pt",
+     "AutoEncoderTopK",
+     "centre=b_dec activation=relu select=top_k:2 "
+     "; read as AutoEncoderTopK: BatchTopKSAE has the same keys",
+     {.unit = SAE_UNIT_RELU, .top_k = 2, .has_centre = true, .adds_centre = true}},
+    {TOP_K "k:i64=2",
+     "x.pt:k=1",
+     "AutoEncoderTopK",
+     "centre=b_dec activation=relu select=top_k:1! (top_k:2) ",
+     {.unit = SAE_UNIT_RELU, .top_k = 1, .has_centre = true, .adds_centre = true}},
+    {TOP_K,
+     "x.pt:k=1",
+     "AutoEncoderTopK",
+     "centre=b_dec activation=relu select=top_k:1! ",
+     {.unit = SAE_UNIT_RELU, .top_k = 1, .has_centre = true, .adds_centre = true}},
+    {TOP_K "k:i64=2 threshold:f32=0.5",
+     "x.pt:activation=threshold",
+     "AutoEncoderTopK",
+     "centre=b_dec activation=threshold! (top_k:2) threshold=threshold ",
+     {.unit = SAE_UNIT_THRESHOLD, .has_centre = true, .adds_centre = true}},
+    {TOP_K "k:i64=2 threshold:f32=-1",
+     "x.pt:threshold=0.25",
+     "AutoEncoderTopK",
+     "centre=b_dec activation=threshold! (top_k:2) threshold=0.25! ",
+     {.unit = SAE_UNIT_THRESHOLD, .has_centre = true, .adds_centre = true}},
+    {TOP_K "k:i64=2 threshold:f32=0.5",
+     "x.pt:k=3",
+     "AutoEncoderTopK",
+     "centre=b_dec activation=relu select=top_k:3! (top_k:2) ",
+     {.unit = SAE_UNIT_RELU, .top_k = 3, .has_centre = true, .adds_centre = true}},
+    {TOP_K "k:i64=2",
+     "x.pt:k=none:features=2",
+     "AutoEncoderTopK",
+     "centre=b_dec activation=relu (top_k:2) features=2! ",
+     {.unit = SAE_UNIT_RELU, .F = 2, .has_centre = true, .adds_centre = true}},
+    {TOP_K "k:i64=2",
+     "x.pt:centre=none",
+     "AutoEncoderTopK",
+     "activation=relu select=top_k:2 ",
+     {.unit = SAE_UNIT_RELU, .top_k = 2, .has_dec_bias = true}},
+    {JUMP_RELU,
+     "x.pt:centre=b_dec",
+     "JumpReluAutoEncoder",
+     "centre=b_dec! activation=threshold threshold=threshold ",
+     {.unit = SAE_UNIT_THRESHOLD, .has_centre = true, .adds_centre = true}},
+    {JUMP_RELU,
+     "x.pt:k=2",
+     "JumpReluAutoEncoder",
+     "activation=relu! select=top_k:2! ; threshold is not used under the stated reading",
+     {.unit = SAE_UNIT_RELU, .top_k = 2, .has_dec_bias = true}},
+    {JUMP_RELU,
+     "x.pt:activation=relu",
+     "JumpReluAutoEncoder",
+     "activation=relu! ; threshold is not used under the stated reading",
+     {.unit = SAE_UNIT_RELU, .has_dec_bias = true}},
+    {NEW,
+     "x.pt:k=none",
+     "AutoEncoderNew",
+     "activation=relu ",
+     {.unit = SAE_UNIT_RELU, .has_dec_bias = true, .scales_forward_f = true}},
+    {NEW,
+     "x.pt:k=2",
+     "AutoEncoderNew",
+     "activation=relu select=top_k:2! ",
+     {.unit = SAE_UNIT_RELU, .top_k = 2, .has_dec_bias = true}},
+    {AE, "x.pt:centre=encoder.bias+encoder.bias", NULL, "\"encoder.bias\" has shape [3]", {0}},
+    {MINE,
+     "x.pt:encoder=W:decoder=V:enc_bias=b:dec_bias=c:centre=c:k=2",
+     "topk",
+     "centre=c! activation=relu! select=top_k:2! ",
+     {.unit = SAE_UNIT_RELU, .top_k = 2, .has_centre = true, .adds_centre = true}},
+    {MINE,
+     "x.pt:encoder=W:decoder=V:enc_bias=b:centre=c+c:activation=relu",
+     "standard",
+     "centre=c+c! activation=relu! ",
+     {.unit = SAE_UNIT_RELU, .has_centre = true, .has_dec_bias = true}},
+    {MINE,
+     "x.pt:encoder=W@d,F:decoder=V@F,m:centre=none:threshold=extra",
+     "jumprelu",
+     "activation=threshold! threshold=extra! ",
+     {.unit = SAE_UNIT_THRESHOLD, .has_dec_bias = true}},
+    {MINE,
+     "x.pt:encoder=W:decoder=V:centre=none:threshold=exp:extra",
+     "jumprelu",
+     "activation=threshold! threshold=exp:extra! ",
+     {.unit = SAE_UNIT_THRESHOLD, .has_dec_bias = true}},
+    {GATED_KEYS,
+     "x.pt:encoder=W:decoder=V:centre=none:activation=gated:gate_bias=g:r_mag=r:mag_bias=m",
+     "gated",
+     "activation=gated! ",
+     {.unit = SAE_UNIT_GATED, .has_dec_bias = true}},
+};
+
+START_TEST(a_statement_decides)
+{
+    const struct sae_formula *want = &stated[_i].f;
+    struct sae_draft *t = NULL;
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+    char text[600];
+    enum sae_status st;
+
+    fake_file(stated[_i].file);
+    fake.r_mag = 1.0f;
+    st = sae_draft_open(&t, stated[_i].source, &err);
+    if (!stated[_i].class_name) {
+        ck_assert_int_ne(st, SAE_OK);
+        ck_assert_msg(strstr(err.text, stated[_i].reading) != NULL, "%s", err.text);
+        return;
+    }
+    ck_assert_msg(st == SAE_OK, "%s", err.text);
+    ck_assert_msg(sae_draft_load(&d, t, NULL, &err) == SAE_OK, "%s", err.text);
+    print_reading(sae_draft_info(t), text, sizeof text);
+    ck_assert_str_eq(text, stated[_i].reading);
+    print_reading(sae_dict_info(d), text, sizeof text);
+    ck_assert_str_eq(text, stated[_i].reading);
+    ck_assert_str_eq(sae_dict_info(d)->class_name, stated[_i].class_name);
+    ck_assert_int_eq(d->formula.unit, want->unit);
+    ck_assert_uint_eq(d->formula.top_k, want->top_k);
+    ck_assert_uint_eq(d->formula.F, want->F ? want->F : 3);
+    ck_assert_int_eq(d->formula.has_centre, want->has_centre);
+    ck_assert_int_eq(d->formula.adds_centre, want->adds_centre);
+    ck_assert_int_eq(d->formula.has_dec_bias, want->has_dec_bias);
+    ck_assert_int_eq(d->formula.scales_forward_f, want->scales_forward_f);
+    sae_dict_free(d);
+    sae_draft_close(t);
+}
+END_TEST
+
+/* Values where a statement puts them. */
+START_TEST(stated_values_are_in_place)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    fake_file(MINE);
+    ck_assert_msg(sae_dict_open(&d, "x.pt:encoder=W:decoder=V:enc_bias=b:centre=c+c:threshold=-0.5",
+                                NULL, &err) == SAE_OK,
+                  "%s", err.text);
+    for (size_t j = 0; j < 3; j++) {
+        for (size_t k = 0; k < 2; k++) {
+            ck_assert(d->enc[j * 2 + k] == value(0, k, j));
+            ck_assert(d->dec[j * 2 + k] == value(1, j, k));
+        }
+        ck_assert(sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j] == value(2, 0, j));
+        ck_assert(sae_dict_array(d, SAE_ROLE_THRESHOLD)[j] == -0.5f);
+    }
+    for (size_t k = 0; k < 2; k++) {
+        ck_assert(d->centre[k] == 2 * value(3, 0, k));
+        ck_assert(d->dec_bias[k] == 0.0f);
+    }
+    sae_dict_free(d);
+    fake_file(TOP_K "threshold:f32=0.5");
+    ck_assert_int_eq(sae_dict_open(&d, "x.pt:activation=threshold:features=2", NULL, &err), SAE_OK);
+    ck_assert_uint_eq(sae_dict_info(d)->dict_size, 2);
+    for (size_t j = 0; j < 2; j++) {
+        for (size_t k = 0; k < 2; k++) {
+            ck_assert(d->enc[j * 2 + k] == value(0, j, k));
+            ck_assert(d->dec[j * 2 + k] == value(2, k, j));
+        }
+        ck_assert(sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j] == value(1, 0, j));
+        ck_assert(sae_dict_array(d, SAE_ROLE_THRESHOLD)[j] == 0.5f);
+    }
+    sae_dict_free(d);
+    fake_file(MINE);
+    ck_assert_int_eq(
+        sae_dict_open(&d, "x.pt:encoder=W:decoder=V:centre=none:threshold=exp:extra", NULL, &err),
+        SAE_OK);
+    ck_assert(sae_dict_array(d, SAE_ROLE_THRESHOLD)[2] == sae_exp_f32(value(4, 0, 2)));
+    sae_dict_free(d);
+}
+END_TEST
+
+static const struct {
+    const char *file, *source, *said;
+} unfit[] = {
+    {TOP_K, "x.pt", "nor has a config beside it; state k=N"},
+    {TOP_K "k:i64=2", "x.pt:k=4", "k is 4, wanted from 1 to dict_size, which is 3"},
+    {TOP_K "k:i64=2", "x.pt:activation=threshold", "it is not in the file; state threshold=NUMBER"},
+    {TOP_K "k:i64=2 threshold:f32=-1", "x.pt:activation=threshold",
+     "it is -1, never set; state threshold=NUMBER"},
+    {TOP_K "k:i64=2 threshold:f32:3", "x.pt:k=2", "is not one floating number of no dimension"},
+    {TOP_K "k:i64=2", "x.pt:features=2", "features=2 does not go with select=top_k:2"},
+    {TOP_K "k:i64=2", "x.pt:k=none:features=4", "features=4 is stated, and the file has 3"},
+    {TOP_K "k:i64=2", "x.pt:centre=nope", "centre=nope is stated, and the file has no tensor"},
+    {TOP_K "k:i64=2", "x.pt:centre=b_dec+nope", "has no tensor \"nope\""},
+    {TOP_K "k:i64=2", "x.pt:centre=b_dec+b_dec+b_dec+b_dec+b_dec", "more than 4 tensors"},
+    {TOP_K "k:i64=2", "x.pt:threshold=inf", "has no tensor \"inf\""},
+    {TOP_K "k:i64=2", "x.pt:activation=gated", "activation=gated does not go with select=top_k:2"},
+    {TOP_K "k:i64=2", "x.pt:activation=gated:k=none", "this reading wants gate_bias=KEY"},
+    {TOP_K "k:i64=2", "x.pt:score=decoder_norm", "does not score features by decoder norms yet"},
+    {TOP_K "k:i64=2", "x.pt:parts=encoder", "does not do without a decoder yet"},
+    {MINE, "x.pt:format=dictionary_learning", "cannot name the class"},
+    {MINE, "x.pt:encoder=U:centre=none:k=2", "encoder=U is stated, and the file has no such"},
+    {MINE, "x.pt:encoder=W:centre=none:k=2", "wants decoder=KEY, which is not stated"},
+    {MINE, "x.pt:encoder=W:decoder=V:centre=none:k=2",
+     "cannot tell which way round \"W\" lies: its shape is [2, 3] and the vectors go with both "
+     "ways; state encoder=W@F,d or @d,F"},
+    {MINE, "x.pt:encoder=W:decoder=V:enc_bias=b:centre=b:k=2", "the vectors go with none"},
+    {MINE, "x.pt:encoder=W@d,F:decoder=V@m,F:centre=c:k=2", "wanted [m,F] = [3, 3]"},
+    {MINE, "x.pt:encoder=W+W:decoder=V:enc_bias=b:centre=c:k=2", "has no such tensor"},
+    {MINE, "x.pt:encoder=b:decoder=V:enc_bias=b:centre=c:k=2", "wanted two dimensions"},
+    {MINE, "x.pt:encoder=W:decoder=V+V:enc_bias=b:centre=c:k=2", "matrices are not added up"},
+    {"W:f32:2,3 V:f32:3,4 b:f32:3", "x.pt:encoder=W:decoder=V:enc_bias=b:centre=none:k=2:kind=sae",
+     "kind=sae is stated, and the output's width is 4 where the input's is 2"},
+    {"W:f32:2,3 V:f32:3,2 b:f32:3 S:f32:2,2",
+     "x.pt:encoder=W:decoder=V:enc_bias=b:centre=none:k=2:skip=S",
+     "cannot tell which way round \"S\" lies"},
+};
+
+START_TEST(a_statement_that_does_not_fit)
+{
+    struct sae_draft *t = NULL;
+    struct sae_err err = {0};
+    enum sae_status st;
+
+    fake_file(unfit[_i].file);
+    st = sae_draft_open(&t, unfit[_i].source, &err);
+    ck_assert_msg(st == SAE_E_FORMAT || st == SAE_E_WEIGHTS, "%d", (int)st);
+    ck_assert_msg(strstr(err.text, unfit[_i].said) != NULL, "%s", err.text);
+    ck_assert_msg(strncmp(err.text, "cannot load x.pt: ", 18) == 0, "%s", err.text);
+    ck_assert_ptr_null(t);
+    ck_assert(!fake.open);
+}
+END_TEST
+
 /* ---- what is refused ---- */
 
 static const struct {
@@ -285,20 +543,20 @@ static const struct {
      "cannot read .pt file: its state dict has the key bias twice"},
     {"encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_FORMAT, "",
      "cannot name the class: keys are AutoEncoder's but \"bias\" is missing; or keys are "
-     "AutoEncoderNew's but \"decoder.bias\" is missing"},
+     "AutoEncoderNew's but \"decoder.bias\" is missing; or keys are AutoEncoderTopK's but "
+     "\"b_dec\" is missing"},
     {"decoder_bias:f32:2 encoder.weight:f32:3,2 gate_bias:f32:3 decoder.weight:f32:2,3 x:f32:1",
      SAE_E_FORMAT, "",
      "cannot name the class: keys are GatedAutoEncoder's but \"r_mag\", \"mag_bias\" are missing, "
      "and these are unexpected: \"x\""},
-    {TOP_K "k:i64=0", SAE_E_WEIGHTS, "k",
-     "\"k\" is 0, wanted from 1 to dict_size, which is 3 by encoder.weight"},
+    {TOP_K "k:i64=0", SAE_E_WEIGHTS, "k", "\"k\" is 0, wanted 1 or more"},
     {TOP_K "k:i64=4", SAE_E_WEIGHTS, "k",
-     "\"k\" is 4, wanted from 1 to dict_size, which is 3 by encoder.weight"},
+     "k is 4, wanted from 1 to dict_size, which is 3 by encoder.weight"},
     {TOP_K "k:f32=2", SAE_E_WEIGHTS, "k", "cannot read tensor k: no integer"},
     {TOP_K "k:i64:1", SAE_E_WEIGHTS, "k", "cannot read tensor k: no integer"},
     {TOP_K "k:i64=2 threshold:f32=0.5", SAE_E_FORMAT, "threshold",
      "cannot choose between two readings: \"threshold\" is 0.5: features may be those above it and "
-     "not the k largest, which saed does not read yet (-1 says that it was never set)"},
+     "not the k largest; state k=N or activation=threshold"},
     {TOP_K "k:i64=2 threshold:f32:3", SAE_E_WEIGHTS, "threshold",
      "\"threshold\" is not one floating number of no dimension"},
     /* an encoder the other way round: its dims, and its name in what is said of the others */
@@ -327,8 +585,8 @@ static const struct {
      "\"encoder.weight\" has shape [2147483648, 2], wanted dimensions from 1 to 2147483647"},
     {"bias:f32:3 encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
      "bias", "\"bias\" has shape [3], wanted [d] = [2] (AutoEncoder, by encoder.weight)"},
-    {"bias:f32:1,2 encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
-     "bias", "\"bias\" has shape [1, 2], wanted [d] = [2] (AutoEncoder, by encoder.weight)"},
+    {"bias:f32:2,1 encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
+     "bias", "\"bias\" has shape [2, 1], wanted [d] = [2] (AutoEncoder, by encoder.weight)"},
     {"bias:f32:2 encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:3,2", SAE_E_WEIGHTS,
      "decoder.weight",
      "\"decoder.weight\" has shape [3, 2], wanted [d,F] = [2, 3] (AutoEncoder, by "
@@ -534,6 +792,9 @@ int main(void)
 
     tcase_add_loop_test(t, binds, 0, (int)SAE_COUNTOF(goods));
     tcase_add_loop_test(t, describes, 0, (int)SAE_COUNTOF(goods));
+    tcase_add_loop_test(t, a_statement_decides, 0, SAE_COUNTOF(stated));
+    tcase_add_test(t, stated_values_are_in_place);
+    tcase_add_loop_test(t, a_statement_that_does_not_fit, 0, SAE_COUNTOF(unfit));
     tcase_add_loop_test(t, refuses, 0, (int)SAE_COUNTOF(bads));
     tcase_add_loop_test(t, refuses_before_it_loads, 0, (int)SAE_COUNTOF(bads));
     tcase_add_test(t, a_whole_transformer_is_listed_in_short);

@@ -259,7 +259,7 @@ int main(void)
     tcase_add_loop_test(t, unit_obeys_the_formula, 0, (int)SAE_COUNTOF(cases));
     tcase_add_test(t, identity_is_the_identity);
     tcase_add_test(t, ghost_is_exp_times_mask);
-    tcase_add_loop_test(t, reference_is_near_the_truth, 0, (int)sae_n_layouts);
+    tcase_add_loop_test(t, reference_is_near_the_truth, 0, (int)sae_n_classes);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);

@@ -40,7 +40,8 @@ START_TEST(accepts)
     ck_assert_int_eq(sae_source_check(g->text, &err), SAE_OK);
     if (!g->class_name) {
         ck_assert_int_eq(src.kind, SAE_SOURCE_FILE);
-        ck_assert_str_eq(src.path, g->text);
+        ck_assert_str_eq(src.stated.path, g->text);
+        sae_source_fini(&src);
         return;
     }
     ck_assert_str_eq(src.layout->name, g->class_name);
@@ -48,6 +49,77 @@ START_TEST(accepts)
     ck_assert_uint_eq(src.F, g->F);
     ck_assert_uint_eq(src.seed, g->seed);
     ck_assert(src.l0 == g->l0);
+}
+END_TEST
+
+/* What is stated of a file: its path, and "format | encoder | fields". */
+static const struct {
+    const char *text, *path, *stated;
+} stated[] = {
+    {"x.pt:input=scale:5.9:k=3", "x.pt", "| | input=scale:5.9 select=top_k:3 "},
+    {"/a:b/c=d.pt:k=none", "/a:b/c=d.pt", "| | select=all "},
+    {"x.pt:select=top_k:4", "x.pt", "| | select=top_k:4 "},
+    {"x.pt:kk=3", "x.pt:kk=3", "| | "},
+    {"x.pt:K=3", "x.pt:K=3", "| | "},
+    {"./linear:x", "./linear:x", "| | "},
+    {"x.pt:format=dictionary_learning", "x.pt", "dictionary_learning | | "},
+    {"x.pt:encoder=W@d,F:centre=none:k=2", "x.pt", "custom | W@d,F | centre=none select=top_k:2 "},
+    {"x.pt:format=custom:encoder=a:b:centre=c:activation=relu", "x.pt",
+     "custom | a:b | centre=c activation=relu "},
+    {"x.pt:threshold=exp:log_t:skip=S@m,d:kind=transcoder:features=7", "x.pt",
+     "| | kind=transcoder threshold=exp:log_t features=7 skip=S@m,d "},
+    {"x.pt:parts=encoder:score=decoder_norm:output=none:normalize_decoder=as_stored", "x.pt",
+     "| | output=none score=decoder_norm normalize_decoder=as_stored "},
+};
+
+START_TEST(takes_what_is_stated)
+{
+    struct sae_source src;
+    struct sae_err err = {0};
+    char text[300];
+    size_t n;
+
+    ck_assert_msg(sae_source_parse(&src, stated[_i].text, &err) == SAE_OK, "%s", err.text);
+    ck_assert_int_eq(src.kind, SAE_SOURCE_FILE);
+    ck_assert_str_eq(src.stated.path, stated[_i].path);
+    ck_assert_uint_eq(sae_source_path(stated[_i].text), strlen(stated[_i].path));
+    n = (size_t)snprintf(text, sizeof text, "%s%s| %s%s| ",
+                         src.stated.format ? src.stated.format : "", src.stated.format ? " " : "",
+                         src.stated.key[SAE_ROLE_ENCODER] ? src.stated.key[SAE_ROLE_ENCODER] : "",
+                         src.stated.key[SAE_ROLE_ENCODER] ? " " : "");
+    for (enum sae_field f = 0; f < SAE_N_FIELDS; f++) {
+        char value[SAE_READING_TEXT_MAX];
+
+        if (!src.stated.reading.field[f].is_set)
+            continue;
+        sae_value_print(f, &src.stated.reading.field[f].value, value);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s=%s ", sae_field_name(f), value);
+    }
+    ck_assert_str_eq(text, stated[_i].stated);
+    ck_assert_int_eq(src.stated.encodes_only, strstr(stated[_i].text, "parts=encoder") != NULL);
+    sae_source_fini(&src);
+}
+END_TEST
+
+/* A file that is there under the whole text has no options. */
+START_TEST(a_file_that_is_there_wins)
+{
+    static const char name[] = "/tmp/saed-test-spec.pt:k=3";
+    struct sae_source src;
+    FILE *f = fopen(name, "w");
+
+    ck_assert_ptr_nonnull(f);
+    fclose(f);
+    ck_assert_int_eq(sae_source_parse(&src, name, NULL), SAE_OK);
+    ck_assert_str_eq(src.stated.path, name);
+    ck_assert(!src.stated.has_k);
+    ck_assert_uint_eq(sae_source_path(name), strlen(name));
+    sae_source_fini(&src);
+    ck_assert_int_eq(remove(name), 0);
+    ck_assert_int_eq(sae_source_parse(&src, name, NULL), SAE_OK);
+    ck_assert_str_eq(src.stated.path, "/tmp/saed-test-spec.pt");
+    ck_assert(src.stated.has_k);
+    sae_source_fini(&src);
 }
 END_TEST
 
@@ -91,18 +163,46 @@ static const char *const bads[][2] = {
     {"init:AutoEncoder:3:4:l0=1,5", "l0 is \"1,5\""},
     {"init:AutoEncoder:3:4:l0=1.000000000000001", "at most 15 digits"},
     {"init:AutoEncoder:3:4:l0=1:l0=1", "a second l0"},
+    {"identity:4:k=3", "D of identity:D is \"4:k=3\""},
+    {":k=3", "it has no path"},
+    {"hf://x", "it is a URL, and saed downloads nothing"},
+    {"https://x/y.pt:k=3", "saed downloads nothing"},
+    {"x.pt:k=3:k=3", "k, or select, is stated twice"},
+    {"x.pt:k=3:select=all", "select is stated twice"},
+    {"x.pt:centre=a:centre=b", "centre is stated twice"},
+    {"x.pt:format=custom:format=custom", "format is stated twice"},
+    {"x.pt:parts=all:parts=all", "parts is stated twice"},
+    {"x.pt:k=0", "k is \"0\", wanted none or a whole number from 1"},
+    {"x.pt:k=3x", "k is \"3x\""},
+    {"x.pt:k=", "k has no value"},
+    {"x.pt:k=:centre=b", "k has no value"},
+    {"x.pt:input=scale:", "input is \"scale:\", wanted none, scale:C"},
+    {"x.pt:input=scale:-1", "input is \"scale:-1\""},
+    {"x.pt:input=scale:1e39", "input is \"scale:1e39\""},
+    {"x.pt:activation=gated:k=3", "activation=gated does not go with select=top_k:3"},
+    {"x.pt:k=3:features=4", "features=4 does not go with select=top_k:3"},
+    {"x.pt:parts=decoder", "parts is \"decoder\", wanted all or encoder"},
+    {"x.pt:format=nothing", "format is \"nothing\", wanted one of dictionary_learning"},
+    {"x.pt:format=identity", "format is \"identity\""},
+    {"x.pt:format=custom", "format=custom wants encoder=KEY"},
+    {"x.pt:encoder=W:k=3", "state centre=none or centre=KEY"},
+    {"x.pt:encoder=W:centre=none", "state activation=, k= or threshold="},
+    {"x.pt:dec_bias=b", "dec_bias= wants encoder= beside it"},
+    {"x.pt:encoder=W:format=dictionary_learning", "encoder= does not go with format=dict"},
+    {"x.pt:labels=/a:b.json", "saed does not take labels= yet"},
+    {"x.pt:resident=f32", "saed does not take resident= yet"},
 };
 
 START_TEST(refuses)
 {
-    struct sae_source src = {.path = "untouched"};
+    struct sae_source src = {.seed = 17};
     struct sae_dict *d = NULL;
     struct sae_err err = {0}, again = {0};
 
     ck_assert_msg(sae_source_parse(&src, bads[_i][0], &err) == SAE_E_USAGE, "%s", bads[_i][0]);
     ck_assert_msg(strstr(err.text, bads[_i][1]) != NULL, "%s: %s", bads[_i][0], err.text);
     ck_assert_msg(strncmp(err.text, "cannot use source ", 18) == 0, "%s", err.text);
-    ck_assert_str_eq(src.path, "untouched");
+    ck_assert_uint_eq(src.seed, 17); /* untouched */
     ck_assert_int_eq(sae_source_check(bads[_i][0], NULL), SAE_E_USAGE);
     ck_assert_int_eq(sae_dict_open(&d, bads[_i][0], NULL, &again), SAE_E_USAGE);
     ck_assert_str_eq(again.text, err.text);
@@ -167,6 +267,8 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_loop_test(t, accepts, 0, (int)SAE_COUNTOF(goods));
+    tcase_add_loop_test(t, takes_what_is_stated, 0, SAE_COUNTOF(stated));
+    tcase_add_test(t, a_file_that_is_there_wins);
     tcase_add_loop_test(t, refuses, 0, (int)SAE_COUNTOF(bads));
     tcase_add_test(t, long_sources_are_cut_not_overrun);
     tcase_add_test(t, opens_identity);

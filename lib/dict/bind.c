@@ -1,0 +1,446 @@
+/* bind.c - which tensor of the file plays which role under the reading, and of what shape it is.
+ *
+ * A row's keys bring their orientation with them; of stated ones it is what stands behind their
+ * '@', or the only one that goes with the vectors. Never guessed. See file.h. */
+#include "lib/dict/file.h"
+
+#include "lib/dict/text.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NONE SIZE_MAX
+
+void sae_shape_text(char text[64], const uint64_t *shape, unsigned ndim)
+{
+    size_t n = (size_t)snprintf(text, 64, "[");
+
+    for (unsigned i = 0; i < ndim && n < 60; i++)
+        n += (size_t)snprintf(text + n, 64 - n, "%s%llu", i ? ", " : "",
+                              (unsigned long long)shape[i]);
+    if (n < 63)
+        snprintf(text + n, 64 - n, "]");
+}
+
+static size_t find(const struct sae_file *b, const char *key, size_t n)
+{
+    size_t i = 0, count = sae_load_count(b->ts);
+
+    while (i < count && (strlen(sae_load_tensor(b->ts, i)->name) != n ||
+                         memcmp(sae_load_tensor(b->ts, i)->name, key, n) != 0))
+        i++;
+    return i < count ? i : NONE;
+}
+
+size_t sae_file_find(const struct sae_file *b, const char *key)
+{
+    return find(b, key, strlen(key));
+}
+
+bool sae_file_number(const struct sae_file *b, const char *key, float *out)
+{
+    const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
+
+    for (size_t i = 0; i < g->n; i++)
+        if (strcmp(g->entries[i].name + b->choice.prefix, key) == 0 && g->entries[i].has_number) {
+            *out = (float)g->entries[i].number;
+            return true;
+        }
+    return false;
+}
+
+/* ---- keys to tensors ---------------------------------------------------------------------- */
+
+static const char *option_of(enum sae_role role)
+{
+    static const char *const names[SAE_N_ROLES] = {
+        [SAE_ROLE_ENCODER] = "encoder",     [SAE_ROLE_DECODER] = "decoder",
+        [SAE_ROLE_CENTRE] = "centre",       [SAE_ROLE_DEC_BIAS] = "dec_bias",
+        [SAE_ROLE_ENC_BIAS] = "enc_bias",   [SAE_ROLE_R_MAG] = "r_mag",
+        [SAE_ROLE_GATE_BIAS] = "gate_bias", [SAE_ROLE_MAG_BIAS] = "mag_bias",
+        [SAE_ROLE_JUMP] = "jump",           [SAE_ROLE_THRESHOLD] = "threshold",
+        [SAE_ROLE_SKIP] = "skip",
+    };
+
+    return names[role];
+}
+
+/* One key, or several joined by '+': a key may have one in it. */
+static enum sae_status bind_text(const struct sae_file *b, enum sae_role role, const char *text,
+                                 size_t n, struct sae_bound *out, struct sae_err *err)
+{
+    size_t whole = find(b, text, n);
+
+    if (whole != NONE) {
+        out->index[out->n++] = whole;
+        return SAE_OK;
+    }
+    for (size_t at = 0, len; at <= n; at += len + 1) {
+        const char *plus = memchr(text + at, '+', n - at);
+        size_t i;
+
+        len = plus ? (size_t)(plus - text) - at : n - at;
+        i = find(b, text + at, len);
+        if (i == NONE)
+            return sae_err_set(
+                err, SAE_E_FORMAT, "", "%s=%.*s is stated, and the file has no tensor \"%.*s\"",
+                option_of(role), n < 80 ? (int)n : 80, text, len < 80 ? (int)len : 80, text + at);
+        if (out->n == SAE_MAX_SUM)
+            return sae_err_set(err, SAE_E_FORMAT, "", "%s=%.*s adds up more than %d tensors",
+                               option_of(role), n < 80 ? (int)n : 80, text, SAE_MAX_SUM);
+        out->index[out->n++] = i;
+    }
+    return SAE_OK;
+}
+
+static const char *const orientations[] = {"F,d", "d,F", "F,m", "m,F", "m,d", "d,m"};
+
+/* What stands behind the last '@', if it is one of the orientations; *n is the length before it. */
+static const char *orientation_of(const char *text, size_t *n)
+{
+    const char *at = strrchr(text, '@');
+
+    *n = strlen(text);
+    for (size_t i = 0; at && i < SAE_COUNTOF(orientations); i++)
+        if (strcmp(at + 1, orientations[i]) == 0) {
+            *n = (size_t)(at - text);
+            return orientations[i];
+        }
+    return NULL;
+}
+
+/* The row's key of a role: a centre is also what is added. */
+static const struct sae_layout_key *row_key(const struct sae_file *b, enum sae_role role)
+{
+    const struct sae_layout_key *key = sae_layout_key_of(b->layout, role);
+
+    return key || role != SAE_ROLE_DEC_BIAS ? key : sae_layout_key_of(b->layout, SAE_ROLE_CENTRE);
+}
+
+static const char *vector_dims(enum sae_role role)
+{
+    return role == SAE_ROLE_CENTRE ? "d" : role == SAE_ROLE_DEC_BIAS ? "m" : "F";
+}
+
+static bool is_matrix(enum sae_role role)
+{
+    return role == SAE_ROLE_ENCODER || role == SAE_ROLE_DECODER || role == SAE_ROLE_SKIP;
+}
+
+/* The roles that are stated by key, or that the row has a key of. */
+static enum sae_status bind_role(struct sae_file *b, enum sae_role role, struct sae_err *err)
+{
+    const struct sae_layout_key *key = row_key(b, role);
+    struct sae_bound *bound = &b->bound[role];
+    const char *text = b->stated->key[role];
+    size_t n = text ? strlen(text) : 0;
+
+    if (text) {
+        if (is_matrix(role))
+            bound->dims = orientation_of(text, &n);
+        else
+            bound->dims = vector_dims(role);
+        return bind_text(b, role, text, n, bound, err);
+    }
+    if (key && sae_file_find(b, key->name) != NONE) {
+        bound->dims = key->dims;
+        bound->index[bound->n++] = sae_file_find(b, key->name);
+        return SAE_OK;
+    }
+    if (key && key->need == SAE_KEY_REQUIRED)
+        return sae_err_set(err, SAE_E_FORMAT, key->name,
+                           "the file has no tensor \"%s\", which %s "
+                           "has",
+                           key->name, b->layout->name);
+    /* An absent bias is +0. */
+    if (role == SAE_ROLE_ENC_BIAS || role == SAE_ROLE_DEC_BIAS)
+        return SAE_OK;
+    return sae_err_set(err, SAE_E_FORMAT, "", "this reading wants %s=KEY, which is not stated",
+                       option_of(role));
+}
+
+/* centre, threshold and skip are fields of the reading. */
+static enum sae_status bind_centre(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_value *v = &b->reading.field[SAE_FIELD_CENTRE].value;
+
+    if (v->choice == SAE_CENTRE_NONE)
+        return SAE_OK;
+    b->bound[SAE_ROLE_CENTRE].dims = "d";
+    return bind_text(b, SAE_ROLE_CENTRE, v->key, strlen(v->key), &b->bound[SAE_ROLE_CENTRE], err);
+}
+
+static enum sae_status bind_threshold(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_value *v = &b->reading.field[SAE_FIELD_THRESHOLD].value;
+    struct sae_bound *bound = &b->bound[SAE_ROLE_THRESHOLD];
+    enum sae_status st;
+
+    bound->dims = "F";
+    bound->is_number = v->choice == SAE_THRESHOLD_NUMBER;
+    bound->number = v->number;
+    bound->is_exp = v->choice == SAE_THRESHOLD_EXP;
+    if (bound->is_number)
+        return SAE_OK;
+    st = bind_text(b, SAE_ROLE_THRESHOLD, v->key, strlen(v->key), bound, err);
+    if (st != SAE_OK || sae_load_tensor(b->ts, bound->index[0])->ndim > 0)
+        return st;
+    bound->dims = "";
+    bound->is_number = sae_file_number(b, v->key, &bound->number);
+    return bound->is_number
+               ? SAE_OK
+               : sae_err_set(err, SAE_E_WEIGHTS, v->key,
+                             "\"%s\" is not one floating number of no dimension", v->key);
+}
+
+static enum sae_status bind_skip(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_value *v = &b->reading.field[SAE_FIELD_SKIP].value;
+    struct sae_bound *bound = &b->bound[SAE_ROLE_SKIP];
+    size_t n;
+
+    if (v->choice == SAE_SKIP_NONE || b->stated->encodes_only)
+        return SAE_OK;
+    bound->dims = orientation_of(v->key, &n);
+    return bind_text(b, SAE_ROLE_SKIP, v->key, n, bound, err);
+}
+
+static enum sae_status bind_all(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_unit *unit = sae_formula_unit(&b->formula);
+    enum sae_status st = bind_role(b, SAE_ROLE_ENCODER, err);
+
+    if (st == SAE_OK && !b->formula.encodes_only)
+        st = bind_role(b, SAE_ROLE_DECODER, err);
+    if (st == SAE_OK && !b->formula.encodes_only)
+        st = bind_role(b, SAE_ROLE_DEC_BIAS, err);
+    for (unsigned i = 0; st == SAE_OK && i < unit->n_params; i++)
+        st = unit->params[i] == SAE_ROLE_THRESHOLD ? bind_threshold(b, err)
+                                                   : bind_role(b, unit->params[i], err);
+    if (st == SAE_OK)
+        st = bind_centre(b, err);
+    if (st == SAE_OK)
+        st = bind_skip(b, err);
+    return st;
+}
+
+/* ---- orientation and widths --------------------------------------------------------------- */
+
+/* The length of a bound vector, 0: it tells none. */
+static uint64_t length_of(const struct sae_file *b, enum sae_role role)
+{
+    const struct sae_bound *bound = &b->bound[role];
+    const struct sae_tensor *t = bound->n ? sae_load_tensor(b->ts, bound->index[0]) : NULL;
+
+    return t && t->ndim > 0 && t->shape[t->ndim - 1] > 1 ? t->shape[t->ndim - 1] : 0;
+}
+
+static uint64_t features_by_vectors(const struct sae_file *b)
+{
+    uint64_t n = 0;
+
+    for (enum sae_role role = SAE_ROLE_ENC_BIAS; role <= SAE_ROLE_THRESHOLD && n == 0; role++)
+        n = length_of(b, role);
+    return n;
+}
+
+/* The one of two orientations that goes with the lengths of its dimensions, 0: not known. */
+static enum sae_status orient(struct sae_file *b, enum sae_role role, const char *const two[2],
+                              uint64_t first, uint64_t second, struct sae_err *err)
+{
+    struct sae_bound *bound = &b->bound[role];
+    const struct sae_tensor *t = bound->n ? sae_load_tensor(b->ts, bound->index[0]) : NULL;
+    bool fits[2] = {true, true};
+    char shape[64];
+
+    if (!t || bound->dims)
+        return SAE_OK;
+    bound->dims = two[0];
+    if (t->ndim != 2)
+        return SAE_OK; /* said with the shapes */
+    for (unsigned i = 0; i < 2; i++)
+        fits[i] = (first == 0 || t->shape[i] == first) && (second == 0 || t->shape[!i] == second);
+    bound->dims = two[fits[1]];
+    if (fits[0] != fits[1])
+        return SAE_OK;
+    sae_shape_text(shape, t->shape, t->ndim);
+    return sae_err_set(err, SAE_E_FORMAT, t->name,
+                       "cannot tell which way round \"%s\" lies: its shape is %s and %s; state "
+                       "%s=%s@%s or @%s",
+                       t->name, shape,
+                       fits[0] ? "the vectors go with both ways" : "the vectors go with none",
+                       option_of(role), t->name, two[0], two[1]);
+}
+
+/* The file's dimension that a letter of the dims stands for. */
+static uint64_t dim_of(const struct sae_file *b, const struct sae_bound *bound, char letter)
+{
+    const struct sae_tensor *t = sae_load_tensor(b->ts, bound->index[0]);
+
+    return t->shape[bound->dims[0] == letter ? 0 : 1];
+}
+
+static enum sae_status check_matrix(const struct sae_file *b, const struct sae_bound *bound,
+                                    struct sae_err *err)
+{
+    const struct sae_tensor *t = sae_load_tensor(b->ts, bound->index[0]);
+    const char *way = bound->dims[0] == 'F'   ? "[dict_size, activation_dim]"
+                      : bound->dims[2] == 'F' ? "[activation_dim, dict_size]"
+                                              : "[output_dim, activation_dim]";
+    char shape[64];
+
+    sae_shape_text(shape, t->shape, t->ndim);
+    if (bound->n > 1)
+        return sae_err_set(err, SAE_E_FORMAT, t->name, "matrices are not added up");
+    if (t->ndim != 2)
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "\"%s\" has shape %s, wanted two dimensions, %s", t->name, shape, way);
+    for (unsigned i = 0; i < 2; i++)
+        if (t->shape[i] < 1 || t->shape[i] > SAE_DICT_MAX_DIM)
+            return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                               "\"%s\" has shape %s, wanted dimensions from 1 to %d", t->name,
+                               shape, SAE_DICT_MAX_DIM);
+    return SAE_OK;
+}
+
+static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
+{
+    static const char *const encoder[] = {"F,d", "d,F"}, *const decoder[] = {"F,m", "m,F"},
+                             *const skip[] = {"m,d", "d,m"};
+    struct sae_bound *enc = &b->bound[SAE_ROLE_ENCODER], *dec = &b->bound[SAE_ROLE_DECODER];
+    struct sae_formula *f = &b->formula;
+    enum sae_status st = orient(b, SAE_ROLE_ENCODER, encoder, features_by_vectors(b),
+                                length_of(b, SAE_ROLE_CENTRE), err);
+
+    if (st == SAE_OK)
+        st = check_matrix(b, enc, err);
+    if (st != SAE_OK)
+        return st;
+    b->n_stored = dim_of(b, enc, 'F');
+    f->d_in = f->d_out = (size_t)dim_of(b, enc, 'd');
+    st = orient(b, SAE_ROLE_DECODER, decoder, b->n_stored, length_of(b, SAE_ROLE_DEC_BIAS), err);
+    if (st == SAE_OK && dec->n && strchr(dec->dims, 'm')) {
+        st = check_matrix(b, dec, err);
+        if (st == SAE_OK)
+            f->d_out = (size_t)dim_of(b, dec, 'm');
+    }
+    if (st == SAE_OK)
+        st = orient(b, SAE_ROLE_SKIP, skip, f->d_out, f->d_in, err);
+    return st;
+}
+
+/* ---- shapes ------------------------------------------------------------------------------- */
+
+static unsigned shape_of(const struct sae_file *b, const char *dims, uint64_t shape[2])
+{
+    unsigned n = 0;
+
+    for (const char *p = dims; *p && n < 2; p++)
+        if (*p != ',')
+            shape[n++] = *p == 'F' ? b->n_stored : *p == 'd' ? b->formula.d_in : b->formula.d_out;
+    return n;
+}
+
+static const char *encoder_name(const struct sae_file *b)
+{
+    return sae_load_tensor(b->ts, b->bound[SAE_ROLE_ENCODER].index[0])->name;
+}
+
+static enum sae_status check_tensor(const struct sae_file *b, const struct sae_bound *bound,
+                                    size_t index, struct sae_err *err)
+{
+    const struct sae_tensor *t = sae_load_tensor(b->ts, index);
+    uint64_t shape[2];
+    unsigned ndim = shape_of(b, bound->dims, shape);
+    bool drops_first = ndim == 1 && t->ndim == 2 && t->shape[0] == 1;
+    bool same = t->ndim == ndim + drops_first;
+    char found[64], wanted[64];
+
+    if (!sae_dtype_is_floating(t->dtype))
+        return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                           "\"%s\" has dtype %s, wanted float32, float16, bfloat16 or float64",
+                           t->name, t->dtype_name);
+    for (unsigned i = 0; same && i < ndim; i++)
+        same = t->shape[i + drops_first] == shape[i];
+    if (same)
+        return SAE_OK;
+    sae_shape_text(found, t->shape, t->ndim);
+    sae_shape_text(wanted, shape, ndim);
+    return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                       "\"%s\" has shape %s, wanted [%s] = %s (%s, by %s)", t->name, found,
+                       bound->dims, wanted, b->layout->name, encoder_name(b));
+}
+
+static enum sae_status check_shapes(const struct sae_file *b, struct sae_err *err)
+{
+    enum sae_status st = SAE_OK;
+
+    for (enum sae_role role = 0; role < SAE_N_ROLES; role++)
+        for (unsigned i = 0; st == SAE_OK && i < b->bound[role].n; i++)
+            st = check_tensor(b, &b->bound[role], b->bound[role].index[i], err);
+    return st;
+}
+
+/* ---- the formula -------------------------------------------------------------------------- */
+
+static bool is_same_tensor(const struct sae_bound *a, const struct sae_bound *b)
+{
+    return a->n == 1 && b->n == 1 && a->index[0] == b->index[0];
+}
+
+static enum sae_status take_features(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_value *v = &b->reading.field[SAE_FIELD_FEATURES].value;
+
+    b->formula.F = (size_t)b->n_stored;
+    if (v->choice == SAE_FEATURES_ALL)
+        return SAE_OK;
+    if (v->count > b->n_stored)
+        return sae_err_set(err, SAE_E_FORMAT, "", "features=%llu is stated, and the file has %llu",
+                           (unsigned long long)v->count, (unsigned long long)b->n_stored);
+    b->formula.F = (size_t)v->count;
+    return SAE_OK;
+}
+
+static enum sae_status fill_formula(struct sae_file *b, struct sae_err *err)
+{
+    struct sae_formula *f = &b->formula;
+
+    f->has_centre = b->bound[SAE_ROLE_CENTRE].n > 0;
+    f->adds_centre = is_same_tensor(&b->bound[SAE_ROLE_CENTRE], &b->bound[SAE_ROLE_DEC_BIAS]);
+    f->has_dec_bias = !f->adds_centre && !f->encodes_only;
+    f->has_skip = b->bound[SAE_ROLE_SKIP].n > 0;
+    f->scales_forward_f = b->layout->scales_forward_f && !b->is_altered;
+    if (f->top_k > f->F)
+        return sae_err_set(err, SAE_E_WEIGHTS, "k",
+                           "k is %llu, wanted from 1 to dict_size, which is %zu by %s",
+                           (unsigned long long)f->top_k, f->F, encoder_name(b));
+    if (f->d_in != f->d_out && sae_reading_is_stated(&b->reading, SAE_FIELD_KIND) &&
+        sae_reading_choice(&b->reading, SAE_FIELD_KIND) == SAE_KIND_SAE)
+        return sae_err_set(err, SAE_E_FORMAT, "",
+                           "kind=sae is stated, and the output's width is %zu where the input's "
+                           "is %zu",
+                           f->d_out, f->d_in);
+    if (f->d_in != f->d_out || f->has_skip)
+        sae_reading_say(&b->reading, SAE_FIELD_KIND, "transcoder", SAE_FROM_FILE);
+    return sae_formula_check(f, err);
+}
+
+enum sae_status sae_file_bind(struct sae_file *b, struct sae_err *err)
+{
+    enum sae_status st;
+
+    sae_reading_fill(&b->reading, &b->formula);
+    b->formula.encodes_only = b->stated->encodes_only;
+    st = bind_all(b, err);
+    if (st == SAE_OK)
+        st = take_dims(b, err);
+    if (st == SAE_OK)
+        st = check_shapes(b, err);
+    if (st == SAE_OK)
+        st = take_features(b, err);
+    if (st == SAE_OK)
+        st = fill_formula(b, err);
+    return st;
+}

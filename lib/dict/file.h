@@ -1,0 +1,55 @@
+/* file.h - a weights file on its way to a dictionary: what is known of it, step by step.
+ *
+ * file.c opens it and chooses the state dict; settle.c decides the reading from its row, from what
+ * stands beside the tensors and from what is stated; bind.c finds the tensor of each role and
+ * checks shapes; file.c reads the values. Private to lib/dict. Owned by one thread. */
+#ifndef SAE_DICT_FILE_H
+#define SAE_DICT_FILE_H
+
+#include "lib/dict/choose.h"
+#include "lib/dict/spec.h"
+#include "lib/load/hints.h"
+#include "lib/load/load.h"
+
+#define SAE_MAX_SUM 4 /* tensors that a KEY adds up */
+
+/* Where the values of a role come from. */
+struct sae_bound {
+    unsigned n; /* tensors, whose sum it is; 0: none */
+    size_t index[SAE_MAX_SUM];
+    const char *dims; /* of each: "F,d", "F", ...; "": one number, for all features */
+    bool is_number;   /* no tensor: */
+    float number;     /* ... this, for all features */
+    bool is_exp;      /* its exponential is taken */
+};
+
+struct sae_file {
+    const char *path;
+    const struct sae_statement *stated; /* borrowed */
+    struct sae_tensors *ts;
+    struct sae_choice choice;
+    const struct sae_layout *layout; /* the choice's */
+    struct sae_hints hints;
+    struct sae_reading reading; /* complete once settled */
+    bool is_altered;            /* ... and by a statement another than the row's and the files' */
+    struct sae_bound bound[SAE_N_ROLES];
+    struct sae_formula formula;
+    uint64_t n_stored; /* features in the file; formula.F of them are taken */
+    struct sae_dict_info info;
+};
+
+/* settle.c: decide b->reading. Errors say what they found in the file, without its name. */
+enum sae_status sae_file_settle(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
+
+/* bind.c: fill bound, formula and n_stored from the reading. */
+enum sae_status sae_file_bind(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
+/* The tensor of a key, SIZE_MAX: there is none. */
+size_t sae_file_find(const struct sae_file *b, const char *key);
+
+/* The floating number of no dimension under a key; false: there is none. */
+bool sae_file_number(const struct sae_file *b, const char *key, float *out);
+
+/* "[70, 33]" */
+void sae_shape_text(char text[64], const uint64_t *shape, unsigned ndim);
+
+#endif

@@ -1,0 +1,182 @@
+/* settle.c - which reading is in force: the row's, what the files say before it, what is stated
+ * before both. See file.h, reading.h.
+ *
+ * What neither files nor operator say and what has two plausible values is refused, with both
+ * values and the option that decides. */
+#include "lib/dict/file.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- k ------------------------------------------------------------------------------------ */
+
+static void say_k(struct sae_file *b, int64_t k)
+{
+    struct sae_value v = {.choice = SAE_SELECT_TOP_K, .count = (uint64_t)k};
+
+    sae_reading_set(&b->reading, SAE_FIELD_SELECT, &v, SAE_FROM_FILE);
+}
+
+/* Does a statement say what is selected, by itself or by a threshold? */
+static bool is_selection_stated(const struct sae_statement *stated)
+{
+    const struct sae_reading_field *said = stated->reading.field;
+
+    return said[SAE_FIELD_SELECT].is_set || sae_reading_wants_threshold(&stated->reading) ||
+           (said[SAE_FIELD_THRESHOLD].is_set &&
+            said[SAE_FIELD_THRESHOLD].value.choice != SAE_THRESHOLD_NONE);
+}
+
+/* k of a row of top-k features: the file's, and no other in a config beside it, which would be a
+ * checkpoint of a training that lowers k. */
+static enum sae_status settle_k(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_layout_key *key = sae_layout_key_of(b->layout, SAE_ROLE_TOP_K);
+    size_t i = key ? sae_file_find(b, key->name) : SIZE_MAX;
+    const struct sae_hints *h = &b->hints;
+    bool is_said = is_selection_stated(b->stated);
+    int64_t k = h->k;
+
+    if (!key || !b->layout->keeps_top_k)
+        return SAE_OK;
+    if (i != SIZE_MAX) {
+        enum sae_status st = sae_load_integer(b->ts, i, &k, err);
+
+        if (st != SAE_OK)
+            return st;
+        if (k < 1)
+            return sae_err_set(err, SAE_E_WEIGHTS, key->name, "\"%s\" is %lld, wanted 1 or more",
+                               key->name, (long long)k);
+    } else if (!h->k_file) {
+        return is_said ? SAE_OK
+                       : sae_err_set(err, SAE_E_FORMAT, key->name,
+                                     "cannot tell how many features are kept: the file has no "
+                                     "\"%s\", nor has a config beside it; state k=N",
+                                     key->name);
+    } else if (k < 1) {
+        return sae_err_set(err, SAE_E_FORMAT, h->k_file, "\"%s\" of %s is %lld, wanted 1 or more",
+                           h->k_key, h->k_file, (long long)k);
+    }
+    if (h->k_file && h->k != k && !is_said)
+        return sae_err_set(err, SAE_E_FORMAT, h->k_file,
+                           "cannot choose between two k: \"%s\" is %lld, and %s beside it has "
+                           "\"%s\": %lld%s%s%s; state k=N",
+                           key->name, (long long)k, h->k_file, h->k_key, (long long)h->k,
+                           h->k_under[0] ? " in \"" : "", h->k_under, h->k_under[0] ? "\"" : "");
+    say_k(b, k);
+    return SAE_OK;
+}
+
+/* The same as choose.c's look at a k beside the keys, in the config beside the file. */
+static enum sae_status check_no_k(const struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_hints *h = &b->hints;
+
+    if (!b->layout->is_top_k_too || !h->k_file || b->stated->reading.field[SAE_FIELD_SELECT].is_set)
+        return SAE_OK;
+    return sae_err_set(err, SAE_E_FORMAT, h->k_file,
+                       "cannot choose between two readings: keys are %s's, and %s beside it has "
+                       "\"%s\": %lld%s%s%s: features may be the %s largest alone; state k=%lld or "
+                       "k=none",
+                       b->layout->name, h->k_file, h->k_key, (long long)h->k,
+                       h->k_under[0] ? " in \"" : "", h->k_under, h->k_under[0] ? "\"" : "",
+                       h->k_key, (long long)h->k);
+}
+
+/* ---- a threshold that is one number ------------------------------------------------------- */
+
+/* Files of the k largest and of what lies above a threshold have the same keys. */
+static enum sae_status check_threshold(const struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_layout_key *key = sae_layout_key_of(b->layout, SAE_ROLE_THRESHOLD);
+    const struct sae_value *v = &b->reading.field[SAE_FIELD_THRESHOLD].value;
+    bool is_used = b->reading.field[SAE_FIELD_THRESHOLD].is_set && v->choice == SAE_THRESHOLD_KEY &&
+                   key && strcmp(v->key, key->name) == 0;
+    bool is_there = key && sae_file_find(b, key->name) != SIZE_MAX;
+    float number = -1.0f; /* it was never set */
+
+    if (!key || key->dims[0] != '\0')
+        return SAE_OK;
+    if (is_there && !sae_file_number(b, key->name, &number))
+        return sae_err_set(err, SAE_E_WEIGHTS, key->name,
+                           "\"%s\" is not one floating number of no dimension", key->name);
+    if (is_used && number == -1.0f)
+        return sae_err_set(err, SAE_E_FORMAT, key->name,
+                           "cannot use \"%s\": it %s; state threshold=NUMBER", key->name,
+                           is_there ? "is -1, never set" : "is not in the file");
+    if (!is_used && number != -1.0f && !is_selection_stated(b->stated))
+        return sae_err_set(err, SAE_E_FORMAT, key->name,
+                           "cannot choose between two readings: \"%s\" is %g: features may be "
+                           "those above it and not the k largest; state k=N or "
+                           "activation=threshold",
+                           key->name, (double)number);
+    return SAE_OK;
+}
+
+/* ---- what is stated ----------------------------------------------------------------------- */
+
+static void imply(struct sae_file *b, enum sae_field f, unsigned choice)
+{
+    struct sae_value v = {.choice = choice};
+
+    sae_reading_set(&b->reading, f, &v, SAE_FROM_STATED);
+}
+
+/* What a statement takes with it (formats section 2). */
+static void settle_implied(struct sae_file *b)
+{
+    const struct sae_reading_field *said = b->stated->reading.field;
+    struct sae_reading *r = &b->reading;
+    const struct sae_layout_key *key = sae_layout_key_of(b->layout, SAE_ROLE_THRESHOLD);
+    bool says_threshold = said[SAE_FIELD_THRESHOLD].is_set &&
+                          said[SAE_FIELD_THRESHOLD].value.choice != SAE_THRESHOLD_NONE;
+    bool has_activation = r->field[SAE_FIELD_ACTIVATION].is_set;
+
+    if (says_threshold && !said[SAE_FIELD_ACTIVATION].is_set && !sae_reading_wants_threshold(r))
+        imply(b, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_THRESHOLD);
+    else if (b->stated->has_k && !said[SAE_FIELD_ACTIVATION].is_set && !says_threshold &&
+             (!has_activation || sae_reading_wants_threshold(r)))
+        imply(b, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_RELU);
+    if (!said[SAE_FIELD_SELECT].is_set &&
+        (says_threshold || (said[SAE_FIELD_ACTIVATION].is_set && sae_reading_wants_threshold(r))) &&
+        r->field[SAE_FIELD_SELECT].is_set)
+        imply(b, SAE_FIELD_SELECT, SAE_SELECT_ALL);
+    if (!sae_reading_wants_threshold(r) && !says_threshold && r->field[SAE_FIELD_THRESHOLD].is_set)
+        imply(b, SAE_FIELD_THRESHOLD, SAE_THRESHOLD_NONE);
+    if (sae_reading_wants_threshold(r) && !r->field[SAE_FIELD_THRESHOLD].is_set && key)
+        sae_reading_say(r, SAE_FIELD_THRESHOLD, key->name, SAE_FROM_ROW);
+}
+
+static bool is_altered(const struct sae_reading *before, const struct sae_reading *after)
+{
+    for (enum sae_field f = 0; f < SAE_N_FIELDS; f++)
+        if (f != SAE_FIELD_KIND &&
+            !sae_value_equal(f, &before->field[f].value, &after->field[f].value))
+            return true;
+    return false;
+}
+
+enum sae_status sae_file_settle(struct sae_file *b, struct sae_err *err)
+{
+    struct sae_reading before;
+    enum sae_status st;
+
+    sae_layout_reading(b->layout, &b->reading);
+    st = check_no_k(b, err);
+    if (st == SAE_OK)
+        st = settle_k(b, err);
+    if (st != SAE_OK)
+        return st;
+    before = b->reading;
+    sae_reading_complete(&before);
+    sae_reading_state(&b->reading, &b->stated->reading);
+    settle_implied(b);
+    st = check_threshold(b, err);
+    if (st != SAE_OK)
+        return st;
+    sae_reading_complete(&b->reading);
+    b->is_altered = is_altered(&before, &b->reading);
+    st = sae_reading_check(&b->reading, err);
+    /* The line alone did not show it: a matter of the file. */
+    return st == SAE_E_USAGE ? SAE_E_FORMAT : st;
+}

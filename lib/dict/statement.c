@@ -1,0 +1,325 @@
+/* statement.c - see statement.h. */
+#include "lib/dict/statement.h"
+
+#include "lib/dict/layout.h"
+#include "lib/nearest.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define LINEAR "linear:"
+
+enum kind { OPTION_FIELD, OPTION_K, OPTION_FORMAT, OPTION_ROLE, OPTION_PARTS, LATER };
+
+/* Beside these each field of a reading is an option. */
+static const struct option {
+    const char *name;
+    enum kind kind;
+    enum sae_role role;
+} options[] = {
+    {.name = "k", .kind = OPTION_K},
+    {.name = "format", .kind = OPTION_FORMAT},
+    {.name = "encoder", .kind = OPTION_ROLE, .role = SAE_ROLE_ENCODER},
+    {.name = "decoder", .kind = OPTION_ROLE, .role = SAE_ROLE_DECODER},
+    {.name = "enc_bias", .kind = OPTION_ROLE, .role = SAE_ROLE_ENC_BIAS},
+    {.name = "dec_bias", .kind = OPTION_ROLE, .role = SAE_ROLE_DEC_BIAS},
+    {.name = "gate_bias", .kind = OPTION_ROLE, .role = SAE_ROLE_GATE_BIAS},
+    {.name = "mag_bias", .kind = OPTION_ROLE, .role = SAE_ROLE_MAG_BIAS},
+    {.name = "r_mag", .kind = OPTION_ROLE, .role = SAE_ROLE_R_MAG},
+    {.name = "jump", .kind = OPTION_ROLE, .role = SAE_ROLE_JUMP},
+    {.name = "prefix", .kind = LATER},
+    {.name = "parts", .kind = OPTION_PARTS},
+    {.name = "resident", .kind = LATER},
+    {.name = "labels", .kind = LATER},
+};
+
+/* Option i of both tables: its name, NULL behind the last. */
+static const char *option_name(size_t i)
+{
+    if (i < SAE_N_FIELDS)
+        return sae_field_name((enum sae_field)i);
+    i -= SAE_N_FIELDS;
+    return i < SAE_COUNTOF(options) ? options[i].name : NULL;
+}
+
+/* "word=" at p, behind a ':': the length of the word, 0: none stands there. */
+static size_t word_at(const char *p)
+{
+    size_t n = 0;
+
+    while (islower((unsigned char)p[n]) || p[n] == '_')
+        n++;
+    return p[n] == '=' ? n : 0;
+}
+
+/* The option at p, SIZE_MAX: none. */
+static size_t option_at(const char *p)
+{
+    size_t n = word_at(p);
+
+    for (size_t i = 0; n && option_name(i); i++)
+        if (strlen(option_name(i)) == n && memcmp(option_name(i), p, n) == 0)
+            return i;
+    return SIZE_MAX;
+}
+
+/* Where the next option's ':' stands; at the end: there is none. */
+static size_t next_cut(const char *text)
+{
+    const char *p = text;
+
+    while ((p = strchr(p, ':')) && option_at(p + 1) == SIZE_MAX)
+        p++;
+    return p ? (size_t)(p - text) : strlen(text);
+}
+
+size_t sae_statement_path(const char *text)
+{
+    struct stat st;
+    size_t n = next_cut(text);
+
+    return text[n] && stat(text, &st) == 0 ? strlen(text) : n;
+}
+
+struct sae_misspelt sae_statement_misspelt(const char *path)
+{
+    const char *names[SAE_N_FIELDS + SAE_COUNTOF(options)];
+    struct sae_misspelt m = {.word = NULL};
+    char word[40];
+
+    for (size_t i = 0; i < SAE_COUNTOF(names); i++)
+        names[i] = option_name(i);
+    for (const char *p = path; (p = strchr(p, ':')) && m.n == 0; p++) {
+        m.n = word_at(p + 1);
+        m.word = m.n ? p + 1 : NULL;
+    }
+    snprintf(word, sizeof word, "%.*s", m.n < sizeof word ? (int)m.n : 0, m.word ? m.word : "");
+    m.nearest = m.word ? sae_nearest(word, names, SAE_COUNTOF(names)) : NULL;
+    return m;
+}
+
+/* ---- one option --------------------------------------------------------------------------- */
+
+static enum sae_status bad(const char *name, const char *value, const char *wanted,
+                           struct sae_err *err)
+{
+    return sae_err_set(err, SAE_E_USAGE, "", "%s is \"%.80s\", wanted %s", name, value, wanted);
+}
+
+static enum sae_status twice(const char *name, struct sae_err *err)
+{
+    return sae_err_set(err, SAE_E_USAGE, "", "%s is stated twice", name);
+}
+
+static enum sae_status take_field(struct sae_statement *s, enum sae_field f, const char *value,
+                                  struct sae_err *err)
+{
+    struct sae_value v;
+    enum sae_status st;
+
+    if (s->reading.field[f].is_set)
+        return twice(sae_field_name(f), err);
+    st = sae_value_parse(f, value, &v, err);
+    if (st == SAE_OK)
+        sae_reading_set(&s->reading, f, &v, SAE_FROM_STATED);
+    return st;
+}
+
+/* k=N is select=top_k:N, k=none select=all. */
+static enum sae_status take_k(struct sae_statement *s, const char *value, struct sae_err *err)
+{
+    struct sae_value v = {.choice = SAE_SELECT_ALL};
+    char select[48];
+
+    if (s->reading.field[SAE_FIELD_SELECT].is_set)
+        return twice("k, or select,", err);
+    snprintf(select, sizeof select, "top_k:%.32s", value);
+    if (strcmp(value, "none") != 0 && sae_value_parse(SAE_FIELD_SELECT, select, &v, NULL) != SAE_OK)
+        return bad("k", value, "none or a whole number from 1", err);
+    s->has_k = true;
+    sae_reading_set(&s->reading, SAE_FIELD_SELECT, &v, SAE_FROM_STATED);
+    return SAE_OK;
+}
+
+static enum sae_status take_text(const char **slot, const char *name, const char *value,
+                                 struct sae_err *err)
+{
+    if (*slot)
+        return twice(name, err);
+    *slot = value;
+    return SAE_OK;
+}
+
+static enum sae_status take_parts(struct sae_statement *s, const char **seen, const char *value,
+                                  struct sae_err *err)
+{
+    if (*seen)
+        return twice("parts", err);
+    *seen = value;
+    s->encodes_only = strcmp(value, "encoder") == 0;
+    return s->encodes_only || strcmp(value, "all") == 0
+               ? SAE_OK
+               : bad("parts", value, "all or encoder", err);
+}
+
+static enum sae_status take_option(struct sae_statement *s, const char **parts, size_t i,
+                                   const char *value, struct sae_err *err)
+{
+    const struct option *o = &options[i < SAE_N_FIELDS ? 0 : i - SAE_N_FIELDS];
+
+    if (*value == '\0')
+        return sae_err_set(err, SAE_E_USAGE, "", "%s has no value", option_name(i));
+    if (i < SAE_N_FIELDS)
+        return take_field(s, (enum sae_field)i, value, err);
+    switch (o->kind) {
+    case OPTION_K:
+        return take_k(s, value, err);
+    case OPTION_FORMAT:
+        return take_text(&s->format, o->name, value, err);
+    case OPTION_ROLE:
+        return take_text(&s->key[o->role], o->name, value, err);
+    case OPTION_PARTS:
+        return take_parts(s, parts, value, err);
+    case OPTION_FIELD:
+    case LATER:
+        break;
+    }
+    return sae_err_set(err, SAE_E_USAGE, "", "saed does not take %s= yet", o->name);
+}
+
+/* ---- all of them -------------------------------------------------------------------------- */
+
+static enum sae_status check_format(const struct sae_statement *s, struct sae_err *err)
+{
+    char wanted[200] = "one of";
+    size_t at = strlen(wanted);
+
+    for (size_t i = 0; s->format && i < sae_n_layouts; i++) {
+        const char *format = sae_layouts[i].format;
+
+        if (sae_layouts[i].is_identity ||
+            (i > 0 && sae_layout_of_format(format) != &sae_layouts[i]))
+            continue;
+        if (strcmp(format, s->format) == 0)
+            return SAE_OK;
+        at += (size_t)snprintf(wanted + at, sizeof wanted - at, " %s", format);
+        at = at < sizeof wanted ? at : sizeof wanted - 1;
+    }
+    return s->format ? bad("format", s->format, wanted, err) : SAE_OK;
+}
+
+/* Which tensor is what is for `custom` to say, and its encoder for `linear`. */
+static enum sae_status check_roles(const struct sae_statement *s, struct sae_err *err)
+{
+    for (size_t i = 0; i < SAE_COUNTOF(options); i++) {
+        const struct option *o = &options[i];
+        const struct sae_layout *row = s->format ? sae_layout_of_format(s->format) : NULL;
+
+        if (o->kind != OPTION_ROLE || !s->key[o->role])
+            continue;
+        if (!row)
+            return sae_err_set(err, SAE_E_USAGE, "", "%s= wants encoder= beside it", o->name);
+        if (!(row->takes_keys >> o->role & 1))
+            return sae_err_set(err, SAE_E_USAGE, "", "%s= does not go with format=%s", o->name,
+                               s->format);
+    }
+    return SAE_OK;
+}
+
+/* What custom has no default for. */
+static enum sae_status check_custom(const struct sae_statement *s, struct sae_err *err)
+{
+    const struct sae_reading_field *field = s->reading.field;
+    const struct sae_layout *row = s->format ? sae_layout_of_format(s->format) : NULL;
+
+    if (!row || !row->is_stated)
+        return SAE_OK;
+    if (!s->key[SAE_ROLE_ENCODER])
+        return sae_err_set(err, SAE_E_USAGE, "", "format=%s wants encoder=KEY", s->format);
+    if (!field[SAE_FIELD_CENTRE].is_set)
+        return sae_err_set(err, SAE_E_USAGE, "",
+                           "format=%s wants to know what is subtracted from x: state centre=none "
+                           "or centre=KEY",
+                           s->format);
+    if (!field[SAE_FIELD_ACTIVATION].is_set && !s->has_k && !field[SAE_FIELD_THRESHOLD].is_set)
+        return sae_err_set(err, SAE_E_USAGE, "",
+                           "format=%s wants to know the activation: state activation=, k= or "
+                           "threshold=",
+                           s->format);
+    return SAE_OK;
+}
+
+static bool is_url(const char *path)
+{
+    size_t n = 0;
+
+    while (isalnum((unsigned char)path[n]) || path[n] == '+' || path[n] == '-')
+        n++;
+    return n > 1 && strncmp(path + n, "://", 3) == 0;
+}
+
+static enum sae_status parse(struct sae_statement *s, struct sae_err *err)
+{
+    char *p = s->text + sae_statement_path(s->text);
+    bool more = *p != '\0';
+    const char *parts = NULL;
+    enum sae_status st = SAE_OK;
+
+    *p = '\0';
+    s->path = s->text;
+    if (strncmp(s->text, LINEAR, strlen(LINEAR)) == 0) {
+        s->path += strlen(LINEAR);
+        s->format = "linear";
+    }
+    while (more && st == SAE_OK) {
+        size_t i = option_at(p + 1);
+        char *value = strchr(p + 1, '=') + 1;
+
+        p = value + next_cut(value);
+        more = *p != '\0';
+        *p = '\0';
+        st = take_option(s, &parts, i, value, err);
+    }
+    if (st == SAE_OK && is_url(s->path))
+        st = sae_err_set(err, SAE_E_USAGE, "", "it is a URL, and saed downloads nothing");
+    if (st == SAE_OK && *s->path == '\0')
+        st = sae_err_set(err, SAE_E_USAGE, "", "it has no path");
+    if (st == SAE_OK && s->key[SAE_ROLE_ENCODER] && !s->format)
+        s->format = "custom";
+    return st;
+}
+
+enum sae_status sae_statement_parse(struct sae_statement *out, const char *text,
+                                    struct sae_err *err)
+{
+    struct sae_statement s = {.text = sae_strdup(text)};
+    struct sae_err low = {0};
+    enum sae_status st;
+
+    if (!s.text)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot load %.200s: cannot copy its name", text);
+    sae_reading_init(&s.reading);
+    st = parse(&s, &low);
+    if (st == SAE_OK)
+        st = check_format(&s, &low);
+    if (st == SAE_OK)
+        st = check_roles(&s, &low);
+    if (st == SAE_OK)
+        st = check_custom(&s, &low);
+    if (st == SAE_OK)
+        st = sae_reading_check(&s.reading, &low);
+    if (st != SAE_OK) {
+        sae_statement_fini(&s);
+        return sae_err_set(err, st, "", "cannot use source %.120s: %s", text, low.text);
+    }
+    *out = s;
+    return SAE_OK;
+}
+
+void sae_statement_fini(struct sae_statement *s)
+{
+    sae_free(s->text);
+    s->text = NULL;
+}
