@@ -1,14 +1,48 @@
-/* codecs.c - the table of body forms: media type, printer, size.
+/* codecs.c - the table of body forms. A new one is an id in wire.h, a row here and its own file.
  *
- * A new form is one row here, one bit in sae_media_can and its own file. Called by routes and by
- * negotiate.c. Pure functions, any thread. */
+ * Called by routes and by negotiate.c. Pure functions, any thread. */
 #include "proto/wire.h"
 
 const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
-    [SAE_MEDIA_JSON] = {"application/json", sae_json_print, sae_json_bound},
-    [SAE_MEDIA_RAW] = {"application/octet-stream", sae_raw_print, sae_raw_bound},
-    [SAE_MEDIA_SAFETENSORS] = {"application/x-safetensors", sae_safetensors_print,
-                               sae_safetensors_bound},
+    [SAE_MEDIA_JSON] =
+        {
+            .name = "application/json",
+            .short_name = "json",
+            .is_text = true,
+            .rank = {[SAE_RANK_NAMED] = 0, [SAE_RANK_LEFT] = 1},
+            .number_bytes = 16,
+            .row_bytes = 2,            /* its brackets and comma */
+            .frame_bytes = 128,        /* brackets and keys */
+            .parser_bytes = 32u << 10, /* the array of the first numbers */
+            .grows = true,
+            .parse = sae_json_parse,
+            .bound = sae_json_bound,
+            .print = sae_json_print,
+        },
+    [SAE_MEDIA_RAW] =
+        {
+            .name = "application/octet-stream",
+            .short_name = "octet-stream",
+            .rank = {[SAE_RANK_NAMED] = 2, [SAE_RANK_LEFT] = 2},
+            .number_bytes = 4,
+            .parse = sae_raw_parse,
+            .take = sae_raw_take,
+            .can = sae_raw_can,
+            .bound = sae_raw_bound,
+            .print = sae_raw_print,
+        },
+    [SAE_MEDIA_SAFETENSORS] =
+        {
+            .name = "application/x-safetensors",
+            .short_name = "safetensors",
+            .rank = {[SAE_RANK_NAMED] = 1, [SAE_RANK_LEFT] = 0},
+            .number_bytes = 4,
+            .frame_bytes = 128,  /* its header ... */
+            .parser_bytes = 512, /* ... and that as read */
+            .parse = sae_safetensors_parse,
+            .bound = sae_safetensors_bound,
+            .print = sae_safetensors_print,
+        },
 };
 
 const char *sae_media_name(enum sae_media m)
@@ -23,10 +57,10 @@ uint64_t sae_answer_bound(enum sae_media m, const struct sae_answer *a)
 
 unsigned sae_media_can(const struct sae_answer *a)
 {
-    unsigned can = 1u << SAE_MEDIA_JSON | 1u << SAE_MEDIA_SAFETENSORS;
+    unsigned can = 0;
 
-    /* Raw bytes carry one dense tensor and nothing that would name a second or its indices. */
-    if (a->n_tensors == 1 && a->tensors[0].form == SAE_FORM_DENSE)
-        can |= 1u << SAE_MEDIA_RAW;
+    for (int m = 0; m < SAE_N_MEDIA; m++)
+        if (!sae_codecs[m].can || sae_codecs[m].can(a))
+            can |= 1u << m;
     return can;
 }

@@ -168,7 +168,7 @@ static int match(const struct range *r, enum sae_media m)
         return 0;
     if (any_subtype)
         return r->has_charset ? 0 : 2;
-    if (!text_is(r->subtype, r->subtype_n, slash + 1) || (r->has_charset && m != SAE_MEDIA_JSON))
+    if (!text_is(r->subtype, r->subtype_n, slash + 1) || (r->has_charset && !sae_codecs[m].is_text))
         return 0;
     return 3;
 }
@@ -205,13 +205,16 @@ static const struct {
      "application/json'"},
 };
 
-/* A parameter says nothing about JSON, but for a charset: that must be its own. */
-static bool is_json(const struct range *r)
+/* Is it form m? A parameter says nothing about text, but for a charset: that must be its own. */
+static bool is_form(const struct range *r, enum sae_media m)
 {
     struct range bare = *r;
 
-    bare.has_parameter = false;
-    return match(&bare, SAE_MEDIA_JSON) == 3;
+    if (sae_codecs[m].is_text)
+        bare.has_parameter = false;
+    else if (r->has_q)
+        return false;
+    return match(&bare, m) == 3;
 }
 
 enum sae_status sae_content_type(const char *value, enum sae_media *out, struct sae_err *err)
@@ -227,7 +230,7 @@ enum sae_status sae_content_type(const char *value, enum sae_media *out, struct 
     end = read_range(value, &r);
     if (end && *end == '\0')
         for (int m = 0; m < SAE_N_MEDIA; m++)
-            if (m == SAE_MEDIA_JSON ? is_json(&r) : !r.has_q && match(&r, (enum sae_media)m) == 3) {
+            if (is_form(&r, (enum sae_media)m)) {
                 *out = (enum sae_media)m;
                 return SAE_OK;
             }
@@ -275,30 +278,40 @@ static void read_wishes(const char *value, struct wishes *w)
     }
 }
 
-/* The first form by preference among those of the highest q. False: none is wanted. */
-static bool choose(const struct wishes *w, const enum sae_media order[SAE_N_MEDIA + 1],
-                   unsigned can, enum sae_media *out)
+/* Is `a` to be preferred to `b`: by its q, then as the request's form, then by rank? */
+static bool is_before(const struct wishes *w, enum sae_media request, enum sae_rank rank,
+                      enum sae_media a, enum sae_media b)
 {
-    unsigned best = 0;
+    if (w->q[a] != w->q[b])
+        return w->q[a] > w->q[b];
+    if (a == request || b == request)
+        return a == request;
+    return sae_codecs[a].rank[rank] < sae_codecs[b].rank[rank];
+}
 
-    for (int i = 0; i <= SAE_N_MEDIA; i++) {
-        enum sae_media m = order[i];
+/* The best of the forms in `can`. False: none is wanted. */
+static bool choose(const struct wishes *w, enum sae_media request, enum sae_rank rank, unsigned can,
+                   enum sae_media *out)
+{
+    bool any = false;
 
-        if ((can & 1u << m) && w->q[m] > best) {
-            best = w->q[m];
+    for (int i = 0; i < SAE_N_MEDIA; i++) {
+        enum sae_media m = (enum sae_media)i;
+
+        if (!(can & 1u << m) || w->q[m] == 0)
+            continue;
+        if (!any || is_before(w, request, rank, m, *out))
             *out = m;
-        }
+        any = true;
     }
-    return best > 0;
+    return any;
 }
 
 enum sae_status sae_accept(const char *value, enum sae_media request, unsigned can,
                            enum sae_media *out, struct sae_err *err)
 {
-    /* Among equals the request's form; then, left to us, binary for binary requests. */
-    const enum sae_media named[] = {request, SAE_MEDIA_JSON, SAE_MEDIA_SAFETENSORS, SAE_MEDIA_RAW};
-    const enum sae_media binary[] = {request, SAE_MEDIA_SAFETENSORS, SAE_MEDIA_JSON, SAE_MEDIA_RAW};
     struct wishes w = {0};
+    enum sae_rank rank;
     char able[128];
 
     if (value)
@@ -306,7 +319,8 @@ enum sae_status sae_accept(const char *value, enum sae_media request, unsigned c
     if (!w.any)
         for (int m = 0; m < SAE_N_MEDIA; m++)
             w.q[m] = 1000;
-    if (choose(&w, request == SAE_MEDIA_JSON || w.specific ? named : binary, can, out))
+    rank = w.specific || sae_codecs[request].is_text ? SAE_RANK_NAMED : SAE_RANK_LEFT;
+    if (choose(&w, request, rank, can, out))
         return SAE_OK;
     list_media(able, sizeof able, can, " or ");
     return sae_err_set(err, SAE_E_NOT_ACCEPTABLE, "Accept",

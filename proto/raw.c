@@ -44,8 +44,9 @@ static bool read_shape(const char *s, uint64_t dim[SAE_MAX_DIMS], unsigned *n)
 }
 
 static enum sae_status shape_from_header(struct sae_request *r, const struct sae_target *t,
-                                         const char *shape, uint64_t n_bytes, struct sae_err *err)
+                                         uint64_t n_bytes, struct sae_err *err)
 {
+    const char *shape = t->shape;
     uint64_t dim[SAE_MAX_DIMS], rows = 1, bytes;
     enum sae_status st;
     bool too_big = false;
@@ -105,17 +106,16 @@ static enum sae_status check_foreign(const void *body, size_t n, struct sae_err 
 }
 
 static enum sae_status shape_and_check(struct sae_request *r, const struct sae_target *t,
-                                       const char *shape, const void *body, size_t n,
-                                       struct sae_err *err)
+                                       const void *body, size_t n, struct sae_err *err)
 {
     struct sae_err misfit = {0};
     enum sae_status st = SAE_E_BAD_SHAPE;
 
-    if (shape)
-        st = shape_from_header(r, t, shape, n, &misfit);
+    if (t->shape)
+        st = shape_from_header(r, t, n, &misfit);
     if (st != SAE_OK && check_foreign(body, n, err) != SAE_OK)
         return SAE_E_UNSUPPORTED_MEDIA_TYPE;
-    if (!shape)
+    if (!t->shape)
         st = shape_from_size(r, t, n, &misfit);
     if (st == SAE_OK)
         return sae_request_check(r, t, err);
@@ -124,10 +124,10 @@ static enum sae_status shape_and_check(struct sae_request *r, const struct sae_t
     return st;
 }
 
-enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, const char *shape,
-                             void *body, size_t n, struct sae_err *err)
+enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, void *body,
+                             size_t n, struct sae_err *err)
 {
-    enum sae_status st = shape_and_check(r, t, shape, body, n, err);
+    enum sae_status st = shape_and_check(r, t, body, n, err);
 
     if (st == SAE_OK && r->n_rows)
         r->values = body;
@@ -136,10 +136,10 @@ enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, 
     return st;
 }
 
-enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const char *shape,
-                              const void *body, size_t n, struct sae_err *err)
+enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const void *body,
+                              size_t n, struct sae_err *err)
 {
-    enum sae_status st = shape_and_check(r, t, shape, body, n, err);
+    enum sae_status st = shape_and_check(r, t, body, n, err);
 
     if (st != SAE_OK || r->n_rows == 0)
         return st;
@@ -152,6 +152,11 @@ enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t,
 }
 
 /* ---- answers -------------------------------------------------------------------------------- */
+
+bool sae_raw_can(const struct sae_answer *a)
+{
+    return a->n_tensors == 1 && a->tensors[0].form == SAE_FORM_DENSE;
+}
 
 uint64_t sae_raw_bound(const struct sae_answer *a)
 {

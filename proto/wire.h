@@ -48,7 +48,7 @@ struct sae_target {
     const char *class_name;
     uint64_t activation_dim, dict_size;
     unsigned class_options; /* SAE_OPT_* of the class (sae_dict_info.options) */
-    const char *aux_name;   /* "gate", "pre_jump" or NULL */
+    const char *shape;      /* the Saed-Shape header or NULL: for forms without dimensions */
     uint64_t max_bytes;     /* cap on what the decoded request may allocate (max_inflight_bytes) */
     /* From now on the decoder holds `bytes` in all: count them among the bytes in flight, or say
      * why not (SAE_E_OVERLOADED, SAE_E_BODY_TOO_LARGE). NULL: nobody counts. */
@@ -95,21 +95,21 @@ struct sae_query sae_request_query(const struct sae_request *r, const struct sae
 void sae_request_fini(struct sae_request *r);
 
 /* Decode a body for `t` into *r, which the caller zeroed; r->opt may already hold query options
- * (sae_query_parse), and r->held_bytes what those take. `shape` is the Saed-Shape header's value or
- * NULL (raw only; NULL elsewhere). Every length is checked before use. Errors: SAE_E_MALFORMED_JSON
- * / MALFORMED_BODY (not the format at all: wins over what follows), UNSUPPORTED_MEDIA_TYPE (raw: a
- * file of another type), BAD_SHAPE, BAD_NUMBER, BAD_OPTION, NOMEM, those of sae_target_hold. Ends
- * with sae_request_check. On failure *r holds what sae_request_fini frees.
+ * (sae_query_parse), and r->held_bytes what those take. Every length is checked before use. Errors:
+ * SAE_E_MALFORMED_JSON / MALFORMED_BODY (not the format at all: wins over what follows),
+ * UNSUPPORTED_MEDIA_TYPE (raw: a file of another type), BAD_SHAPE, BAD_NUMBER, BAD_OPTION, NOMEM,
+ * those of sae_target_hold. Ends with sae_request_check. On failure *r holds what sae_request_fini
+ * frees.
  */
-enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const char *body,
-                               size_t n, struct sae_err *err) SAE_MUST_USE;
-enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const char *shape,
-                              const void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
+typedef enum sae_status sae_parse_fn(struct sae_request *r, const struct sae_target *t,
+                                     const void *body, size_t n, struct sae_err *err);
+sae_parse_fn sae_json_parse SAE_MUST_USE;
+sae_parse_fn sae_raw_parse SAE_MUST_USE;
+sae_parse_fn sae_safetensors_parse SAE_MUST_USE;
 /* The same for a body from sae_alloc, which is taken: its memory becomes r->values, uncopied. */
-enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, const char *shape,
-                             void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
-enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_target *t,
-                                      const void *body, size_t n, struct sae_err *err) SAE_MUST_USE;
+typedef enum sae_status sae_take_fn(struct sae_request *r, const struct sae_target *t, void *body,
+                                    size_t n, struct sae_err *err);
+sae_take_fn sae_raw_take SAE_MUST_USE;
 
 /* raw.c asks: is a body of rows wholly a file of another type? What it is and how to send it, for a
  * message; NULL: it is not. */
@@ -222,22 +222,48 @@ void sae_body_fini(struct sae_body *b);
 /* Upper bound of the body's bytes, known before compute for dense answers (JSON: 16 a number);
  * sparse tensors count with their nnz, so call again after selection. UINT64_MAX on overflow. */
 uint64_t sae_answer_bound(enum sae_media m, const struct sae_answer *a);
-/* Its parts, one a form (the codec table's `bound`). raw and safetensors: exact bytes. */
-uint64_t sae_json_bound(const struct sae_answer *a);
-uint64_t sae_raw_bound(const struct sae_answer *a);
-uint64_t sae_safetensors_bound(const struct sae_answer *a);
+/* Its parts, one a form. raw and safetensors: exact bytes. */
+typedef uint64_t sae_bound_fn(const struct sae_answer *a);
+sae_bound_fn sae_json_bound, sae_raw_bound, sae_safetensors_bound;
 
 /* Print. SAE_E_NOMEM; SAE_E_RESPONSE_TOO_LARGE when more than max_bytes. */
-enum sae_status sae_json_print(struct sae_body *out, const struct sae_answer *a, size_t max_bytes,
-                               struct sae_err *err) SAE_MUST_USE;
-enum sae_status sae_raw_print(struct sae_body *out, const struct sae_answer *a, size_t max_bytes,
-                              struct sae_err *err) SAE_MUST_USE;
-enum sae_status sae_safetensors_print(struct sae_body *out, const struct sae_answer *a,
-                                      size_t max_bytes, struct sae_err *err) SAE_MUST_USE;
+typedef enum sae_status sae_print_fn(struct sae_body *out, const struct sae_answer *a,
+                                     size_t max_bytes, struct sae_err *err);
+sae_print_fn sae_json_print SAE_MUST_USE;
+sae_print_fn sae_raw_print SAE_MUST_USE;
+sae_print_fn sae_safetensors_print SAE_MUST_USE;
 
-/* ---- negotiation (negotiate.c) and the codec table ----------------------------------------- */
+/* Whether raw bytes can carry the answer: one dense tensor, nothing to name a second. */
+bool sae_raw_can(const struct sae_answer *a);
+
+/* ---- the codec table (codecs.c) ------------------------------------------------------------ */
+
+/* When several forms have the same q: the range in Accept named them, or left it to us. */
+enum sae_rank { SAE_RANK_NAMED, SAE_RANK_LEFT, SAE_N_RANKS };
+
+struct sae_codec {
+    const char *name;       /* media type */
+    const char *short_name; /* in control documents */
+    /* In UTF-8: a charset may say so, other parameters mean nothing; --max-json-bytes is for it.
+     * Any other form has no parameters. */
+    bool is_text;
+    unsigned rank[SAE_N_RANKS]; /* the lowest goes first; that of the request before all */
+    /* Of a body: bytes of a number, beside those of a row, beside rows; what reading it takes. */
+    unsigned number_bytes, row_bytes, frame_bytes, parser_bytes;
+    bool grows; /* its arrays have an eighth more room than their items take */
+    sae_parse_fn *parse;
+    sae_take_fn *take;                       /* NULL: numbers are copied out of the body */
+    bool (*can)(const struct sae_answer *a); /* NULL: it carries every answer */
+    sae_bound_fn *bound;
+    sae_print_fn *print;
+};
+extern const struct sae_codec sae_codecs[SAE_N_MEDIA];
 
 const char *sae_media_name(enum sae_media m); /* "application/json" */
+/* Which forms can carry an answer of these tensors, bits 1 << media. */
+unsigned sae_media_can(const struct sae_answer *a);
+
+/* ---- negotiation (negotiate.c) ------------------------------------------------------------- */
 
 /* The request's form from Content-Type (NULL: absent = JSON). SAE_E_UNSUPPORTED_MEDIA_TYPE; for
  * application/x-www-form-urlencoded the text says to use curl's --json. Parameters: charset=utf-8
@@ -245,22 +271,12 @@ const char *sae_media_name(enum sae_media m); /* "application/json" */
 enum sae_status sae_content_type(const char *value, enum sae_media *out,
                                  struct sae_err *err) SAE_MUST_USE;
 
-/* The answer's form from Accept (NULL: absent). `can` has a bit (1 << media) for each form that can
- * carry this answer. Absent or all-wildcard: the request's form if it can, else safetensors for
- * binary requests, JSON for JSON. q-values, wildcards and q=0 as RFC 9110 12.5.1; among equals the
- * request's form, then JSON, safetensors, raw. SAE_E_NOT_ACCEPTABLE says which can. */
+/* The answer's form from Accept (NULL: absent), of those in `can` (sae_media_can). Absent or
+ * all-wildcard: the request's form if it can, else safetensors for binary requests, JSON for JSON.
+ * q-values, wildcards and q=0 as RFC 9110 12.5.1; among equals the request's form, then JSON,
+ * safetensors, raw. SAE_E_NOT_ACCEPTABLE says which can. */
 enum sae_status sae_accept(const char *value, enum sae_media request, unsigned can,
                            enum sae_media *out, struct sae_err *err) SAE_MUST_USE;
-/* Which forms can carry an answer of these tensors (raw: one dense tensor). */
-unsigned sae_media_can(const struct sae_answer *a);
-
-struct sae_codec {
-    const char *name; /* media type */
-    enum sae_status (*print)(struct sae_body *, const struct sae_answer *, size_t,
-                             struct sae_err *);
-    uint64_t (*bound)(const struct sae_answer *);
-};
-extern const struct sae_codec sae_codecs[SAE_N_MEDIA];
 
 /* HTTP status, code and title of a status (errors.def); an unlisted one is 500 internal. */
 struct sae_error_info {

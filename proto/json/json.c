@@ -335,9 +335,10 @@ static bool is_about_memory(enum sae_status st)
     return st == SAE_E_NOMEM || st == SAE_E_OVERLOADED || st == SAE_E_BODY_TOO_LARGE;
 }
 
-enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const char *body,
+enum sae_status sae_json_parse(struct sae_request *r, const struct sae_target *t, const void *text,
                                size_t n, struct sae_err *err)
 {
+    const char *body = text;
     const size_t mark = n >= 3 && memcmp(body, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     struct sae_json_parser ps = {.p = body + mark, .end = body + n, .t = t, .r = r};
     struct sae_json_fault fault;

@@ -1,14 +1,6 @@
 /* fit.c - see fit.h. */
 #include "server/api/fit.h"
 
-/* Of a number and its comma in JSON. */
-#define JSON_NUMBER_BYTES 16
-/* Of a body beside its rows: the header of safetensors, brackets and a key of JSON. */
-#define FRAME_BYTES 128
-/* What a codec holds beside rows: the array of the first numbers; the header as read. */
-#define JSON_DECODE_BYTES (32u << 10)
-#define HEADER_DECODE_BYTES 512
-
 /* v for n rows, when it is for `of` of them; rounded up. */
 static uint64_t scale(uint64_t v, uint64_t n, uint64_t of)
 {
@@ -84,24 +76,30 @@ static uint64_t rows_in(uint64_t bytes, uint64_t frame, uint64_t row_bytes)
     return bytes > frame ? (bytes - frame) / row_bytes : 0;
 }
 
+uint64_t saed_fit_body(enum sae_media in, const struct saed_opts *o, const char **option)
+{
+    const bool as_text = sae_codecs[in].is_text && o->max_json_bytes < o->max_body_bytes;
+
+    *option = as_text ? "--max-json-bytes" : "--max-body-bytes";
+    return as_text ? o->max_json_bytes : o->max_body_bytes;
+}
+
+/* What n numbers take once they are read. */
+static uint64_t decoded_bytes(const struct sae_codec *c, uint64_t n)
+{
+    return n * sizeof(float) + (c->grows ? n * sizeof(float) / 8 : 0);
+}
+
 /* By the limits on the body, and on it and what it is decoded to together. */
 static uint64_t most_by_body(uint64_t width, enum sae_media in, const struct saed_opts *o)
 {
-    const uint64_t decoded = width * sizeof(float);
+    const struct sae_codec *c = &sae_codecs[in];
+    const uint64_t sent = width * c->number_bytes + c->row_bytes;
+    const uint64_t held = decoded_bytes(c, width) + (c->take ? 0 : sent);
+    const char *option;
 
-    switch (in) {
-    case SAE_MEDIA_JSON: /* arrays have an eighth more room than their items take */
-        return least(rows_in(least(o->max_json_bytes, o->max_body_bytes), FRAME_BYTES,
-                             width * JSON_NUMBER_BYTES + 2),
-                     rows_in(o->max_inflight_bytes, FRAME_BYTES + JSON_DECODE_BYTES,
-                             width * JSON_NUMBER_BYTES + 2 + decoded + decoded / 8));
-    case SAE_MEDIA_RAW: /* the rows are the body's bytes */
-        return rows_in(least(o->max_body_bytes, o->max_inflight_bytes), 0, decoded);
-    default:
-        return least(
-            rows_in(o->max_body_bytes, FRAME_BYTES, decoded),
-            rows_in(o->max_inflight_bytes, FRAME_BYTES + HEADER_DECODE_BYTES, 2 * decoded));
-    }
+    return least(rows_in(saed_fit_body(in, o, &option), c->frame_bytes, sent),
+                 rows_in(o->max_inflight_bytes, c->frame_bytes + c->parser_bytes, held));
 }
 
 uint64_t saed_fit_most(const struct saed_dict *d, enum sae_op op, enum sae_media in, uint64_t top_k,
@@ -119,9 +117,7 @@ uint64_t saed_fit_most(const struct saed_dict *d, enum sae_op op, enum sae_media
         .task = &task, .answer = &answer, .out = top_k > 0 ? SAE_MEDIA_SAFETENSORS : in};
 
     f.n_rows = least(o->max_queue_rows, most_by_body(width, in, o));
-    f.held_bytes = f.n_rows * width * sizeof(float);
-    if (in == SAE_MEDIA_JSON)
-        f.held_bytes += f.held_bytes / 8;
+    f.held_bytes = decoded_bytes(&sae_codecs[in], f.n_rows * width);
     sae_task_plan(&task);
     task.nnz = f.n_rows * top_k;
     saed_fit_answer(&task, &answer);

@@ -24,6 +24,9 @@ void saed_fit_answer(const struct sae_task *t, struct sae_answer *a);
  * that is held beside it within max_inflight_bytes. */
 uint64_t saed_fit_rows(const struct saed_fit *f, const struct saed_opts *o);
 
+/* The limit on a body of form `in`, and the option that it is. */
+uint64_t saed_fit_body(enum sae_media in, const struct saed_opts *o, const char **option);
+
 /* Rows that every limit leaves room for in an operation without options: a body of form `in`,
  * answered alike. JSON is taken to have 16 bytes a number. top_k > 0: with that option, a body of
  * rows and the answer in safetensors (encode and forward). */

@@ -91,13 +91,11 @@ void saed_info_root(struct saed_routes *r, struct saed_exchange *x)
 /* "max_rows": what a client may send at once. */
 static void put_max_rows(struct doc *d, const struct saed_routes *r, const struct saed_dict *e)
 {
-    static const char *const forms[SAE_N_MEDIA] = {"json", "octet-stream", "safetensors"};
-
     put(d, "\"max_rows\":{");
     for (int op = 0; op < SAE_N_OPS; op++) {
         put(d, "%s\"%s\":{", op ? "," : "", sae_op_defs[op].name);
         for (int m = 0; m < SAE_N_MEDIA; m++)
-            put(d, "%s\"%s\":%" PRIu64, m ? "," : "", forms[m],
+            put(d, "%s\"%s\":%" PRIu64, m ? "," : "", sae_codecs[m].short_name,
                 saed_fit_most(e, (enum sae_op)op, (enum sae_media)m, 0, r->opts));
         if (sae_op_defs[op].gives_f != SAE_GIVES_NEVER)
             put(d, ",\"top_k\":%" PRIu64,

@@ -94,12 +94,7 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
     if (!op)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot take request: memory has run out");
     x->user = op;
-    x->max_body_bytes = o->max_body_bytes;
-    x->max_body_option = "--max-body-bytes";
-    if (in == SAE_MEDIA_JSON && o->max_json_bytes < o->max_body_bytes) {
-        x->max_body_bytes = o->max_json_bytes;
-        x->max_body_option = "--max-json-bytes";
-    }
+    x->max_body_bytes = saed_fit_body(in, o, &x->max_body_option);
     op->r = r;
     op->x = x;
     op->dict = d;
@@ -111,7 +106,7 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
         .activation_dim = d->info->activation_dim,
         .dict_size = d->info->dict_size,
         .class_options = d->info->options,
-        .aux_name = d->info->aux_name,
+        .shape = x->shape,
         .max_bytes = o->max_inflight_bytes,
         .hold = hold_decoded,
         .hold_arg = op,
@@ -124,9 +119,9 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
 static enum sae_status parse_body(struct op *op)
 {
     struct saed_exchange *x = op->x;
-    const char *body = x->body ? x->body : "";
+    const struct sae_codec *codec = &sae_codecs[op->in];
     enum sae_status st;
-    char *taken;
+    char *taken = x->body;
 
     if (x->query) {
         st = sae_query_parse(&op->req.opt, x->query, &op->err);
@@ -134,19 +129,11 @@ static enum sae_status parse_body(struct op *op)
             return st;
         op->req.held_bytes = op->req.opt.n_features * sizeof *op->req.opt.features;
     }
-    switch (op->in) {
-    case SAE_MEDIA_RAW:
-        if (!x->body)
-            return sae_raw_parse(&op->req, &op->target, x->shape, body, 0, &op->err);
-        taken = x->body; /* the rows are these very bytes, and what there is of room behind them */
-        x->body = NULL;
-        op->req.held_bytes += op->body_bytes;
-        return sae_raw_take(&op->req, &op->target, x->shape, taken, x->n_body, &op->err);
-    case SAE_MEDIA_SAFETENSORS:
-        return sae_safetensors_parse(&op->req, &op->target, body, x->n_body, &op->err);
-    default:
-        return sae_json_parse(&op->req, &op->target, body, x->n_body, &op->err);
-    }
+    if (!taken || !codec->take)
+        return codec->parse(&op->req, &op->target, taken ? taken : "", x->n_body, &op->err);
+    x->body = NULL; /* the rows are these very bytes, and what there is of room behind them */
+    op->req.held_bytes += op->body_bytes;
+    return codec->take(&op->req, &op->target, taken, x->n_body, &op->err);
 }
 
 /* The request as a task, planned. */

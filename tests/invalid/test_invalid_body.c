@@ -21,8 +21,7 @@
 struct form {
     const char *root;
     unsigned d, F; /* of the default target */
-    enum sae_status (*parse)(struct sae_request *, const struct sae_target *, const char *, size_t,
-                             struct sae_err *);
+    sae_parse_fn *parse;
     int at_least; /* cases */
     char *names[MAX_CASES];
     int n_names;
@@ -132,18 +131,12 @@ static void body_is_refused(const struct form *form, const char *name)
     free(error);
 }
 
-static enum sae_status parse_safetensors(struct sae_request *r, const struct sae_target *t,
-                                         const char *body, size_t n, struct sae_err *err)
-{
-    return sae_safetensors_parse(r, t, body, n, err);
-}
-
 static struct form forms[] = {
     {.root = "tests/invalid/json", .d = 3, .F = 6, .parse = sae_json_parse, .at_least = 60},
     {.root = "tests/invalid/safetensors",
      .d = 4,
      .F = 8,
-     .parse = parse_safetensors,
+     .parse = sae_safetensors_parse,
      .at_least = 80},
 };
 

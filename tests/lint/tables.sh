@@ -36,10 +36,7 @@ only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/reader.h lib
 # What an operation comes to for a formula is worked out in one place, and what it decodes.
 only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c lib/engine/batch/decode.c
 only 'an option' "$(compared 'SAE_OPT_[A-Z_]+')"
-# The two that follow have places outside their tables still. The plan is to make them rows; nothing is
-# to be added.
-# Codecs: how a body is read and sized (op.c, fit.c), and JSON as the form of a client that says nothing.
-only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')" proto/negotiate.c server/api/op.c server/api/fit.c
+only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')"
 # Engines: BLAS is a library that may be missing (choose.c); one metric is the native engine's (info.c).
 only 'an engine' "$(compared 'SAE_ENGINE_[A-Z]+')|\"(native|openblas)\"" \
     lib/engine/choose.c lib/engine/blas.c lib/engine/native/encode.c server/opts/opts.c server/api/info.c

@@ -135,12 +135,7 @@ static enum sae_status parse(struct sae_request *r, const struct sae_target *t, 
     char *query = strchr(route, '?');
     enum sae_status st = sae_query_parse(&r->opt, query ? query + 1 : NULL, err);
 
-    if (st != SAE_OK)
-        return st;
-    if (m == SAE_MEDIA_JSON)
-        return sae_json_parse(r, t, body, n, err);
-    return m == SAE_MEDIA_RAW ? sae_raw_parse(r, t, NULL, body, n, err)
-                              : sae_safetensors_parse(r, t, body, n, err);
+    return st == SAE_OK ? sae_codecs[m].parse(r, t, body, n, err) : st;
 }
 
 START_TEST(example_holds)

@@ -111,7 +111,8 @@ static enum sae_status parse(const struct file *f, const char *shape, struct sae
     enum sae_status st_of;
 
     memcpy(exact, f->all, f->n);
-    st_of = sae_raw_parse(&r, &t, shape, exact, f->n, err);
+    t.shape = shape;
+    st_of = sae_raw_parse(&r, &t, exact, f->n, err);
     sae_free(exact);
     sae_request_fini(&r);
     return st_of;

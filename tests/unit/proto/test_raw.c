@@ -55,8 +55,8 @@ START_TEST(reads_rows_from_any_alignment)
     struct sae_err err = {0};
 
     memcpy(body + 1, values, n);
-    ck_assert_msg(sae_raw_parse(&r, &t, good[_i].shape, body + 1, n, &err) == SAE_OK, "%s",
-                  err.text);
+    t.shape = good[_i].shape;
+    ck_assert_msg(sae_raw_parse(&r, &t, body + 1, n, &err) == SAE_OK, "%s", err.text);
     check_rows(&r, _i);
     sae_request_fini(&r);
     sae_free(body);
@@ -70,8 +70,8 @@ START_TEST(takes_a_body_without_copying)
     float *values = floats(good[_i].n_floats);
     struct sae_request r = {0};
 
-    ck_assert_int_eq(sae_raw_take(&r, &t, good[_i].shape, values, good[_i].n_floats * 4, NULL),
-                     SAE_OK);
+    t.shape = good[_i].shape;
+    ck_assert_int_eq(sae_raw_take(&r, &t, values, good[_i].n_floats * 4, NULL), SAE_OK);
     check_rows(&r, _i);
     ck_assert(r.values == (good[_i].n_rows ? values : NULL));
     sae_request_fini(&r);
@@ -117,12 +117,12 @@ START_TEST(misfit_is_bad_shape)
     struct sae_err err = {0};
     char body[64] = {0};
 
-    ck_assert_int_eq(sae_raw_parse(&r, &t, bad[_i].shape, body, bad[_i].n, &err), SAE_E_BAD_SHAPE);
+    t.shape = bad[_i].shape;
+    ck_assert_int_eq(sae_raw_parse(&r, &t, body, bad[_i].n, &err), SAE_E_BAD_SHAPE);
     assert_err(err, SAE_E_BAD_SHAPE, bad[_i].text);
     sae_request_fini(&r);
     /* the same for a body that is taken: freed, as a leak checker sees */
-    ck_assert_int_eq(sae_raw_take(&r, &t, bad[_i].shape, sae_alloc(64, 1), bad[_i].n, NULL),
-                     SAE_E_BAD_SHAPE);
+    ck_assert_int_eq(sae_raw_take(&r, &t, sae_alloc(64, 1), bad[_i].n, NULL), SAE_E_BAD_SHAPE);
     sae_request_fini(&r);
 }
 END_TEST
@@ -133,11 +133,11 @@ START_TEST(decode_takes_rows_of_features)
     struct sae_request r = {0};
     float body[16] = {1.0f, NAN, -INFINITY};
 
-    ck_assert_int_eq(sae_raw_parse(&r, &t, NULL, body, sizeof body, NULL), SAE_OK);
+    ck_assert_int_eq(sae_raw_parse(&r, &t, body, sizeof body, NULL), SAE_OK);
     ck_assert_uint_eq(r.n_rows, 2);
     ck_assert_int_eq(memcmp(r.values, body, sizeof body), 0);
     sae_request_fini(&r);
-    ck_assert_int_eq(sae_raw_parse(&r, &t, NULL, body, 16, NULL), SAE_E_BAD_SHAPE);
+    ck_assert_int_eq(sae_raw_parse(&r, &t, body, 16, NULL), SAE_E_BAD_SHAPE);
 }
 END_TEST
 
@@ -148,10 +148,10 @@ START_TEST(options_of_the_query_are_checked)
     float body[4] = {0};
 
     ck_assert_int_eq(sae_query_parse(&r.opt, "features=8", NULL), SAE_OK);
-    ck_assert_int_eq(sae_raw_parse(&r, &t, NULL, body, sizeof body, NULL), SAE_E_BAD_OPTION);
+    ck_assert_int_eq(sae_raw_parse(&r, &t, body, sizeof body, NULL), SAE_E_BAD_OPTION);
     sae_request_fini(&r);
     sae_alloc_fault(0, false);
-    ck_assert_int_eq(sae_raw_parse(&r, &t, NULL, body, sizeof body, NULL), SAE_E_NOMEM);
+    ck_assert_int_eq(sae_raw_parse(&r, &t, body, sizeof body, NULL), SAE_E_NOMEM);
     sae_alloc_fault(-1, false);
     sae_request_fini(&r);
 }

@@ -1,5 +1,5 @@
-/* test_tables.c - a row of a table is all of it: what reads and names options and operations has
- * every row, whatever rows there are. */
+/* test_tables.c - a row of a table is all of it: what reads and names operations, options and codecs
+ * has every row, whatever rows there are. */
 #include "tests/unit/proto/wire_fixture.h"
 
 #include <stdlib.h>
@@ -178,6 +178,62 @@ START_TEST(operations_are_whole)
 }
 END_TEST
 
+/* What a codec prints of f, it reads as decode's f, by copy and by taking the body. */
+START_TEST(codecs_are_whole)
+{
+    const struct sae_codec *c = &sae_codecs[_i];
+    static const float f[16] = {0.5f, -0.0f, 3e38f, 1e-40f, -7.25f};
+    const struct sae_answer a = {.n_rows = 2,
+                                 .lead = {.n = 1, .dim = {2}},
+                                 .n_tensors = 1,
+                                 .tensors = {{.name = "f", .width = 8, .data = f}}};
+    struct sae_target t = target_of(CLASS_AUTO, SAE_OP_DECODE, 4, 8);
+    struct sae_request r = {0};
+    struct sae_body body = {0};
+    struct sae_err err = {0};
+
+    ck_assert(c->name && c->short_name && c->number_bytes);
+    ck_assert(sae_media_can(&a) >> _i & 1);
+    ck_assert_msg(c->print(&body, &a, 1 << 20, &err) == SAE_OK, "%s", err.text);
+    ck_assert_uint_le(body.n, c->bound(&a));
+    ck_assert_uint_le(body.n, c->frame_bytes + 2 * (8 * c->number_bytes + c->row_bytes));
+    ck_assert_int_eq(c->print(&(struct sae_body){0}, &a, body.n - 1, NULL),
+                     SAE_E_RESPONSE_TOO_LARGE);
+    t.shape = body.shape[0] ? body.shape : NULL;
+    ck_assert_msg(c->parse(&r, &t, body.data, body.n, &err) == SAE_OK, "%s", err.text);
+    ck_assert(r.lead.n == 1 && r.lead.dim[0] == 2 && memcmp(r.values, f, sizeof f) == 0);
+    sae_request_fini(&r);
+    if (c->take) {
+        ck_assert_int_eq(c->take(&r, &t, body.data, body.n, &err), SAE_OK);
+        ck_assert_ptr_eq(r.values, body.data);
+        sae_request_fini(&r);
+        body.data = NULL;
+    }
+    ck_assert_int_ne(c->parse(&r, &t, "?", 1, &err), SAE_OK);
+    sae_request_fini(&r);
+    sae_body_fini(&body);
+}
+END_TEST
+
+START_TEST(codecs_are_negotiated_by_name_and_rank)
+{
+    const struct sae_codec *c = &sae_codecs[_i];
+    enum sae_media m;
+
+    ck_assert_int_eq(sae_content_type(c->name, &m, NULL), SAE_OK);
+    ck_assert_int_eq(m, _i);
+    for (int request = 0; request < SAE_N_MEDIA; request++) {
+        ck_assert_int_eq(
+            sae_accept(c->name, (enum sae_media)request, (1u << SAE_N_MEDIA) - 1, &m, NULL),
+            SAE_OK);
+        ck_assert_int_eq(m, _i);
+    }
+    for (int rank = 0; rank < SAE_N_RANKS; rank++)
+        for (int other = 0; other < SAE_N_MEDIA; other++)
+            ck_assert(other == _i || sae_codecs[other].rank[rank] != c->rank[rank]);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("tables");
@@ -189,6 +245,8 @@ int main(void)
     tcase_add_loop_test(t, safetensors_reads_every_option_that_is_a_tensor, 0, SAE_N_OPTIONS);
     tcase_add_loop_test(t, every_option_is_refused_and_listed_by_name, 0, SAE_N_OPTIONS);
     tcase_add_loop_test(t, operations_are_whole, 0, SAE_N_OPS);
+    tcase_add_loop_test(t, codecs_are_whole, 0, SAE_N_MEDIA);
+    tcase_add_loop_test(t, codecs_are_negotiated_by_name_and_rank, 0, SAE_N_MEDIA);
     suite_add_tcase(s, t);
     return run_suite(s);
 }

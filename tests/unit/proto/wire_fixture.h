@@ -15,14 +15,14 @@ enum { CLASS_AUTO, CLASS_IDENTITY, CLASS_GATED, CLASS_JUMP, CLASS_NEW, N_CLASSES
 static inline struct sae_target target_of(int class_index, enum sae_op op, uint64_t d, uint64_t F)
 {
     static const struct {
-        const char *name, *aux;
+        const char *name;
         unsigned options;
     } rows[N_CLASSES] = {
-        {"AutoEncoder", NULL, SAE_OPT_GHOST_MASK},
-        {"IdentityDict", NULL, SAE_OPT_GHOST_MASK | SAE_OPT_GHOST_UNREAD},
-        {"GatedAutoEncoder", "gate", SAE_OPT_RETURN_GATE},
-        {"JumpAutoEncoder", "pre_jump", SAE_OPT_OUTPUT_PRE_JUMP},
-        {"AutoEncoderNew", NULL, 0},
+        {"AutoEncoder", SAE_OPT_GHOST_MASK},
+        {"IdentityDict", SAE_OPT_GHOST_MASK | SAE_OPT_GHOST_UNREAD},
+        {"GatedAutoEncoder", SAE_OPT_RETURN_GATE},
+        {"JumpAutoEncoder", SAE_OPT_OUTPUT_PRE_JUMP},
+        {"AutoEncoderNew", 0},
     };
 
     return (struct sae_target){
@@ -33,7 +33,6 @@ static inline struct sae_target target_of(int class_index, enum sae_op op, uint6
         .dict_size = F,
         .class_options = rows[class_index].options | SAE_OPT_SPARSE | SAE_OPT_TOP_K |
                          SAE_OPT_FEATURES | SAE_OPT_OUTPUT_FEATURES,
-        .aux_name = rows[class_index].aux,
         .max_bytes = 1 << 24,
     };
 }
