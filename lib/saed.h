@@ -234,7 +234,8 @@ struct sae_capacity {
     size_t max_rows;
     size_t max_d; /* of dictionaries with an encoder */
     size_t max_F;
-    bool has_ghost; /* some take a ghost mask */
+    bool has_ghost;   /* some take a ghost mask */
+    size_t n_workers; /* scratches that may work on one batch at a time; 0: not known */
 };
 /* Make room for `d` too; false: there was. A batch or scratch that exists does not grow: who widens
  * makes new ones before it begins a batch of `d`. */

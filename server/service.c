@@ -232,6 +232,7 @@ enum sae_status saed_service_load(struct saed_service *s, const struct saed_opts
 
     *s = (struct saed_service){.opts = opts, .metrics = metrics};
     s->capacity.max_rows = (size_t)opts->max_batch_rows;
+    s->capacity.n_workers = (size_t)opts->threads;
     pthread_mutex_init(&s->changing, NULL);
     st = saed_registry_create(&s->registry, &err);
     if (st == SAE_OK)

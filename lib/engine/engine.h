@@ -127,7 +127,9 @@ struct sae_chunks {
     size_t n_chunks, high_water;
 };
 
-enum sae_status sae_chunks_init(struct sae_chunks *p, struct sae_err *err) SAE_MUST_USE;
+/* With a chunk for each of n_workers, up to a number; memory that is not used is not touched. */
+enum sae_status sae_chunks_init(struct sae_chunks *p, size_t n_workers,
+                                struct sae_err *err) SAE_MUST_USE;
 void sae_chunks_fini(struct sae_chunks *p);
 /* All runs are dead: chunks are spare again. Keeps what recent batches used, frees the rest. */
 void sae_chunks_reset(struct sae_chunks *p);

@@ -71,7 +71,7 @@ enum sae_status sae_batch_create(struct sae_batch **out, const struct sae_engine
     struct sae_batch *b = sae_calloc(1, sizeof *b);
 
     assert(c.max_rows >= 1);
-    if (!b || sae_chunks_init(&b->chunks, err) != SAE_OK) {
+    if (!b || sae_chunks_init(&b->chunks, c.n_workers, err) != SAE_OK) {
         sae_free(b);
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate a batch: out of memory");
     }

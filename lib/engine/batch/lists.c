@@ -1,8 +1,10 @@
 /* lists.c - lists of entries in chunks that a batch keeps from use to use. See engine.h.
  *
  * A tile takes a chunk at its first entry and gives it back at its end, so there are never more
- * open chunks than tiles at work. Chunks that recent batches did not need are freed at the next
- * begin: a dense batch does not hold its memory for ever, and a steady load allocates nothing. */
+ * open chunks than tiles at work. How many that are is chance, and a steady load is to allocate
+ * nothing: so there is a chunk for each worker from the start (CHUNKS_KEPT at most). Chunks that
+ * recent batches did not need are freed at the next begin: a dense batch does not hold its memory
+ * for ever. */
 #include "lib/engine/engine.h"
 
 #include <string.h>
@@ -16,12 +18,13 @@ struct sae_chunk {
     uint32_t mem[];
 };
 
-enum sae_status sae_chunks_init(struct sae_chunks *p, struct sae_err *err)
+static struct sae_chunk *new_chunk(void)
 {
-    *p = (struct sae_chunks){0};
-    if (pthread_mutex_init(&p->lock, NULL) != 0)
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot make a lock: out of memory");
-    return SAE_OK;
+    struct sae_chunk *c = sae_alloc(1, sizeof *c + CHUNK_WORDS * sizeof c->mem[0]);
+
+    if (c)
+        c->used = 0;
+    return c;
 }
 
 static void free_list(struct sae_chunk *c)
@@ -40,6 +43,25 @@ void sae_chunks_fini(struct sae_chunks *p)
     free_list(p->open);
     free_list(p->full);
     pthread_mutex_destroy(&p->lock);
+}
+
+enum sae_status sae_chunks_init(struct sae_chunks *p, size_t n_workers, struct sae_err *err)
+{
+    *p = (struct sae_chunks){0};
+    if (pthread_mutex_init(&p->lock, NULL) != 0)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot make a lock: out of memory");
+    while (p->n_chunks < n_workers && p->n_chunks < CHUNKS_KEPT) {
+        struct sae_chunk *c = new_chunk();
+
+        if (!c) {
+            sae_chunks_fini(p);
+            return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate lists: out of memory");
+        }
+        c->next = p->spare;
+        p->spare = c;
+        p->n_chunks++;
+    }
+    return SAE_OK;
 }
 
 static size_t move_all(struct sae_chunk **from, struct sae_chunk **to)
@@ -90,10 +112,9 @@ static struct sae_chunk *take(struct sae_chunks *p)
     pthread_mutex_unlock(&p->lock);
     if (c)
         return c;
-    c = sae_alloc(1, sizeof *c + CHUNK_WORDS * sizeof c->mem[0]);
+    c = new_chunk();
     if (!c)
         return NULL;
-    c->used = 0;
     pthread_mutex_lock(&p->lock);
     p->n_chunks++;
     pthread_mutex_unlock(&p->lock);

@@ -213,6 +213,39 @@ START_TEST(more_entries_than_usual_find_memory)
 }
 END_TEST
 
+/* However many tiles of a batch are at work at once: that is chance, and may come late. */
+START_TEST(tiles_at_work_at_once_find_chunks)
+{
+    enum { WORKERS = 3 };
+    struct sae_dict *dict = batches_exact_dict("AutoEncoder", D, F, 1);
+    struct sae_capacity c = dicts_capacity(dict, ROWS);
+    struct rig g = rig_of(dict, _i);
+    struct sae_task t = task_of(&g, SAE_OP_ENCODE, SAE_FORM_SPARSE);
+    struct sae_scratch *at_work[WORKERS];
+    struct sae_batch *b;
+
+    c.n_workers = WORKERS;
+    ck_assert_int_eq(sae_batch_create(&b, g.e, c, NULL), SAE_OK);
+    for (int i = 0; i < WORKERS; i++)
+        ck_assert_int_eq(sae_scratch_create(&at_work[i], g.e, c, NULL), SAE_OK);
+    for (int round = 0; round < 40; round++) {
+        sae_alloc_fault(-1, false);
+        sae_batch_begin(b, dict, SAE_SIDE_ENCODE,
+                        &(struct sae_slice){.task = &t, .row0 = 0, .n_rows = ROWS}, 1);
+        for (int i = 0; i < (round % 2 ? WORKERS : 1); i++)
+            sae_list_put(b, 0, 0, 0, at_work[i], 1, &(const uint32_t){0}, &(const float){1}, NULL);
+        for (int i = 0; i < WORKERS; i++)
+            sae_chunks_leave(b, at_work[i]);
+        ck_assert_uint_eq(sae_alloc_count(), 0);
+    }
+    for (int i = 0; i < WORKERS; i++)
+        sae_scratch_free(at_work[i]);
+    sae_batch_free(b);
+    sae_task_fini(&t);
+    rig_close(&g);
+}
+END_TEST
+
 /* Chunks of a dense batch are given back once small batches follow. */
 START_TEST(the_chunks_shrink_again)
 {
@@ -259,6 +292,7 @@ int main(void)
     tcase_add_loop_test(t, create_fails_whole, 0, BATCHES_N_WAYS);
     tcase_add_loop_test(t, steady_state_allocates_nothing, 0, BATCHES_N_WAYS);
     tcase_add_loop_test(t, more_entries_than_usual_find_memory, 0, BATCHES_N_WAYS);
+    tcase_add_loop_test(t, tiles_at_work_at_once_find_chunks, 0, BATCHES_N_WAYS);
     tcase_add_test(t, the_chunks_shrink_again);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
