@@ -242,7 +242,7 @@ check-contract: $(BUILD)/saed
 	@command -v npm >/dev/null || sh tests/support/deps.sh nodejs npm
 	@sh tests/types/check.sh $(abspath $(BUILD)/saed)
 
-## check-readme: README's recipes and curl lines against the daemon
+## check-readme: README's Python and curl lines against the daemon
 check-readme: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3 python3-numpy
 	@$(PYTHON) tests/first/test_readme.py $(BUILD)/saed
@@ -259,7 +259,8 @@ WHEEL = $(BUILD)/wheel
 python:
 	@sh tests/support/deps.sh $(DEPS_WHEEL)
 	@rm -rf $(WHEEL) && mkdir -p $(WHEEL) dist && cp -r $(CLIENT)/. $(WHEEL)
-	$(PYTHON) -m build --no-isolation --wheel --outdir dist $(WHEEL)
+	$(PYTHON) -m build --no-isolation --wheel --outdir dist $(WHEEL) >$(WHEEL).log
+	cd dist && PYTHONPATH="$$(ls -t saed-*.whl | head -n 1)" $(PYTHON) -c "import saed.adapters.delphi as m; print(m.__file__)"
 
 ## check-install: what demo, install and uninstall do
 check-install: $(BUILD)/saed

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """test_readme.py SAED - README.md's examples against the daemon on the demo dictionary: the Python of
-"Recipes" and of "The wire in short" is run, and every `$ curl` that shows an answer gets it. The last
+"Recipes", "The wire in short" and "Python" is run, and every `$ curl` that shows an answer gets it. The last
 line is "N passed, N failed"."""
 import json
 import os
@@ -65,6 +65,16 @@ def recipes(text, url, folder):
     check("peaks", (names["peak"] >= f.max(0)).all() and names["peak"].max() > 0)
 
 
+def client(text, url):
+    """The Python client's section, on ten rows."""
+    sys.path.insert(0, os.path.join(ROOT, "proto", "client", "python"))
+    names = {"x": np.array(json.load(open("deploy/demo/sample.json"))["x"], "<f4")}
+    for code in blocks(section(text, "Python"), "python"):
+        why = run(code.replace("http://127.0.0.1:8673", url), names)
+        check("the Python client", not why and names["best"].values.shape == (10, 32)
+              and names["x_hat"].shape == (10, 64), why)
+
+
 def answers(text, url):
     """Each `$ curl` and what stands below it, up to an empty line."""
     for block in blocks(text, ""):
@@ -87,6 +97,7 @@ def main():
             names = {}
             why = run(code.replace("http://127.0.0.1:8673", url), names)
             check("the wire in short", not why and names["f"].shape == (1000, 256), why)
+        client(text, url)
         with tempfile.TemporaryDirectory() as folder:
             recipes(text, url, folder)
         answers(text, url)
