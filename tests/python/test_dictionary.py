@@ -173,6 +173,9 @@ class Shapes(Case):
         self.assertFalse(np.delete(only, ids, -1).any())
         with self.assertRaises(saed.RequestError):
             self.ae.encode(self.x, features=[256])
+        for features in ([1.0], np.ones(256, bool)):
+            with self.assertRaises(TypeError):
+                self.ae.encode(self.x, features=features)
 
     def test_masks_of_one_number(self):
         for mask in (0.5, np.float32(0.5), np.full((4, 1, 1), 0.5), np.full((1, 256), 0.5)):

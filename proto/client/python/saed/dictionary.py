@@ -108,7 +108,7 @@ class Dictionary:
         request = _Request(self, op, given, options, features, ghost_mask, names[0])
         step = request.rows_at_once()
         n = given.n_rows
-        request.send([(i, min(i + step, n)) for i in range(0, n, step)] or [(0, 0)])
+        self.client.each(request.piece, [(i, min(i + step, n)) for i in range(0, n, step)] or [(0, 0)])
         dtype = self.dtype if dtype is None else dtype
         found = [request.joined.give(name, given, self.dict_size, dtype) for name in names]
         answer = tuple(a for a in found if a is not None)
@@ -151,8 +151,7 @@ class _Request:
         self.top_k = "top_k" in options
         self.is_raw = not (options or ghost_mask is not None)
         self.path = f"{ae._path}{op}?{urllib.parse.urlencode(options)}".rstrip("?")
-        self.features = None if features is None else Part(
-            "features", "I64", np.ascontiguousarray(to_numpy(features), "<i8"))
+        self.features = None if features is None else Part("features", "I64", _ids(features))
         self.mask = None if ghost_mask is None else _Mask(ghost_mask, given.lead, ae.dict_size)
         self.joined = _Joined(given.n_rows)
 
@@ -160,9 +159,6 @@ class _Request:
         form = "top_k" if self.top_k else "octet-stream" if self.is_raw else "safetensors"
         most: int = self.ae.info["max_rows"][self.op][form]
         return min(ENOUGH_ROWS, max(1, most // self.ae.client.connections))
-
-    def send(self, pieces: List[Tuple[int, int]]) -> None:
-        self.ae.client.each(self.piece, pieces)
 
     def piece(self, begin: int, end: int) -> None:
         """Rows begin..end. What max_rows cannot know (options, how many are active) may be too much for
@@ -187,6 +183,13 @@ class _Request:
             middle = (begin + end) // 2
             self.piece(begin, middle)
             self.piece(middle, end)
+
+
+def _ids(features: Any) -> NDArray[Any]:
+    ids = to_numpy(features)
+    if ids.size and ids.dtype.kind not in "iu":
+        raise TypeError(f"cannot send features of {ids.dtype}: wanted ids")
+    return np.ascontiguousarray(ids, "<i8")
 
 
 class _Mask:

@@ -11,7 +11,7 @@ from .arrays import is_tensor, like, to_numpy
 from .wire import Part
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TopK:
     """The k strongest features of each row.
 
@@ -68,7 +68,7 @@ class TopK:
                 Part("f.top_values", "F32", np.ascontiguousarray(values, "<f4"))]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sparse:
     """The active features of each row, as CSR over the flattened rows.
 
