@@ -24,6 +24,8 @@
 /* Once the drain has timed out: for the last answers to go out, and for heads to become whole. */
 #define REPLY_NS 1000000000ull
 #define HEADS_NS 100000000ull
+/* Before the exit: for clients that were answered while they sent to look at their answers. */
+#define LINGER_NS 250000000ull
 
 /* Owned by the main thread, but for `service` and `status` while loading. Not on its stack: a
  * loader that is abandoned writes to it until the process ends. */
@@ -140,6 +142,7 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
         .max_connections = (size_t)o->max_connections,
         .request_timeout_ns = o->request_timeout_ms * 1000000,
         .keepalive_timeout_ns = o->keepalive_timeout_ms * 1000000,
+        .min_upload_rate = 100 << 10,
         .gather_ns = GATHER_NS / o->threads,
         .handler = saed_routes_handler(d->routes),
         .metrics = d->metrics,
@@ -226,6 +229,9 @@ static void drain(struct daemon *d)
     saed_http_drain(d->http);
     if (!drain_in_peace(d))
         drain_by_force(d);
+    for (now = saed_now_ns(), grace_end = now + LINGER_NS;
+         now < grace_end && saed_http_lingering(d->http) > 0; now = saed_now_ns())
+        wait_ms(d, POLL_MS);
 }
 
 static void log_stopped(const struct daemon *d, const char *while_)

@@ -91,26 +91,35 @@ static void grow_body(struct saed_http_exchange *e, size_t need)
     e->body_cap = cap;
 }
 
+/* It has been answered. MHD closes, and what still comes is dropped. */
+static enum MHD_Result end_in_mid_body(struct saed_http_exchange *e)
+{
+    saed_conn_set_lingers(e->conn);
+    return MHD_NO;
+}
+
 enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piece, size_t n)
 {
     struct saed_exchange *x = &e->x;
 
     e->body_seen += n;
-    if (x->chunked && e->body_seen / 2 > x->max_body_bytes)
-        return MHD_NO; /* it may go on for ever */
-    if (e->status)     /* replied to already */
-        return MHD_YES;
+    if (e->status) { /* replied to already: read for the connection's sake, but not for ever */
+        if (!x->chunked || e->body_seen <= x->max_body_bytes)
+            return MHD_YES;
+        saed_http_send_early(e);
+        return end_in_mid_body(e);
+    }
     if (!e->refused.status && n > e->body_cap - x->n_body) {
         if (!x->chunked)
             return MHD_NO; /* more than its Content-Length: MHD does not do that */
         grow_body(e, x->n_body + n);
     }
     if (e->refused.status) {
-        saed_http_free_body(x); /* from now on it is read and thrown away */
-    } else {
-        memcpy(x->body + x->n_body, piece, n);
-        x->n_body += n;
+        saed_http_answer_early(e, &e->refused);
+        return end_in_mid_body(e);
     }
+    memcpy(x->body + x->n_body, piece, n);
+    x->n_body += n;
     return MHD_YES;
 }
 
@@ -119,10 +128,6 @@ enum MHD_Result saed_http_on_whole(struct saed_http_exchange *e)
     struct saed_http_handler *hd = &e->h->cfg.handler;
 
     saed_conn_move(e->conn, SAED_CONN_WORK);
-    if (e->refused.status) {
-        saed_http_error(&e->x, &e->refused);
-        return saed_http_send(e);
-    }
     if (e->status)
         return saed_http_send(e);
     hd->request(hd->arg, &e->x);

@@ -52,7 +52,7 @@ void saed_conn_open(struct saed_conn *n, int fd, void *owner, enum saed_place pl
     n->exchange = NULL;
     n->generation++;
     n->fresh = true;
-    n->ended = n->no_more = false;
+    n->ended = n->no_more = n->lingers = false;
     n->since_ns = now;
     n->first_ns = n->consumed = 0;
     n->base = 0;
@@ -189,6 +189,11 @@ enum saed_conn_state saed_conn_state(struct saed_conn *n)
 void *saed_conn_exchange(struct saed_conn *n)
 {
     return n->exchange; /* written by the thread that asks */
+}
+
+void saed_conn_set_lingers(struct saed_conn *n)
+{
+    n->lingers = true;
 }
 
 size_t saed_conn_leading(struct saed_conn *n, const char *line)

@@ -35,11 +35,11 @@
 #ifndef SAED_CONN_H
 #define SAED_CONN_H
 
+#include "server/net/pace.h"
 #include "server/net/room.h"
 
 #include <pthread.h>
 
-#define SAED_SECOND_NS 1000000000ull
 #define SAED_HEAD_NS (10 * SAED_SECOND_NS)
 #define SAED_STALL_NS (30 * SAED_SECOND_NS)
 #define SAED_BEYOND_NS SAED_SECOND_NS
@@ -78,6 +78,7 @@ struct saed_conn {
     bool fresh;                 /* no request has been finished */
     bool ended;                 /* the client's end has been seen */
     bool no_more; /* its reading side was shut by us (conns.c too): an end says nothing */
+    bool lingers; /* answered before its body was read; the connection's thread's */
     bool telling,
         back_pending;         /* somebody is told that the client has gone; `back` came meanwhile */
     uint64_t since_ns;        /* IDLE: since accept or the last answer; SEND: since the reply */
@@ -110,6 +111,8 @@ void saed_conn_finish(struct saed_conn *n, uint64_t bytes, uint64_t now, saed_co
 
 enum saed_conn_state saed_conn_state(struct saed_conn *n);
 void *saed_conn_exchange(struct saed_conn *n); /* NULL: none */
+/* It is being closed, and its client may still be sending: see linger.h. */
+void saed_conn_set_lingers(struct saed_conn *n);
 /* Bytes that stood before the request line (blank lines): it begins at `line` in MHD's buffer, and
  * a connection's requests are all read to one address. */
 size_t saed_conn_leading(struct saed_conn *n, const char *line);

@@ -5,8 +5,10 @@
 #include "server/net/conns.h"
 
 #include "server/net/door.h"
+#include "server/net/linger.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -22,12 +24,14 @@
 #define MAKE_WAY_TRIES 8
 #define TAG_LISTEN UINT64_MAX
 #define TAG_WAKE (UINT64_MAX - 1)
+#define TAG_LINGER (UINT64_MAX - 2)
 
 struct saed_conns {
     struct saed_conns_config cfg;
     struct saed_conn *slots;
     size_t n_slots;
     struct saed_door *door;
+    struct saed_linger *linger;
     int epoll_fd, wake_fd;
     pthread_t thread;
     bool started;
@@ -96,12 +100,33 @@ struct saed_conn *saed_conns_open(struct saed_conns *c, int fd, void *owner)
     return n;
 }
 
+/* The set would tell of the socket as long as any descriptor of it is open. */
+void saed_conns_linger(struct saed_conns *c, int fd)
+{
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (own < 0)
+        return;
+    (void)epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    saed_linger_add(c->linger, own, saed_now_ns());
+}
+
+/* What MHD refuses by itself it leaves unread, too. */
+static bool is_unread(int fd)
+{
+    int unread = 0;
+
+    return ioctl(fd, FIONREAD, &unread) == 0 && unread > 0;
+}
+
 void saed_conns_close(struct saed_conns *c, struct saed_conn *n)
 {
     enum saed_place place;
 
     if (!n)
         return;
+    if (n->lingers || is_unread(n->fd))
+        saed_conns_linger(c, n->fd);
     saed_conn_move(n, SAED_CONN_FREE); /* nobody moves it to another place from here on */
     place = n->place;
     pthread_mutex_lock(&c->lock);
@@ -228,6 +253,11 @@ size_t saed_conns_count(const struct saed_conns *c)
     return saed_room_count(saed_door_room(c->door));
 }
 
+size_t saed_conns_lingering(const struct saed_conns *c)
+{
+    return saed_linger_count(c->linger);
+}
+
 /* ---- a full house -------------------------------------------------------------------------- */
 
 bool saed_conns_admit(struct saed_conns *c, struct saed_conn *n)
@@ -323,6 +353,8 @@ static void *run(void *arg)
                 saed_door_ready(c->door);
             else if (events[i].data.u64 == TAG_WAKE)
                 (void)!read(c->wake_fd, &count, sizeof count);
+            else if (events[i].data.u64 == TAG_LINGER)
+                saed_linger_turn(c->linger, now);
             else
                 client_gone(c, events[i].data.u64);
         }
@@ -330,6 +362,7 @@ static void *run(void *arg)
         is_sweep = now >= next_sweep;
         if (is_sweep) {
             (void)for_each(c, sweep_one);
+            saed_linger_sweep(c->linger, now);
             next_sweep = now + (uint64_t)c->sweep_ms * 1000000;
         }
         saed_door_tick(c->door, now, is_sweep);
@@ -349,11 +382,13 @@ static void on_newcomer(void *arg, int fd, const struct sockaddr *addr, socklen_
 static enum sae_status open_epoll(struct saed_conns *c, struct sae_err *err)
 {
     struct epoll_event wake = {.events = EPOLLIN, .data.u64 = TAG_WAKE};
+    struct epoll_event linger = {.events = EPOLLIN, .data.u64 = TAG_LINGER};
 
     c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->epoll_fd < 0 || c->wake_fd < 0 ||
-        epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->wake_fd, &wake) != 0)
+        epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->wake_fd, &wake) != 0 ||
+        epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, saed_linger_set(c->linger), &linger) != 0)
         return sae_err_set(err, SAE_E_IO, "", "cannot wait for connections: %s", strerror(errno));
     return SAE_OK;
 }
@@ -384,7 +419,9 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
     if (cfg->times.request_ns / 8000000 < SWEEP_MS)
         c->sweep_ms =
             cfg->times.request_ns / 8000000 < 10 ? 10 : (int)(cfg->times.request_ns / 8000000);
-    st = open_epoll(c, err);
+    st = saed_linger_create(&c->linger, cfg->max_lingering, cfg->min_upload_rate, err);
+    if (st == SAE_OK)
+        st = open_epoll(c, err);
     if (st != SAE_OK)
         goto out;
     struct saed_door_config dc = {
@@ -431,6 +468,7 @@ void saed_conns_free(struct saed_conns *c)
     if (!c)
         return;
     saed_conns_stop(c);
+    saed_linger_free(c->linger);
     saed_door_free(c->door);
     if (c->epoll_fd >= 0)
         close(c->epoll_fd);

@@ -9,7 +9,8 @@
  * What it finds is decided by conn.h; here is the table of connections and what touches sockets.
  * Accepting is door.h's, which asks here for somebody to leave when the house is full.
  *
- * THREADS  open, close, each_reading, each_in_head: the connection's MHD thread; the rest: any. */
+ * THREADS  open, close, linger, each_reading, each_in_head: the connection's MHD thread; the rest:
+ * any. */
 #ifndef SAED_CONNS_H
 #define SAED_CONNS_H
 
@@ -21,6 +22,8 @@ struct saed_conns;
 
 struct saed_conns_config {
     size_t max_connections;
+    size_t max_lingering;
+    uint64_t min_upload_rate; /* bytes a second; 0: any */
     struct saed_conn_times times;
     void *arg;
     /* A new socket: taken. */
@@ -51,18 +54,25 @@ size_t saed_conns_count(const struct saed_conns *c);
 /* False: this connection is one beyond the limit, and there is no room yet. */
 bool saed_conns_admit(struct saed_conns *c, struct saed_conn *n);
 size_t saed_conns_limit(const struct saed_conns *c); /* as it is now */
+/* Answered and being read to their end: counted by none of the above. */
+size_t saed_conns_lingering(const struct saed_conns *c);
 /* Stop the thread. Free is for when every connection has been closed. NULL allowed. */
 void saed_conns_stop(struct saed_conns *c);
 void saed_conns_free(struct saed_conns *c);
 
-/* MHD opened / is about to close this socket. `owner` is the connection thread. NULL: no slot left,
- * the socket has been shut down. */
+/* MHD opened / is about to close this socket: if it has not read all, it lingers. `owner` is the
+ * connection thread. NULL: no slot left, the socket has been shut down. */
 struct saed_conn *saed_conns_open(struct saed_conns *c, int fd, void *owner);
 void saed_conns_close(struct saed_conns *c, struct saed_conn *n);
+/* Read and drop what arrives on this socket from now on (linger.h), by a descriptor of its own: the
+ * caller's can be closed. Without one it will end as it does. */
+void saed_conns_linger(struct saed_conns *c, int fd);
 /* Call `visit` with the exchange of every connection of `owner` whose body is being read; it may
  * end the exchange. */
 void saed_conns_each_reading(struct saed_conns *c, const void *owner,
                              void (*visit)(void *exchange));
+/* Those of them that are too slow. */
+void saed_conns_each_slow(struct saed_conns *c, const void *owner, void (*visit)(void *exchange));
 /* The same of those whose head is. */
 void saed_conns_each_in_head(struct saed_conns *c, const void *owner,
                              void (*visit)(void *exchange));

@@ -60,7 +60,7 @@ struct saed_http_exchange {
     uint64_t wire_bytes; /* of the whole request; UINT64_MAX: chunked */
     size_t body_cap;
     uint64_t body_seen;     /* bytes of body read, kept or not */
-    struct sae_err refused; /* .status: the body is read but not kept, this is the answer */
+    struct sae_err refused; /* .status: there is no room for the body, this is the answer */
     char *copies[4];        /* owned: header values that could not be borrowed */
     unsigned n_copies;
 
@@ -124,6 +124,8 @@ enum MHD_Result saed_http_send(struct saed_http_exchange *e);
  * waited for the end of the body. Nothing of an answer may have been sent. MHD, which does not know
  * of it, must not send another: the connection can only be read on, or ended. */
 void saed_http_answer_early(struct saed_http_exchange *e, const struct sae_err *err);
+/* The same with the reply that has been made. */
+void saed_http_send_early(struct saed_http_exchange *e);
 int saed_http_socket(const struct saed_http_exchange *e);
 struct MHD_Response *saed_http_make_no_memory(void); /* NULL: it has run out already */
 
@@ -138,7 +140,7 @@ void saed_http_on_told(void *arg, void *exchange);
 
 void saed_http_nudge(struct saed_http_io *io);
 void saed_http_judge_one(void *exchange);
-/* End a connection that MHD does not look at. */
+/* End a connection in mid-body from outside of MHD's calls; its client may send on for a while. */
 void saed_http_hang_up(struct saed_http_exchange *e);
 void saed_http_answer_stuck(struct saed_http_exchange *e);
 void saed_http_on_look_note(struct saed_loop_note *note);

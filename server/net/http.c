@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define OWN_DESCRIPTORS 128       /* for files, event loops, and what clients have just closed */
+#define LINGERING 64              /* of a thread's connections */
 #define LOOK_EVERY_NS 20000000ull /* so often at most, while MHD wants turn after turn */
 
 /* ---- MHD's callbacks ----------------------------------------------------------------------- */
@@ -157,11 +158,14 @@ static void on_accepted(void *arg, int fd, const struct sockaddr *addr, socklen_
 }
 /* ---- making and ending --------------------------------------------------------------------- */
 
-/* Room for so many connections, and some descriptors for files and event loops, if the process may
- * have them; returns how many connections it will have, where the limit is less. */
-static size_t raise_descriptor_limit(size_t max_connections)
+/* Room for so many connections, for those that linger, and some descriptors for files and event
+ * loops, if the process may have them; returns how many connections it will have, where the limit
+ * is less, and lets fewer linger then. */
+static size_t raise_descriptor_limit(const struct saed_http_config *cfg, size_t *max_lingering)
 {
-    rlim_t want = max_connections + OWN_DESCRIPTORS, own;
+    size_t max_connections = cfg->max_connections;
+    size_t others = OWN_DESCRIPTORS + *max_lingering;
+    rlim_t want = max_connections + others, own;
     struct rlimit r;
 
     if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY || r.rlim_cur >= want)
@@ -171,7 +175,9 @@ static size_t raise_descriptor_limit(size_t max_connections)
         return max_connections;
     if (getrlimit(RLIMIT_NOFILE, &r) != 0)
         return max_connections;
-    own = OWN_DESCRIPTORS < r.rlim_cur / 2 ? OWN_DESCRIPTORS : r.rlim_cur / 2;
+    own = others < r.rlim_cur / 2 ? others : r.rlim_cur / 2;
+    if (own < others)
+        *max_lingering = 1 + own / 4;
     saed_log(SAED_WARN, "descriptors", saed_uint("limit", r.rlim_cur), saed_uint("needed", want),
              saed_uint("max_connections", r.rlim_cur - own));
     return r.rlim_cur - own;
@@ -245,6 +251,7 @@ static void make_id_prefix(struct saed_http *h)
 enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_config *cfg,
                                  uint16_t *port, struct sae_err *err)
 {
+    size_t max_lingering = cfg->n_threads * LINGERING;
     struct saed_http *h = sae_calloc(1, sizeof *h);
     enum sae_status st = SAE_OK;
 
@@ -258,9 +265,11 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
     make_id_prefix(h);
     snprintf(h->keep_alive, sizeof h->keep_alive, "timeout=%llu",
              (unsigned long long)(cfg->keepalive_timeout_ns / SAED_SECOND_NS));
-    h->cfg.max_connections = raise_descriptor_limit(cfg->max_connections);
+    h->cfg.max_connections = raise_descriptor_limit(cfg, &max_lingering);
     struct saed_conns_config cc = {
         .max_connections = h->cfg.max_connections,
+        .max_lingering = max_lingering,
+        .min_upload_rate = cfg->min_upload_rate,
         .times = {cfg->request_timeout_ns, cfg->keepalive_timeout_ns},
         .arg = h,
         .add = on_accepted,
@@ -304,6 +313,11 @@ size_t saed_http_busy(struct saed_http *h)
 size_t saed_http_answering(struct saed_http *h)
 {
     return saed_conns_answering(h->conns);
+}
+
+size_t saed_http_lingering(struct saed_http *h)
+{
+    return saed_conns_lingering(h->conns);
 }
 
 size_t saed_http_suspended(struct saed_http *h)

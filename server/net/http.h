@@ -78,6 +78,7 @@ struct saed_http_config {
     uint16_t port;    /* 0: any */
     size_t n_threads, max_connections;
     uint64_t request_timeout_ns, keepalive_timeout_ns, gather_ns;
+    uint64_t min_upload_rate; /* bytes a second; 0: any */
     struct saed_http_handler handler;
     struct saed_metrics *metrics; /* borrowed until free */
 };
@@ -96,6 +97,8 @@ size_t saed_http_answering(struct saed_http *h);
 /* Answer requests whose body is not whole with *err, and end their connections. Once, while
  * draining. */
 void saed_http_refuse_bodies(struct saed_http *h, const struct sae_err *err);
+/* Connections that have been answered and whose clients may still be sending: free cuts them. */
+size_t saed_http_lingering(struct saed_http *h);
 /* Exchanges that are suspended: free waits for them. */
 size_t saed_http_suspended(struct saed_http *h);
 /* Let idle connections end; returns how many are open. */

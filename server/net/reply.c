@@ -167,13 +167,10 @@ int saed_http_socket(const struct saed_http_exchange *e)
     return MHD_get_connection_info(e->connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 }
 
-void saed_http_answer_early(struct saed_http_exchange *e, const struct sae_err *err)
+void saed_http_send_early(struct saed_http_exchange *e)
 {
     struct saed_early a;
 
-    saed_http_free_reply(e);
-    e->n_headers = 0;
-    saed_http_error(&e->x, err);
     add_headers(e);
     a = (struct saed_early){
         .status = e->status,
@@ -188,6 +185,14 @@ void saed_http_answer_early(struct saed_http_exchange *e, const struct sae_err *
     if (saed_early_write(saed_http_socket(e), &a) && !e->is_counted)
         count_answer(e, e->status);
     saed_http_free_reply(e);
+}
+
+void saed_http_answer_early(struct saed_http_exchange *e, const struct sae_err *err)
+{
+    saed_http_free_reply(e);
+    e->n_headers = 0;
+    saed_http_error(&e->x, err);
+    saed_http_send_early(e);
 }
 struct MHD_Response *saed_http_make_no_memory(void)
 {

@@ -138,6 +138,7 @@ enum MHD_Result saed_http_on_head(struct saed_http_exchange *e, const char *meth
 
     if (st != SAE_OK) { /* what this client means by a request is unknown: close */
         saed_http_error(&e->x, &err);
+        saed_conn_set_lingers(e->conn);
         return saed_http_send(e);
     }
     e->headed = true;
@@ -148,8 +149,10 @@ enum MHD_Result saed_http_on_head(struct saed_http_exchange *e, const char *meth
         st = saed_http_prepare_body(e, &err);
     if (st != SAE_OK && e->status == 0)
         saed_http_error(&e->x, &err);
-    if (e->status && e->x.has_body && (e->x.beyond || !saed_http_may_ignore_body(e, st)))
+    if (e->status && e->x.has_body && (e->x.beyond || !saed_http_may_ignore_body(e, st))) {
+        saed_conn_set_lingers(e->conn);
         return saed_http_send(e);
+    }
     saed_conn_move(e->conn, SAED_CONN_BODY);
     return MHD_YES;
 }

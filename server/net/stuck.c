@@ -16,9 +16,9 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define JUDGE_TURNS 4 /* three to be resumed and read, to be read to the end, and to spare */
-#define DROP_MAX (1u << 20)
 
 /* How MHD itself enters a connection in its set. */
 static bool in_epoll_set(const struct saed_http_exchange *e, int op)
@@ -46,16 +46,31 @@ void saed_http_nudge(struct saed_http_io *io)
         saed_conns_each_reading(io->h->conns, io, nudge_one);
 }
 
-/* End a connection that MHD does not look at: hung up and in its set, it is closed in the next
- * turn. Closing upon unread bytes would send a reset that may overtake the answer. */
+/* A socket whose peer has gone; -1: out of descriptors. */
+static int open_ended(void)
+{
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
+        return -1;
+    close(pair[1]);
+    return pair[0];
+}
+
+/* MHD, which alone may close the descriptor, is left with a socket that has ended in its place: in
+ * its set it is found so in the next turn. */
 void saed_http_hang_up(struct saed_http_exchange *e)
 {
-    int fd = saed_http_socket(e);
-    ssize_t n = 1;
+    int fd = saed_http_socket(e), ended = open_ended();
 
-    for (size_t dropped = 0; n > 0 && dropped < DROP_MAX; dropped += (size_t)n)
-        n = recv(fd, NULL, DROP_MAX, MSG_DONTWAIT | MSG_TRUNC);
-    shutdown(fd, SHUT_RDWR);
+    if (ended >= 0) {
+        saed_conns_linger(e->h->conns, fd);
+        in_epoll_set(e, EPOLL_CTL_DEL);
+        (void)dup2(ended, fd);
+        close(ended);
+    } else {
+        shutdown(fd, SHUT_RDWR);
+    }
     in_epoll_set(e, EPOLL_CTL_ADD);
 }
 
