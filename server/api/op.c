@@ -323,7 +323,7 @@ static void on_done(struct saed_job *job, void *arg)
         case SAE_E_DEADLINE_EXCEEDED:
             sae_err_limit(
                 &op->err, job->status, "--request-timeout-ms", op->r->opts->request_timeout_ms,
-                (saed_now_ns() - op->x->arrival_ns) / 1000000,
+                (saed_now_ns() - op->x->whole_ns) / 1000000,
                 "cannot compute: still not in a batch after %llu ms (--request-timeout-ms)",
                 (unsigned long long)op->r->opts->request_timeout_ms);
             break;
@@ -364,8 +364,7 @@ static void submit(struct op *op, submit_fn *queue)
     enum sae_status st;
 
     job->side = sae_op_defs[op->target.op].side;
-    job->arrival_ns = op->x->arrival_ns;
-    job->deadline_ns = job->arrival_ns + op->r->opts->request_timeout_ms * 1000000;
+    job->deadline_ns = op->x->whole_ns + op->r->opts->request_timeout_ms * 1000000;
     job->done = on_done;
     job->done_arg = op;
     /* A client that goes from here on cancels; one that has gone is not queued. Between the two

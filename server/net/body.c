@@ -2,6 +2,7 @@
 #include "server/net/exchange.h"
 
 #include "proto/wire.h"
+#include "server/report/log.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -128,12 +129,56 @@ enum MHD_Result saed_http_on_whole(struct saed_http_exchange *e)
     struct saed_http_handler *hd = &e->h->cfg.handler;
 
     saed_conn_move(e->conn, SAED_CONN_WORK);
+    e->x.whole_ns = saed_now_ns();
     if (e->status)
         return saed_http_send(e);
     hd->request(hd->arg, &e->x);
     /* Suspended, it may be anybody's by now, but only this thread frees *e. */
     return saed_conn_state(e->conn) == SAED_CONN_WORK ? saed_http_send(e) : MHD_YES;
 }
+/* ---- bodies that do not come ----------------------------------------------------------------- */
+
+static void time_out_one(void *exchange)
+{
+    struct saed_http_exchange *e = exchange;
+    uint64_t least = e->h->cfg.min_upload_rate, rate = saed_conn_rate(e->conn, saed_now_ns());
+    struct sae_err err = {0};
+
+    if (rate == 0)
+        sae_err_limit(&err, SAE_E_UPLOAD_TIMEOUT, "--min-upload-rate", least, rate,
+                      "cannot wait for the body: nothing has come of it for 10 s or more "
+                      "(--min-upload-rate)");
+    else
+        sae_err_limit(
+            &err, SAE_E_UPLOAD_TIMEOUT, "--min-upload-rate", least, rate,
+            "cannot wait for the body: it brought %llu bytes a second over the last 10 s, "
+            "and %llu are the least (--min-upload-rate)",
+            (unsigned long long)rate, (unsigned long long)least);
+    saed_log(SAED_INFO, "upload_timeout", saed_str("request", e->x.request_id),
+             saed_uint("bytes", e->body_seen), saed_uint("rate", rate));
+    saed_http_answer_early(e, &err);
+    saed_http_hang_up(e);
+}
+
+void saed_http_on_slow_note(struct saed_loop_note *note)
+{
+    struct saed_http_io *io =
+        (struct saed_http_io *)(void *)((char *)note - offsetof(struct saed_http_io, slow));
+
+    atomic_store(&io->slow_posted, false);
+    saed_conns_each_slow(io->h->conns, io, time_out_one);
+}
+
+/* On the thread of conns.h. */
+void saed_http_on_slow(void *arg, void *owner)
+{
+    struct saed_http_io *io = owner;
+
+    (void)arg;
+    if (!atomic_exchange(&io->slow_posted, true))
+        saed_loop_post(io->loop, &io->slow);
+}
+
 static void refuse_one(void *exchange)
 {
     struct saed_http_exchange *e = exchange;

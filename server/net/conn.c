@@ -67,7 +67,8 @@ uint64_t saed_conn_line(struct saed_conn *n, void *exchange, uint64_t now)
     become(n, SAED_CONN_HEAD);
     n->exchange = exchange;
     n->taken = 0;
-    n->stall_is_told = false;
+    n->stall_is_told = n->is_slow = false;
+    n->pace.begin_ns = 0;
     if (n->first_ns == 0)
         n->first_ns = now;
     first = n->first_ns;
@@ -191,6 +192,16 @@ void *saed_conn_exchange(struct saed_conn *n)
     return n->exchange; /* written by the thread that asks */
 }
 
+uint64_t saed_conn_rate(struct saed_conn *n, uint64_t now)
+{
+    uint64_t rate;
+
+    pthread_mutex_lock(&n->lock);
+    rate = saed_pace_rate(&n->pace, now);
+    pthread_mutex_unlock(&n->lock);
+    return rate;
+}
+
 void saed_conn_set_lingers(struct saed_conn *n)
 {
     n->lingers = true;
@@ -265,12 +276,38 @@ static enum saed_verdict sweep_idle(struct saed_conn *n, uint64_t now, uint64_t 
     return SAED_CONN_END_READING;
 }
 
-static enum saed_verdict sweep_body(struct saed_conn *n, saed_counts_fn *counts)
+/* What waits to be read is not the client's delay. */
+static bool is_slow(struct saed_conn *n, const struct saed_counts *c, uint64_t now,
+                    uint64_t min_rate)
 {
-    struct saed_counts c;
-    bool stands, told = n->stall_is_told;
+    struct saed_pace *p = &n->pace;
 
-    if (!counts(n->fd, &c))
+    if (p->begin_ns == 0) {
+        saed_pace_begin(p, c->received, now);
+        n->moved_ns = now;
+    } else if (c->received != p->total || c->unread > 0) {
+        if (p->total == p->first) /* now the first byte has come */
+            saed_pace_begin(p, p->total, now);
+        n->moved_ns = now;
+    }
+    saed_pace_note(p, c->received, now);
+    return now > n->moved_ns + SAED_STALL_NS ||
+           (p->total != p->first && c->unread == 0 && now > p->begin_ns + SAED_STALL_NS &&
+            saed_pace_rate(p, now) < min_rate);
+}
+
+static enum saed_verdict sweep_body(struct saed_conn *n, uint64_t now, uint64_t min_rate,
+                                    saed_counts_fn *counts)
+{
+    struct saed_counts c = {0};
+    bool is_counted = counts(n->fd, &c), stands, told = n->stall_is_told;
+
+    if (n->is_slow)
+        return SAED_CONN_WELL;
+    n->is_slow = is_slow(n, &c, now, min_rate);
+    if (n->is_slow)
+        return SAED_CONN_SLOW;
+    if (!is_counted)
         return SAED_CONN_WELL;
     stands = c.received - c.unread == n->taken;
     n->taken = c.received - c.unread;
@@ -328,7 +365,7 @@ enum saed_verdict saed_conn_sweep(struct saed_conn *n, uint64_t now,
     else if (n->state == SAED_CONN_HEAD)
         v = now > head_ns + SAED_HEAD_NS ? SAED_CONN_CUT : SAED_CONN_WELL;
     else if (n->state == SAED_CONN_BODY)
-        v = now > n->first_ns + t->request_ns ? SAED_CONN_CUT : sweep_body(n, counts);
+        v = sweep_body(n, now, t->min_upload_rate, counts);
     else if (n->state == SAED_CONN_SEND)
         return sweep_send(n, now, counts);
     else

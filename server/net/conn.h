@@ -11,7 +11,7 @@
  *     IDLE    no request. A head that has begun has 10 s from its first byte (on a fresh
  *             connection: from accept) to be whole; without a byte keepalive_ns pass
  *     HEAD    the request line has been read: the same 10 s
- *     BODY    request_ns from the request's first byte
+ *     BODY    30 s from byte to byte; once it has come for 30 s, min_upload_rate over the last 10
  *     WORK    the request is whole, and its handler runs
  *     AWAY    suspended: whoever the handler gave it to has it
  *     QUEUED  the same, and somebody is told when the client goes, once at most
@@ -86,6 +86,9 @@ struct saed_conn {
     uint64_t consumed;        /* bytes of finished requests */
     uint64_t taken;           /* BODY: bytes that the last sweep found taken */
     bool stall_is_told;       /* nothing has been taken since */
+    struct saed_pace pace;    /* BODY: of what has been received; begin_ns 0: no sweep yet */
+    uint64_t moved_ns;        /* BODY: since when nothing has come */
+    bool is_slow;             /* BODY: said so */
     uint64_t acked_first;     /* SEND: acknowledged at its begin; UINT64_MAX: not known */
     uint64_t acked, acked_ns; /* SEND: the last progress that a sweep saw; 0: no sweep yet */
     uintptr_t base;           /* the connection thread's: where requests are read to */
@@ -111,6 +114,8 @@ void saed_conn_finish(struct saed_conn *n, uint64_t bytes, uint64_t now, saed_co
 
 enum saed_conn_state saed_conn_state(struct saed_conn *n);
 void *saed_conn_exchange(struct saed_conn *n); /* NULL: none */
+/* Of a body that is slow: bytes a second over the last ten. */
+uint64_t saed_conn_rate(struct saed_conn *n, uint64_t now);
 /* It is being closed, and its client may still be sending: see linger.h. */
 void saed_conn_set_lingers(struct saed_conn *n);
 /* Bytes that stood before the request line (blank lines): it begins at `line` in MHD's buffer, and
@@ -139,12 +144,14 @@ bool saed_conn_is_kept(struct saed_conn *n, uint64_t now, saed_counts_fn *counts
 enum saed_verdict {
     SAED_CONN_WELL,
     SAED_CONN_STALLED,     /* BODY: nothing taken since the last sweep; said once for each stall */
+    SAED_CONN_SLOW,        /* BODY: to be refused; said once */
     SAED_CONN_END_READING, /* shut its reading side: a request that arrives now is still answered */
     SAED_CONN_CUT
 };
 /* What is not the same everywhere. */
 struct saed_conn_times {
-    uint64_t request_ns, keepalive_ns;
+    uint64_t keepalive_ns;
+    uint64_t min_upload_rate; /* bytes a second; 0: any */
 };
 /* With the lock held: what a look at the clock finds. */
 enum saed_verdict saed_conn_sweep(struct saed_conn *n, uint64_t now,

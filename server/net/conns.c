@@ -35,7 +35,6 @@ struct saed_conns {
     int epoll_fd, wake_fd;
     pthread_t thread;
     bool started;
-    int sweep_ms;
 
     pthread_mutex_t lock; /* guards free_list, and n_used's growing */
     struct saed_conn *free_list;
@@ -152,14 +151,14 @@ static void client_gone(struct saed_conns *c, uint64_t tag)
 }
 
 static void each_in(struct saed_conns *c, enum saed_conn_state state, const void *owner,
-                    void (*visit)(void *exchange))
+                    bool slow_only, void (*visit)(void *exchange))
 {
     for (size_t i = 0; i < atomic_load(&c->n_used); i++) {
         struct saed_conn *n = &c->slots[i];
         void *exchange = NULL;
 
         pthread_mutex_lock(&n->lock);
-        if (n->state == state && n->owner == owner)
+        if (n->state == state && n->owner == owner && (n->is_slow || !slow_only))
             exchange = n->exchange; /* it cannot go: that is its thread's, which is here */
         pthread_mutex_unlock(&n->lock);
         if (exchange)
@@ -169,12 +168,17 @@ static void each_in(struct saed_conns *c, enum saed_conn_state state, const void
 
 void saed_conns_each_reading(struct saed_conns *c, const void *owner, void (*visit)(void *exchange))
 {
-    each_in(c, SAED_CONN_BODY, owner, visit);
+    each_in(c, SAED_CONN_BODY, owner, false, visit);
+}
+
+void saed_conns_each_slow(struct saed_conns *c, const void *owner, void (*visit)(void *exchange))
+{
+    each_in(c, SAED_CONN_BODY, owner, true, visit);
 }
 
 void saed_conns_each_in_head(struct saed_conns *c, const void *owner, void (*visit)(void *exchange))
 {
-    each_in(c, SAED_CONN_HEAD, owner, visit);
+    each_in(c, SAED_CONN_HEAD, owner, false, visit);
 }
 
 /* ---- the sweep ----------------------------------------------------------------------------- */
@@ -186,6 +190,9 @@ static bool sweep_one(struct saed_conns *c, struct saed_conn *n, uint64_t now)
         break;
     case SAED_CONN_STALLED:
         c->cfg.stalled(c->cfg.arg);
+        break;
+    case SAED_CONN_SLOW:
+        c->cfg.slow(c->cfg.arg, n->owner);
         break;
     case SAED_CONN_END_READING:
         shutdown(n->fd, SHUT_RD);
@@ -363,7 +370,7 @@ static void *run(void *arg)
         if (is_sweep) {
             (void)for_each(c, sweep_one);
             saed_linger_sweep(c->linger, now);
-            next_sweep = now + (uint64_t)c->sweep_ms * 1000000;
+            next_sweep = now + SWEEP_MS * 1000000ull;
         }
         saed_door_tick(c->door, now, is_sweep);
     }
@@ -415,11 +422,7 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
     }
     for (size_t i = 0; i < c->n_slots; i++)
         saed_conn_init(&c->slots[i], (uint32_t)i);
-    c->sweep_ms = SWEEP_MS;
-    if (cfg->times.request_ns / 8000000 < SWEEP_MS)
-        c->sweep_ms =
-            cfg->times.request_ns / 8000000 < 10 ? 10 : (int)(cfg->times.request_ns / 8000000);
-    st = saed_linger_create(&c->linger, cfg->max_lingering, cfg->min_upload_rate, err);
+    st = saed_linger_create(&c->linger, cfg->max_lingering, cfg->times.min_upload_rate, err);
     if (st == SAE_OK)
         st = open_epoll(c, err);
     if (st != SAE_OK)

@@ -23,7 +23,6 @@ struct saed_conns;
 struct saed_conns_config {
     size_t max_connections;
     size_t max_lingering;
-    uint64_t min_upload_rate; /* bytes a second; 0: any */
     struct saed_conn_times times;
     void *arg;
     /* A new socket: taken. */
@@ -34,6 +33,8 @@ struct saed_conns_config {
     void (*told)(void *arg, void *exchange);
     /* Of some body nothing has been taken for a sweep: its client is slow, or MHD. */
     void (*stalled)(void *arg);
+    /* A body of this owner's is too slow: each_slow finds it. */
+    void (*slow)(void *arg, void *owner);
 };
 
 /* Bind and listen; *port is the port in use. SAE_E_IO says why not. */

@@ -42,6 +42,8 @@ struct saed_http_io {
     struct saed_loop_note look;
     _Atomic bool look_posted;
     struct saed_loop_note refuse; /* saed_http_refuse_bodies */
+    struct saed_loop_note slow;   /* bodies that are too slow are to be refused */
+    _Atomic bool slow_posted;
 };
 
 struct saed_http_exchange {
@@ -114,6 +116,8 @@ enum sae_status saed_http_prepare_body(struct saed_http_exchange *e, struct sae_
 bool saed_http_may_ignore_body(struct saed_http_exchange *e, enum sae_status st);
 enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piece, size_t n);
 enum MHD_Result saed_http_on_whole(struct saed_http_exchange *e);
+void saed_http_on_slow_note(struct saed_loop_note *note);
+void saed_http_on_slow(void *arg, void *io); /* of conns.h */
 
 /* ---- reply.c ------------------------------------------------------------------------------- */
 

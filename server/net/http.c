@@ -230,6 +230,7 @@ static enum sae_status start_io(struct saed_http *h, size_t i, struct sae_err *e
 
     io->h = h;
     io->look.run = saed_http_on_look_note;
+    io->slow.run = saed_http_on_slow_note;
     io->daemon = start_mhd(io);
     info = io->daemon ? MHD_get_daemon_info(io->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info)
@@ -269,13 +270,13 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
     struct saed_conns_config cc = {
         .max_connections = h->cfg.max_connections,
         .max_lingering = max_lingering,
-        .min_upload_rate = cfg->min_upload_rate,
-        .times = {cfg->request_timeout_ns, cfg->keepalive_timeout_ns},
+        .times = {cfg->keepalive_timeout_ns, cfg->min_upload_rate},
         .arg = h,
         .add = on_accepted,
         .gone = saed_http_on_gone,
         .told = saed_http_on_told,
         .stalled = saed_http_on_stalled,
+        .slow = saed_http_on_slow,
     };
     st = saed_conns_create(&h->conns, &cc, cfg->host, port, err);
     if (st != SAE_OK)

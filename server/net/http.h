@@ -37,6 +37,7 @@ struct saed_exchange {
     bool has_body, chunked;
     uint64_t content_length; /* unless chunked */
     uint64_t arrival_ns;     /* first byte */
+    uint64_t whole_ns;       /* last byte; set before handler.request */
     size_t beyond; /* its connection is one beyond so many, the limit, and ends with the answer; 0:
                       within it */
     char request_id[SAED_REQUEST_ID_MAX + 1];
@@ -77,7 +78,7 @@ struct saed_http_config {
     const char *host; /* without brackets */
     uint16_t port;    /* 0: any */
     size_t n_threads, max_connections;
-    uint64_t request_timeout_ns, keepalive_timeout_ns, gather_ns;
+    uint64_t keepalive_timeout_ns, gather_ns;
     uint64_t min_upload_rate; /* bytes a second; 0: any */
     struct saed_http_handler handler;
     struct saed_metrics *metrics; /* borrowed until free */

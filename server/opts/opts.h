@@ -29,6 +29,7 @@ struct saed_opts {
     uint64_t max_body_bytes, max_json_bytes, max_response_bytes, max_inflight_bytes;
     uint64_t max_connections;
     uint64_t request_timeout_ms, keepalive_timeout_ms, drain_grace_ms, drain_timeout_ms;
+    uint64_t min_upload_rate;
     struct saed_source *sources;
     size_t n_sources;
 };

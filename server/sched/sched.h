@@ -38,7 +38,6 @@ enum saed_job_state { SAED_JOB_IDLE, SAED_JOB_QUEUED, SAED_JOB_RUNNING, SAED_JOB
 struct saed_job {
     struct sae_task task; /* prepared by the caller */
     enum sae_side side;
-    uint64_t arrival_ns;  /* first byte of the request: deadline counts from here */
     uint64_t deadline_ns; /* must have its first rows in a batch by then; 0: none */
     void (*done)(struct saed_job *job, void *arg);
     void *done_arg;

@@ -93,6 +93,7 @@ START_TEST(help_and_version)
                                           "--max-inflight-bytes",
                                           "--max-connections",
                                           "--request-timeout-ms",
+                                          "--min-upload-rate",
                                           "--drain-grace-ms",
                                           "--drain-timeout-ms",
                                           "--check",

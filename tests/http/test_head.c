@@ -725,35 +725,6 @@ END_TEST
 
 /* ---- time ---------------------------------------------------------------------------------- */
 
-START_TEST(slow_bodies_are_closed)
-{
-    enum { N = 3 };
-    int fd[N];
-    bool done[N] = {false};
-    long long begin = test_now_ms();
-
-    for (int i = 0; i < N; i++)
-        fd[i] = raw_connect(&s);
-    raw_send(fd[0], POST "Content-Length: 900\r\n\r\n{");
-    raw_send(fd[1], POST "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"x\":\r\n");
-    raw_send(fd[2], POST "Content-Length: 900\r\n\r\n"); /* and a byte now and then */
-    for (int left = N; left > 0;) {
-        ck_assert_msg(test_now_ms() < begin + 5000, "slow bodies are still open");
-        for (int i = 0; i < N; i++)
-            if (!done[i] && raw_is_closed(fd[i], 20)) {
-                done[i] = true;
-                left--;
-                ck_assert_msg(test_now_ms() >= begin + 400, "closed after %lld ms",
-                              test_now_ms() - begin);
-                close(fd[i]);
-            }
-        if (!done[2])
-            raw_send(fd[2], " ");
-    }
-    still_well();
-}
-END_TEST
-
 /* Four ways not to finish a head, and their clock: 10 s. All wait at the same time. */
 START_TEST(slow_heads_are_cut_at_ten_seconds)
 {
@@ -837,7 +808,6 @@ int main(void)
                         sizeof bad_chunks / sizeof bad_chunks[0]);
     tcase_add_test(t, heads_too_large);
     tcase_add_test(t, damaged_bytes_never_harm);
-    tcase_add_test(t, slow_bodies_are_closed);
     tcase_add_test(t, slow_heads_are_cut_at_ten_seconds);
     tcase_add_test(t, idle_connections_do_not_keep_others_out);
     suite_add_tcase(suite, t);

@@ -187,6 +187,7 @@ START_TEST(v1_tells_what_it_is)
         {"max_inflight_bytes", 1ll << 30},
         {"max_connections", 4096},
         {"request_timeout_ms", 30000},
+        {"min_upload_rate", 100ll << 10},
         {"max_delay_us", 0},
     };
     json_t *j = document("/v1?ignored=1"), *types_ = json_object_get(j, "media_types"),

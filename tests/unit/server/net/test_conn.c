@@ -7,7 +7,8 @@
 
 #define S SAED_SECOND_NS
 #define FD 7
-static const struct saed_conn_times times = {.request_ns = 20 * S, .keepalive_ns = 75 * S};
+#define RATE 100000u
+static const struct saed_conn_times times = {.keepalive_ns = 75 * S, .min_upload_rate = RATE};
 
 static struct saed_conn n;
 static struct saed_counts bytes; /* what the kernel says */
@@ -194,7 +195,7 @@ END_TEST
 
 START_TEST(an_idle_connection_may_have_more)
 {
-    static const struct saed_conn_times longer = {.request_ns = 20 * S, .keepalive_ns = 700 * S};
+    static const struct saed_conn_times longer = {.keepalive_ns = 700 * S};
 
     serve(80, 1005 * S);
     ck_assert_int_eq(saed_conn_sweep(&n, 1705 * S, &longer, counts), SAED_CONN_WELL);
@@ -245,7 +246,8 @@ START_TEST(a_kernel_that_does_not_count)
     go_to(SAED_CONN_BODY, 1081 * S);
     ck_assert_int_eq(sweep(1081 * S), SAED_CONN_WELL);
     ck_assert_int_eq(sweep(1081 * S), SAED_CONN_WELL);
-    ck_assert_int_eq(sweep(1081 * S + times.request_ns + 1), SAED_CONN_CUT);
+    ck_assert_int_eq(sweep(1111 * S), SAED_CONN_WELL);
+    ck_assert_int_eq(sweep(1111 * S + 1), SAED_CONN_SLOW); /* as if nothing had come */
     saed_conn_reply(&n, 1 << 20, 1082 * S, counts);
     ck_assert_int_eq(sweep(2000 * S), SAED_CONN_WELL);
 }
@@ -253,15 +255,74 @@ END_TEST
 
 /* ---- the clock: bodies and work ------------------------------------------------------------ */
 
-START_TEST(a_body_counts_from_the_requests_first_byte)
+/* Sweeps each 250 ms: nothing for `wait` seconds, then `rate` bytes a second in drops of `drop` up
+ * to `until`, of which `unread` wait to be read. */
+static const struct {
+    const char *what;
+    uint64_t min_rate, wait, rate, drop, until, unread;
+    uint64_t slow; /* quarters of a second after its begin at which it is; 0: not within 300 s */
+} uploads[] = {
+    {"no byte ever", RATE, 300, 0, 1, 300, 0, 121},
+    {"no byte ever, at any rate", 0, 300, 0, 1, 300, 0, 121},
+    {"as fast as it must be", RATE, 0, RATE, 1, 300, 0, 0},
+    {"900 KB a second", RATE, 0, 900000, 1, 300, 0, 0},
+    {"a little too slow", RATE, 0, RATE - 1000, 1, 300, 0, 122},
+    {"one byte a second", RATE, 0, 1, 1, 300, 0, 125},
+    {"one byte a second, at any rate", 0, 0, 1, 1, 300, 0, 0},
+    {"ten seconds' worth every five", RATE, 0, 2 * RATE, 10 * RATE, 300, 0, 0},
+    {"twenty seconds' worth every twenty", RATE, 0, RATE, 20 * RATE, 300, 0, 201},
+    {"late, then fast enough", RATE, 29, RATE, 1, 300, 0, 0},
+    {"late, then too slow", RATE, 29, 1, 1, 300, 0, 241},
+    {"it stops early", RATE, 0, RATE, 1, 5, 0, 122},
+    {"it stops later", RATE, 0, 5 * RATE, 1, 60, 0, 273},
+    {"it stops, at any rate", 0, 0, RATE, 1, 60, 0, 361},
+    {"it stops, and nobody reads", RATE, 0, RATE, 1, 60, 9, 0},
+};
+
+static void check_upload(int i)
 {
-    serve(80, 1005 * S);
-    bytes.received += 1;
-    sweep(1050 * S);
-    go_to(SAED_CONN_BODY, 1055 * S);
-    bytes.received += 1;
-    ck_assert_int_eq(sweep(1050 * S + times.request_ns), SAED_CONN_WELL);
-    ck_assert_int_eq(sweep(1050 * S + times.request_ns + 1), SAED_CONN_CUT);
+    const struct saed_conn_times t = {75 * S, uploads[i].min_rate};
+    uint64_t begin = 1001 * S, before = bytes.received, slow = 0;
+
+    for (uint64_t q = 0; q < 1200; q++) {
+        uint64_t s4 = q / 4 < uploads[i].until ? q : uploads[i].until * 4;
+        enum saed_verdict v;
+
+        s4 = s4 > uploads[i].wait * 4 ? s4 - uploads[i].wait * 4 : 0;
+        bytes.received = before + s4 * uploads[i].rate / 4 / uploads[i].drop * uploads[i].drop;
+        bytes.unread = uploads[i].unread;
+        v = saed_conn_sweep(&n, begin + q * S / 4, &t, counts);
+        ck_assert(v != SAED_CONN_CUT && v != SAED_CONN_END_READING);
+        ck_assert(v != SAED_CONN_SLOW || !slow); /* said once */
+        if (v == SAED_CONN_SLOW)
+            slow = q;
+    }
+    ck_assert_msg(slow == uploads[i].slow, "%s: slow at %d/4 s, not %d/4", uploads[i].what,
+                  (int)slow, (int)uploads[i].slow);
+}
+
+START_TEST(a_body_must_come)
+{
+    bytes.received = 500; /* the head, and what came with it */
+    go_to(SAED_CONN_BODY, 1001 * S);
+    check_upload(_i);
+}
+END_TEST
+
+/* How the body before it came says nothing. */
+START_TEST(a_body_behind_others)
+{
+    go_to(SAED_CONN_BODY, 900 * S);
+    sweep(900 * S);
+    bytes.received = 100;
+    sweep(901 * S);
+    ck_assert_int_eq(sweep(950 * S), SAED_CONN_SLOW);
+    ck_assert_uint_eq(saed_conn_rate(&n, 950 * S), 0);
+    saed_conn_reply(&n, 10, 950 * S, counts);
+    saed_conn_finish(&n, 100, 950 * S, counts);
+    bytes.received = 700;
+    go_to(SAED_CONN_BODY, 1001 * S);
+    check_upload(_i);
 }
 END_TEST
 
@@ -311,7 +372,8 @@ START_TEST(an_end_is_told_again_where_mhd_reads)
     ck_assert_int_eq(sweep(1002 * S), SAED_CONN_END_READING);
     bytes.received = 3;
     ck_assert_int_eq(sweep(1003 * S), SAED_CONN_END_READING);
-    ck_assert_int_eq(sweep(1100 * S), SAED_CONN_CUT);
+    ck_assert_int_eq(sweep(1100 * S),
+                     states[_i] == SAED_CONN_BODY ? SAED_CONN_SLOW : SAED_CONN_CUT);
 }
 END_TEST
 
@@ -585,7 +647,8 @@ int main(void)
     tcase_add_test(t, a_head_on_a_kept_connection_has_ten);
     tcase_add_test(t, the_next_request_has_a_clock_of_its_own);
     tcase_add_test(t, a_kernel_that_does_not_count);
-    tcase_add_test(t, a_body_counts_from_the_requests_first_byte);
+    tcase_add_loop_test(t, a_body_must_come, 0, SAE_COUNTOF(uploads));
+    tcase_add_loop_test(t, a_body_behind_others, 0, SAE_COUNTOF(uploads));
     tcase_add_test(t, a_stall_is_told_once);
     tcase_add_loop_test(t, work_has_no_clock_here, 0, 5);
     tcase_add_loop_test(t, an_end_is_told_again_where_mhd_reads, 0, 3);

@@ -41,7 +41,7 @@ static void start(void)
     struct saed_conns_config cfg = {
         .max_connections = 16,
         .max_lingering = 4,
-        .times = {.request_ns = 1000000000, .keepalive_ns = 75000000000},
+        .times = {.keepalive_ns = 75000000000},
         .add = on_add,
         .gone = on_exchange,
         .told = on_exchange,

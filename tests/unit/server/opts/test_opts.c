@@ -120,6 +120,7 @@ START_TEST(defaults_are_those_of_the_contract)
     ck_assert_uint_eq(o.max_inflight_bytes, 1u << 30);
     ck_assert_uint_eq(o.max_connections, 4096);
     ck_assert_uint_eq(o.request_timeout_ms, 30000);
+    ck_assert_uint_eq(o.min_upload_rate, 100u << 10);
     ck_assert_uint_eq(o.keepalive_timeout_ms, 75000);
     ck_assert_uint_eq(o.drain_grace_ms, 0);
     ck_assert_uint_eq(o.drain_timeout_ms, 25000);
@@ -548,9 +549,10 @@ END_TEST
 START_TEST(limits_by_their_keys)
 {
     static const char *const want[] = {
-        "max_connections",    "max_batch_rows",       "max_delay_us",       "max_queue_rows",
-        "max_body_bytes",     "max_json_bytes",       "max_response_bytes", "max_inflight_bytes",
-        "request_timeout_ms", "keepalive_timeout_ms", "drain_grace_ms",     "drain_timeout_ms",
+        "max_connections",    "max_batch_rows",  "max_delay_us",         "max_queue_rows",
+        "max_body_bytes",     "max_json_bytes",  "max_response_bytes",   "max_inflight_bytes",
+        "request_timeout_ms", "min_upload_rate", "keepalive_timeout_ms", "drain_grace_ms",
+        "drain_timeout_ms",
     };
     const char *key;
     uint64_t value;
