@@ -79,9 +79,12 @@ static uint64_t rows_in(uint64_t bytes, uint64_t frame, uint64_t row_bytes)
 uint64_t saed_fit_body(enum sae_media in, const struct saed_opts *o, const char **option)
 {
     const bool as_text = sae_codecs[in].is_text && o->max_json_bytes < o->max_body_bytes;
+    const uint64_t most = as_text ? o->max_json_bytes : o->max_body_bytes;
 
-    *option = as_text ? "--max-json-bytes" : "--max-body-bytes";
-    return as_text ? o->max_json_bytes : o->max_body_bytes;
+    *option = o->max_inflight_bytes < most ? "--max-inflight-bytes"
+              : as_text                    ? "--max-json-bytes"
+                                           : "--max-body-bytes";
+    return least(most, o->max_inflight_bytes);
 }
 
 /* What n numbers take once they are read. */

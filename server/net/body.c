@@ -7,38 +7,29 @@
 #include <stddef.h>
 #include <string.h>
 
+/* What is held of a body whose length is known: so much more than has come, but no more than it
+ * has; in memory that is touched by huge pages, one of them. */
+#define STEP_BYTES (64u << 10)
+#define HUGE_STEP_BYTES (2u << 20)
+#define HUGE_BYTES (4u << 20)
 #define FIRST_CHUNKED_BYTES (64u << 10)
 #define IGNORED_BODY_BYTES (64u << 10)
 
-enum sae_status saed_http_prepare_body(struct saed_http_exchange *e, struct sae_err *err)
+enum sae_status saed_http_check_length(struct saed_http_exchange *e, struct sae_err *err)
 {
-    struct saed_exchange *x = &e->x;
-    struct saed_http_handler *hd = &e->h->cfg.handler;
-    enum sae_status st;
+    const struct saed_exchange *x = &e->x;
 
-    if (!x->has_body || x->chunked)
+    if (!x->has_body || x->chunked || x->content_length <= x->max_body_bytes)
         return SAE_OK;
-    if (x->content_length > x->max_body_bytes)
-        return sae_err_limit(err, SAE_E_BODY_TOO_LARGE, x->max_body_option, x->max_body_bytes,
-                             x->content_length,
-                             "cannot take a body of %llu bytes: the limit is %llu (%s)",
-                             (unsigned long long)x->content_length,
-                             (unsigned long long)x->max_body_bytes, x->max_body_option);
-    st = hd->reserve(hd->arg, x, x->content_length, err);
-    if (st != SAE_OK)
-        return st;
-    x->body = sae_alloc(x->content_length, 1);
-    if (!x->body)
-        return sae_err_set(err, SAE_E_NOMEM, "",
-                           "cannot hold a body of %llu bytes: memory has run out",
-                           (unsigned long long)x->content_length);
-    e->body_cap = x->content_length;
-    return SAE_OK;
+    return sae_err_limit(err, SAE_E_BODY_TOO_LARGE, x->max_body_option, x->max_body_bytes,
+                         x->content_length,
+                         "cannot take a body of %llu bytes: the limit is %llu (%s)",
+                         (unsigned long long)x->content_length,
+                         (unsigned long long)x->max_body_bytes, x->max_body_option);
 }
 
-/* A reply that
- * is no error may wait for a small one; an error only if it is here already, and one about size
- * never. */
+/* A reply that is no error may wait for a small one; an error only if it is here already, and one
+ * about size never. */
 bool saed_http_may_ignore_body(struct saed_http_exchange *e, enum sae_status st)
 {
     struct saed_exchange *x = &e->x;
@@ -55,41 +46,65 @@ void saed_http_free_body(struct saed_exchange *x)
     sae_free(x->body);
     x->body = NULL;
     x->n_body = 0;
-    saed_http_of(x)->body_cap = 0;
+    saed_http_of(x)->body_cap = saed_http_of(x)->body_held = 0;
 }
 
-/* Room for `need` bytes of a chunked body; e->refused says why not. */
-static void grow_body(struct saed_http_exchange *e, size_t need)
+/* The array for `need` bytes: all of the body, or, when its length is not known, twice the last. */
+static size_t array_bytes(const struct saed_http_exchange *e, size_t need)
+{
+    const struct saed_exchange *x = &e->x;
+    size_t cap = e->body_cap ? e->body_cap : FIRST_CHUNKED_BYTES;
+
+    if (!x->chunked)
+        return x->content_length;
+    while (cap < need)
+        cap *= 2;
+    return cap < x->max_body_bytes ? cap : x->max_body_bytes;
+}
+
+/* What is to be held of an array of `cap` bytes of which `need` are used. One whose length is known
+ * is no memory yet where nothing has been written; of one that doubles all will be soon. */
+static size_t held_bytes(const struct saed_http_exchange *e, size_t need, size_t cap)
+{
+    size_t step = cap < HUGE_BYTES ? STEP_BYTES : HUGE_STEP_BYTES, held;
+
+    if (e->x.chunked)
+        return cap;
+    held = (need + step - 1) / step * step;
+    return held < cap ? held : cap;
+}
+
+static enum sae_status make_room(struct saed_http_exchange *e, size_t need, struct sae_err *err)
 {
     struct saed_exchange *x = &e->x;
     struct saed_http_handler *hd = &e->h->cfg.handler;
-    size_t cap = e->body_cap ? e->body_cap : FIRST_CHUNKED_BYTES;
+    size_t cap = e->body_cap, held;
+    enum sae_status st;
     char *grown;
 
-    if (need > x->max_body_bytes) {
-        sae_err_limit(&e->refused, SAE_E_BODY_TOO_LARGE, x->max_body_option, x->max_body_bytes,
-                      need, "cannot take a body of more than %llu bytes (%s)",
-                      (unsigned long long)x->max_body_bytes, x->max_body_option);
-        return;
-    }
-    while (cap < need)
-        cap *= 2;
-    if (cap > x->max_body_bytes)
-        cap = x->max_body_bytes;
-    if (hd->reserve(hd->arg, x, cap, &e->refused) != SAE_OK) {
-        return;
-    }
+    if (need > x->max_body_bytes)
+        return sae_err_limit(err, SAE_E_BODY_TOO_LARGE, x->max_body_option, x->max_body_bytes, need,
+                             "cannot take a body of more than %llu bytes (%s)",
+                             (unsigned long long)x->max_body_bytes, x->max_body_option);
+    if (need > cap)
+        cap = array_bytes(e, need);
+    held = held_bytes(e, need, cap);
+    st = hd->reserve(hd->arg, x, held, err);
+    if (st != SAE_OK)
+        return st;
+    e->body_held = held;
+    if (cap == e->body_cap)
+        return SAE_OK;
     grown = sae_alloc(cap, 1);
-    if (!grown) {
-        sae_err_set(&e->refused, SAE_E_NOMEM, "",
-                    "cannot hold a body of %zu bytes: memory has run out", cap);
-        return;
-    }
+    if (!grown)
+        return sae_err_set(err, SAE_E_NOMEM, "",
+                           "cannot hold a body of %zu bytes: memory has run out", cap);
     if (x->n_body)
         memcpy(grown, x->body, x->n_body);
     sae_free(x->body);
     x->body = grown;
     e->body_cap = cap;
+    return SAE_OK;
 }
 
 /* It has been answered. MHD closes, and what still comes is dropped. */
@@ -99,9 +114,27 @@ static enum MHD_Result end_in_mid_body(struct saed_http_exchange *e)
     return MHD_NO;
 }
 
+/* No room: what was held is free at once. If little is missing the reply waits for it, and the
+ * connection goes on. */
+static enum MHD_Result refuse_body(struct saed_http_exchange *e, const struct sae_err *err)
+{
+    struct saed_exchange *x = &e->x;
+    struct saed_http_handler *hd = &e->h->cfg.handler;
+
+    saed_http_free_body(x);
+    (void)hd->reserve(hd->arg, x, 0, NULL);
+    if (!x->chunked && x->content_length - e->body_seen <= IGNORED_BODY_BYTES) {
+        saed_http_error(x, err);
+        return MHD_YES;
+    }
+    saed_http_answer_early(e, err);
+    return end_in_mid_body(e);
+}
+
 enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piece, size_t n)
 {
     struct saed_exchange *x = &e->x;
+    struct sae_err err = {0};
 
     e->body_seen += n;
     if (e->status) { /* replied to already: read for the connection's sake, but not for ever */
@@ -110,15 +143,8 @@ enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piec
         saed_http_send_early(e);
         return end_in_mid_body(e);
     }
-    if (!e->refused.status && n > e->body_cap - x->n_body) {
-        if (!x->chunked)
-            return MHD_NO; /* more than its Content-Length: MHD does not do that */
-        grow_body(e, x->n_body + n);
-    }
-    if (e->refused.status) {
-        saed_http_answer_early(e, &e->refused);
-        return end_in_mid_body(e);
-    }
+    if (n > e->body_held - x->n_body && make_room(e, x->n_body + n, &err) != SAE_OK)
+        return refuse_body(e, &err);
     memcpy(x->body + x->n_body, piece, n);
     x->n_body += n;
     return MHD_YES;
@@ -136,6 +162,7 @@ enum MHD_Result saed_http_on_whole(struct saed_http_exchange *e)
     /* Suspended, it may be anybody's by now, but only this thread frees *e. */
     return saed_conn_state(e->conn) == SAED_CONN_WORK ? saed_http_send(e) : MHD_YES;
 }
+
 /* ---- bodies that do not come ----------------------------------------------------------------- */
 
 static void time_out_one(void *exchange)

@@ -60,10 +60,10 @@ struct saed_http_exchange {
     bool keeps_alive;    /* the client would have the connection go on */
     const char *uri;     /* where MHD found the target */
     uint64_t wire_bytes; /* of the whole request; UINT64_MAX: chunked */
-    size_t body_cap;
-    uint64_t body_seen;     /* bytes of body read, kept or not */
-    struct sae_err refused; /* .status: there is no room for the body, this is the answer */
-    char *copies[4];        /* owned: header values that could not be borrowed */
+    size_t body_cap;     /* bytes of the body's array */
+    size_t body_held;    /* those of them in flight, never less than are used */
+    uint64_t body_seen;  /* bytes of body read, kept or not */
+    char *copies[4];     /* owned: header values that could not be borrowed */
     unsigned n_copies;
 
     int status; /* the reply, once made */
@@ -110,8 +110,8 @@ void saed_http_answer_length(void *exchange);
 
 /* ---- body.c -------------------------------------------------------------------------------- */
 
-/* Length known: refuse it now, or make room for all of it. */
-enum sae_status saed_http_prepare_body(struct saed_http_exchange *e, struct sae_err *err);
+/* One whose length says that it is too large is refused now. */
+enum sae_status saed_http_check_length(struct saed_http_exchange *e, struct sae_err *err);
 /* A body that nobody wants, the reply being made: read it for the connection's sake? */
 bool saed_http_may_ignore_body(struct saed_http_exchange *e, enum sae_status st);
 enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piece, size_t n);

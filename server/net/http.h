@@ -62,7 +62,8 @@ struct saed_http_handler {
     /* The head is well-formed. SAE_OK: go on with the body (or with request, if there is none);
      * otherwise *err is the answer, unless a reply has been made. */
     enum sae_status (*head)(void *arg, struct saed_exchange *x, struct sae_err *err);
-    /* Memory for a body of `bytes` in all (may come again with more): SAE_E_OVERLOADED, ... */
+    /* Memory for a body of which there are `bytes` by now (comes again with more, and with 0 when
+     * it is given up): SAE_E_OVERLOADED, ... */
     enum sae_status (*reserve)(void *arg, struct saed_exchange *x, uint64_t bytes,
                                struct sae_err *err);
     void (*request)(void *arg, struct saed_exchange *x);

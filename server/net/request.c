@@ -146,7 +146,7 @@ enum MHD_Result saed_http_on_head(struct saed_http_exchange *e, const char *meth
         e->x.beyond = saed_conns_limit(e->h->conns);
     st = hd->head(hd->arg, &e->x, &err);
     if (st == SAE_OK && e->status == 0)
-        st = saed_http_prepare_body(e, &err);
+        st = saed_http_check_length(e, &err);
     if (st != SAE_OK && e->status == 0)
         saed_http_error(&e->x, &err);
     if (e->status && e->x.has_body && (e->x.beyond || !saed_http_may_ignore_body(e, st))) {
