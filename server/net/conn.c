@@ -123,6 +123,7 @@ void saed_conn_reply(struct saed_conn *n, uint64_t bytes, uint64_t now, saed_cou
     n->since_ns = now;
     n->acked_first = is_long && counts(n->fd, &c) ? c.acked : UINT64_MAX;
     n->acked_ns = 0;
+    n->is_dropped = false;
     pthread_mutex_unlock(&n->lock);
 }
 
@@ -328,6 +329,8 @@ static enum saed_verdict sweep_send(struct saed_conn *n, uint64_t now, saed_coun
 {
     struct saed_counts c;
 
+    if (n->is_dropped)
+        return SAED_CONN_CUT;
     /* Most answers have been sent by then. */
     if (now < n->since_ns + SAED_SECOND_NS || !counts(n->fd, &c))
         return SAED_CONN_WELL;
@@ -336,8 +339,10 @@ static enum saed_verdict sweep_send(struct saed_conn *n, uint64_t now, saed_coun
         n->acked_ns = now;
     }
     if (now > n->acked_ns + SAED_STALL_NS ||
-        (now > n->since_ns + SAED_SLOW_AFTER_NS && !is_fast_enough(n, c.acked, now)))
-        return SAED_CONN_CUT;
+        (now > n->since_ns + SAED_SLOW_AFTER_NS && !is_fast_enough(n, c.acked, now))) {
+        n->is_dropped = true;
+        return SAED_CONN_DROP;
+    }
     return SAED_CONN_WELL;
 }
 

@@ -91,6 +91,7 @@ struct saed_conn {
     bool is_slow;             /* BODY: said so */
     uint64_t acked_first;     /* SEND: acknowledged at its begin; UINT64_MAX: not known */
     uint64_t acked, acked_ns; /* SEND: the last progress that a sweep saw; 0: no sweep yet */
+    bool is_dropped;          /* SEND: said so */
     uintptr_t base;           /* the connection thread's: where requests are read to */
     struct saed_conn *next_free; /* conns.c's */
 };
@@ -145,6 +146,7 @@ enum saed_verdict {
     SAED_CONN_WELL,
     SAED_CONN_STALLED,     /* BODY: nothing taken since the last sweep; said once for each stall */
     SAED_CONN_SLOW,        /* BODY: to be refused; said once */
+    SAED_CONN_DROP,        /* SEND: cut; said once */
     SAED_CONN_END_READING, /* shut its reading side: a request that arrives now is still answered */
     SAED_CONN_CUT
 };

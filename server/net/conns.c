@@ -194,6 +194,10 @@ static bool sweep_one(struct saed_conns *c, struct saed_conn *n, uint64_t now)
     case SAED_CONN_SLOW:
         c->cfg.slow(c->cfg.arg, n->owner);
         break;
+    case SAED_CONN_DROP:
+        c->cfg.dropped(c->cfg.arg, n->exchange);
+        shutdown(n->fd, SHUT_RDWR);
+        break;
     case SAED_CONN_END_READING:
         shutdown(n->fd, SHUT_RD);
         break;

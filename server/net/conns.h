@@ -35,6 +35,9 @@ struct saed_conns_config {
     void (*stalled)(void *arg);
     /* A body of this owner's is too slow: each_slow finds it. */
     void (*slow)(void *arg, void *owner);
+    /* The answer of this exchange is not being taken: it is cut. The exchange is borrowed for the
+     * call. */
+    void (*dropped)(void *arg, const void *exchange);
 };
 
 /* Bind and listen; *port is the port in use. SAE_E_IO says why not. */

@@ -130,6 +130,7 @@ enum MHD_Result saed_http_send(struct saed_http_exchange *e);
 void saed_http_answer_early(struct saed_http_exchange *e, const struct sae_err *err);
 /* The same with the reply that has been made. */
 void saed_http_send_early(struct saed_http_exchange *e);
+void saed_http_on_dropped(void *arg, const void *exchange); /* of conns.h */
 int saed_http_socket(const struct saed_http_exchange *e);
 struct MHD_Response *saed_http_make_no_memory(void); /* NULL: it has run out already */
 

@@ -277,6 +277,7 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
         .told = saed_http_on_told,
         .stalled = saed_http_on_stalled,
         .slow = saed_http_on_slow,
+        .dropped = saed_http_on_dropped,
     };
     st = saed_conns_create(&h->conns, &cc, cfg->host, port, err);
     if (st != SAE_OK)

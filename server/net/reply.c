@@ -2,6 +2,7 @@
 #include "server/net/exchange.h"
 
 #include "proto/wire.h"
+#include "server/report/log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -160,6 +161,17 @@ enum MHD_Result saed_http_send(struct saed_http_exchange *e)
     if (ok == MHD_YES)
         count_answer(e, e->status);
     return ok;
+}
+
+/* On the thread of conns.h, which keeps the exchange from ending. */
+void saed_http_on_dropped(void *arg, const void *exchange)
+{
+    struct saed_http *h = arg;
+    const struct saed_http_exchange *e = exchange;
+
+    saed_metrics_dropped(h->cfg.metrics);
+    saed_log(SAED_WARN, "answer_dropped", saed_str("request", e->x.request_id),
+             saed_int("status", e->status), saed_uint("bytes", e->n_data));
 }
 
 int saed_http_socket(const struct saed_http_exchange *e)

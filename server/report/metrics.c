@@ -77,6 +77,7 @@ struct saed_metrics {
     struct saed_series none; /* no dictionary */
     alignas(LINE) struct seconds request[SAED_N_MOPS];
     alignas(LINE) _Atomic int64_t in_flight;
+    counter dropped;
     pthread_mutex_t lock; /* guards all below */
     TAILQ_HEAD(, saed_series) listed;
     bool has_build;
@@ -231,6 +232,11 @@ void saed_metrics_in_flight(struct saed_metrics *m, int delta)
     atomic_fetch_add_explicit(&m->in_flight, delta, memory_order_relaxed);
 }
 
+void saed_metrics_dropped(struct saed_metrics *m)
+{
+    count(&m->dropped, 1);
+}
+
 void saed_series_rows(struct saed_series *s, enum sae_op op, size_t rows)
 {
     count(&s->rows[op], rows);
@@ -354,6 +360,9 @@ static void print_requests(struct printer *p)
     family(p, "saed_requests_in_flight", "gauge", "Requests begun and not yet answered.");
     PRINT(p, "saed_requests_in_flight %" PRId64 "\n",
           atomic_load_explicit(&p->m->in_flight, memory_order_relaxed));
+    family(p, "saed_dropped_answers_total", "counter",
+           "Answers that their clients stopped taking, or took too slowly.");
+    PRINT(p, "saed_dropped_answers_total %" PRIu64 "\n", value_of(&p->m->dropped));
     family(p, "saed_inflight_bytes", "gauge",
            "Bytes reserved for bodies, rows and answers of all requests.");
     PRINT(p, "saed_inflight_bytes %" PRIu64 "\n", p->g->inflight_bytes);

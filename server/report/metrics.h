@@ -38,6 +38,8 @@ void saed_metrics_unlist(struct saed_metrics *m, struct saed_series *s);
 void saed_metrics_request(struct saed_metrics *m, struct saed_series *s, enum saed_metric_op op,
                           int http_status, uint64_t ns);
 void saed_metrics_in_flight(struct saed_metrics *m, int delta);
+/* An answer that was counted has not been taken. */
+void saed_metrics_dropped(struct saed_metrics *m);
 void saed_series_rows(struct saed_series *s, enum sae_op op, size_t rows);
 /* Counts batches, batch rows, compute seconds. */
 void saed_series_batch(struct saed_series *s, enum sae_side gemm, size_t rows, uint64_t ns);

@@ -49,6 +49,7 @@ static const struct {
      "saed_compute_seconds_bucket{dictionary=\"a\",gemm=\"encode\",le=\"+Inf\"}"},
     {"saed_queue_rows", "gauge", "saed_queue_rows{dictionary=\"i.x-1\"} 0\n"},
     {"saed_requests_in_flight", "gauge", "saed_requests_in_flight 1\n"},
+    {"saed_dropped_answers_total", "counter", "saed_dropped_answers_total 0\n"},
     {"saed_inflight_bytes", "gauge", "saed_inflight_bytes 0\n"},
     {"saed_dictionary_bytes", "gauge", "saed_dictionary_bytes{dictionary=\"a\"} 152\n"},
     {"saed_build_info", "gauge", "saed_build_info{version=\""},

@@ -443,11 +443,13 @@ static void check_send(int i)
         uint64_t moved = s < sends[i].until ? s : sends[i].until;
 
         bytes.acked = before + (s > 0 ? sends[i].burst : 0) + moved * sends[i].rate;
-        if (sweep(begin + s * S + 1) == SAED_CONN_CUT)
+        if (sweep(begin + s * S + 1) == SAED_CONN_DROP)
             cut = s;
     }
     ck_assert_msg(cut == sends[i].cut, "%s: cut at %d s, not %d", sends[i].what, (int)cut,
                   (int)sends[i].cut);
+    if (cut) /* said once */
+        ck_assert_int_eq(sweep(begin + 301 * S), SAED_CONN_CUT);
 }
 
 START_TEST(an_answer_must_be_taken)

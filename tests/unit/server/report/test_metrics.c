@@ -290,6 +290,7 @@ static const char *const families[][2] = {
     {"saed_compute_seconds", "histogram"},
     {"saed_queue_rows", "gauge"},
     {"saed_requests_in_flight", "gauge"},
+    {"saed_dropped_answers_total", "counter"},
     {"saed_inflight_bytes", "gauge"},
     {"saed_dictionary_bytes", "gauge"},
     {"saed_build_info", "gauge"},
@@ -491,6 +492,15 @@ START_TEST(in_flight_goes_up_and_down)
 }
 END_TEST
 
+START_TEST(dropped_answers)
+{
+    saed_metrics_dropped(m);
+    saed_metrics_dropped(m);
+    scrape(0);
+    ck_assert(GET0("saed_dropped_answers_total") == 2);
+}
+END_TEST
+
 START_TEST(a_full_buffer_and_no_memory_are_errors)
 {
     struct saed_metrics_gauges g = {0};
@@ -605,6 +615,7 @@ int main(void)
     tcase_add_test(t, a_label_that_is_too_long_is_refused);
     tcase_add_test(t, a_dictionary_that_is_dropped_has_no_series);
     tcase_add_test(t, in_flight_goes_up_and_down);
+    tcase_add_test(t, dropped_answers);
     tcase_add_test(t, a_full_buffer_and_no_memory_are_errors);
     tcase_add_test(t, the_process_is_this_one);
     tcase_add_test(t, nothing_is_lost_between_threads);
