@@ -21,6 +21,19 @@ static inline float sae_f32_from_bits(uint32_t u)
     return v;
 }
 
+/* Bits that ascend with the value, of one that is neither NaN nor -0, and back. */
+static inline uint32_t sae_f32_key(float v)
+{
+    uint32_t u = sae_f32_bits(v);
+
+    return u ^ ((u >> 31 ? 0xffffffffu : 0u) | 0x80000000u);
+}
+
+static inline float sae_f32_of_key(uint32_t key)
+{
+    return sae_f32_from_bits(key >> 31 ? key ^ 0x80000000u : ~key);
+}
+
 /* True on overflow, as __builtin_*_overflow. */
 static inline bool sae_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
 {

@@ -61,6 +61,13 @@ static inline const float *sae_dict_params(const struct sae_dict *d, size_t j,
         out[i] = d->param[i][j];
     return out;
 }
+/* The unit's theta and line (unit.h) under the formula's score: of a feature of a row whose |p|
+ * times the larger of 1 and n stays below 1e37. The line is that of what the formula, or a
+ * request's top_k, looks at. */
+double sae_dict_theta(const struct sae_dict *d, size_t j);
+struct sae_line sae_dict_line(const struct sae_dict *d, size_t j);
+/* The largest float t with fl(t n) <= tau, n above 0; -infinity: there is none. */
+float sae_score_tau(float tau, float n);
 /* L2 norm in double, in one fixed order: that of fresh dictionaries (init.c), which is not that of
  * dec_norm. */
 double sae_dict_norm(const float *v, size_t n);

@@ -21,14 +21,17 @@ enum sae_status sae_formula_check(const struct sae_formula *f, struct sae_err *e
         return sae_err_set(err, SAE_E_WEIGHTS, "",
                            "cannot compute this dictionary: k is %llu, above dict_size, %zu",
                            (unsigned long long)f->top_k, f->F);
-    if (f->top_k && !sae_formula_unit(f)->may_select)
+    if (f->top_k && !sae_formula_unit(f)->of_h)
         return sae_err_set(err, SAE_E_WEIGHTS, "",
                            "cannot compute this dictionary: %s features are not selected by size",
                            sae_formula_unit(f)->name);
+    if (f->score != SAE_SCORE_VALUE && !sae_formula_unit(f)->of_h)
+        return sae_err_set(err, SAE_E_WEIGHTS, "",
+                           "cannot compute this dictionary: %s features are not scored by decoder "
+                           "norms",
+                           sae_formula_unit(f)->name);
     if (sae_scaling_n_state(f->output) > 0 && f->output != f->input)
         return refuse(err, "its output undoes what its input does not do");
-    if (f->score != SAE_SCORE_VALUE)
-        return refuse(err, "saed does not score features by decoder norms yet");
     if (f->encodes_only)
         return refuse(err, "saed does not do without a decoder yet");
     if (f->adds_centre && f->d_in != f->d_out)

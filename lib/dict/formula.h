@@ -59,6 +59,12 @@ static inline unsigned sae_scaling_n_state(enum sae_scaling s)
     return s == SAE_SCALING_RMS ? 1 : s == SAE_SCALING_LAYER ? 2 : 0;
 }
 
+/* Does what it selects by differ from the f that it keeps? */
+static inline bool sae_formula_ranks_apart(const struct sae_formula *f)
+{
+    return f->top_k && f->score == SAE_SCORE_DECODER_NORM;
+}
+
 /* Is it one that can be computed? SAE_E_WEIGHTS says what is wrong with it, or what no engine does
  * yet. */
 enum sae_status sae_formula_check(const struct sae_formula *f, struct sae_err *err) SAE_MUST_USE;

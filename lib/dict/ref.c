@@ -116,11 +116,33 @@ void sae_ref_project(const struct sae_dict *d, const float *x, float *p)
         p[j] = d->enc ? project(d, x, state, j) : x[j];
 }
 
+/* t_j, what a score makes of a feature: of v = h n. Without a decoder row it is never on. */
+static float score_of(const struct sae_dict *d, size_t j, float p)
+{
+    float param[SAE_MAX_PARAMS], n = d->dec_norm[j], v = (p + *sae_dict_params(d, j, param)) * n;
+
+    return n == 0.0f ? 0.0f : sae_formula_unit(&d->formula)->of_h(v, param, v) + 0.0f;
+}
+
+/* f_j of a feature that is kept: the same of h, where v says whether it is on. */
+static float value_of(const struct sae_dict *d, size_t j, float p)
+{
+    float param[SAE_MAX_PARAMS], n = d->dec_norm[j], h = p + *sae_dict_params(d, j, param);
+
+    return sae_formula_unit(&d->formula)->of_h(h * n, param, h) + 0.0f;
+}
+
 float sae_ref_unit(const struct sae_dict *d, size_t j, float p, float *aux)
 {
-    float param[SAE_MAX_PARAMS], none;
+    float param[SAE_MAX_PARAMS], none, t;
 
-    return sae_formula_unit(&d->formula)->value(p, sae_dict_params(d, j, param), aux ? aux : &none);
+    if (d->formula.score == SAE_SCORE_VALUE)
+        return sae_formula_unit(&d->formula)
+            ->value(p, sae_dict_params(d, j, param), aux ? aux : &none);
+    if (aux)
+        *aux = 0.0f;
+    t = score_of(d, j, p);
+    return d->formula.score == SAE_SCORE_DECODER_NORM && t != 0.0f ? value_of(d, j, p) : t;
 }
 
 /* Does value a of feature i come before b of j among the k largest? Larger first, NaN first of all,
@@ -158,10 +180,30 @@ static void keep_largest(const struct sae_dict *d, float *f)
 
 void sae_ref_encode(const struct sae_dict *d, const float *x, float *f, float *aux)
 {
+    bool apart = sae_formula_ranks_apart(&d->formula);
+    float state[SAE_MAX_STATE];
+
     sae_ref_project(d, x, f);
     for (size_t j = 0; j < d->formula.F; j++)
-        f[j] = sae_ref_unit(d, j, f[j], aux ? aux + j : NULL);
+        f[j] = apart ? score_of(d, j, f[j]) : sae_ref_unit(d, j, f[j], aux ? aux + j : NULL);
     keep_largest(d, f);
+    if (!apart)
+        return;
+    sae_ref_state(d, x, state);
+    for (size_t j = 0; j < d->formula.F; j++) {
+        if (f[j] != 0.0f)
+            f[j] = value_of(d, j, project(d, x, state, j));
+        if (aux)
+            aux[j] = 0.0f;
+    }
+}
+
+/* u_j */
+static float unscored(const struct sae_dict *d, size_t j, float f)
+{
+    if (d->formula.score != SAE_SCORE_DECODER_NORM_FOLDED)
+        return f;
+    return d->dec_norm[j] == 0.0f ? 0.0f : f / d->dec_norm[j];
 }
 
 void sae_ref_decode(const struct sae_dict *d, const float *f, bool bias, float *x_hat)
@@ -169,9 +211,12 @@ void sae_ref_decode(const struct sae_dict *d, const float *f, bool bias, float *
     for (size_t k = 0; k < d->formula.d_out; k++) {
         float acc = 0.0f;
 
-        for (size_t j = 0; d->dec && j < d->formula.F; j++)
-            if (f[j] != 0.0f) /* a NaN is not 0: it takes part */
-                acc = fmaf(f[j], d->dec[j * d->formula.d_out + k], acc);
+        for (size_t j = 0; d->dec && j < d->formula.F; j++) {
+            float u = unscored(d, j, f[j]);
+
+            if (u != 0.0f) /* a NaN is not 0: it takes part */
+                acc = fmaf(u, d->dec[j * d->formula.d_out + k], acc);
+        }
         if (!d->dec)
             acc = f[k];
         x_hat[k] = bias && d->dec_bias ? acc + d->dec_bias[k] : acc;

@@ -32,6 +32,18 @@ static struct sae_line identity_line(const float *param)
     return (struct sae_line){.c1 = 1};
 }
 
+static float relu_of_h(float v, const float *param, float h)
+{
+    (void)v, (void)param;
+    return relu(h);
+}
+
+static double relu_tau(const float *param)
+{
+    (void)param;
+    return 0.0;
+}
+
 /* f = relu(p + b) */
 static float relu_value(float p, const float *param, float *aux)
 {
@@ -103,41 +115,65 @@ static struct sae_line jump_line(const float *param)
     return (struct sae_line){.c1 = 1, .c0 = bias + jump, .terms = fabs(bias) + fabs(jump)};
 }
 
-/* h = p + b; f = relu(h) * (h > threshold), so that NaN stays NaN. */
+/* f = relu(h) * (v > threshold): a product, so that NaN stays NaN. */
+static float threshold_of_h(float v, const float *param, float h)
+{
+    return relu(h) * (v > param[1] ? 1.0f : 0.0f);
+}
+
+static double threshold_tau(const float *param)
+{
+    return param[1] > 0.0f ? (double)param[1] : 0.0;
+}
+
 static float threshold_value(float p, const float *param, float *aux)
 {
     float h = p + param[0];
 
     *aux = 0.0f;
-    return relu(h) * (h > param[1] ? 1.0f : 0.0f);
+    return threshold_of_h(h, param, h);
 }
 
-/* h <= tau switches it off, tau = max(threshold, 0), and fl(p + b) <= tau follows from p <= tau - b
- * because rounding is monotone; the difference is moved down past its own rounding. */
+/* h <= tau switches it off, and fl(p + b) <= tau follows from p <= tau - b because rounding is
+ * monotone; the difference is moved down past its own rounding. */
 static double threshold_theta(const float *param)
 {
-    double theta = (param[1] > 0.0f ? (double)param[1] : 0.0) - (double)param[0];
+    double theta = threshold_tau(param) - (double)param[0];
 
     return theta - fabs(theta) * 1e-15;
 }
 
 /* f = h, whatever its sign; -0 becomes +0. */
-static float linear_value(float p, const float *param, float *aux)
+static float linear_of_h(float v, const float *param, float h)
 {
-    float h = p + param[0];
-
-    *aux = 0.0f;
-    return h + 0.0f;
+    (void)v, (void)param;
+    return h;
 }
 
-/* f = h * (h > threshold), whatever its sign; -0 becomes +0, NaN and -infinity, which is off but
+static float linear_value(float p, const float *param, float *aux)
+{
+    *aux = 0.0f;
+    return p + param[0] + 0.0f;
+}
+
+/* f = h * (v > threshold), whatever its sign; -0 becomes +0, NaN and -infinity, which is off but
  * not a number times 0, NaN. */
+static float signed_of_h(float v, const float *param, float h)
+{
+    return h * (v > param[1] ? 1.0f : 0.0f);
+}
+
+static double signed_tau(const float *param)
+{
+    return (double)param[1];
+}
+
 static float signed_value(float p, const float *param, float *aux)
 {
     float h = p + param[0];
 
     *aux = 0.0f;
-    return h * (h > param[1] ? 1.0f : 0.0f) + 0.0f;
+    return signed_of_h(h, param, h) + 0.0f;
 }
 
 /* As threshold_theta with tau = threshold. What is screened has |p| below 1e37, so h is finite
@@ -164,10 +200,11 @@ const struct sae_unit sae_units[SAE_N_UNITS] = {
     [SAE_UNIT_RELU] = {.name = "relu",
                        .n_params = 1,
                        .params = {SAE_ROLE_ENC_BIAS},
-                       .may_select = true,
                        .value = relu_value,
                        .theta = relu_theta,
-                       .line = relu_line},
+                       .line = relu_line,
+                       .of_h = relu_of_h,
+                       .tau = relu_tau},
     [SAE_UNIT_GATED] = {.name = "gated",
                         .n_params = 3,
                         .params = {SAE_ROLE_GATE_BIAS, SAE_ROLE_R_MAG, SAE_ROLE_MAG_BIAS},
@@ -188,25 +225,28 @@ const struct sae_unit sae_units[SAE_N_UNITS] = {
     [SAE_UNIT_THRESHOLD] = {.name = "threshold",
                             .n_params = 2,
                             .params = {SAE_ROLE_ENC_BIAS, SAE_ROLE_THRESHOLD},
-                            .may_select = true,
                             .value = threshold_value,
                             .theta = threshold_theta,
-                            .line = relu_line},
+                            .line = relu_line,
+                            .of_h = threshold_of_h,
+                            .tau = threshold_tau},
     [SAE_UNIT_LINEAR] = {.name = "linear",
                          .n_params = 1,
                          .params = {SAE_ROLE_ENC_BIAS},
                          .is_signed = true,
                          .is_never_off = true,
-                         .may_select = true,
                          .value = linear_value,
                          .theta = never_off,
-                         .line = relu_line},
+                         .line = relu_line,
+                         .of_h = linear_of_h,
+                         .tau = never_off},
     [SAE_UNIT_THRESHOLD_SIGNED] = {.name = "threshold_signed",
                                    .n_params = 2,
                                    .params = {SAE_ROLE_ENC_BIAS, SAE_ROLE_THRESHOLD},
                                    .is_signed = true,
-                                   .may_select = true,
                                    .value = signed_value,
                                    .theta = signed_theta,
-                                   .line = signed_line},
+                                   .line = signed_line,
+                                   .of_h = signed_of_h,
+                                   .tau = signed_tau},
 };

@@ -47,12 +47,16 @@ struct sae_unit {
     bool is_on_by_aux;    /* f can be negative: on is aux > 0, not f > 0 */
     bool is_signed;       /* f can be negative, and is on wherever it is not zero */
     bool is_never_off;    /* ... whatever p is: f is the line, and zero where that is */
-    bool may_select;      /* goes with a formula's top_k */
     /* One feature: its value, and *aux (never NULL; +0 without one). */
     float (*value)(float p, const float *param, float *aux);
     /* p <= theta proves the feature off, so that f is +0. -infinity: nothing does. */
     double (*theta)(const float *param);
     struct sae_line (*line)(const float *param);
+    /* The units of h = p + params[0] go with a formula's top_k and score; NULL for the others. The
+     * value made of h where v, which may be h itself, says whether it is on (a zero of either
+     * sign: off); v <= tau says that it is not. */
+    float (*of_h)(float v, const float *param, float h);
+    double (*tau)(const float *param);
 };
 
 extern const struct sae_unit sae_units[SAE_N_UNITS];

@@ -227,7 +227,7 @@ struct sae_scratch {
         param; /* [SAE_MAX_PARAMS + 1][SAE_BLOCK] those of columns that are not neighbours, norms */
     uint32_t *row_ids;           /* [max F + slack] one row's whole list ... */
     float *row_f, *row_aux;      /* [max F] */
-    uint64_t *order, *order_tmp; /* [max F] top-k */
+    uint64_t *order, *order_tmp; /* [max F] top-k; the latter ranks, behind n keys, too */
     size_t *cursor;              /* [2 * max_rows] */
     struct sae_chunk *chunk;     /* of the batch whose tile is running */
 };
@@ -282,7 +282,8 @@ struct sae_cols sae_cols_ids(const struct sae_dict *d, const uint32_t *ids, size
 /* The features of a block that may be on, ids ascending; every other one is known to be off. */
 struct sae_cols sae_cols_sparse(const struct sae_dict *d, size_t block, const uint32_t *ids,
                                 size_t n, struct sae_scratch *s);
-/* The dictionary's unit on projections p[c->n]; aux may be NULL, and is not written without one. */
+/* The dictionary's unit, under its score, on projections p[c->n]; aux may be NULL, and is not
+ * written without one. Under SAE_SCORE_DECODER_NORM it is given the scores. */
 void sae_unit(const struct sae_batch *b, const struct sae_cols *c, const float *p, float *f,
               float *aux);
 /* One row's projections p[c->n] into its sinks. `block` numbers the runs. */
@@ -304,10 +305,10 @@ void sae_items_finish(const struct sae_batch *b, const struct sae_item *items, s
  * *work, about the entries to be looked at. */
 bool sae_shape_begin(struct sae_batch *b, size_t *work);
 void sae_shape_rows(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch *s);
-/* Keep the k best of the n entries in s (value order, NaN first, ties by id), in order of ids;
- * returns how many. k may be 0. */
-size_t sae_shape_best(const struct sae_kern *kern, size_t n, uint64_t k, bool with_aux,
-                      struct sae_scratch *s);
+/* Keep the k best of the n entries in s by rank[n] (value order, NaN first, ties by id), in order
+ * of ids; returns how many. k may be 0. */
+size_t sae_shape_best(const struct sae_kern *kern, const float *rank, size_t n, uint64_t k,
+                      bool with_aux, struct sae_scratch *s);
 /* First position at or behind `from` whose id is at least `id`. */
 size_t sae_shape_find(const uint32_t *ids, size_t from, size_t n, uint32_t id);
 /* The row's whole list, n entries in s, into its answer; counts what is not zero. */
@@ -324,12 +325,12 @@ void sae_decode_scan(struct sae_batch *b, size_t r0, size_t r1, struct sae_scrat
 /* x_hat or x_ghost of an item by its list, columns k0 .. k1 - 1. */
 void sae_item_decode(const struct sae_batch *b, const struct sae_item *it, size_t k0, size_t k1,
                      struct sae_scratch *s);
-/* Its dense f where the request has it; else NULL. */
+/* Its dense f where the request has it and decode uses it as it is; else NULL. */
 const float *sae_item_dense(const struct sae_batch *b, const struct sae_item *it);
 /* Where an item's answer goes. */
 float *sae_item_out(const struct sae_batch *b, const struct sae_item *it);
-/* Values of features first .. first + n - 1 of an item, dense, +0 where absent. *cursor starts at
- * 0 and is kept by the caller while `first` ascends block by block. */
+/* What decode multiplies features first .. first + n - 1 of an item by, dense, 0 where absent.
+ * *cursor starts at 0 and is kept by the caller while `first` ascends block by block. */
 void sae_item_block(const struct sae_batch *b, const struct sae_item *it, size_t first, size_t n,
                     size_t *cursor, float *out);
 

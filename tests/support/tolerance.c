@@ -200,6 +200,36 @@ static void keep_largest(const struct sae_dict *d, struct tol *f)
     tol_free(&all);
 }
 
+/* Selection looks at h n; f is made of that, or of h again. */
+static void tol_scored(const struct sae_dict *d, const float *x, struct tol *f)
+{
+    const float *theta = sae_dict_array(d, SAE_ROLE_THRESHOLD);
+    bool is_relu = d->formula.unit == SAE_UNIT_RELU || d->formula.unit == SAE_UNIT_THRESHOLD;
+
+    for (size_t j = 0; j < d->formula.F; j++) {
+        struct term h = plus(project(d, x, j), d->param[0][j]), v = h;
+        double n = (double)d->dec_norm[j], t;
+        bool on;
+
+        v.v *= n;
+        v.s *= n;
+        on = !theta || v.v > (double)theta[j];
+        t = n == 0.0 ? 0.0 : is_relu ? relu(v.v) : v.v;
+        put(f, j, on || isnan(t) ? t : 0.0, theta && near_zero(plus(v, -theta[j])), on ? 0.0 : t,
+            v.s);
+    }
+    keep_largest(d, f);
+    if (d->formula.score == SAE_SCORE_DECODER_NORM_FOLDED)
+        return;
+    for (size_t j = 0; j < d->formula.F; j++) {
+        struct term h = plus(project(d, x, j), d->param[0][j]);
+
+        f->want[j] = f->want[j] != 0.0 ? h.v : 0.0;
+        f->alt[j] = f->alt[j] != 0.0 ? h.v : 0.0;
+        f->tol[j] = allowed(h.v, h.s);
+    }
+}
+
 void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct tol *f,
                 struct tol *aux)
 {
@@ -207,6 +237,10 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
         tol_make(f, d->formula.F);
     if (aux)
         tol_make(aux, d->formula.F);
+    if (d->formula.score != SAE_SCORE_VALUE) {
+        tol_scored(d, x, f);
+        return;
+    }
     for (size_t j = 0; j < d->formula.F; j++) {
         double scale = scaled && d->dec_norm ? (double)d->dec_norm[j] : 1.0;
         struct term p = {0.0, 0.0}, pre;
@@ -280,6 +314,8 @@ void tol_decode(const struct sae_dict *d, const float *f, const float *x, struct
         for (size_t j = 0; d->dec && j < d->formula.F; j++) {
             double w = (double)d->dec[j * d->formula.d_out + k];
 
+            if (d->formula.score == SAE_SCORE_DECODER_NORM_FOLDED)
+                w = d->dec_norm[j] == 0.0f ? 0.0 : w / (double)d->dec_norm[j];
             y.v += (double)f[j] * w;
             y.s += fabs((double)f[j]) * fabs(w);
         }

@@ -149,13 +149,29 @@ float *sae_item_out(const struct sae_batch *b, const struct sae_item *it)
     return (it->list == 0 ? r->task->x_hat : r->task->x_ghost) + r->i * b->dict->formula.d_out;
 }
 
-/* Append what is not zero to s->row_ids, row_f; returns the new length. */
-static size_t append(struct sae_scratch *s, size_t m, const uint32_t *ids, const float *f, size_t n)
+/* Norms that f is divided by, or NULL. */
+static const float *divisors(const struct sae_batch *b)
 {
+    return b->dict->formula.score == SAE_SCORE_DECODER_NORM_FOLDED ? b->dict->dec_norm : NULL;
+}
+
+static float quotient(float f, float norm)
+{
+    return norm == 0.0f ? 0.0f : f / norm;
+}
+
+/* Append what is not zero to s->row_ids, row_f; returns the new length. */
+static size_t append(const struct sae_batch *b, struct sae_scratch *s, size_t m,
+                     const uint32_t *ids, const float *f, size_t n)
+{
+    const float *norm = divisors(b);
+
     for (size_t i = 0; i < n; i++) {
+        float u = norm ? quotient(f[i], norm[ids[i]]) : f[i];
+
         s->row_ids[m] = ids[i];
-        s->row_f[m] = f[i];
-        m += f[i] != 0.0f;
+        s->row_f[m] = u;
+        m += u != 0.0f;
     }
     return m;
 }
@@ -169,9 +185,10 @@ static size_t append_dense(const struct sae_batch *b, struct sae_scratch *s, con
 
         n = b->e->kern->nonzero(f + j, NULL, NULL, n, s->pos);
         for (size_t i = 0; i < n; i++) {
-            s->row_ids[m] = (uint32_t)j + s->pos[i];
-            s->row_f[m++] = f[j + s->pos[i]];
+            s->ids[i] = (uint32_t)j + s->pos[i];
+            s->list_f[i] = f[j + s->pos[i]];
         }
+        m = append(b, s, m, s->ids, s->list_f, n);
     }
     return m;
 }
@@ -192,8 +209,8 @@ static size_t item_list(const struct sae_batch *b, const struct sae_item *it, st
         const struct sae_sparse_row *in = &r->task->f_in[r->i];
 
         for (size_t i = 0; i < in->n; i++)
-            if (in->values[i] == 0.0f)
-                return append(s, 0, in->ids, in->values, in->n);
+            if (in->values[i] == 0.0f || divisors(b))
+                return append(b, s, 0, in->ids, in->values, in->n);
         *ids = in->ids;
         *f = in->values;
         return in->n;
@@ -202,7 +219,7 @@ static size_t item_list(const struct sae_batch *b, const struct sae_item *it, st
         const struct sae_run *u = sae_run_at(b, it->list, it->row, k);
 
         if (u->n > 0)
-            n = append(s, n, sae_run_ids(u), sae_run_f(u), u->n);
+            n = append(b, s, n, sae_run_ids(u), sae_run_f(u), u->n);
     }
     return n;
 }
@@ -225,7 +242,7 @@ static void decode_identity(const struct sae_batch *b, const struct sae_item *it
 
 const float *sae_item_dense(const struct sae_batch *b, const struct sae_item *it)
 {
-    return dense_f(b, it->row);
+    return divisors(b) ? NULL : dense_f(b, it->row);
 }
 
 void sae_item_decode(const struct sae_batch *b, const struct sae_item *it, size_t k0, size_t k1,
@@ -272,8 +289,8 @@ void sae_decode_tile(struct sae_batch *b, size_t tile, struct sae_scratch *s)
     }
 }
 
-void sae_item_block(const struct sae_batch *b, const struct sae_item *it, size_t first, size_t n,
-                    size_t *cursor, float *out)
+static void block_of_f(const struct sae_batch *b, const struct sae_item *it, size_t first, size_t n,
+                       size_t *cursor, float *out)
 {
     const struct sae_row *r = &b->rows[it->row];
     const float *dense = dense_f(b, it->row);
@@ -294,4 +311,14 @@ void sae_item_block(const struct sae_batch *b, const struct sae_item *it, size_t
         for (size_t i = 0; i < u->n; i++)
             out[sae_run_ids(u)[i] - first] = sae_run_f(u)[i];
     }
+}
+
+void sae_item_block(const struct sae_batch *b, const struct sae_item *it, size_t first, size_t n,
+                    size_t *cursor, float *out)
+{
+    const float *norm = divisors(b);
+
+    block_of_f(b, it, first, n, cursor, out);
+    for (size_t i = 0; norm && i < n; i++)
+        out[i] = quotient(out[i], norm[first + i]);
 }

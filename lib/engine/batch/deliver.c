@@ -117,7 +117,7 @@ static size_t put_top(const struct sae_kern *kern, const struct sae_row *r,
     float *v = (float *)(ids + part->n_entries), *aux = (float *)(ids + 2 * part->n_entries);
     uint32_t *key = (uint32_t *)s->order_tmp;
 
-    n = sae_shape_best(kern, n, q->top_k, q->want_aux, s);
+    n = sae_shape_best(kern, s->row_f, n, q->top_k, q->want_aux, s);
     kern->order(s->row_f, key, n);
     for (size_t i = 0; i < n; i++)
         s->order[i] = (uint64_t)key[i] << 32 | (uint32_t)~i;

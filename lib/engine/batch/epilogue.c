@@ -40,10 +40,12 @@ static const float *pick(const float *v, const uint32_t *ids, size_t n, struct s
 struct sae_cols sae_cols_ids(const struct sae_dict *d, const uint32_t *ids, size_t n, size_t out,
                              struct sae_scratch *s)
 {
-    struct sae_cols c = {.n = n, .ids = ids, .out = out}; /* no norms: only forward scales, and */
+    struct sae_cols c = {.n = n, .ids = ids, .out = out};
 
-    for (unsigned i = 0; i < SAE_MAX_PARAMS; i++) /* forward computes whole blocks */
+    for (unsigned i = 0; i < SAE_MAX_PARAMS; i++)
         c.param[i] = pick(d->param[i], ids, n, s, i);
+    if (d->formula.score != SAE_SCORE_VALUE) /* else only forward scales, of whole blocks */
+        c.norm = pick(d->dec_norm, ids, n, s, SAE_MAX_PARAMS);
     return c;
 }
 
@@ -55,14 +57,27 @@ struct sae_cols sae_cols_sparse(const struct sae_dict *d, size_t block, const ui
 
     c.is_sparse = true;
     c.block_n = d->formula.F - j < SAE_BLOCK ? d->formula.F - j : SAE_BLOCK;
-    c.norm = pick(d->dec_norm, ids, n, s, SAE_MAX_PARAMS);
+    if (!c.norm)
+        c.norm = pick(d->dec_norm, ids, n, s, SAE_MAX_PARAMS);
     return c;
 }
 
 void sae_unit(const struct sae_batch *b, const struct sae_cols *c, const float *p, float *f,
               float *aux)
 {
-    b->e->kern->unit[b->dict->formula.unit](p, c->param, f, aux, c->n);
+    const struct sae_kern *k = b->e->kern;
+    const struct sae_formula *formula = &b->dict->formula;
+
+    if (formula->score == SAE_SCORE_VALUE) {
+        k->unit[formula->unit](p, c->param, f, aux, c->n);
+        return;
+    }
+    k->score[formula->unit](p, c->param, c->norm, f, c->n);
+    if (formula->score == SAE_SCORE_DECODER_NORM_FOLDED)
+        return;
+    if (aux)
+        memcpy(aux, f, c->n * sizeof *aux);
+    k->unscore(p, c->param[0], f, c->n);
 }
 
 /* Entries at positions pos[0..n-1] of the block, as ids and values, side by side in s. */
@@ -90,7 +105,7 @@ static void raise_floor(struct sae_row *r, uint32_t floor)
  * blocks have shown (floor), nor below this block's own k-th. Equal values all stay, so that ties
  * go by id in the end. */
 static size_t prune(const struct sae_kern *k, struct sae_row *r, struct sae_scratch *s, size_t n,
-                    uint32_t *pos, const float *f)
+                    uint32_t *pos, const float *rank)
 {
     uint32_t *key = s->key;
     uint32_t floor = atomic_load_explicit(&r->floor, memory_order_relaxed);
@@ -98,7 +113,7 @@ static size_t prune(const struct sae_kern *k, struct sae_row *r, struct sae_scra
     size_t m;
 
     for (size_t i = 0; i < n; i++)
-        s->list_f[i] = f[pos[i]];
+        s->list_f[i] = rank[pos[i]];
     k->order(s->list_f, key, n);
     if (floor > 0) {
         m = k->at_least(key, floor, n, s->ids);
@@ -124,6 +139,7 @@ static void put_list(struct sae_batch *b, size_t row, size_t block, const struct
     const struct sae_kern *k = b->e->kern;
     struct sae_row *r = &b->rows[row];
     const float *entry_aux = r->sinks & SAE_SINK_LIST_AUX ? aux : NULL;
+    const float *rank = sae_formula_ranks_apart(&b->dict->formula) ? aux : f;
     const float *scaled = NULL;
     size_t n;
 
@@ -132,10 +148,10 @@ static void put_list(struct sae_batch *b, size_t row, size_t block, const struct
         scaled = s->scaled;
     }
     if (r->sinks & SAE_SINK_TOP) {
-        n = k->nonzero(f, NULL, NULL, c->n, s->pos);
+        n = k->nonzero(rank, NULL, NULL, c->n, s->pos);
         if (r->task->plan.counts_zeros)
             __atomic_fetch_add(&r->n_nonzero, n, __ATOMIC_RELAXED);
-        n = n > 0 ? prune(k, r, s, n, s->pos, f) : 0;
+        n = n > 0 ? prune(k, r, s, n, s->pos, rank) : 0;
     } else {
         n = k->nonzero(f, entry_aux, scaled, c->n, s->pos);
     }
@@ -208,8 +224,10 @@ void sae_epilogue(struct sae_batch *b, size_t row, size_t block, const struct sa
     size_t place = r->i * t->width + c->out;
     /* Values that are stored as they are go to their place at once. */
     float *f = sinks & SAE_SINK_F && !(sinks & SAE_SINK_F_SCALED) ? t->f + place : s->f;
-    float *aux = sinks & SAE_SINK_AUX ? t->aux + place : sinks & SAE_SINK_LIST_AUX ? s->aux : NULL;
+    float *aux = sinks & SAE_SINK_AUX ? t->aux + place : NULL;
 
+    if (!aux && (sinks & SAE_SINK_LIST_AUX || sae_formula_ranks_apart(&b->dict->formula)))
+        aux = s->aux;
     sae_unit(b, c, p, f, aux);
     if (sinks & SAE_SINK_F_SCALED)
         k->mul(f, c->norm, t->f + place, c->n);

@@ -7,6 +7,7 @@
  * are unscaled f, ascending by id. */
 #include "lib/engine/batch/plan.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- begin -----------------------------------------------------------------------------------
@@ -97,15 +98,15 @@ size_t sae_shape_find(const uint32_t *ids, size_t from, size_t n, uint32_t id)
     return from;
 }
 
-size_t sae_shape_best(const struct sae_kern *kern, size_t n, uint64_t k, bool with_aux,
-                      struct sae_scratch *s)
+size_t sae_shape_best(const struct sae_kern *kern, const float *rank, size_t n, uint64_t k,
+                      bool with_aux, struct sae_scratch *s)
 {
     uint32_t *key = (uint32_t *)s->order_tmp, kth;
     size_t ties = (size_t)k, m = 0;
 
     if (n <= k || k == 0)
         return n <= k ? n : 0;
-    kern->order(s->row_f, key, n);
+    kern->order(rank, key, n);
     kth = kern->kth_largest(key, n, (size_t)k);
     for (size_t i = 0; i < n; i++)
         ties -= key[i] > kth;
@@ -122,10 +123,23 @@ size_t sae_shape_best(const struct sae_kern *kern, size_t n, uint64_t k, bool wi
     return m;
 }
 
+/* What the formula selects the n entries in s by. A score that is NaN where f is not, the unit's 0
+ * times an overflow, is listed with a zero. */
+static const float *ranks(const struct sae_batch *b, size_t n, struct sae_scratch *s)
+{
+    float *rank = (float *)s->order_tmp + n;
+
+    if (!sae_formula_ranks_apart(&b->dict->formula))
+        return s->row_f;
+    for (size_t i = 0; i < n; i++)
+        rank[i] = s->row_f[i] == 0.0f ? NAN : s->row_f[i] * b->dict->dec_norm[s->row_ids[i]];
+    return rank;
+}
+
 /* How many of the row's n entries in s its formula keeps. Zeros are not listed, but take places
  * before what is negative. */
-static uint64_t n_kept(const struct sae_batch *b, const struct sae_row *r, size_t n,
-                       const struct sae_scratch *s)
+static uint64_t n_kept(const struct sae_batch *b, const struct sae_row *r, const float *rank,
+                       size_t n)
 {
     const struct sae_plan *p = &r->task->plan;
     uint64_t zeros = b->dict->formula.F - r->n_nonzero, not_negative = 0, left;
@@ -133,7 +147,7 @@ static uint64_t n_kept(const struct sae_batch *b, const struct sae_row *r, size_
     if (!p->counts_zeros)
         return p->top_k;
     for (size_t i = 0; i < n; i++)
-        not_negative += !(s->row_f[i] < 0.0f);
+        not_negative += !(rank[i] < 0.0f);
     if (not_negative >= p->top_k)
         return p->top_k;
     left = p->top_k > zeros ? p->top_k - zeros : 0;
@@ -168,8 +182,11 @@ static void shape_row(struct sae_batch *b, size_t row, struct sae_scratch *s, si
     n = join_runs(b, row, s);
     if (r->is_bounds)
         n = b->e->ops->resolve(b, row, n, s);
-    if (p->shapes)
-        n = sae_shape_best(b->e->kern, n, n_kept(b, r, n, s), false, s);
+    if (p->shapes) {
+        const float *rank = ranks(b, n, s);
+
+        n = sae_shape_best(b->e->kern, rank, n, n_kept(b, r, rank, n), false, s);
+    }
     if (puts)
         put_runs(b, row, n, s);
     if (delivers)

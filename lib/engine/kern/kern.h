@@ -17,6 +17,8 @@
 #define SAE_KERN_SLACK 16
 
 typedef void sae_unit_fn(const float *p, const float *const *param, float *f, float *aux, size_t n);
+typedef void sae_score_fn(const float *p, const float *const *param, const float *norm, float *t,
+                          size_t n);
 
 struct sae_kern {
     const char *name; /* of the instruction set */
@@ -41,6 +43,10 @@ struct sae_kern {
     /* The units of lib/dict/unit.h on n projections p: one rounding for each operation written
      * there. param: the unit's, [n] each. aux may be NULL; f and aux may not overlap p. */
     sae_unit_fn *unit[SAE_N_UNITS];
+    /* Units of h: what they make of fl(h norm), +0 where norm is 0. Then f, in the place of those
+     * scores, made of h = p + bias instead. */
+    sae_score_fn *score[SAE_N_UNITS];
+    void (*unscore)(const float *p, const float *bias, float *f, size_t n);
 
     /* out = a * b; out = a - b. */
     void (*mul)(const float *a, const float *b, float *out, size_t n);

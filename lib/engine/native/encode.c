@@ -66,8 +66,6 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
 {
     enum sae_status st = SAE_OK;
     struct sae_native_dict *nd = NULL;
-    const struct sae_unit *unit = sae_formula_unit(&d->formula);
-    float param[SAE_MAX_PARAMS];
     double *theta = NULL;
 
     if (!d->enc || d->engine_data)
@@ -79,8 +77,9 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
         goto out;
     }
     for (size_t j = 0; j < d->formula.F; j++) {
-        theta[j] = unit->theta(sae_dict_params(d, j, param));
-        nd->has_theta |= theta[j] > -(double)INFINITY;
+        theta[j] = sae_dict_theta(d, j);
+        nd->has_theta |= isfinite(theta[j]);
+        nd->n_never_on += d->formula.score != SAE_SCORE_VALUE && d->dec_norm[j] == 0.0f;
     }
     st = sae_plane_create(&nd->plane, d->enc, d->formula.F, d->formula.d_in, theta,
                           sae_native_kernels(e)->xmax, sae_native_kernels(e)->quant, team, err);
@@ -96,9 +95,11 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
         }
         nd->has_lines = true;
         for (size_t j = 0; j < d->formula.F; j++) {
-            struct sae_line line = unit->line(sae_dict_params(d, j, param));
+            struct sae_line line = sae_dict_line(d, j);
 
             nd->has_lines &= line.c1 >= 0;
+            if (d->formula.score != SAE_SCORE_VALUE)
+                nd->plane->gain = fmax(nd->plane->gain, (double)d->dec_norm[j]);
             sae_plane_line(nd->plane, j, line, &nd->u[j], &nd->z[j]);
         }
     }

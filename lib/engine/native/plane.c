@@ -68,7 +68,7 @@ static double plane_feature(struct sae_plane *p, size_t j, double theta, double 
     p->a[j] = round_up((1 + g + 16 * U) * NORM_SLACK * norm / (double)s);
     p->b[j] = round_up(NORM_SLACK *
                        ((1 + 16 * U) * e + g * norm / (double)s + 16 * U * sqrt((double)q2)));
-    p->t[j] = round_down(tau - 16 * U * fabs(tau));
+    p->t[j] = round_down(isinf(tau) ? tau : tau - 16 * U * fabs(tau));
     return norm;
 }
 
@@ -159,6 +159,7 @@ enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t 
                             .xmax = xmax,
                             .quant = quant,
                             .w = w,
+                            .gain = 1,
                             .min_s = INFINITY};
     pthread_mutex_init(&p->lock, NULL);
     sae_team_run(team, F, RANGE, largest_range, &m);
@@ -374,7 +375,7 @@ bool sae_plane_row(struct sae_plane *p, const float *x, int8_t *q, struct sae_sc
     if (!(split.max < 1e30))
         return false;
     split_outliers(v, p->d, &split);
-    if (!(sqrt(split.left2 + split.out2) * p->max_norm < 1e36))
+    if (!(sqrt(split.left2 + split.out2) * p->max_norm * p->gain < 1e36))
         return false;
     m = p->quant->rotate(v, p->dq) / p->xmax;
     s = m > 0 ? (float)m : 1.0f;

@@ -25,7 +25,7 @@
  *
  * RANGES. Nothing here overflows, and what underflows is covered, because of what is not screened:
  * encoders whose largest weight L is not within 1e-30 .. 1e30, and rows that are not finite or
- * reach 1e30, with |x| max|w| >= 1e36, s_x < 2^-100 or s_x min_j s_j < 2^-100. Then, for
+ * reach 1e30, with |x| max|w| gain >= 1e36, s_x < 2^-100 or s_x min_j s_j < 2^-100. Then, for
  * d <= 2^16,
  *   - s_j >= max|Q w_j|/127 and >= L 2^-30, so |w_j|/s_j, a_j and all |w_jo|/s_j are below 2^16,
  *     and b_j below 2^8; t_j may be infinite or the largest float, rounded towards "candidate";
@@ -91,6 +91,7 @@ struct sae_plane {
     uint8_t *q;           /* [Fp / 16][dq / 4][16][4], q + 128 */
     float *a, *b, *t, *s; /* [Fp]; padding features are never candidates */
     double max_norm;      /* max |w_j| */
+    double gain;          /* 1, or what values are multiplied by at most, if that is more */
     float min_s;
     const float *w;       /* borrowed: the encoder, [F][d] */
     pthread_mutex_t lock; /* guards what follows; in create, what ranges have in common */

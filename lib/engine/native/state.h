@@ -50,6 +50,7 @@ struct sae_native_dict {
     bool norms_finite;       /* f = 0 stays 0 when it is scaled */
     bool has_theta;          /* some feature can be proved off */
     bool has_lines;          /* every value ascends with p */
+    size_t n_never_on;       /* by the score */
     struct native_record thresholds, intervals;
     /* Features computed exactly a row, lately: moving means in 1/16, 0 while not known. */
     _Atomic uint32_t exact_by_threshold, exact_by_interval[NATIVE_K_CLASSES];

@@ -38,19 +38,6 @@
  * about 6 %, as in native/encode.c. */
 #define MAX_EXACT 16
 
-/* kern->order for one value that is neither NaN nor -0, and back. */
-static uint32_t key_of(float v)
-{
-    uint32_t u = sae_f32_bits(v);
-
-    return u ^ ((u >> 31 ? 0xffffffffu : 0u) | 0x80000000u);
-}
-
-static float value_of(uint32_t key)
-{
-    return sae_f32_from_bits(key >> 31 ? key ^ 0x80000000u : ~key);
-}
-
 void sae_native_top_reset(struct native_top *t)
 {
     t->n = 0;
@@ -103,7 +90,7 @@ static void raise_floor(const struct sae_kern *kern, struct native_scratch *n, s
 {
     float floor;
 
-    floor = value_of(keep_best(kern, n->best + i * NATIVE_TOP_ROOM, n->n_best[i], k));
+    floor = sae_f32_of_key(keep_best(kern, n->best + i * NATIVE_TOP_ROOM, n->n_best[i], k));
     n->n_best[i] = k;
     if (floor > n->floor[i])
         set_floor(n, i, floor);
@@ -114,7 +101,7 @@ static void merge_best(const struct sae_kern *kern, struct native_top *t, struct
                        size_t i, uint32_t k)
 {
     const uint32_t *best = n->best + i * NATIVE_TOP_ROOM;
-    uint32_t floor, own = n->floor[i] > -INFINITY ? key_of(n->floor[i]) : 0;
+    uint32_t floor, own = n->floor[i] > -INFINITY ? sae_f32_key(n->floor[i]) : 0;
 
     pthread_mutex_lock(&t->lock);
     floor = atomic_load_explicit(&t->floor, memory_order_relaxed);
@@ -184,10 +171,12 @@ static size_t settle(struct sae_batch *b, size_t n_rows, size_t from, size_t to,
     struct native_scratch *n = s->engine_data;
     const struct sae_unit *unit = sae_formula_unit(&b->dict->formula);
     bool by_aux = unit->is_on_by_aux, always = unit->is_never_off;
+    bool apart = sae_formula_ranks_apart(&b->dict->formula);
     size_t kept = from;
 
     for (size_t at = from, m; at < to; at += m) {
-        const float *likely = n->likely->f, *up = n->up->f;
+        const float *likely = apart ? n->likely->aux : n->likely->f,
+                    *up = apart ? n->up->aux : n->up->f;
         const float *likely_on = by_aux ? n->likely->aux : likely,
                     *up_on = by_aux ? n->up->aux : up;
 
@@ -203,7 +192,7 @@ static size_t settle(struct sae_batch *b, size_t n_rows, size_t from, size_t to,
             n->pair_p[kept++] = up[i];
             if (!((always || likely_on[i] > 0.0f) && likely[i] >= n->floor[r]))
                 continue;
-            n->best[r * NATIVE_TOP_ROOM + n->n_best[r]++] = key_of(likely[i]);
+            n->best[r * NATIVE_TOP_ROOM + n->n_best[r]++] = sae_f32_key(likely[i]);
             if (n->n_best[r] == NATIVE_TOP_ROOM)
                 raise_floor(b->e->kern, n, r, top_k_of(b, n->row_of[r]));
         }
@@ -293,7 +282,7 @@ void sae_native_top_encode(struct sae_batch *b, size_t block, size_t n_rows, str
     for (size_t i = 0; i < n_rows; i++) {
         uint32_t floor = atomic_load_explicit(&nb->top[n->row_of[i]].floor, memory_order_relaxed);
 
-        set_floor(n, i, floor ? value_of(floor) : -INFINITY);
+        set_floor(n, i, floor ? sae_f32_of_key(floor) : -INFINITY);
         n->n_best[i] = 0;
     }
     n_pairs = collect_block(b, block, n_rows, s);
@@ -315,6 +304,9 @@ static void compute_exact(struct sae_batch *b, size_t row, const uint32_t *at, s
     const struct sae_dict *d = b->dict;
     const float *x[64], *w[64], *row_x = b->x + row * b->ld;
     bool counts_zeros = b->rows[row].task->plan.counts_zeros;
+    bool has_aux = sae_formula_unit(&d->formula)->aux_name;
+    bool apart =
+        sae_formula_ranks_apart(&d->formula); /* f is zero where the score is: no overflow */
 
     for (size_t done = 0, part; done < m; done += part) {
         struct sae_cols cols;
@@ -332,11 +324,11 @@ static void compute_exact(struct sae_batch *b, size_t row, const uint32_t *at, s
             sae_native_kernels(b->e)->pairs(x, w, few, d->formula.d_in, n->p + i);
         }
         cols = sae_cols_ids(d, n->ids, part, 0, s);
-        sae_unit(b, &cols, n->p, s->f, sae_formula_unit(&d->formula)->aux_name ? s->aux : NULL);
-        b->e->kern->order(s->f, exact + done, part);
+        sae_unit(b, &cols, n->p, s->f, has_aux || apart ? s->aux : NULL);
+        b->e->kern->order(apart ? s->aux : s->f, exact + done, part);
         for (size_t i = 0; i < part; i++) {
             s->row_f[at[done + i]] = s->f[i];
-            s->row_aux[at[done + i]] = sae_formula_unit(&d->formula)->aux_name ? s->aux[i] : 0.0f;
+            s->row_aux[at[done + i]] = has_aux ? s->aux[i] : 0.0f;
             exact[done + i] = s->f[i] == 0.0f && !counts_zeros ? 0 : exact[done + i];
         }
     }
@@ -430,7 +422,8 @@ size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n_entries,
         s->row_f[kept] = s->row_f[i];
         s->row_aux[kept++] = s->row_aux[i];
     }
-    /* Zeros that were not computed lie below the k-th best: they take nobody's place. */
-    b->rows[row].n_nonzero = b->dict->formula.F - (m1 + m2 - kept);
+    /* Zeros that were not computed lie below the k-th best and take nobody's place, but for those
+     * that the kernel left out. */
+    b->rows[row].n_nonzero = b->dict->formula.F - nd->n_never_on - (m1 + m2 - kept);
     return kept;
 }

@@ -147,7 +147,8 @@ START_TEST(formulae_are_checked)
         {{.top_k = 8}, "k is 8, above dict_size, 7"},
         {{.top_k = 2, .unit = SAE_UNIT_JUMP}, "jump features are not selected by size"},
         {{.output = SAE_SCALING_RMS}, "undoes what its input does not do"},
-        {{.score = SAE_SCORE_DECODER_NORM}, "does not score features"},
+        {{.score = SAE_SCORE_DECODER_NORM, .unit = SAE_UNIT_GATED},
+         "gated features are not scored"},
         {{.encodes_only = true}, "does not do without a decoder"},
         {{.d_out = 3, .has_centre = true, .adds_centre = true}, "is not its bias"},
     };

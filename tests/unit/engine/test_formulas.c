@@ -9,6 +9,7 @@
 #include "tests/support/tolerance.h"
 
 #include <check.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,6 +30,41 @@ static const struct {
      {.unit = SAE_UNIT_THRESHOLD_SIGNED, .has_centre = true, .adds_centre = true, .top_k = 5}},
     {"threshold top 3", {.unit = SAE_UNIT_THRESHOLD, .has_centre = true, .top_k = 3}},
     {"relu top 2", {.unit = SAE_UNIT_RELU, .has_centre = true, .has_dec_bias = true, .top_k = 2}},
+    {"relu scored", {.unit = SAE_UNIT_RELU, .score = SAE_SCORE_DECODER_NORM}},
+    {"relu scored top 3",
+     {.unit = SAE_UNIT_RELU,
+      .has_centre = true,
+      .adds_centre = true,
+      .score = SAE_SCORE_DECODER_NORM,
+      .top_k = 3}},
+    {"relu folded top 3",
+     {.unit = SAE_UNIT_RELU,
+      .has_centre = true,
+      .adds_centre = true,
+      .score = SAE_SCORE_DECODER_NORM_FOLDED,
+      .top_k = 3}},
+    {"threshold folded",
+     {.unit = SAE_UNIT_THRESHOLD,
+      .has_dec_bias = true,
+      .score = SAE_SCORE_DECODER_NORM_FOLDED,
+      .d_out = 1}},
+    {"threshold scored top 2",
+     {.unit = SAE_UNIT_THRESHOLD, .score = SAE_SCORE_DECODER_NORM, .top_k = 2}},
+    {"linear scored top 4",
+     {.unit = SAE_UNIT_LINEAR, .score = SAE_SCORE_DECODER_NORM, .top_k = 4, .d_out = 1}},
+    {"linear folded",
+     {.unit = SAE_UNIT_LINEAR, .has_dec_bias = true, .score = SAE_SCORE_DECODER_NORM_FOLDED}},
+    {"signed scored", {.unit = SAE_UNIT_THRESHOLD_SIGNED, .score = SAE_SCORE_DECODER_NORM}},
+    {"signed scored top 4",
+     {.unit = SAE_UNIT_THRESHOLD_SIGNED, .score = SAE_SCORE_DECODER_NORM, .top_k = 4}},
+    {"signed folded top 3, layer norm",
+     {.unit = SAE_UNIT_THRESHOLD_SIGNED,
+      .has_centre = true,
+      .adds_centre = true,
+      .score = SAE_SCORE_DECODER_NORM_FOLDED,
+      .top_k = 3,
+      .input = SAE_SCALING_LAYER,
+      .output = SAE_SCALING_LAYER}},
     {"scale",
      {.unit = SAE_UNIT_RELU,
       .has_centre = true,
@@ -97,6 +133,22 @@ static int take(int *i, int n)
     return v;
 }
 
+/* A fixture's decoder with norms that are whole (3, 5, 1, 1/2), one of them 0; m is 3 or more. */
+static void make_norms(struct sae_dict *d)
+{
+    static const float rows[7][3] = {{0, 0.5f, 0}, {1, 0, 0}, {0, 0, -3}, {3, 0, 4},
+                                     {0, -3, 4},   {2, 2, 1}, {0, 1, 0}};
+    size_t m = d->formula.d_out;
+
+    if (m < 3)
+        return;
+    memset(d->dec, 0, d->formula.F * m * sizeof *d->dec);
+    for (size_t j = 0; j < d->formula.F; j++)
+        if (j % 11 != 10)
+            memcpy(d->dec + j * m, rows[j % 7], sizeof rows[0]);
+    ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, NULL), SAE_OK);
+}
+
 /* Some features equal their neighbours, so that values tie, at the k-th place too. */
 static void make_ties(struct sae_dict *d)
 {
@@ -105,6 +157,8 @@ static void make_ties(struct sae_dict *d)
                d->formula.d_in * sizeof *d->enc);
         for (size_t i = 0; i < SAE_MAX_PARAMS && d->param[i]; i++)
             d->param[i][j] = d->param[i][j - 1];
+        if (d->dec_norm)
+            d->dec_norm[j] = d->dec_norm[j - 1];
     }
 }
 
@@ -125,6 +179,8 @@ static struct sae_dict *make(int formula, int shape, int kind, uint64_t seed)
     struct sae_formula f = formula_of(formula, shape);
     struct sae_dict *d = kind == 0 ? dicts_fixture(&f) : dicts_make_as(&f, seed);
 
+    if (kind == 0 && f.score != SAE_SCORE_VALUE)
+        make_norms(d);
     make_ties(d);
     if (kind == 2)
         make_sparse(d);
@@ -136,7 +192,7 @@ START_TEST(native_equals_the_reference)
     int i = _i, isa = take(&i, SAE_N_ISAS), formula = take(&i, N_FORMULAS),
         shape = take(&i, N_SHAPES);
 
-    for (int kind = 0; kind < 3; kind++)
+    for (int kind = 0; kind < (shape == N_SHAPES - 1 ? 3 : 1); kind++)
         for (int way = BATCHES_BY_THRESHOLD; way < BATCHES_N_WAYS; way++) {
             struct sae_dict *d = make(formula, shape, kind, (uint64_t)_i);
             struct sae_engine *e = batches_native((enum sae_isa)isa, d);
@@ -283,25 +339,35 @@ START_TEST(the_fixtures_row_is_exact)
         enum sae_unit_id unit;
         uint64_t top_k;
         int f[7];
+        enum sae_score score;
     } cases[] = {
-        {SAE_UNIT_RELU, 0, {5, 0, 196, 0, 0, 5, 237}},
-        {SAE_UNIT_RELU, 3, {5, 0, 196, 0, 0, 0, 237}}, /* a tie: the lower id */
-        {SAE_UNIT_LINEAR, 0, {5, -36, 196, -31, -140, 5, 237}},
-        {SAE_UNIT_LINEAR, 6, {5, -36, 196, -31, 0, 5, 237}},
+        /* norms 1/2 1 3 5 5 3 1: scores 5/2 -36 588 -155 -700 15 237 */
+        {SAE_UNIT_RELU, 3, {0, 0, 196, 0, 0, 5, 237}, SAE_SCORE_DECODER_NORM},
+        {SAE_UNIT_RELU, 2, {0, 0, 588, 0, 0, 0, 237}, SAE_SCORE_DECODER_NORM_FOLDED},
+        {SAE_UNIT_LINEAR, 5, {5, -36, 196, 0, 0, 5, 237}, SAE_SCORE_DECODER_NORM},
+        /* thetas 0, 16, -32, 32, -140, 8, 64 */
+        {SAE_UNIT_THRESHOLD, 0, {5, 0, 196, 0, 0, 5, 237}, SAE_SCORE_DECODER_NORM},
+        {SAE_UNIT_RELU, 0, {5, 0, 196, 0, 0, 5, 237}, SAE_SCORE_VALUE},
+        {SAE_UNIT_RELU, 3, {5, 0, 196, 0, 0, 0, 237}, SAE_SCORE_VALUE}, /* a tie: the lower id */
+        {SAE_UNIT_LINEAR, 0, {5, -36, 196, -31, -140, 5, 237}, SAE_SCORE_VALUE},
+        {SAE_UNIT_LINEAR, 6, {5, -36, 196, -31, 0, 5, 237}, SAE_SCORE_VALUE},
         /* thetas 0, 16, -32, 32, -140, 8, 64: -36 is above no threshold; h = theta is off */
-        {SAE_UNIT_THRESHOLD, 0, {5, 0, 196, 0, 0, 0, 237}},
-        {SAE_UNIT_THRESHOLD_SIGNED, 0, {5, 0, 196, 0, 0, 0, 237}},
+        {SAE_UNIT_THRESHOLD, 0, {5, 0, 196, 0, 0, 0, 237}, SAE_SCORE_VALUE},
+        {SAE_UNIT_THRESHOLD_SIGNED, 0, {5, 0, 196, 0, 0, 0, 237}, SAE_SCORE_VALUE},
     };
     struct sae_formula f = {.d_in = 5,
                             .d_out = 5,
                             .F = 7,
                             .unit = cases[_i].unit,
                             .top_k = cases[_i].top_k,
+                            .score = cases[_i].score,
                             .has_centre = true,
                             .adds_centre = true};
     struct sae_dict *d = dicts_fixture(&f);
     float x[5], got[7];
 
+    if (cases[_i].score != SAE_SCORE_VALUE)
+        make_norms(d);
     for (size_t k = 0; k < 5; k++)
         x[k] = dicts_fixture_x(0, k);
     sae_ref_encode(d, x, got, NULL);
@@ -309,6 +375,26 @@ START_TEST(the_fixtures_row_is_exact)
         ck_assert_msg(got[j] * 32.0f == (float)cases[_i].f[j], "f[%zu] is %g / 32, want %d", j,
                       (double)got[j] * 32.0, cases[_i].f[j]);
     sae_dict_free(d);
+}
+END_TEST
+
+/* The largest t with fl(t n) <= tau: the next float is above it. */
+START_TEST(taus_are_the_largest)
+{
+    static const float taus[] = {0.0f, 1.0f, -1.0f, 0.3f, -0.3f, 0x1p-149f, 3e38f, -3e38f},
+                       ns[] = {1.0f, 3.7f, 0.1f, 0x1p-120f, 0x1p120f, 0x1p-149f, 3e38f};
+    float tau = taus[_i];
+
+    for (size_t i = 0; i < SAE_COUNTOF(ns); i++) {
+        float n = ns[i], t = sae_score_tau(tau, n);
+
+        if (isinf(t)) {
+            ck_assert(t < 0.0f && -FLT_MAX * n > tau);
+            continue;
+        }
+        ck_assert_msg(t * n <= tau && (t == FLT_MAX || nextafterf(t, INFINITY) * n > tau),
+                      "tau %g n %g: %g", (double)tau, (double)n, (double)t);
+    }
 }
 END_TEST
 
@@ -372,18 +458,20 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("formulas");
-    TCase *t = tcase_create("formulas");
+    TCase *t = tcase_create("formulas"), *values = tcase_create("values");
     SRunner *r = srunner_create(s);
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, native_equals_the_reference, 0, SAE_N_ISAS * N_FORMULAS * N_SHAPES);
     tcase_add_loop_test(t, openblas_equals_the_reference, 0, N_FORMULAS * N_SHAPES);
-    tcase_add_loop_test(t, decode_says_what_is_missing, 0, N_FORMULAS);
+    tcase_add_loop_test(values, decode_says_what_is_missing, 0, N_FORMULAS);
     tcase_add_loop_test(t, decode_of_forward_is_its_x_hat, 0, SAE_N_ISAS * N_FORMULAS * 2);
     tcase_add_loop_test(t, reference_is_near_the_truth, 0, N_FORMULAS * (N_SHAPES - 1) * 2);
-    tcase_add_loop_test(t, the_fixtures_row_is_exact, 0, 6);
-    tcase_add_loop_test(t, signed_units_at_the_ends, 0, 9);
-    tcase_add_loop_test(t, zeros_take_places, 0, 7);
+    tcase_add_loop_test(values, the_fixtures_row_is_exact, 0, 10);
+    tcase_add_loop_test(values, taus_are_the_largest, 0, 8);
+    tcase_add_loop_test(values, signed_units_at_the_ends, 0, 9);
+    tcase_add_loop_test(values, zeros_take_places, 0, 7);
+    suite_add_tcase(s, values);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
