@@ -11,6 +11,7 @@ import unittest
 from support import Case, Scripted, hang_up, main, reply
 import numpy as np
 import saed
+from saed import transport
 
 PROBLEM = b'{"status": 503, "detail": "queue full", "code": "overloaded", "option": "--max-queue-rows", ' \
           b'"limit": 5, "got": 7}'
@@ -91,6 +92,33 @@ class Kept(unittest.TestCase):
             get(client)
             self.assertEqual(get(client), b"2")
             self.assertEqual(server.connections, 2)
+
+    def test_a_small_body_comes_with_its_head(self):
+        bodies = []
+
+        def step(conn):
+            bodies.append(server.rest)
+            return reply(200, b"ok")(conn)
+        with Scripted(step) as server:
+            saed.Client(server.url).transport.call("POST", "/v1", http.client.HTTPResponse.read,
+                                                   body=[b"ab", np.zeros(0, "<f4"), np.array([1], "<i2")])
+        self.assertEqual(bodies, [b"ab\1\0"])
+
+    def test_a_body_larger_than_the_sockets_buffer(self):
+        got = []
+
+        def step(conn):
+            body = server.rest
+            while len(body) < len(sent):
+                body += conn.recv(1 << 16)
+            got.append(body)
+            return reply(200, b"ok")(conn)
+        for n in (transport.SEND_BYTES // 2, transport.SEND_BYTES - 1000, 3 * transport.SEND_BYTES + 7):
+            sent = np.random.default_rng(n).integers(0, 256, n, "u1")
+            with self.subTest(n=n), Scripted(step) as server:
+                client = saed.Client(server.url)
+                client.transport.call("POST", "/v1", http.client.HTTPResponse.read, body=[sent])
+                self.assertEqual(got.pop(), sent.tobytes())
 
     def test_an_early_answer_to_a_large_body(self):
         with Scripted(reply(413, PROBLEM.replace(b"503", b"413"), "Connection: close\r\n")) as server:

@@ -51,8 +51,8 @@ class Transport:
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        self._idle: List[http.client.HTTPConnection] = []
-        self._open: weakref.WeakSet[http.client.HTTPConnection] = weakref.WeakSet()
+        self._idle: List[_Connection] = []
+        self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
 
     def after_fork(self) -> None:
         """In a child: the parent's connections are the parent's; only our copies are closed."""
@@ -70,13 +70,13 @@ class Transport:
 
     # ---- connections ----
 
-    def _take(self) -> Tuple[http.client.HTTPConnection, bool]:
+    def _take(self) -> Tuple[_Connection, bool]:
         """A connection, and whether it has served before."""
         while True:
             with self._lock:
                 conn = self._idle.pop() if self._idle else None
             if conn is None:
-                conn = http.client.HTTPConnection(*self._address, timeout=self.timeout)
+                conn = _Connection(*self._address, timeout=self.timeout)
                 with self._lock:
                     self._open.add(conn)
                 return conn, False
@@ -84,7 +84,7 @@ class Transport:
                 return conn, True
             conn.close()  # the daemon has closed it while it was idle
 
-    def _give_back(self, conn: http.client.HTTPConnection) -> None:
+    def _give_back(self, conn: _Connection) -> None:
         with self._lock:
             self._idle.append(conn)
 
@@ -145,7 +145,7 @@ class Transport:
             else:
                 conn.close()
 
-    def _send(self, conn: http.client.HTTPConnection, method: str, path: str,
+    def _send(self, conn: _Connection, method: str, path: str,
               headers: Mapping[str, str], body: Sequence[Any]) -> bool:
         """False: an answer, or the connection's end, came before the whole body was sent."""
         views = [memoryview(b).cast("B") for b in body if memoryview(b).nbytes]
@@ -156,14 +156,37 @@ class Transport:
             conn.putheader("Content-Length", str(sum(len(v) for v in views)))
         conn.endheaders()
         try:
-            for view in views:
-                for at in range(0, len(view), SEND_BYTES):
-                    if at and _readable(conn.sock):
-                        return False
-                    conn.send(view[at:at + SEND_BYTES])
+            return _send_all(conn.sock, [memoryview(conn.take_head()), *views])
         except (BrokenPipeError, ConnectionResetError):
             return False  # the answer that explains it may still be there to be read
-        return True
+
+
+class _Connection(http.client.HTTPConnection):
+    """Keeps a request's head back, so that it leaves in one packet with a small body."""
+    head = b""
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.head += data
+
+    def take_head(self) -> bytes:
+        head, self.head = self.head, b""
+        return head
+
+
+def _send_all(sock: socket.socket, views: List[memoryview]) -> bool:
+    """False: the other side had something to say before all was sent."""
+    total = sum(len(v) for v in views)
+    if total <= SEND_BYTES:
+        n = sock.sendmsg(views)
+        views = [memoryview(b"".join(views)[n:])] if n < total else []
+    for view in views:
+        for at in range(0, len(view), SEND_BYTES):
+            if at and _readable(sock):
+                return False
+            sock.sendall(view[at:at + SEND_BYTES])
+    return True
 
 
 class _Stale(ConnectionLost):
