@@ -30,7 +30,8 @@
 /* Owned by the main thread, but for `service` and `status` while loading. Not on its stack: a
  * loader that is abandoned writes to it until the process ends. */
 struct daemon {
-    const struct saed_opts *opts;
+    struct saed_opts opts;   /* a copy: what they leave to memory is resolved once it has loaded */
+    _Atomic size_t n_loaded; /* of opts.n_sources */
     saed_report_fn *report;
     void *report_arg;
     struct saed_metrics *metrics;
@@ -82,7 +83,8 @@ static void *load(void *arg)
 {
     struct daemon *d = arg;
 
-    d->status = saed_service_open(&d->service, d->opts, d->metrics, d->report, d->report_arg);
+    d->status = saed_service_open(&d->service, &d->opts, d->metrics, &d->n_loaded, d->report,
+                                  d->report_arg);
     (void)!write(d->loaded_fd, &(uint64_t){1}, sizeof(uint64_t));
     return NULL;
 }
@@ -123,7 +125,7 @@ static enum sae_status open_signals(struct daemon *d, struct sae_err *err)
 
 static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *err)
 {
-    const struct saed_opts *o = d->opts;
+    const struct saed_opts *o = &d->opts;
     enum sae_status st = open_signals(d, err);
     const char *key;
     uint64_t value;
@@ -132,7 +134,7 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
     if (st == SAE_OK)
         st = saed_metrics_create(&d->metrics, err);
     if (st == SAE_OK)
-        st = saed_routes_create(&d->routes, o, d->metrics, err);
+        st = saed_routes_create(&d->routes, o, &d->n_loaded, d->metrics, err);
     if (st != SAE_OK)
         return st;
     struct saed_http_config cfg = {
@@ -163,7 +165,7 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
 /* The line goes to stdout when it has room: a pipe that nobody reads stops nothing. */
 static void announce(struct daemon *d, uint16_t port)
 {
-    const char *host = d->opts->host;
+    const char *host = d->opts.host;
     bool v6 = strchr(host, ':') != NULL;
 
     d->n_line = (size_t)snprintf(d->line, sizeof d->line, "listening on http://%s%s%s:%u\n",
@@ -173,8 +175,8 @@ static void announce(struct daemon *d, uint16_t port)
              saed_uint("dictionaries", saed_registry_count(d->service.registry)),
              saed_str("engine", sae_engine_name(d->service.engine)),
              saed_str("kernel", sae_engine_kernel(d->service.engine)),
-             saed_uint("threads", d->opts->threads),
-             saed_uint("http_threads", d->opts->http_threads));
+             saed_uint("threads", d->opts.threads),
+             saed_uint("http_threads", d->opts.http_threads));
 }
 
 /* Answer what has been read; once nothing is in flight for a moment, in which clients between two
@@ -182,8 +184,7 @@ static void announce(struct daemon *d, uint16_t port)
  * False when time or patience is over. */
 static bool drain_in_peace(struct daemon *d)
 {
-    uint64_t now = saed_now_ns(), end = now + d->opts->drain_timeout_ms * 1000000,
-             quiet_since = now;
+    uint64_t now = saed_now_ns(), end = now + d->opts.drain_timeout_ms * 1000000, quiet_since = now;
 
     for (;; wait_ms(d, POLL_MS)) {
         now = saed_now_ns();
@@ -219,7 +220,7 @@ static void drain_by_force(struct daemon *d)
 
 static void drain(struct daemon *d)
 {
-    uint64_t grace_end = saed_now_ns() + d->opts->drain_grace_ms * 1000000, now;
+    uint64_t grace_end = saed_now_ns() + d->opts.drain_grace_ms * 1000000, now;
 
     saed_routes_drain(d->routes);
     saed_log(SAED_INFO, "draining", saed_uint("requests", saed_http_busy(d->http)));
@@ -276,7 +277,7 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
         report(arg, &err);
         return 1;
     }
-    *d = (struct daemon){.opts = opts, .report = report, .report_arg = arg, .loaded_fd = -1};
+    *d = (struct daemon){.opts = *opts, .report = report, .report_arg = arg, .loaded_fd = -1};
     if (start(d, &port, &err) != SAE_OK) {
         report(arg, &err);
         goto out;
@@ -292,6 +293,7 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
     pthread_join(d->loader, NULL);
     if (d->status != SAE_OK)
         goto out;
+    d->opts.max_inflight_bytes = d->service.max_inflight_bytes;
     saed_routes_ready(d->routes, d->service.registry, d->service.engine, d->service.sched);
     announce(d, port);
     while (d->n_signals == 0)

@@ -35,7 +35,9 @@ struct saed_dict {
     _Atomic size_t refs;
     char *name, *source; /* owned; as given */
 
-    /* Set by who loads it (service.c). */
+    /* Set by who loads it (loading.c). */
+    uint64_t stamp;          /* of the source when it was first opened (sae_draft_stamp); 0: none */
+    uint64_t resident_bytes; /* what it takes in memory, its engine's part with it */
     enum saed_dict_state state;
     struct sae_err err;               /* failed: why */
     struct sae_dict *dict;            /* owned; ready */

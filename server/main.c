@@ -82,7 +82,7 @@ static enum sae_status load_engine(const struct saed_opts *o)
 static int check(const struct saed_opts *o)
 {
     struct saed_service s;
-    enum sae_status st = saed_service_load(&s, o, NULL, report, NULL);
+    enum sae_status st = saed_service_load(&s, o, NULL, NULL, report, NULL);
     struct saed_dict *d = NULL;
 
     while (st == SAE_OK && (d = saed_registry_next(s.registry, d))) {

@@ -1,7 +1,7 @@
 /* service.c - see service.h. */
 #include "server/service.h"
 
-#include "server/report/log.h"
+#include "server/loading.h"
 #include "server/team.h"
 
 #include <malloc.h>
@@ -90,20 +90,6 @@ static void on_rows(void *arg, const struct saed_dict *d, enum sae_op op, size_t
 
 /* ---- dictionaries ---------------------------------------------------------------------------- */
 
-/* Open and prepare what `d` names: it is ready then, or failed. */
-static void load(const struct saed_service *s, struct saed_dict *d, struct sae_team *team)
-{
-    enum sae_status st = sae_dict_open(&d->dict, d->source, team, &d->err);
-
-    if (st == SAE_OK && s->engine)
-        st = sae_engine_prepare(s->engine, d->dict, team, &d->err);
-    d->state = st == SAE_OK ? SAED_DICT_READY : SAED_DICT_FAILED;
-    if (st == SAE_OK)
-        d->info = sae_dict_info(d->dict);
-    else
-        sae_err_set(&d->err, st, d->name, "no reason given");
-}
-
 /* Serve a dictionary that is ready: there is room for it wherever it is computed before anybody
  * finds it. */
 static enum sae_status admit(struct saed_service *s, struct saed_dict *d, struct sae_err *err)
@@ -137,7 +123,7 @@ enum sae_status saed_service_add(struct saed_service *s, const char *name, const
 
     if (st != SAE_OK)
         return st;
-    load(s, d, NULL);
+    saed_loading_one(d, s->engine, NULL);
     if (d->state == SAED_DICT_READY)
         st = admit(s, d, err);
     else
@@ -163,98 +149,69 @@ bool saed_service_drop(struct saed_service *s, const char *name)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* The loading at start. */
-struct loading {
-    const struct saed_service *s;
-    struct sae_team *team;
-    struct saed_dict **dicts; /* [n_sources] */
-};
-
-static void load_range(void *arg, size_t from, size_t to)
+/* What opts names, ready, into dicts; each failure is reported. */
+static enum sae_status load_all(struct saed_service *s, struct saed_dict **dicts,
+                                _Atomic size_t *n_loaded, saed_report_fn *report, void *arg)
 {
-    const struct loading *l = arg;
+    struct saed_loading l = {
+        .opts = s->opts, .n_loaded = n_loaded, .report = report, .report_arg = arg};
+    struct saed_team *team = NULL;
+    struct sae_err err = {0};
+    enum sae_status st = saed_team_create(&team, (size_t)s->opts->threads, &err), loaded = SAE_OK;
 
-    for (size_t i = from; i < to; i++)
-        load(l->s, l->dicts[i], l->team);
-}
-
-/* The text names the file; the dictionary's name gets the room that it leaves. */
-static void report_named(const struct sae_err *e, const char *name, saed_report_fn *report,
-                         void *arg)
-{
-    struct sae_err full = {0};
-    size_t n = strlen(name), room = sizeof full.text - sizeof "...: " - strlen(e->text);
-
-    if (n <= room)
-        sae_err_set(&full, e->status, e->where, "%s: %s", name, e->text);
-    else
-        sae_err_set(&full, e->status, e->where, "%.*s...: %s", (int)room, name, e->text);
-    report(arg, &full);
-}
-
-/* Report each that failed; the first one's status. */
-static enum sae_status report_failed(const struct loading *l, saed_report_fn *report, void *arg)
-{
-    enum sae_status st = SAE_OK;
-
-    for (size_t i = 0; i < l->s->opts->n_sources; i++) {
-        const struct saed_dict *d = l->dicts[i];
-
-        if (d->state != SAED_DICT_FAILED)
-            continue;
-        report_named(&d->err, d->name, report, arg);
-        if (st == SAE_OK)
-            st = d->err.status;
+    if (st == SAE_OK) {
+        l.team = saed_team_lent(team);
+        /* Without an engine they are opened all the same: everything that is wrong is told. */
+        st = sae_engine_open(&s->engine, s->opts->engine, s->opts->isa, &err);
+        l.engine = s->engine;
+        loaded = saed_loading_run(&l, dicts, &s->max_inflight_bytes);
     }
-    return st;
+    if (st != SAE_OK)
+        report(arg, &err);
+    saed_team_free(team);
+    return st != SAE_OK ? st : loaded;
 }
 
-static enum sae_status create_dicts(struct loading *l, struct sae_err *err)
+static enum sae_status admit_all(struct saed_service *s, struct saed_dict **dicts,
+                                 saed_report_fn *report, void *arg)
 {
-    const struct saed_opts *o = l->s->opts;
+    struct sae_err err = {0};
     enum sae_status st = SAE_OK;
 
-    l->dicts = sae_calloc(o->n_sources, sizeof(struct saed_dict *));
-    if (!l->dicts)
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate %zu dictionaries", o->n_sources);
-    for (size_t i = 0; i < o->n_sources && st == SAE_OK; i++)
-        st = saed_dict_create(&l->dicts[i], o->sources[i].name, o->sources[i].source, err);
+    for (size_t i = 0; i < s->opts->n_sources && st == SAE_OK; i++)
+        st = admit(s, dicts[i], &err);
+    if (st != SAE_OK)
+        report(arg, &err);
     return st;
 }
 
 enum sae_status saed_service_load(struct saed_service *s, const struct saed_opts *opts,
-                                  struct saed_metrics *metrics, saed_report_fn *report, void *arg)
+                                  struct saed_metrics *metrics, _Atomic size_t *n_loaded,
+                                  saed_report_fn *report, void *arg)
 {
-    struct loading l = {.s = s};
-    struct saed_team *team = NULL;
+    struct saed_dict **dicts = sae_calloc(opts->n_sources, sizeof(struct saed_dict *));
     struct sae_err err = {0};
-    enum sae_status st, failed = SAE_OK;
+    enum sae_status st = SAE_OK;
 
     *s = (struct saed_service){.opts = opts, .metrics = metrics};
     s->capacity.max_rows = (size_t)opts->max_batch_rows;
     s->capacity.n_workers = (size_t)opts->threads;
     pthread_mutex_init(&s->changing, NULL);
-    st = saed_registry_create(&s->registry, &err);
+    if (!dicts)
+        st =
+            sae_err_set(&err, SAE_E_NOMEM, "", "cannot allocate %zu dictionaries", opts->n_sources);
     if (st == SAE_OK)
-        st = saed_team_create(&team, (size_t)opts->threads, &err);
-    if (st == SAE_OK)
-        st = create_dicts(&l, &err);
-    if (st == SAE_OK) {
-        l.team = saed_team_lent(team);
-        /* Without an engine they are opened all the same: everything that is wrong is told. */
-        st = sae_engine_open(&s->engine, opts->engine, opts->isa, &err);
-        sae_team_run(l.team, opts->n_sources, 1, load_range, &l);
-        failed = report_failed(&l, report, arg);
-    }
-    for (size_t i = 0; i < opts->n_sources && st == SAE_OK && failed == SAE_OK; i++)
-        st = admit(s, l.dicts[i], &err);
+        st = saed_registry_create(&s->registry, &err);
     if (st != SAE_OK)
         report(arg, &err);
-    for (size_t i = 0; l.dicts && i < opts->n_sources; i++)
-        saed_dict_release(l.dicts[i]);
-    sae_free(l.dicts);
-    saed_team_free(team);
-    return st != SAE_OK ? st : failed;
+    if (st == SAE_OK)
+        st = load_all(s, dicts, n_loaded, report, arg);
+    if (st == SAE_OK)
+        st = admit_all(s, dicts, report, arg);
+    for (size_t i = 0; dicts && i < opts->n_sources; i++)
+        saed_dict_release(dicts[i]);
+    sae_free(dicts);
+    return st;
 }
 
 static enum sae_status start_scheduler(struct saed_service *s, struct sae_err *err)
@@ -274,32 +231,16 @@ static enum sae_status start_scheduler(struct saed_service *s, struct sae_err *e
     return st == SAE_OK ? saed_sched_start(s->sched, err) : st;
 }
 
-static void log_dictionaries(const struct saed_service *s)
-{
-    struct saed_dict *d = NULL;
-
-    while ((d = saed_registry_next(s->registry, d))) {
-        saed_log(SAED_INFO, "dictionary", saed_str("name", d->name),
-                 saed_str("class", d->info->class_name),
-                 saed_uint("activation_dim", d->info->activation_dim),
-                 saed_uint("dict_size", d->info->dict_size), saed_str("dtype", d->info->dtype),
-                 saed_uint("bytes", d->info->bytes), saed_str("source", d->source));
-        for (unsigned k = 0; k < d->info->n_notes; k++)
-            saed_log(SAED_WARN, "note", saed_str("name", d->name),
-                     saed_str("note", d->info->notes[k]));
-    }
-}
-
 enum sae_status saed_service_open(struct saed_service *s, const struct saed_opts *opts,
-                                  struct saed_metrics *metrics, saed_report_fn *report, void *arg)
+                                  struct saed_metrics *metrics, _Atomic size_t *n_loaded,
+                                  saed_report_fn *report, void *arg)
 {
     struct sae_err err = {0};
-    enum sae_status st = saed_service_load(s, opts, metrics, report, arg);
+    enum sae_status st = saed_service_load(s, opts, metrics, n_loaded, report, arg);
 
     if (st != SAE_OK)
         return st;
     malloc_trim(0); /* what loading needed beside the tensors */
-    log_dictionaries(s);
     saed_metrics_set_build(metrics, SAED_VERSION, sae_engine_name(s->engine),
                            sae_engine_kernel(s->engine));
     st = start_scheduler(s, &err);

@@ -22,17 +22,19 @@ struct saed_service {
     struct saed_sched *sched;
     pthread_mutex_t changing;     /* held while a dictionary comes or goes; guards the capacity */
     struct sae_capacity capacity; /* of batches and scratch */
+    uint64_t max_inflight_bytes;  /* as the memory allows; set by load */
 };
 
-/* Dictionaries and engine only; metrics NULL: none (--check). Each failure is reported. *s is for
+/* Dictionaries and engine only; metrics and n_loaded NULL: none (--check). *n_loaded counts the
+ * dictionaries that are ready, and each is logged. Each failure is reported. *s is for
  * saed_service_close whatever the result. */
 enum sae_status saed_service_load(struct saed_service *s, const struct saed_opts *opts,
-                                  struct saed_metrics *metrics, saed_report_fn *report,
-                                  void *arg) SAE_MUST_USE;
+                                  struct saed_metrics *metrics, _Atomic size_t *n_loaded,
+                                  saed_report_fn *report, void *arg) SAE_MUST_USE;
 /* And the scheduler with its threads, warm. */
 enum sae_status saed_service_open(struct saed_service *s, const struct saed_opts *opts,
-                                  struct saed_metrics *metrics, saed_report_fn *report,
-                                  void *arg) SAE_MUST_USE;
+                                  struct saed_metrics *metrics, _Atomic size_t *n_loaded,
+                                  saed_report_fn *report, void *arg) SAE_MUST_USE;
 /* One more dictionary, loaded on this thread; when it returns, it is served. Errors as those of
  * sae_dict_open; SAE_E_USAGE: the name is taken. */
 enum sae_status saed_service_add(struct saed_service *s, const char *name, const char *source,

@@ -184,7 +184,8 @@ void saed_info_ready(struct saed_routes *r, struct saed_exchange *x)
         saed_http_reply(x, 200, "text/plain; charset=utf-8", "ready\n", 6, NULL, NULL);
         return;
     case SAED_ROUTES_LOADING:
-        sae_err_set(&err, SAE_E_LOADING, "", "not ready: dictionaries are being loaded");
+        sae_err_set(&err, SAE_E_LOADING, "", "not ready: %zu of %zu dictionaries are loaded",
+                    atomic_load(r->n_loaded), r->opts->n_sources);
         break;
     default:
         sae_err_set(&err, SAE_E_DRAINING, "", "not ready: the server is stopping");

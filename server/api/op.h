@@ -18,6 +18,7 @@ enum saed_routes_state {
 
 struct saed_routes {
     const struct saed_opts *opts;
+    const _Atomic size_t *n_loaded;
     struct saed_metrics *metrics;
     struct saed_pool *pool;
     struct saed_budget budget; /* bytes in flight */

@@ -218,7 +218,8 @@ struct saed_http_handler saed_routes_handler(struct saed_routes *r)
 }
 
 enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_opts *opts,
-                                   struct saed_metrics *metrics, struct sae_err *err)
+                                   const _Atomic size_t *n_loaded, struct saed_metrics *metrics,
+                                   struct sae_err *err)
 {
     struct saed_routes *r = sae_alloc(1, sizeof *r);
     enum sae_status st;
@@ -227,8 +228,8 @@ enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_o
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate routes");
     memset(r, 0, sizeof *r);
     r->opts = opts;
+    r->n_loaded = n_loaded;
     r->metrics = metrics;
-    saed_budget_init(&r->budget, opts->max_inflight_bytes);
     st = saed_pool_create(&r->pool, opts->http_threads, err);
     if (st != SAE_OK) {
         saed_routes_free(r);
@@ -243,6 +244,7 @@ void saed_routes_ready(struct saed_routes *r, struct saed_registry *registry,
 {
     int loading = SAED_ROUTES_LOADING;
 
+    saed_budget_init(&r->budget, r->opts->max_inflight_bytes);
     r->registry = registry;
     r->engine = engine;
     r->sched = sched;

@@ -15,10 +15,11 @@
 
 struct saed_routes;
 
-/* opts and metrics are borrowed until free. */
+/* opts, n_loaded (dictionaries loaded, of opts->n_sources) and metrics are borrowed until free. */
 enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_opts *opts,
-                                   struct saed_metrics *metrics, struct sae_err *err) SAE_MUST_USE;
-/* Serve these; borrowed until free. Once. */
+                                   const _Atomic size_t *n_loaded, struct saed_metrics *metrics,
+                                   struct sae_err *err) SAE_MUST_USE;
+/* Serve these; borrowed until free. Once. opts' max_inflight_bytes may change until then. */
 void saed_routes_ready(struct saed_routes *r, struct saed_registry *registry,
                        const struct sae_engine *engine, struct saed_sched *sched);
 /* /readyz says 503 draining; everything else goes on. */

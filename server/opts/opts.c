@@ -421,6 +421,7 @@ enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv
     if (p.config)
         saed_parse_config(&p);
     resolve_threads(&p);
+    o->has_max_inflight_bytes = p.rank[SAED_OPT_max_inflight_bytes] != SAED_FROM_DEFAULT;
     cross_check(&p);
     return p.status;
 }

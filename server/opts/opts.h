@@ -27,6 +27,7 @@ struct saed_opts {
     enum sae_engine_kind engine;
     uint64_t max_batch_rows, max_delay_us, max_queue_rows;
     uint64_t max_body_bytes, max_json_bytes, max_response_bytes, max_inflight_bytes;
+    bool has_max_inflight_bytes; /* it is given: else it is less where memory is (memory.h) */
     uint64_t max_connections;
     uint64_t request_timeout_ms, keepalive_timeout_ms, drain_grace_ms, drain_timeout_ms;
     uint64_t min_upload_rate;

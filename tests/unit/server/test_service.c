@@ -50,7 +50,7 @@ static void setup(void)
 {
     numbers = dicts_rows(MAX_ROWS + 1, 768, 1);
     ck_assert_int_eq(saed_metrics_create(&metrics, NULL), SAE_OK);
-    ck_assert_int_eq(saed_service_open(&service, &opts, metrics, no_report, NULL), SAE_OK);
+    ck_assert_int_eq(saed_service_open(&service, &opts, metrics, NULL, no_report, NULL), SAE_OK);
 }
 
 static void teardown(void)

@@ -1,0 +1,188 @@
+/* loading.c - see loading.h. */
+#include "server/loading.h"
+
+#include "lib/num.h"
+#include "server/net/http.h"
+#include "server/opts/cgroup.h"
+#include "server/opts/memory.h"
+#include "server/report/log.h"
+
+#include <string.h>
+
+/* ---- one dictionary -------------------------------------------------------------------------- */
+
+static enum sae_status check_stamp(const struct saed_dict *d, const struct sae_draft *t,
+                                   struct sae_err *err)
+{
+    if (d->stamp == 0 || d->stamp == sae_draft_stamp(t))
+        return SAE_OK;
+    return sae_err_set(err, SAE_E_IO, "",
+                       "cannot load %.200s: it was written to or replaced while others were loaded",
+                       d->source);
+}
+
+void saed_loading_one(struct saed_dict *d, const struct sae_engine *engine, struct sae_team *team)
+{
+    struct sae_draft *t = NULL;
+    enum sae_status st = sae_draft_open(&t, d->source, &d->err);
+
+    if (st == SAE_OK)
+        st = check_stamp(d, t, &d->err);
+    if (st == SAE_OK)
+        st = sae_draft_load(&d->dict, t, team, &d->err);
+    sae_draft_close(t);
+    if (st == SAE_OK)
+        st = sae_engine_prepare(engine, d->dict, team, &d->err);
+    d->state = st == SAE_OK ? SAED_DICT_READY : SAED_DICT_FAILED;
+    if (st == SAE_OK)
+        d->info = sae_dict_info(d->dict);
+    else
+        sae_err_set(&d->err, st, d->name, "no reason given");
+}
+
+/* ---- all of a start ---------------------------------------------------------------------------
+ */
+
+struct run {
+    const struct saed_loading *l;
+    struct saed_dict **dicts;
+    size_t n;
+};
+
+/* UINT64_MAX: more than can be counted. */
+static uint64_t resident_bytes(const struct sae_engine *engine, const struct sae_dict_info *info)
+{
+    uint64_t bytes;
+
+    return engine && !sae_add_u64(info->resident_bytes, sae_engine_prepared_bytes(engine, info),
+                                  &bytes)
+               ? bytes
+               : UINT64_MAX;
+}
+
+/* What its headers say: that it can be loaded, and what it will take. */
+static void open_range(void *arg, size_t from, size_t to)
+{
+    const struct run *r = arg;
+
+    for (size_t i = from; i < to; i++) {
+        struct saed_dict *d = r->dicts[i];
+        struct sae_draft *t = NULL;
+
+        if (sae_draft_open(&t, d->source, &d->err) != SAE_OK) {
+            d->state = SAED_DICT_FAILED;
+            continue;
+        }
+        d->stamp = sae_draft_stamp(t);
+        d->resident_bytes = resident_bytes(r->l->engine, sae_draft_info(t));
+        sae_draft_close(t);
+    }
+}
+
+static void log_loaded(const struct saed_dict *d, uint64_t ns, size_t left)
+{
+    saed_log(SAED_INFO, "dictionary", saed_str("name", d->name),
+             saed_str("class", d->info->class_name),
+             saed_uint("activation_dim", d->info->activation_dim),
+             saed_uint("dict_size", d->info->dict_size), saed_str("dtype", d->info->dtype),
+             saed_uint("bytes", d->info->bytes), saed_uint("resident_bytes", d->resident_bytes),
+             saed_str("source", d->source), saed_uint("ms", ns / 1000000), saed_uint("left", left));
+    for (unsigned k = 0; k < d->info->n_notes; k++)
+        saed_log(SAED_WARN, "note", saed_str("name", d->name), saed_str("note", d->info->notes[k]));
+}
+
+static void load_range(void *arg, size_t from, size_t to)
+{
+    const struct run *r = arg;
+    _Atomic size_t *n_loaded = r->l->n_loaded;
+
+    for (size_t i = from; i < to; i++) {
+        struct saed_dict *d = r->dicts[i];
+        uint64_t begin = saed_now_ns();
+
+        if (n_loaded)
+            saed_log(SAED_INFO, "loading", saed_str("name", d->name), saed_str("source", d->source),
+                     saed_uint("resident_bytes", d->resident_bytes));
+        saed_loading_one(d, r->l->engine, r->l->team);
+        if (n_loaded && d->state == SAED_DICT_READY)
+            log_loaded(d, saed_now_ns() - begin, r->n - atomic_fetch_add(n_loaded, 1) - 1);
+    }
+}
+
+/* The text names the file; the dictionary's name gets the room that it leaves. */
+static void report_named(const struct saed_loading *l, const struct sae_err *e, const char *name)
+{
+    struct sae_err full = {0};
+    size_t n = strlen(name), room = sizeof full.text - sizeof "...: " - strlen(e->text);
+
+    if (n <= room)
+        sae_err_set(&full, e->status, e->where, "%s: %s", name, e->text);
+    else
+        sae_err_set(&full, e->status, e->where, "%.*s...: %s", (int)room, name, e->text);
+    l->report(l->report_arg, &full);
+}
+
+/* Report each that failed; the first one's status. */
+static enum sae_status report_failed(const struct run *r)
+{
+    enum sae_status st = SAE_OK;
+
+    for (size_t i = 0; i < r->n; i++) {
+        const struct saed_dict *d = r->dicts[i];
+
+        if (d->state != SAED_DICT_FAILED)
+            continue;
+        report_named(r->l, &d->err, d->name);
+        if (st == SAE_OK)
+            st = d->err.status;
+    }
+    return st;
+}
+
+/* Do they fit in memory, all together? */
+static enum sae_status weigh(const struct run *r, uint64_t *inflight_bytes, struct sae_err *err)
+{
+    uint64_t limit = saed_memory_limit(SAED_CGROUP_PROC, SAED_CGROUP_SYS), bytes = 0;
+    enum sae_status st;
+
+    for (size_t i = 0; i < r->n; i++)
+        if (sae_add_u64(bytes, r->dicts[i]->resident_bytes, &bytes))
+            bytes = UINT64_MAX;
+    st = saed_memory_fit(bytes, limit, r->l->opts, inflight_bytes, err);
+    if (st == SAE_OK && r->l->n_loaded && limit < UINT64_MAX)
+        saed_log(SAED_INFO, "memory", saed_uint("dictionaries", bytes), saed_uint("limit", limit),
+                 saed_uint("max_inflight_bytes", *inflight_bytes));
+    return st;
+}
+
+static enum sae_status create_dicts(const struct run *r, struct sae_err *err)
+{
+    const struct saed_source *sources = r->l->opts->sources;
+    enum sae_status st = SAE_OK;
+
+    for (size_t i = 0; i < r->n && st == SAE_OK; i++)
+        st = saed_dict_create(&r->dicts[i], sources[i].name, sources[i].source, err);
+    return st;
+}
+
+enum sae_status saed_loading_run(const struct saed_loading *l, struct saed_dict **dicts,
+                                 uint64_t *inflight_bytes)
+{
+    struct run r = {l, dicts, l->opts->n_sources};
+    struct sae_err err = {0};
+    enum sae_status st = create_dicts(&r, &err), failed = SAE_OK;
+
+    if (st == SAE_OK) {
+        sae_team_run(l->team, r.n, 1, open_range, &r);
+        failed = report_failed(&r);
+    }
+    if (st == SAE_OK && failed == SAE_OK && l->engine)
+        st = weigh(&r, inflight_bytes, &err);
+    if (st == SAE_OK && failed == SAE_OK && l->engine) {
+        sae_team_run(l->team, r.n, 1, load_range, &r);
+        failed = report_failed(&r);
+    }
+    if (st != SAE_OK)
+        l->report(l->report_arg, &err);
+    return st != SAE_OK ? st : failed;
+}

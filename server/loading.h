@@ -1,0 +1,34 @@
+/* loading.h - dictionaries from their sources: all of a start's opened first, then weighed, then
+ * loaded.
+ *
+ * So a source that is missing, or no dictionary, or too large with the others for the memory that
+ * there is, is told at once and not after minutes of reading. Between the two steps no source stays
+ * open: there may be more of them than descriptors.
+ * Called by service.c. One thread begins; the team's threads take a dictionary each. */
+#ifndef SAED_LOADING_H
+#define SAED_LOADING_H
+
+#include "lib/saed.h"
+#include "server/handle.h"
+#include "server/opts/opts.h"
+
+#include <stdatomic.h>
+
+struct saed_loading {
+    const struct saed_opts *opts;
+    const struct sae_engine *engine; /* NULL: there is none, sources are opened and not loaded */
+    struct sae_team *team;
+    _Atomic size_t *n_loaded; /* counts for /readyz, with a log line for each; NULL: silent */
+    saed_report_fn *report;   /* told of each failure */
+    void *report_arg;
+};
+
+/* Load what opts names into dicts [opts->n_sources], each of them owned by the caller then, also on
+ * failure (NULL where there is none yet). *inflight_bytes: --max-inflight-bytes as memory allows.
+ */
+enum sae_status saed_loading_run(const struct saed_loading *l, struct saed_dict **dicts,
+                                 uint64_t *inflight_bytes) SAE_MUST_USE;
+/* Open, read and prepare one dictionary: `d` is ready then, or failed. */
+void saed_loading_one(struct saed_dict *d, const struct sae_engine *engine, struct sae_team *team);
+
+#endif
