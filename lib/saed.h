@@ -245,6 +245,8 @@ bool sae_capacity_widen(struct sae_capacity *c, const struct sae_dict *d);
 enum sae_status sae_batch_create(struct sae_batch **out, const struct sae_engine *e,
                                  struct sae_capacity c, struct sae_err *err) SAE_MUST_USE;
 void sae_batch_free(struct sae_batch *b);
+/* A batch that is complete: let go of memory for lists that it keeps for large ones to come. */
+void sae_batch_rest(struct sae_batch *b);
 enum sae_status sae_scratch_create(struct sae_scratch **out, const struct sae_engine *e,
                                    struct sae_capacity c, struct sae_err *err) SAE_MUST_USE;
 void sae_scratch_free(struct sae_scratch *s);

@@ -4,9 +4,12 @@
 #include "server/net/http.h"
 #include "server/report/log.h"
 #include "server/api/routes.h"
+#include "server/report/process.h"
 #include "server/service.h"
+#include "server/slack.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -179,6 +182,21 @@ static void announce(struct daemon *d, uint16_t port)
              saed_uint("http_threads", d->opts.http_threads));
 }
 
+/* Others serve. This thread gives back what they have left in malloc. */
+static void serve(struct daemon *d)
+{
+    struct saed_slack slack;
+
+    saed_slack_init(&slack, saed_slack_measure());
+    while (d->n_signals == 0) {
+        wait_ms(d, (int)(SAED_SLACK_LOOK_NS / 1000000));
+        if (!saed_slack_is_due(&slack, saed_slack_measure()) || !saed_sched_rest(d->service.sched))
+            continue;
+        malloc_trim(0);
+        saed_slack_returned(&slack, saed_process_resident_bytes());
+    }
+}
+
 /* Answer what has been read; once nothing is in flight for a moment, in which clients between two
  * requests learn by their next answer that the connection ends, end the idle connections.
  * False when time or patience is over. */
@@ -296,8 +314,7 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
     d->opts.max_inflight_bytes = d->service.max_inflight_bytes;
     saed_routes_ready(d->routes, d->service.registry, d->service.engine, d->service.sched);
     announce(d, port);
-    while (d->n_signals == 0)
-        wait_ms(d, -1);
+    serve(d);
     drain(d);
     log_stopped(d, "serving");
     exit_status = 0;

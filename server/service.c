@@ -25,6 +25,12 @@ static void batch_free(void *arg, void *batch)
     sae_batch_free(batch);
 }
 
+static void batch_rest(void *arg, void *batch)
+{
+    (void)arg;
+    sae_batch_rest(batch);
+}
+
 static enum sae_status scratch_create(void *arg, void **scratch, struct sae_err *err)
 {
     struct saed_service *s = arg;
@@ -222,8 +228,8 @@ static enum sae_status start_scheduler(struct saed_service *s, struct sae_err *e
         .max_batch_rows = (size_t)o->max_batch_rows,
         .max_delay_ns = o->max_delay_us * 1000,
         .max_queue_rows = (size_t)o->max_queue_rows,
-        .compute = {s, batch_create, batch_free, scratch_create, scratch_free, warm, begin,
-                    next_phase, run_tile},
+        .compute = {s, batch_create, batch_free, batch_rest, scratch_create, scratch_free, warm,
+                    begin, next_phase, run_tile},
         .observer = {NULL, on_batch, on_queued, on_rows},
     };
     enum sae_status st = saed_sched_create(&s->sched, &cfg, err);

@@ -96,6 +96,14 @@ static double limit_of(__rlimit_resource_t what)
     return getrlimit(what, &r) == 0 ? (double)r.rlim_cur : -1.0; /* infinity: 2^64, as Go has it */
 }
 
+uint64_t saed_process_resident_bytes(void)
+{
+    struct saed_process p = {0};
+
+    read_statm(&p);
+    return (uint64_t)p.resident_bytes;
+}
+
 void saed_process_read(struct saed_process *out)
 {
     *out = (struct saed_process){-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0};

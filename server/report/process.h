@@ -16,5 +16,6 @@ struct saed_process {
 };
 
 void saed_process_read(struct saed_process *out);
+uint64_t saed_process_resident_bytes(void); /* 0 where that cannot be read */
 
 #endif

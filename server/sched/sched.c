@@ -371,12 +371,36 @@ size_t saed_sched_queue_rows(struct saed_sched *s, const struct saed_dict *d)
     return rows;
 }
 
+/* Locked. */
+static bool is_idle(const struct saed_sched *s)
+{
+    return TAILQ_EMPTY(&s->ring) && s->n_busy == 0;
+}
+
 bool saed_sched_idle(struct saed_sched *s)
 {
     bool idle;
 
     pthread_mutex_lock(&s->lock);
-    idle = TAILQ_EMPTY(&s->ring) && s->n_busy == 0;
+    idle = is_idle(s);
+    pthread_mutex_unlock(&s->lock);
+    return idle;
+}
+
+bool saed_sched_rest(struct saed_sched *s)
+{
+    const struct saed_compute *c = &s->cfg.compute;
+    struct saed_batch *b;
+    bool idle;
+
+    pthread_mutex_lock(&s->lock);
+    idle = is_idle(s);
+    if (idle && c->batch_rest) {
+        TAILQ_FOREACH(b, &s->spare, link)
+        {
+            c->batch_rest(c->arg, b->obj);
+        }
+    }
     pthread_mutex_unlock(&s->lock);
     return idle;
 }

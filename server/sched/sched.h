@@ -65,6 +65,7 @@ struct saed_compute {
     void *arg;
     enum sae_status (*batch_create)(void *arg, void **batch, struct sae_err *err);
     void (*batch_free)(void *arg, void *batch);
+    void (*batch_rest)(void *arg, void *batch); /* of one that is complete; may be NULL */
     enum sae_status (*scratch_create)(void *arg, void **scratch, struct sae_err *err);
     void (*scratch_free)(void *arg, void *scratch);
     void (*warm)(void *arg, void *scratch); /* on each worker before start returns; may be NULL */
@@ -110,6 +111,9 @@ enum sae_status saed_sched_start(struct saed_sched *s, struct sae_err *err) SAE_
  * two batches, and the old one freed; who has called this may submit what they were too small for.
  * SAE_E_NOMEM: all is as it was. One thread at a time. */
 enum sae_status saed_sched_renew(struct saed_sched *s, struct sae_err *err) SAE_MUST_USE;
+/* Let batches go of what they keep from use to use, unless something is queued or computed: false
+ * then. Holds the lock meanwhile, so it is for when all is quiet. */
+bool saed_sched_rest(struct saed_sched *s);
 /* Stop and join the workers, fail what is still queued as DRAINING, free. NULL allowed. */
 void saed_sched_free(struct saed_sched *s);
 

@@ -122,6 +122,15 @@ static void batch_free(void *arg, void *batch)
     sae_free(b);
 }
 
+static void batch_rest(void *arg, void *batch)
+{
+    struct fake *f = arg;
+    struct fake_batch *b = batch;
+
+    FAKE_CHECK(!b->active);
+    atomic_fetch_add(&f->rested, 1);
+}
+
 static enum sae_status scratch_create(void *arg, void **out, struct sae_err *err)
 {
     struct fake *f = arg;
@@ -262,6 +271,7 @@ struct saed_compute fake_compute(struct fake *f)
         .arg = f,
         .batch_create = batch_create,
         .batch_free = batch_free,
+        .batch_rest = batch_rest,
         .scratch_create = scratch_create,
         .scratch_free = scratch_free,
         .warm = warm,

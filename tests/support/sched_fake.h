@@ -50,7 +50,7 @@ struct fake {
     void *arg;
     _Atomic uint64_t n_batches, n_tiles;
     _Atomic int live; /* batches and scratches that exist */
-    _Atomic int warmed;
+    _Atomic int warmed, rested;
 };
 
 struct saed_compute fake_compute(struct fake *f);

@@ -98,6 +98,11 @@ void sae_batch_free(struct sae_batch *b)
     sae_free(b);
 }
 
+void sae_batch_rest(struct sae_batch *b)
+{
+    sae_chunks_rest(&b->chunks);
+}
+
 /* ---- begin ------------------------------------------------------------------------------------
  */
 

@@ -80,16 +80,17 @@ static size_t move_all(struct sae_chunk **from, struct sae_chunk **to)
     return n;
 }
 
-/* The high water sinks by an eighth a batch, so chunks of a rare large batch go after some ten. */
-void sae_chunks_reset(struct sae_chunks *p)
+/* How many were in use. */
+static size_t spare_all(struct sae_chunks *p)
 {
-    size_t used;
+    size_t used = move_all(&p->open, &p->spare);
 
-    used = move_all(&p->open, &p->spare);
-    used += move_all(&p->full, &p->spare);
-    p->high_water -= (p->high_water + 7) / 8;
-    if (p->high_water < used)
-        p->high_water = used;
+    return used + move_all(&p->full, &p->spare);
+}
+
+/* All are spare. */
+static void shrink(struct sae_chunks *p)
+{
     while (p->n_chunks > p->high_water + CHUNKS_KEPT) {
         struct sae_chunk *c = p->spare;
 
@@ -97,6 +98,24 @@ void sae_chunks_reset(struct sae_chunks *p)
         sae_free(c);
         p->n_chunks--;
     }
+}
+
+/* The high water sinks by an eighth a batch, so chunks of a rare large batch go after some ten. */
+void sae_chunks_reset(struct sae_chunks *p)
+{
+    size_t used = spare_all(p);
+
+    p->high_water -= (p->high_water + 7) / 8;
+    if (p->high_water < used)
+        p->high_water = used;
+    shrink(p);
+}
+
+void sae_chunks_rest(struct sae_chunks *p)
+{
+    (void)spare_all(p);
+    p->high_water = 0;
+    shrink(p);
 }
 
 /* An open chunk if there is one, else a spare one, else a new one. */

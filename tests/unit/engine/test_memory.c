@@ -272,6 +272,11 @@ START_TEST(the_chunks_shrink_again)
     for (int round = 0; round < 40; round++)
         batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = 1}, 1);
     ck_assert_uint_le(b->chunks.n_chunks, 12);
+    sae_batch_rest(b);
+    ck_assert_uint_le(b->chunks.n_chunks, 8);
+    batches_run(b, s, dict, SAE_SIDE_ENCODE, &(struct sae_slice){.task = &t, .n_rows = MANY}, 1);
+    ck_assert_uint_le(b->chunks.n_chunks, most);
+    batches_check(&t, true, true, "after a rest");
     sae_task_fini(&t);
     sae_batch_free(b);
     sae_scratch_free(s);

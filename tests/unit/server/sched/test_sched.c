@@ -817,6 +817,28 @@ START_TEST(buffers_are_made_anew_whole_or_not_at_all)
 }
 END_TEST
 
+/* Not while something is queued or computed. */
+START_TEST(batches_rest_when_all_is_quiet)
+{
+    struct world w;
+
+    world_init(&w, 3, 8);
+    ck_assert(saed_sched_rest(w.s));
+    ck_assert_int_eq(atomic_load(&w.fake.rested), 3);
+    ck_assert_int_eq(job_submit(&w, job_make(&w, 'A', 0, SAE_OP_ENCODE, 8), NULL), SAE_OK);
+    ck_assert(!saed_sched_rest(w.s));
+    ck_assert(saed_sched_step(w.s, 0)); /* no row waits, a batch is open */
+    ck_assert(!saed_sched_idle(w.s));
+    ck_assert(!saed_sched_rest(w.s));
+    while (saed_sched_step(w.s, 0))
+        ;
+    ck_assert_int_eq(atomic_load(&w.fake.rested), 3);
+    ck_assert(saed_sched_rest(w.s));
+    ck_assert_int_eq(atomic_load(&w.fake.rested), 6);
+    world_fini(&w);
+}
+END_TEST
+
 /* A request may be answered and its reference gone before its last batch has been told of. */
 START_TEST(a_batch_holds_its_dictionary)
 {
@@ -898,6 +920,7 @@ int main(void)
     tcase_add_test(t, helpers_come_before_new_batches_and_single_tiles_run_side_by_side);
     tcase_add_test(t, buffers_made_anew_are_put_to_use_between_batches);
     tcase_add_test(t, buffers_are_made_anew_whole_or_not_at_all);
+    tcase_add_test(t, batches_rest_when_all_is_quiet);
     tcase_add_test(t, a_batch_holds_its_dictionary);
     tcase_add_test(t, creation_survives_each_failed_allocation);
     suite_add_tcase(s, t);
