@@ -134,7 +134,8 @@ static enum sae_status bind_role(struct sae_file *b, enum sae_role role, struct 
     const struct sae_layout_key *key = row_key(b, role);
     struct sae_bound *bound = &b->bound[role];
     const char *text = b->stated->key[role];
-    size_t n = text ? strlen(text) : 0;
+    size_t n = text ? strlen(text) : 0, i = NONE;
+    enum sae_status st;
 
     if (text) {
         if (is_matrix(role))
@@ -143,9 +144,12 @@ static enum sae_status bind_role(struct sae_file *b, enum sae_role role, struct 
             bound->dims = vector_dims(role);
         return bind_text(b, role, text, n, bound, err);
     }
-    if (key && sae_file_find(b, key->name) != NONE) {
+    st = key ? sae_load_find(b->ts, key->name, &i, err) : SAE_OK;
+    if (st != SAE_OK)
+        return st;
+    if (i != NONE) {
         bound->dims = key->dims;
-        bound->index[bound->n++] = sae_file_find(b, key->name);
+        bound->index[bound->n++] = i;
         return SAE_OK;
     }
     if (key && key->need == SAE_KEY_REQUIRED)

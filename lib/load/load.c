@@ -222,6 +222,17 @@ const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i)
     return i < sae_load_count(ts) ? &ts->list[i] : NULL;
 }
 
+enum sae_status sae_load_find(const struct sae_tensors *ts, const char *name, size_t *out,
+                              struct sae_err *err)
+{
+    size_t i = 0;
+
+    while (i < sae_load_count(ts) && strcmp(ts->list[i].name, name) != 0)
+        i++;
+    *out = i < sae_load_count(ts) ? i : SIZE_MAX;
+    return *out == SIZE_MAX && ts->reader->explain ? ts->reader->explain(ts, name, err) : SAE_OK;
+}
+
 static enum sae_status no_tensor(const struct sae_tensors *ts, size_t i, struct sae_err *err)
 {
     return sae_err_set(err, SAE_E_USAGE, "", "cannot read tensor %zu: the file has %zu", i,

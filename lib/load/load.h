@@ -72,15 +72,19 @@ const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g);
 const char *sae_load_note(const struct sae_tensors *ts);
 
 /* Take group g as the weights, the first `prefix` bytes of each name dropped: once, before count,
- * tensor and read. SAE_E_FORMAT names what is no tensor or does not lie in the file; SAE_E_NOMEM.
- */
+ * tensor and read. What is no tensor becomes a fact. SAE_E_FORMAT names a tensor that is wrong
+ * or does not lie in the file; SAE_E_NOMEM. */
 enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,
                                 struct sae_err *err) SAE_MUST_USE;
-/* What stands beside the chosen weights: of a .pt all of its top but them, of safetensors
+/* What stands beside the chosen weights: of a .pt all of its top but their tensors, of safetensors
  * __metadata__. NULL: the container has no such thing, or the file has none. Borrowed. */
 const struct sae_facts *sae_load_facts(const struct sae_tensors *ts);
 size_t sae_load_count(const struct sae_tensors *ts);
 const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i);
+/* The index of the tensor called `name` (without the prefix), SIZE_MAX when nothing is called so.
+ * SAE_E_FORMAT: something else is, and the message says what, and of a GLOBAL which. */
+enum sae_status sae_load_find(const struct sae_tensors *ts, const char *name, size_t *out,
+                              struct sae_err *err) SAE_MUST_USE;
 
 /* Read tensor i (1-D or 2-D, dtype f32/f16/bf16/f64) as f32 into dst, row-major, or transposed
  * when `transpose` (2-D [r][c] then fills dst [c][r]). dst has room for the product of its shape.

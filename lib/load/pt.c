@@ -25,6 +25,8 @@ struct pt {
     struct sae_pickle *pickle;     /* ... its values */
     const value **dicts;           /* ... and those that are ts->groups */
     struct sae_pt_tensor *tensors; /* as ts->list */
+    const value *weights;          /* of the dicts, the one that was chosen, ... */
+    size_t prefix;                 /* ... and what of its names was dropped */
 };
 
 #define BAD(err, where, ...) \
@@ -177,7 +179,7 @@ static enum sae_status bind_all(struct sae_tensors *ts, const value *dict, size_
                                 struct sae_err *err)
 {
     struct pt *pt = ts->priv;
-    size_t n = dict->n / 2;
+    size_t n = dict->n / 2, made = 0;
     enum sae_status st = SAE_OK;
 
     ts->list = sae_calloc(n, sizeof *ts->list);
@@ -185,13 +187,17 @@ static enum sae_status bind_all(struct sae_tensors *ts, const value *dict, size_
     if (!ts->list || !pt->tensors)
         return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu tensors", n);
     for (size_t i = 0; i < n && st == SAE_OK; i++) {
-        st = set_name(&ts->list[i], dict->u.items[2 * i], prefix, err);
+        const value *v = dict->u.items[2 * i + 1];
+
+        if (!sae_pt_makes_tensor(v))
+            continue; /* a fact, until it is asked for as a tensor */
+        st = set_name(&ts->list[made], dict->u.items[2 * i], prefix, err);
         if (st == SAE_OK)
-            st = sae_pt_tensor_bind(&pt->archive, dict->u.items[2 * i + 1], &ts->list[i],
-                                    &pt->tensors[i], err);
+            st = sae_pt_tensor_bind(&pt->archive, v, &ts->list[made], &pt->tensors[made], err);
+        made++;
     }
     if (st == SAE_OK)
-        ts->n_tensors = n;
+        ts->n_tensors = made;
     return st;
 }
 
@@ -204,6 +210,8 @@ static enum sae_status pt_choose(struct sae_tensors *ts, size_t g, size_t prefix
     const value *dict = pt->dicts[g];
     enum sae_status st = bind_all(ts, dict, prefix, err);
 
+    pt->weights = dict;
+    pt->prefix = prefix;
     if (st == SAE_OK)
         st = sae_pt_check_keys_differ(dict, "its state dict", err);
     if (st == SAE_OK)
@@ -249,6 +257,23 @@ static enum sae_status pt_open(struct sae_tensors *ts, struct sae_err *err)
     return st;
 }
 
+/* Binding says best why something is no tensor. */
+static enum sae_status pt_explain(const struct sae_tensors *ts, const char *name,
+                                  struct sae_err *err)
+{
+    const struct pt *pt = ts->priv;
+    struct sae_tensor t = {0};
+    struct sae_pt_tensor bound;
+
+    for (uint32_t i = 0; i + 1 < pt->weights->n; i += 2) {
+        const value *key = pt->weights->u.items[i];
+
+        if (set_name(&t, key, pt->prefix, NULL) == SAE_OK && strcmp(t.name, name) == 0)
+            return sae_pt_tensor_bind(&pt->archive, pt->weights->u.items[i + 1], &t, &bound, err);
+    }
+    return SAE_OK;
+}
+
 static void pt_close(struct sae_tensors *ts)
 {
     struct pt *pt = ts->priv;
@@ -277,6 +302,7 @@ const struct sae_reader sae_reader_pt = {
     .sniff = pt_sniff,
     .open = pt_open,
     .choose = pt_choose,
+    .explain = pt_explain,
     .origin = pt_origin,
     .close = pt_close,
 };

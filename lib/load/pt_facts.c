@@ -24,7 +24,7 @@ struct seen {
 
 struct maker {
     struct sae_facts *facts;
-    const value *root, *weights;
+    const value *weights;
     struct seen *seen; /* a hash table, at most half full */
     size_t n_seen, cap;
     uint32_t n; /* facts */
@@ -98,6 +98,11 @@ static enum sae_status set_opaque(struct maker *m, struct sae_fact *fact, const 
     return set_text(m, fact, SAE_FACT_OPAQUE, text, (size_t)n);
 }
 
+static bool is_list(const value *v)
+{
+    return v->type == SAE_PK_TUPLE || v->type == SAE_PK_LIST || v->type == SAE_PK_SET;
+}
+
 /* torch.device("cuda", 0) is "cuda:0". */
 static enum sae_status set_device(struct maker *m, struct sae_fact *fact, const value *v)
 {
@@ -120,18 +125,59 @@ static bool is_dtype(const value *v)
     return v->type == SAE_PK_GLOBAL && sae_pt_dtype_by_name(v) != NULL;
 }
 
-static bool is_call_of(const value *v, const char *name)
+static bool is_call_of(const value *v, const char *module, const char *name)
 {
     return v->type == SAE_PK_CALL && !v->u.call.touched &&
-           sae_pk_is_global(v->u.call.fn, "torch", name);
+           sae_pk_is_global(v->u.call.fn, module, name);
 }
 
-/* What torch.Size was called with; NULL: v is no such call. */
-static const value *size_of(const value *v)
+/* The list that a torch.Size, or in protocol 2 a set, was called with; NULL: v is no such call. */
+static const value *list_of(const value *v)
 {
-    const value *args = is_call_of(v, "Size") ? v->u.call.args : NULL;
+    static const char *const calls[][2] = {{"torch", "Size"},
+                                           {"__builtin__", "set"},
+                                           {"__builtin__", "frozenset"},
+                                           {"builtins", "set"},
+                                           {"builtins", "frozenset"}};
+    const value *args;
 
-    return args && args->n == 1 && args->u.items[0]->type == SAE_PK_TUPLE ? args->u.items[0] : NULL;
+    for (size_t i = 0; i < SAE_COUNTOF(calls); i++) {
+        if (!is_call_of(v, calls[i][0], calls[i][1]))
+            continue;
+        args = v->u.call.args;
+        return args->n == 1 && is_list(args->u.items[0]) ? args->u.items[0] : NULL;
+    }
+    return NULL;
+}
+
+/* Bytes in protocol 2: _codecs.encode(text, "latin1"). */
+static bool is_latin1(const value *v)
+{
+    const value *args = is_call_of(v, "_codecs", "encode") ? v->u.call.args : NULL;
+
+    return args && args->n == 2 && args->u.items[0]->type == SAE_PK_STR &&
+           sae_pk_is_str(args->u.items[1], "latin1");
+}
+
+static enum sae_status set_latin1(struct maker *m, struct sae_fact *fact, const value *text)
+{
+    char *bytes = sae_alloc(text->n, 1);
+    enum sae_status st;
+    size_t n = 0;
+
+    if (!bytes)
+        return no_memory(m);
+    /* Characters up to U+00FF take two bytes at most; no others were bytes. */
+    for (uint32_t i = 0; i < text->n; i++) {
+        unsigned char c = (unsigned char)text->u.str[i];
+
+        if (c >= 0xc0 && i + 1 < text->n)
+            c = (unsigned char)(c << 6 | (text->u.str[++i] & 0x3f));
+        bytes[n++] = (char)c;
+    }
+    st = set_text(m, fact, SAE_FACT_TEXT, bytes, n);
+    sae_free(bytes);
+    return st;
 }
 
 static enum sae_status set_single(struct maker *m, struct sae_fact *fact, const value *v)
@@ -167,15 +213,12 @@ static enum sae_status set_single(struct maker *m, struct sae_fact *fact, const 
 
         return set_text(m, fact, SAE_FACT_TEXT, text, (size_t)n);
     }
-    return is_call_of(v, "device") ? set_device(m, fact, v) : set_opaque(m, fact, v);
+    if (is_latin1(v))
+        return set_latin1(m, fact, v->u.call.args->u.items[0]);
+    return is_call_of(v, "torch", "device") ? set_device(m, fact, v) : set_opaque(m, fact, v);
 }
 
 /* ---- lists and dicts ---------------------------------------------------------------------- */
-
-static bool is_list(const value *v)
-{
-    return v->type == SAE_PK_TUPLE || v->type == SAE_PK_LIST || v->type == SAE_PK_SET;
-}
 
 /* A key is a text; numbers are written as Python does, all else is described. */
 static char *key_of(struct maker *m, const value *key)
@@ -194,12 +237,10 @@ static char *key_of(struct maker *m, const value *key)
 static enum sae_status make(struct maker *m, struct sae_fact *fact, const value *v, unsigned depth,
                             unsigned *height);
 
-/* Is this entry of the top no fact? */
+/* Is this entry a tensor of the weights, and so no fact? */
 static bool is_weights(const struct maker *m, const value *dict, const value *v)
 {
-    if (dict != m->root)
-        return false;
-    return m->weights == m->root ? sae_pt_makes_tensor(v) : v == m->weights;
+    return dict == m->weights && sae_pt_makes_tensor(v);
 }
 
 static enum sae_status make_items(struct maker *m, struct sae_fact *fact, const value *v,
@@ -262,11 +303,11 @@ static enum sae_status make_once(struct maker *m, struct sae_fact *fact, const v
 static enum sae_status make(struct maker *m, struct sae_fact *fact, const value *v, unsigned depth,
                             unsigned *height)
 {
-    const value *size = size_of(v);
+    const value *list = list_of(v);
     enum sae_status st;
 
-    if (size)
-        v = size;
+    if (list)
+        v = list;
     if (!is_list(v) && v->type != SAE_PK_DICT)
         return set_single(m, fact, v);
     if (depth >= SAE_PT_MAX_FACT_DEPTH && v->n > 0)
@@ -280,7 +321,7 @@ static enum sae_status make(struct maker *m, struct sae_fact *fact, const value 
 enum sae_status sae_pt_facts(struct sae_facts **out, const struct sae_pk_value *root,
                              const struct sae_pk_value *weights, struct sae_err *err)
 {
-    struct maker m = {.root = root, .weights = weights, .err = err};
+    struct maker m = {.weights = weights, .err = err};
     struct sae_fact *top = NULL;
     unsigned height = 0;
     enum sae_status st;

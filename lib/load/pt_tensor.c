@@ -14,14 +14,15 @@ typedef struct sae_pk_value value;
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
-/* Functions of torch._utils whose call is a tensor. v2's arguments are (storage, offset, size,
- * stride, requires_grad, hooks[, metadata]); v3 has the dtype before the metadata; parameters wrap
- * a tensor, their first argument. */
+/* Functions of torch._utils whose call is a tensor. The first one's arguments are (storage, offset,
+ * size, stride), v2's have (requires_grad, hooks[, metadata]) behind them; v3 has the dtype before
+ * the metadata; parameters wrap a tensor, their first argument. */
 static const struct rebuild {
     const char *name;
     bool wraps, has_dtype;
     unsigned min_args, max_args;
 } rebuilds[] = {
+    {"_rebuild_tensor", false, false, 4, 4},
     {"_rebuild_tensor_v2", false, false, 6, 7},
     {"_rebuild_tensor_v3", false, true, 7, 8},
     {"_rebuild_parameter", true, false, 3, 3},
@@ -318,7 +319,8 @@ static enum sae_status bind_tensor(const struct binding *b, const struct rebuild
         return st;
     if (n_stride != b->t->ndim)
         return bad(b, "its size has %u dimensions and its stride %u", b->t->ndim, n_stride);
-    st = check_grad_and_hooks(b, arg[ARG_GRAD], arg[ARG_HOOKS]);
+    if (args->n > ARG_HOOKS)
+        st = check_grad_and_hooks(b, arg[ARG_GRAD], arg[ARG_HOOKS]);
     if (st == SAE_OK && args->n > metadata)
         st = check_metadata(b, arg[metadata]);
     if (st == SAE_OK)

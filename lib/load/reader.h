@@ -20,6 +20,9 @@ struct sae_reader {
     enum sae_status (*open)(struct sae_tensors *ts, struct sae_err *err);
     /* Fill list and n_tensors from group g, and facts. */
     enum sae_status (*choose)(struct sae_tensors *ts, size_t g, size_t prefix, struct sae_err *err);
+    /* Why the entry `name` of the chosen group is no tensor; SAE_OK: there is no such entry. NULL
+     * where all entries are tensors. */
+    enum sae_status (*explain)(const struct sae_tensors *ts, const char *name, struct sae_err *err);
     /* Where the values of tensor i are: it has at most two dimensions, or one if its dtype is no
      * floating one, and a dtype that is read. */
     void (*origin)(const struct sae_tensors *ts, size_t i, struct sae_origin *out);

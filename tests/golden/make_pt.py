@@ -6,6 +6,7 @@ row-major. tests/invalid/pt/NAME/input.pt with `error`: fragments that the messa
 one a line (case-* there came from outside). Run with Debian's python3-torch:
 /usr/bin/python3 tests/golden/make_pt.py
 """
+import argparse
 import collections
 import io
 import os
@@ -176,6 +177,20 @@ def make_golden():
     loop["self"], loop["list"] = loop, [loop]
     golden("wrapped_loop", loop, sd)
     golden("empty", {}, {})
+    old = P.glob("torch._utils", "_rebuild_tensor") + P.tup(
+        P.storage(), P.integer(0), P.ints((3, 2)), P.ints((1, 3))) + b"R"
+    golden("rebuild_v1", None, {"w": six.t()}, P.pt(P.mapping(w=old)))
+    # Plain values in the state dict itself, and what they are as facts: tests/unit/load/test_pt_facts.c.
+    golden("facts", None, {"w": six[0]}, saved({
+        "w": six[0], "activation": "TopK", "activation_state_dict": {"k": 3, "postact_fn": "ReLU"},
+        "lr": 1e-4, "inf": float("inf"), "big": 10**30, "none": None, "yes": True, "pair": (1, [2, "x"]),
+        "bytes": b"a\xffb", "set": {5}, "dtype": torch.bfloat16, "device": torch.device("cuda", 1),
+        "cpu": torch.device("cpu"), "size": torch.Size([2, 3]), 7: "seven", "ns": argparse.Namespace(a=1),
+        "class": nn.Linear, "optimizer": {"step": torch.tensor(3), "n": 4}}))
+    lists = [0]
+    for _ in range(30):
+        lists = [lists, lists]  # 2^30 zeros, if they were counted
+    golden("shared_facts", None, {"w": six[0]}, saved({"w": six[0], "lists": lists}))
 
     real, torch.serialization.location_tag = torch.serialization.location_tag, lambda s: "cuda:0"
     try:
@@ -412,10 +427,14 @@ def make_invalid_pickle():
     invalid("entry-int", of(P.mapping(w=T, step=P.integer(5))), "tensor step", "an int")
     invalid("entry-list", of(P.mapping(w=b"](" + T + b"e")), "tensor w", "a list")
     invalid("entry-dict", of(P.mapping(ae=P.mapping(w=T))), "tensor ae", "a dict")
-    invalid("entries-many", of(P.pairs(*[(P.integer(i), b"N") for i in range(70000)])), "70000 entries")
-    invalid("dicts-many", of(P.pairs(*[(P.integer(i), b"}") for i in range(1001)])), "1000 dicts")
     invalid("entry-nested-wrapper", of(P.mapping(
         state_dict=P.mapping(state_dict=P.mapping(w=T)))), "tensor state_dict", "a dict")
+    deep = b"]" * 32 + b"K\1" + b"a" * 32  # a list in each list, 32 of them below the top
+    invalid("facts-deep", of(P.mapping(w=T, deep=b"]" + deep + b"a")), "nested deeper than 32")
+    memo = b"]q\0K\1a" + b"".join(b"0](h\0h\0eq\0" for _ in range(40))
+    invalid("facts-bomb", of(P.mapping(w=T, lists=memo)), "nested deeper than 32")
+    invalid("entries-many", of(P.pairs(*[(P.integer(i), b"N") for i in range(70000)])), "70000 entries")
+    invalid("dicts-many", of(P.pairs(*[(P.integer(i), b"}") for i in range(1001)])), "1000 dicts")
     invalid("key-int", of(P.pairs((P.integer(1), T))), "key", "an int")
     invalid("key-twice", of(P.pairs((S("w"), T), (S("v"), T), (S("w"), T))), "key w twice")
     invalid("key-newline", of(P.mapping(**{"a\nb": P.NONE})), "a?b", "None")
@@ -572,7 +591,7 @@ def make_invalid_tensor():
             P.tensor(), P.TRUE, P.ORDERED_DICT, attribute) + b"R"), data=(P.SIX, P.SIX)), "tensor w", "attribute")
     invalid("tensor-metadata", of(more=(P.pairs((S("x"), P.FALSE)),)), "'x'")
     invalid("tensor-parameter-twice", P.pt(P.mapping(w=twice)), "parameter of a parameter")
-    invalid("tensor-v1", of(fn="_rebuild_tensor"), "torch._utils._rebuild_tensor")
+    invalid("tensor-v1", of(fn="_rebuild_tensor"), "_rebuild_tensor at offset", "has 6 arguments")
     invalid("tensor-quantised", saved({"w": torch.quantize_per_tensor(torch.ones(2), 0.5, 0,
                                                                       torch.qint8)}),
             "tensor w", "_rebuild_qtensor", "quantised")

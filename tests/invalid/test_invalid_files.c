@@ -37,9 +37,21 @@ static void find_cases(int kind)
         closedir(d);
 }
 
+/* Ask for every entry of the chosen group as a tensor. */
+static enum sae_status find_all(const struct sae_tensors *ts, struct sae_err *err)
+{
+    const struct sae_group *g = sae_load_group(ts, test_weights_group(ts));
+    enum sae_status st = SAE_OK;
+    size_t at;
+
+    for (size_t i = 0; i < g->n && st == SAE_OK; i++)
+        st = sae_load_find(ts, g->entries[i].name, &at, err);
+    return st;
+}
+
 static enum sae_status read_all(struct sae_tensors *ts, struct sae_err *err)
 {
-    enum sae_status st = SAE_OK;
+    enum sae_status st = find_all(ts, err);
 
     for (size_t i = 0; i < sae_load_count(ts) && st == SAE_OK; i++) {
         const struct sae_tensor *t = sae_load_tensor(ts, i);

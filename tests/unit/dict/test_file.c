@@ -100,6 +100,17 @@ const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i)
     return &ts->t[i];
 }
 
+enum sae_status sae_load_find(const struct sae_tensors *ts, const char *name, size_t *out,
+                              struct sae_err *err)
+{
+    (void)err;
+    for (*out = 0; *out < ts->n; ++*out)
+        if (strcmp(ts->t[*out].name, name) == 0)
+            return SAE_OK;
+    *out = SIZE_MAX;
+    return SAE_OK;
+}
+
 /* Element (r, c) of tensor i is 1000 i + 100 r + c, all by 2^-10; r_mag as the test says. */
 static float value(size_t i, size_t r, size_t c)
 {

@@ -393,6 +393,8 @@ static const char *const fault_files[] = {
     "tests/golden/pt/strides.pt",
     "tests/golden/pt/wrapped.pt",
     "tests/golden/pt/dtypes.pt",
+    "tests/golden/pt/facts.pt",
+    "tests/golden/containers/metadata.safetensors",
     "tests/golden/containers/deflated.npz",
     "tests/golden/containers/kinds.safetensors",
     "tests/golden/containers/double.npy",
