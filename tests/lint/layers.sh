@@ -25,7 +25,7 @@ wire="$low|proto/[a-z_]+\.(h|def)"
 rule 'lib/saed.h lib' "$low"
 rule lib/format "$low|lib/format/[a-z_]+\.h"
 rule lib/load "$low|lib/format/[a-z_]+\.h|lib/load/[a-z_]+\.h"
-rule lib/dict "$low|lib/saed\.h|lib/load/(load|hints)\.h|lib/dict/[a-z_]+\.h"
+rule lib/dict "$low|lib/saed\.h|lib/load/(load|hints|facts|config|folder)\.h|lib/dict/[a-z_]+\.h"
 rule lib/engine/kern 'lib/types\.h|lib/engine/kern/[a-z_0-9]+\.(h|inc)'
 engine="$low|lib/saed\.h|lib/dict/(dict|unit|ref)\.h|lib/engine/engine\.h|lib/engine/batch/plan\.h|lib/engine/kern/[a-z]+\.h"
 rule 'lib/engine lib/engine/batch' "$engine"
