@@ -8,6 +8,8 @@
  * Called by routes; pure functions, any thread. */
 #include "proto/wire.h"
 
+#include "lib/scan.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -53,7 +55,7 @@ static bool read_q(const char *s, unsigned *out)
         digits = true;
     }
     if (*s == '.')
-        for (s++; *s >= '0' && *s <= '9'; s++, unit /= 10) {
+        for (s++; sae_is_digit(*s); s++, unit /= 10) {
             q += (unsigned)(*s - '0') * unit;
             digits = true;
         }

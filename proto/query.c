@@ -5,51 +5,28 @@
  * and a list as a parameter for each item: both are taken. Called by routes; pure, any thread. */
 #include "proto/wire.h"
 
+#include "lib/scan.h"
+
 #include <stdio.h>
 #include <string.h>
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* Decode n bytes of s into dst (room for n + 1). False: a '%' without two hex digits, or NUL. */
 static bool percent_decode(char *dst, const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        int hi, lo;
+        int c;
 
         if (s[i] != '%') {
             *dst++ = s[i];
             continue;
         }
-        if (n - i < 3 || (hi = hex_digit(s[i + 1])) < 0 || (lo = hex_digit(s[i + 2])) < 0)
+        c = sae_scan_percent(s + i, s + n);
+        if (c <= 0)
             return false;
-        if (hi == 0 && lo == 0)
-            return false;
-        *dst++ = (char)(hi * 16 + lo);
+        *dst++ = (char)c;
         i += 2;
     }
     *dst = '\0';
-    return true;
-}
-
-/* Read the decimal at *s, saturating at `top`; *s moves behind it. False: no digit there. */
-static bool read_decimal(const char **s, uint64_t top, uint64_t *out)
-{
-    uint64_t v = 0;
-
-    if (**s < '0' || **s > '9')
-        return false;
-    for (; **s >= '0' && **s <= '9'; ++*s) {
-        uint64_t digit = (uint64_t)(**s - '0');
-
-        v = v > (top - digit) / 10 ? top : v * 10 + digit;
-    }
-    *out = v;
     return true;
 }
 
@@ -67,10 +44,11 @@ typedef enum sae_status option_fn(struct sae_options *opt, const struct sae_opti
 static enum sae_status read_top_k(struct sae_options *opt, const struct sae_option_def *def,
                                   const char *value, struct sae_err *err)
 {
-    const char *p = value;
+    const char *end = value + strlen(value);
     uint64_t k;
+    bool fits; /* if not, it is all of them */
 
-    if (!read_decimal(&p, UINT64_MAX, &k) || *p || k == 0)
+    if (*value == '\0' || sae_scan_u64(value, end, &k, &fits) != end || k == 0)
         return bad_value(def->name, value, "an integer of 1 or more", err);
     opt->top_k = k;
     opt->asked |= def->bit;
@@ -96,8 +74,8 @@ static bool grow_features(struct sae_options *opt, size_t n)
 static enum sae_status read_features(struct sae_options *opt, const struct sae_option_def *def,
                                      const char *value, struct sae_err *err)
 {
+    const char *p = value, *end = value + strlen(value);
     size_t n = *value ? 1 : 0;
-    const char *p = value;
 
     for (const char *c = value; *c; c++)
         n += *c == ',';
@@ -105,10 +83,12 @@ static enum sae_status read_features(struct sae_options *opt, const struct sae_o
         return sae_err_set(err, SAE_E_NOMEM, def->name, "cannot read %s: out of memory", def->name);
     for (size_t i = 0; i < n; i++) {
         uint64_t id;
+        bool fits;
 
-        if (!read_decimal(&p, UINT32_MAX, &id) || *p != (i + 1 < n ? ',' : '\0'))
+        p = sae_scan_u64(p, end, &id, &fits);
+        if (!p || *p != (i + 1 < n ? ',' : '\0'))
             return bad_value(def->name, value, "feature ids with commas between them", err);
-        opt->features[opt->n_features++] = (uint32_t)id;
+        opt->features[opt->n_features++] = id < UINT32_MAX ? (uint32_t)id : UINT32_MAX;
         p++;
     }
     opt->asked |= def->bit;

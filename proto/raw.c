@@ -5,6 +5,7 @@
 #include "proto/wire.h"
 
 #include "lib/num.h"
+#include "lib/scan.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,18 +23,15 @@ static bool is_blank(char c)
  * more than SAE_MAX_DIMS, or one past 64 bits. */
 static bool read_shape(const char *s, uint64_t dim[SAE_MAX_DIMS], unsigned *n)
 {
+    const char *end = s + strlen(s);
+    bool fits;
+
     *n = 0;
     for (;; s++) {
-        uint64_t v = 0;
-
         while (is_blank(*s))
             s++;
-        if (*n == SAE_MAX_DIMS || *s < '0' || *s > '9')
+        if (*n == SAE_MAX_DIMS || !(s = sae_scan_u64(s, end, &dim[(*n)++], &fits)) || !fits)
             return false;
-        for (; *s >= '0' && *s <= '9'; s++)
-            if (sae_mul_u64(v, 10, &v) || sae_add_u64(v, (uint64_t)(*s - '0'), &v))
-                return false;
-        dim[(*n)++] = v;
         while (is_blank(*s))
             s++;
         if (*s == '\0')

@@ -5,6 +5,7 @@
 #include "server/probe.h"
 
 #include "lib/saed.h"
+#include "lib/scan.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -38,16 +39,9 @@ static int64_t now_ms(void)
 
 static bool is_port(const char *s, size_t n)
 {
-    unsigned v = 0;
+    uint64_t v;
 
-    if (n < 1 || n > 5)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] < '0' || s[i] > '9')
-            return false;
-        v = v * 10 + (unsigned)(s[i] - '0');
-    }
-    return v >= 1 && v <= 65535;
+    return n <= 5 && sae_scan_whole_u64(s, n, &v) && v >= 1 && v <= 65535;
 }
 
 /* HOST[:PORT] of n bytes. */
@@ -265,11 +259,11 @@ static bool read_line(int fd, char *buf, size_t cap, int64_t deadline)
 /* The status of "HTTP/1.1 200 OK"; 0 when the line is no such thing. */
 static int parse_status(const char *s)
 {
-    if (strncmp(s, "HTTP/1.", 7) != 0 || s[7] < '0' || s[7] > '9' || s[8] != ' ')
+    if (strncmp(s, "HTTP/1.", 7) != 0 || !sae_is_digit(s[7]) || s[8] != ' ')
         return 0;
     s += 9;
     for (int i = 0; i < 3; i++)
-        if (s[i] < '0' || s[i] > '9')
+        if (!sae_is_digit(s[i]))
             return 0;
     if (s[3] != ' ' && s[3] != '\r' && s[3] != '\n')
         return 0;

@@ -4,6 +4,8 @@
  * printing, comparing and what a refusal calls wanted all go by its rows. */
 #include "lib/dict/reading.h"
 
+#include "lib/scan.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -118,7 +120,7 @@ static bool is_last(const struct form *form)
 
 static const char *skip_digits(const char *s)
 {
-    while (*s >= '0' && *s <= '9')
+    while (sae_is_digit(*s))
         s++;
     return s;
 }
@@ -159,16 +161,7 @@ static bool to_number(const char *s, float *out)
 /* Digits alone, from 1. */
 static bool to_count(const char *s, uint64_t *out)
 {
-    uint64_t v = 0;
-
-    if (*s == '\0' || *skip_digits(s) != '\0')
-        return false;
-    for (; *s; s++)
-        if (__builtin_mul_overflow(v, 10, &v) ||
-            __builtin_add_overflow(v, (uint64_t)(*s - '0'), &v))
-            return false;
-    *out = v;
-    return v >= 1;
+    return sae_scan_whole_u64(s, strlen(s), out) && *out >= 1;
 }
 
 static bool take_argument(const struct form *form, const char *s, struct sae_value *v)

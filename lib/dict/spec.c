@@ -1,6 +1,8 @@
 /* spec.c - the grammar of sources. See dict/spec.h. */
 #include "lib/dict/spec.h"
 
+#include "lib/scan.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -30,26 +32,12 @@ static enum sae_status bad(struct sae_err *err, const char *text, const char *wh
                        text, what, found.n < 64 ? (int)found.n : 64, found.p, wanted);
 }
 
-/* Digits only, no sign. */
-static bool to_u64(struct part s, uint64_t *out)
-{
-    uint64_t v = 0;
-
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9' || __builtin_mul_overflow(v, 10, &v) ||
-            __builtin_add_overflow(v, (uint64_t)(s.p[i] - '0'), &v))
-            return false;
-    }
-    *out = v;
-    return s.n > 0;
-}
-
 /* 1 .. SAE_DICT_MAX_DIM */
 static bool to_dim(struct part s, uint64_t *out)
 {
     uint64_t v;
 
-    if (!to_u64(s, &v) || v < 1 || v > SAE_DICT_MAX_DIM)
+    if (!sae_scan_whole_u64(s.p, s.n, &v) || v < 1 || v > SAE_DICT_MAX_DIM)
         return false;
     *out = v;
     return true;
@@ -68,7 +56,7 @@ static bool to_decimal(struct part s, double *out)
             point = true;
             continue;
         }
-        if (s.p[i] < '0' || s.p[i] > '9' || ++n_digits > 15)
+        if (!sae_is_digit(s.p[i]) || ++n_digits > 15)
             return false;
         digits = digits * 10.0 + (double)(s.p[i] - '0');
         scale = point ? scale * 10.0 : scale;
@@ -134,7 +122,7 @@ static enum sae_status parse_option(struct sae_source *out, const char *text, st
         if (*have_seed)
             return bad(err, text, "a second seed", value, "one seed");
         *have_seed = true;
-        if (!to_u64(value, &out->seed))
+        if (!sae_scan_whole_u64(value.p, value.n, &out->seed))
             return bad(err, text, "seed", value, "a whole number from 0 to 2^64 - 1");
         return SAE_OK;
     }

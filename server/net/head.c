@@ -1,6 +1,8 @@
 /* head.c - see head.h. Recipe and reasons: RFC 9112 sections 2.2, 3, 5, 6.1 to 6.3. */
 #include "server/net/head.h"
 
+#include "lib/scan.h"
+
 #include <string.h>
 #include <strings.h>
 
@@ -15,7 +17,7 @@ static bool is_token(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s[i];
-        bool alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        bool alnum = sae_is_digit(s[i]) || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 
         if (!alnum && (c == '\0' || !strchr("!#$%&'*+-.^_`|~", c)))
             return false;
@@ -23,33 +25,20 @@ static bool is_token(const char *s, size_t n)
     return n > 0;
 }
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 bool saed_path_decode(char *dst, const char *path, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        char c = path[i];
+        int c = path[i];
 
         if (c == '%') {
-            if (i + 2 >= n || hex(path[i + 1]) < 0 || hex(path[i + 2]) < 0)
-                return false;
-            c = (char)(hex(path[i + 1]) * 16 + hex(path[i + 2]));
-            if (c == '\0')
+            c = sae_scan_percent(path + i, path + n);
+            if (c <= 0)
                 return false;
             if (c == '/')
                 c = '\x01';
             i += 2;
         }
-        *dst++ = c;
+        *dst++ = (char)c;
     }
     *dst = '\0';
     return true;
@@ -66,6 +55,8 @@ static bool is_authority(struct saed_value v)
 
 static void check_target(struct saed_head *h, const char *target)
 {
+    const char *end = target + strlen(target);
+
     for (const char *p = target; *p; p++) {
         if (*p < 0x21 || *p > 0x7e)
             fault(h, "the target has a byte that is not visible ASCII");
@@ -73,7 +64,7 @@ static void check_target(struct saed_head *h, const char *target)
             fault(h, "the target has a %00");
     }
     for (const char *p = target; *p && *p != '?'; p++)
-        if (*p == '%' && (hex(p[1]) < 0 || hex(p[2]) < 0))
+        if (*p == '%' && sae_scan_percent(p, end) < 0)
             fault(h, "the path has a '%' without two hexadecimal digits");
 }
 
@@ -127,8 +118,7 @@ void saed_head_begin(struct saed_head *h, const char *uri, const char *method, c
         h->method = SAED_METHOD_OTHER;
     check_target(h, target);
     take_target(h, target);
-    if (strlen(version) != 8 || memcmp(version, "HTTP/1.", 7) != 0 || version[7] < '0' ||
-        version[7] > '9')
+    if (strlen(version) != 8 || memcmp(version, "HTTP/1.", 7) != 0 || !sae_is_digit(version[7]))
         fault(h, "the version is not HTTP/1.0 or HTTP/1.1");
     else
         h->is_http_1_0 = version[7] == '0';
@@ -149,17 +139,16 @@ static void check_host(struct saed_head *h, struct saed_value v)
 
 static void check_length(struct saed_head *h, struct saed_value v)
 {
+    const char *end;
+    bool fits;
+
     if (++h->n_length > 1)
         fault(h, "Content-Length is sent twice");
-    if (v.n == 0)
+    end = sae_scan_u64(v.p, v.p + v.n, &h->length, &fits);
+    if (!fits)
+        fault(h, "Content-Length is larger than 64 bits hold");
+    if (!end || end < v.p + v.n)
         fault(h, "Content-Length is no number");
-    for (size_t i = 0; i < v.n; i++) {
-        if (v.p[i] < '0' || v.p[i] > '9')
-            fault(h, "Content-Length is no number");
-        else if (__builtin_mul_overflow(h->length, 10, &h->length) ||
-                 __builtin_add_overflow(h->length, (uint64_t)(v.p[i] - '0'), &h->length))
-            fault(h, "Content-Length is larger than 64 bits hold");
-    }
     h->has_length = true;
 }
 

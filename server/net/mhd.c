@@ -1,6 +1,8 @@
 /* mhd.c - see mhd.h. */
 #include "server/net/mhd.h"
 
+#include "lib/scan.h"
+
 #include <microhttpd.h>
 #include <stdio.h>
 #include <string.h>
@@ -67,16 +69,11 @@ static bool find_field(struct MHD_Connection *c, const char *name, struct saed_v
 bool saed_mhd_refuses_length(struct MHD_Connection *c)
 {
     struct saed_value length, coding;
-    uint64_t value = 0;
-    size_t i = 0;
+    uint64_t value;
 
     if (find_field(c, "Transfer-Encoding", &coding) || !find_field(c, "Content-Length", &length))
         return false;
-    while (i < length.n && length.p[i] >= '0' && length.p[i] <= '9' &&
-           !__builtin_mul_overflow(value, 10, &value) &&
-           !__builtin_add_overflow(value, (uint64_t)(length.p[i] - '0'), &value))
-        i++;
-    return i == 0 || i < length.n;
+    return !sae_scan_whole_u64(length.p, length.n, &value);
 }
 
 /* ---- what the library takes ---------------------------------------------------------------- */

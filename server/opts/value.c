@@ -3,30 +3,14 @@
  * Pure functions of their arguments; called by opts.c and opts/config.c. */
 #include "server/opts/table.h"
 
+#include "lib/scan.h"
+
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-
-/* Digits only, no sign, no blanks: strtoull would take all of these. */
-static bool parse_digits(const char *s, size_t n, uint64_t *out)
-{
-    uint64_t v = 0;
-
-    if (n == 0)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] < '0' || s[i] > '9')
-            return false;
-        if (__builtin_mul_overflow(v, 10, &v) ||
-            __builtin_add_overflow(v, (uint64_t)(s[i] - '0'), &v))
-            return false;
-    }
-    *out = v;
-    return true;
-}
 
 static bool parse_size(const char *s, uint64_t *out)
 {
@@ -50,7 +34,7 @@ static bool parse_size(const char *s, uint64_t *out)
     default:
         break;
     }
-    if (!parse_digits(s, shift ? n - 1 : n, &v) || v > UINT64_MAX >> shift)
+    if (!sae_scan_whole_u64(s, shift ? n - 1 : n, &v) || v > UINT64_MAX >> shift)
         return false;
     *out = v << shift;
     return true;
@@ -111,7 +95,7 @@ static bool is_host(const char *host)
     for (const char *p = host; *p; p++) {
         if (!isalnum((unsigned char)*p) && !strchr("-._", *p))
             return false;
-        if (!isdigit((unsigned char)*p) && *p != '.')
+        if (!sae_is_digit(*p) && *p != '.')
             numeric = false;
     }
     return !numeric || inet_pton(AF_INET, host, &a) == 1;
@@ -126,7 +110,7 @@ static bool parse_listen(struct saed_opts *o, const char *s)
     size_t n;
     uint64_t port;
 
-    if (!colon || !parse_digits(colon + 1, strlen(colon + 1), &port) || port > 65535)
+    if (!colon || !sae_scan_whole_u64(colon + 1, strlen(colon + 1), &port) || port > 65535)
         return false;
     n = (size_t)(colon - s);
     if (brackets) {
@@ -155,7 +139,7 @@ bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const c
     switch (def->kind) {
     case SAED_KIND_INT:
     case SAED_KIND_SIZE:
-        if (def->kind == SAED_KIND_INT ? !parse_digits(text, strlen(text), &v)
+        if (def->kind == SAED_KIND_INT ? !sae_scan_whole_u64(text, strlen(text), &v)
                                        : !parse_size(text, &v))
             return false;
         if (v < def->min || v > def->max)

@@ -19,7 +19,7 @@ rule() {
         bad=1
     done
 }
-low='lib/(base|num|nearest|cpu|types|dtype)\.h'
+low='lib/(base|num|nearest|scan|cpu|types|dtype)\.h'
 wire="$low|proto/[a-z_]+\.(h|def)"
 # lib: base <- format <- load <- dict <- engine <- engine/batch, engine/native
 rule 'lib/saed.h lib' "$low"

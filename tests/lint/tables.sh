@@ -25,20 +25,25 @@ only() {
 compared() {
     printf '%s' "(case|[!=]=) *\(?($1)\b|\b($1) *[!=]="
 }
-classes=$(sed -nE 's/^ *\.name = "([A-Za-z0-9]+)",$/\1/p' lib/dict/layout.c | paste -sd '|')
+classes=$(sed -nE 's/^ *\.name = "([A-Za-z0-9]+)",$/\1/p' lib/dict/layout.c | grep -vx custom | paste -sd '|')
 [ -n "$classes" ] || { echo 'lib/dict/layout.c: no class found' && bad=1; }
 
 only 'a class by name' "\"($classes)\"" lib/dict/layout.c
-only 'a unit' '\bSAE_UNIT_[A-Z]+\b' lib/types.h lib/dict/unit.h lib/dict/unit.c lib/dict/layout.c lib/engine/kern/units.inc
+only 'a unit' '\bSAE_UNIT_[A-Z]+\b' lib/types.h lib/dict/unit.h lib/dict/unit.c lib/dict/layout.c \
+    lib/dict/reading.h lib/dict/reading.c lib/engine/kern/units.inc
 only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/reader.h lib/load/pt.c lib/load/st.c \
     lib/load/numpy.c
 
-# What an operation comes to for a formula is worked out in one place, and what it decodes.
-only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c lib/engine/batch/decode.c
+# What an operation comes to for a formula is worked out in one place; what cannot be, and what is decoded.
+only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c lib/engine/batch/task.c lib/engine/batch/decode.c
 only 'an option' "$(compared 'SAE_OPT_[A-Z_]+')"
 only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')"
 # Engines: BLAS is a library that may be missing (choose.c); one metric is the native engine's (info.c).
 only 'an engine' "$(compared 'SAE_ENGINE_[A-Z]+')|\"(native|openblas)\"" \
     lib/engine/choose.c lib/engine/blas.c lib/engine/native/encode.c server/opts/opts.c server/api/info.c
+# Digits are read by lib/scan.h, those of JSON by proto/json, those of files by lib/format and lib/load.
+found=$(grep -rnE --include='*.[ch]' "[<>]=? *'[09]'|\bisx?digit\(" lib/*.[ch] lib/dict lib/engine proto server |
+    grep -vE '^(lib/scan\.h|proto/json/[a-z]+\.c):')
+[ -z "$found" ] || { echo 'digits that are read by hand:' && echo "$found" && bad=1; }
 [ "$bad" -eq 0 ] && echo "tables: ok"
 exit "$bad"
