@@ -35,6 +35,7 @@ enum sae_origin { SAE_FROM_DEFAULT, SAE_FROM_ROW, SAE_FROM_FILE, SAE_FROM_STATED
 struct sae_shown_field {
     const char *name;
     enum sae_origin from;
+    bool is_usual; /* nobody needs to be told: of activation never */
     char text[SAE_READING_TEXT_MAX];
     char by_file[SAE_READING_TEXT_MAX]; /* stated against what the files say: that; else "" */
 };

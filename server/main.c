@@ -78,6 +78,24 @@ static enum sae_status load_engine(const struct saed_opts *o)
     return st;
 }
 
+/* The reading, where it is not what a dictionary usually has, and what there is to say of it. */
+static void print_reading(const struct sae_dict_info *info)
+{
+    for (unsigned f = 0; f < SAE_N_FIELDS; f++) {
+        const struct sae_shown_field *field = &info->reading[f];
+
+        if (field->is_usual && !field->by_file[0])
+            continue;
+        printf("  %s=%s%s", field->name, field->text,
+               field->from == SAE_FROM_STATED ? ", stated" : "");
+        if (field->by_file[0])
+            printf(", the file says %s", field->by_file);
+        printf("\n");
+    }
+    for (unsigned k = 0; k < info->n_notes; k++)
+        printf("  note: %s\n", info->notes[k]);
+}
+
 /* Load everything, say what it is, open no socket. */
 static int check(const struct saed_opts *o)
 {
@@ -91,8 +109,7 @@ static int check(const struct saed_opts *o)
                d->name, d->info->class_name, d->info->activation_dim, d->info->dict_size,
                d->info->dtype, d->info->bytes, sae_engine_name(s.engine),
                sae_engine_kernel(s.engine));
-        for (unsigned k = 0; k < d->info->n_notes; k++)
-            printf("  note: %s\n", d->info->notes[k]);
+        print_reading(d->info);
     }
     saed_service_close(&s);
     return flush_stdout(exit_status(st));

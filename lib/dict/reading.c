@@ -444,6 +444,12 @@ static bool shows_none(const struct sae_reading *r, enum sae_field f)
            is(r, SAE_FIELD_INPUT, SAE_INPUT_NONE);
 }
 
+static bool is_usual(enum sae_field f, const struct sae_value *v, const char *text)
+{
+    return f == SAE_FIELD_OUTPUT ? strcmp(text, "none") == 0
+                                 : f != SAE_FIELD_ACTIVATION && v->choice == 0;
+}
+
 void sae_reading_show(const struct sae_reading *r, struct sae_dict_info *info)
 {
     for (enum sae_field f = 0; f < SAE_N_FIELDS; f++) {
@@ -455,6 +461,7 @@ void sae_reading_show(const struct sae_reading *r, struct sae_dict_info *info)
         sae_value_print(f, &field->value, shown->text);
         if (shows_none(r, f))
             snprintf(shown->text, sizeof shown->text, "none");
+        shown->is_usual = is_usual(f, &field->value, shown->text);
         shown->by_file[0] = '\0';
         if (field->contradicts)
             sae_value_print(f, &field->by_file, shown->by_file);

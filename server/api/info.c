@@ -105,6 +105,40 @@ static void put_max_rows(struct doc *d, const struct saed_routes *r, const struc
     put(d, "}");
 }
 
+/* "reading": what a source's options would state, and what to know of it. */
+static void put_reading(struct doc *d, const struct sae_dict_info *info)
+{
+    const char *comma = "";
+
+    put(d, "\"reading\":{");
+    for (unsigned f = 0; f < SAE_N_FIELDS; f++) {
+        put(d, "\"%s\":", info->reading[f].name);
+        put_string(d, info->reading[f].text);
+        put(d, ",");
+    }
+    put(d, "\"stated\":[");
+    for (unsigned f = 0; f < SAE_N_FIELDS; f++)
+        if (info->reading[f].from == SAE_FROM_STATED) {
+            put(d, "%s", comma);
+            put_string(d, info->reading[f].name);
+            comma = ",";
+        }
+    put(d, "],\"contradicts\":{");
+    comma = "";
+    for (unsigned f = 0; f < SAE_N_FIELDS; f++)
+        if (info->reading[f].by_file[0]) {
+            put(d, "%s\"%s\":", comma, info->reading[f].name);
+            put_string(d, info->reading[f].by_file);
+            comma = ",";
+        }
+    put(d, "},\"notes\":[");
+    for (unsigned k = 0; k < info->n_notes; k++) {
+        put(d, "%s", k ? "," : "");
+        put_string(d, info->notes[k]);
+    }
+    put(d, "]},");
+}
+
 static void put_dictionary(struct doc *d, struct saed_routes *r, const struct saed_dict *e)
 {
     const struct sae_dict_info *info = e->info;
@@ -117,9 +151,18 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
     put(d, ",\"activation_dim\":%" PRIu64 ",\"dict_size\":%" PRIu64 ",\"dtype\":",
         info->activation_dim, info->dict_size);
     put_string(d, info->dtype);
-    put(d, ",\"source\":");
+    put(d, ",\"output_dim\":");
+    if (info->output_dim)
+        put(d, "%" PRIu64, info->output_dim);
+    else
+        put(d, "null");
+    put(d, ",\"format\":");
+    put_string(d, info->format);
+    put(d, ",\"parts\":\"%s\",\"resident\":\"float32\",\"state\":\"ready\",\"source\":",
+        info->output_dim ? "all" : "encoder");
     put_string(d, e->source);
-    put(d, ",\"bytes\":%" PRIu64 ",\"engine\":", info->bytes);
+    put(d, ",\"bytes\":%" PRIu64 ",\"resident_bytes\":%" PRIu64 ",\"engine\":", info->bytes,
+        info->resident_bytes);
     put_string(d, sae_engine_name(r->engine));
     put(d, ",\"kernel\":");
     put_string(d, sae_engine_kernel(r->engine));
@@ -138,6 +181,7 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
     put(d, ",\"max\":");
     put_number(d, info->norm_max);
     put(d, "},");
+    put_reading(d, info);
     put_max_rows(d, r, e);
     put(d, "}");
 }

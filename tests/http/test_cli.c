@@ -149,8 +149,9 @@ START_TEST(check_prints_a_line_for_each)
 
     ck_assert_msg(r.status == 0, "%s", r.err);
     ck_assert_str_eq(r.err, "");
-    ck_assert_uint_eq(lines(r.out), 3);
+    ck_assert_uint_eq(lines(r.out), 3 + 2 + 2 + 1); /* and of each reading what is not usual */
     ck_assert_ptr_nonnull(strstr(r.out, "GatedAutoEncoder"));
+    ck_assert_ptr_nonnull(strstr(r.out, "\n  centre=decoder_bias\n  activation=gated\n"));
     ck_assert_ptr_nonnull(strstr(r.out, "33"));
     ck_assert_ptr_nonnull(strstr(r.out, "70"));
     ck_assert_ptr_nonnull(strstr(r.out, "bfloat16"));
@@ -165,11 +166,34 @@ START_TEST(check_prints_the_notes)
     struct run r = RUN("--check", "a=" NOTED, "i=identity:3");
 
     ck_assert_msg(r.status == 0, "%s", r.err);
-    ck_assert_uint_eq(lines(r.out), 5);
+    ck_assert_uint_eq(lines(r.out), 5 + 3);
     ck_assert_ptr_nonnull(strstr(r.out, "\n  note: read from the entry \"sae\"\n"));
     ck_assert_ptr_nonnull(
         strstr(r.out, "\n  note: the prefix \"module._orig_mod.\" was taken off"));
     ck_assert_ptr_nonnull(strstr(r.out, "was not checked\ni class=IdentityDict"));
+    run_free(&r);
+}
+END_TEST
+
+#define TOP_K "tests/golden/data/topk_7x5_k5_f64.pt"
+
+START_TEST(check_prints_what_is_stated)
+{
+    struct run r = RUN("--check", "a=" TOP_K ":k=2");
+
+    ck_assert_msg(r.status == 0, "%s", r.err);
+    ck_assert_ptr_nonnull(strstr(r.out, "\n  centre=b_dec\n  activation=relu\n"
+                                        "  select=top_k:2, stated, the file says top_k:5\n"));
+    run_free(&r);
+    r = RUN("--check", "a=" TOP_K ":k=6", "b=" TOP_K ":kk=3", "c=" TOP_K ":centre=nope");
+    ck_assert_int_eq(r.status, 1);
+    ck_assert_ptr_nonnull(strstr(r.err, "k is 6, wanted from 1 to dict_size, which is 5"));
+    ck_assert_ptr_nonnull(strstr(r.err, "\"kk\" is no option, the nearest is \"k\""));
+    ck_assert_ptr_nonnull(strstr(r.err, "the file has no tensor \"nope\""));
+    run_free(&r);
+    r = RUN("--check", TOP_K ":k=2:k=3");
+    ck_assert_int_eq(r.status, 2);
+    ck_assert_ptr_nonnull(strstr(r.err, "k, or select, is stated twice"));
     run_free(&r);
 }
 END_TEST
@@ -567,6 +591,7 @@ int main(void)
     tcase_add_test(t, of_what_it_is_made);
     tcase_add_test(t, check_prints_a_line_for_each);
     tcase_add_test(t, check_prints_the_notes);
+    tcase_add_test(t, check_prints_what_is_stated);
     tcase_add_test(t, a_long_path_leaves_the_reason);
     tcase_add_test(t, notes_are_logged);
     tcase_add_test(t, every_bad_dictionary_is_reported);

@@ -1,0 +1,77 @@
+/* test_readings.c - what is stated of a file, through to the answers: a daemon that serves tensors
+ * by any name, and shows under which formula it reads them. */
+#include "tests/http/support.h"
+#include "tests/http/support_pt.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Two inputs, three features; every product is exact. */
+static const float W[] = {1, 0, -1, 0, 1, 2};  /* [d, F] */
+static const float V[] = {1, 0, 0, 1, 0.5, 2}; /* [F, d] */
+static const float b[] = {0, 0.5, -1}, c[] = {1, -1};
+
+static void expect_body(const struct server *s, const char *path, const char *body,
+                        const char *part)
+{
+    struct reply r = body ? post_json(s, path, body) : get(s, path);
+
+    ck_assert_msg(r.status == 200, "%s: %d %s", path, r.status, r.body);
+    ck_assert_msg(strstr(r.body, part) != NULL, "%s: %s is not in %s", path, part, r.body);
+    free(r.head);
+    free(r.body);
+}
+
+/* x = (2, 1): h of "all" is x W + b = 2 1.5 -1, of "top" (x - c) W + b = 1 2.5 2. */
+START_TEST(a_daemon_serves_tensors_by_any_name)
+{
+    struct server s;
+    char path[64], sources[2][200];
+
+    snprintf(path, sizeof path, "/tmp/saed-readings-%d.pt", (int)getpid());
+    write_pt(path,
+             (const struct pt_tensor[]){{.name = "W", .dim = {2, 3}, .n = 2, .data = W},
+                                        {.name = "V", .dim = {3, 2}, .n = 2, .data = V},
+                                        {.name = "b", .dim = {3}, .n = 1, .data = b},
+                                        {.name = "c", .dim = {2}, .n = 1, .data = c}},
+             4);
+    snprintf(sources[0], sizeof sources[0],
+             "all=%s:format=custom:encoder=W:decoder=V:enc_bias=b:centre=none:activation=relu",
+             path);
+    snprintf(sources[1], sizeof sources[1],
+             "top=%s:encoder=W@d,F:decoder=V@F,m:enc_bias=b:dec_bias=c:centre=c:k=2", path);
+    s = server_start((const char *const[]){sources[0], sources[1], NULL});
+    expect_body(&s, "/v1/dictionaries/all/encode", "{\"x\":[2,1]}", "{\"f\":[2,1.5,0]}");
+    expect_body(&s, "/v1/dictionaries/all/forward", "{\"x\":[2,1]}", "{\"x_hat\":[2,1.5]");
+    expect_body(&s, "/v1/dictionaries/top/encode", "{\"x\":[2,1]}", "{\"f\":[0,2.5,2]}");
+    expect_body(&s, "/v1/dictionaries/top/forward", "{\"x\":[2,1]}", "{\"x_hat\":[2,5.5]");
+    expect_body(&s, "/v1/dictionaries/all", NULL, "\"dict_class\":\"standard\"");
+    expect_body(&s, "/v1/dictionaries/top", NULL, "\"dict_class\":\"topk\"");
+    expect_body(&s, "/v1/dictionaries/top", NULL, "\"output_dim\":2,\"format\":\"custom\"");
+    expect_body(&s, "/v1/dictionaries/top", NULL,
+                "\"reading\":{\"kind\":\"sae\",\"input\":\"none\",\"output\":\"none\","
+                "\"centre\":\"c\",\"activation\":\"relu\",\"select\":\"top_k:2\","
+                "\"threshold\":\"none\",\"score\":\"value\",\"normalize_decoder\":\"as_stored\","
+                "\"features\":\"all\",\"skip\":\"none\",\"stated\":[\"centre\",\"activation\","
+                "\"select\"],\"contradicts\":{},\"notes\":[]}");
+    ck_assert_int_eq(server_stop(&s), 0);
+    unlink(path);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("readings");
+    TCase *t = tcase_create("readings");
+    SRunner *r = srunner_create(s);
+
+    tcase_add_test(t, a_daemon_serves_tensors_by_any_name);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
