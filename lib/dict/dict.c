@@ -66,11 +66,11 @@ static size_t role_values(const struct sae_formula *f, enum sae_role role)
     case SAE_ROLE_DECODER:
         return f->encodes_only ? 0 : f->F * f->d_out;
     case SAE_ROLE_SKIP:
-        return f->has_skip ? f->d_out * f->d_in : 0;
+        return f->has_skip && !f->encodes_only ? f->d_out * f->d_in : 0;
     case SAE_ROLE_CENTRE:
         return f->has_centre ? f->d_in : 0;
     case SAE_ROLE_DEC_BIAS:
-        return f->has_dec_bias ? f->d_out : 0;
+        return f->has_dec_bias && !f->encodes_only ? f->d_out : 0;
     default:
         break;
     }
@@ -78,6 +78,11 @@ static size_t role_values(const struct sae_formula *f, enum sae_role role)
         if (unit->params[i] == role)
             return f->F;
     return 0;
+}
+
+static bool has_norms(const struct sae_formula *f)
+{
+    return role_values(f, SAE_ROLE_DECODER) > 0 || f->score != SAE_SCORE_VALUE;
 }
 
 static bool is_matrix(enum sae_role role)
@@ -136,9 +141,7 @@ void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layo
     info->bytes = 0;
     for (enum sae_role role = 0; role < SAE_N_ROLES; role++)
         info->bytes = add_floats(info->bytes, role_values(f, role));
-    /* The norms stand beside a decoder. */
-    info->resident_bytes =
-        role_values(f, SAE_ROLE_DECODER) ? add_floats(info->bytes, f->F) : info->bytes;
+    info->resident_bytes = has_norms(f) ? add_floats(info->bytes, f->F) : info->bytes;
     sae_layout_reading(layout, &r);
     sae_reading_complete(&r);
     sae_reading_show(&r, info);
@@ -158,7 +161,7 @@ enum sae_status sae_dict_create_as(struct sae_dict **out, const struct sae_layou
 
     if (st != SAE_OK)
         return st;
-    if (!is_dim(f->d_in) || !is_dim(f->d_out) || !is_dim(f->F))
+    if (!is_dim(f->d_in) || (!is_dim(f->d_out) && !f->encodes_only) || !is_dim(f->F))
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate %s: %zu x %zu values",
                            layout->name, f->F, f->d_in);
     dict = sae_calloc(1, sizeof *dict);
@@ -168,7 +171,7 @@ enum sae_status sae_dict_create_as(struct sae_dict **out, const struct sae_layou
     dict->formula = *f;
     sae_dict_describe(&dict->info, layout, f);
     ok = alloc_arrays(dict, true) && alloc_arrays(dict, false);
-    if (ok && dict->dec)
+    if (ok && has_norms(f))
         ok = (dict->dec_norm = vector_alloc(f->F)) != NULL;
     if (!ok)
         goto nomem;
@@ -291,13 +294,26 @@ static enum sae_status decoder_norms(struct sae_dict *d, struct sae_team *team, 
     const struct sae_layout_key *key = sae_layout_key_of(d->layout, SAE_ROLE_DECODER);
     const char *name = role_name(d, SAE_ROLE_DECODER);
     struct norms n = {.d = d, .bad = d->formula.F};
-    float *sorted;
 
     sae_team_run(team, d->formula.F, NORMS_STEP, norms_range, &n);
     if (n.bad < d->formula.F)
         return sae_err_set(err, SAE_E_WEIGHTS, name,
                            "cannot use %s: %s %zu holds a value that is not finite", name,
                            key && sae_layout_is_turned(key) ? "column" : "row", n.bad);
+    return SAE_OK;
+}
+
+static enum sae_status sum_up_norms(struct sae_dict *d, struct sae_err *err)
+{
+    const char *name = role_name(d, SAE_ROLE_DECODER);
+    float *sorted;
+
+    for (size_t j = 0; d->formula.score != SAE_SCORE_VALUE && j < d->formula.F; j++)
+        if (!isfinite(d->dec_norm[j]))
+            return sae_err_set(err, SAE_E_WEIGHTS, name,
+                               "cannot use %s: the norm of feature %zu, by which it is scored, is "
+                               "%g as f32",
+                               name, j, (double)d->dec_norm[j]);
     sorted = sae_alloc(d->formula.F, sizeof *sorted);
     if (!sorted)
         return sae_err_set(err, SAE_E_NOMEM, name, "cannot sort %zu norms: out of memory",
@@ -357,5 +373,7 @@ enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_
         return st;
     info->dtype = dtype;
     info->norm_min = info->norm_median = info->norm_max = 1.0f;
-    return d->dec ? decoder_norms(d, team, err) : SAE_OK;
+    if (d->dec)
+        st = decoder_norms(d, team, err);
+    return st == SAE_OK && d->dec_norm ? sum_up_norms(d, err) : st;
 }

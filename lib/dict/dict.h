@@ -19,8 +19,9 @@ struct sae_dict {
     float *centre;                /* [d_in] or NULL: subtracted from x before the encoder */
     float *dec_bias;              /* [d_out] or NULL: added to x_hat (or the centre again) */
     float *param[SAE_MAX_PARAMS]; /* [F] or NULL: the unit's, as its row orders them */
-    float *dec_norm;              /* [F]: L2 norms of dec's rows, computed in double, rounded once;
-                                     NULL: identity */
+    float *dec_norm; /* [F]: L2 norms of dec's rows, computed in double (ref.h), rounded
+                        once; of an encoder alone the filler's, where a score wants
+                        them; else NULL */
     struct sae_dict_info info;
     /* What an engine keeps beside the tensors (sae_engine_prepare); freed with the dictionary. */
     void *engine_data;

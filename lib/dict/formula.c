@@ -32,9 +32,7 @@ enum sae_status sae_formula_check(const struct sae_formula *f, struct sae_err *e
                            sae_formula_unit(f)->name);
     if (sae_scaling_n_state(f->output) > 0 && f->output != f->input)
         return refuse(err, "its output undoes what its input does not do");
-    if (f->encodes_only)
-        return refuse(err, "saed does not do without a decoder yet");
-    if (f->adds_centre && f->d_in != f->d_out)
+    if (f->adds_centre && f->d_in != f->d_out && !f->encodes_only)
         return refuse(err, "a centre of another width than the output is not its bias");
     return SAE_OK;
 }

@@ -77,14 +77,26 @@ static enum sae_status check_encoding(struct saed_exchange *x, struct sae_err *e
                        x->content_encoding);
 }
 
+static enum sae_status check_parts(const struct saed_dict *d, enum sae_op kind, struct sae_err *err)
+{
+    if (kind == SAE_OP_ENCODE || d->info->output_dim > 0)
+        return SAE_OK;
+    return sae_err_set(err, SAE_E_NOT_LOADED, "",
+                       "cannot decode for \"%s\": its decoder is not loaded, it only encodes",
+                       d->name);
+}
+
 enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enum sae_op kind,
                              struct sae_err *err)
 {
     struct saed_dict *d = x->dict;
     const struct saed_opts *o = r->opts;
     enum sae_media in;
-    enum sae_status st = sae_content_type(x->content_type, &in, err);
+    enum sae_status st = check_parts(d, kind, err);
     struct op *op;
+
+    if (st == SAE_OK)
+        st = sae_content_type(x->content_type, &in, err);
 
     if (st == SAE_OK)
         st = check_encoding(x, err);

@@ -242,7 +242,8 @@ static void random_mask(struct sae_query *q, const struct sae_dict *d, size_t n_
 struct sae_query batches_query(const struct sae_dict *d, size_t n_rows, uint64_t *random,
                                struct batches_store *store)
 {
-    struct sae_query q = {.op = chance(random, 2) ? SAE_OP_ENCODE : SAE_OP_FORWARD};
+    struct sae_query q = {.op = chance(random, 2) || d->formula.encodes_only ? SAE_OP_ENCODE
+                                                                             : SAE_OP_FORWARD};
     bool has_aux = sae_formula_unit(&d->formula)->aux_name &&
                    (q.op == SAE_OP_ENCODE || d->layout->options & SAE_OPT_OUTPUT_PRE_JUMP);
 

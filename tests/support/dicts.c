@@ -133,6 +133,8 @@ struct sae_dict *dicts_make_as(const struct sae_formula *f, uint64_t seed)
     for (enum sae_role role = 0; role < SAE_ROLE_TOP_K; role++)
         if (sae_dict_array(dict, role))
             fill_role(dict, role, &state);
+    for (size_t j = 0; dict->dec_norm && !dict->dec && j < f->F; j++)
+        dict->dec_norm[j] = (float)(j % 5) / 2.0f;
     must(sae_dict_seal(dict, "float32", NULL, &err), &err);
     return dict;
 }
@@ -187,6 +189,8 @@ struct sae_dict *dicts_fixture(const struct sae_formula *f)
         for (size_t i = 0; v && i < rows * cols; i++)
             v[i] = fixture_value(role, i / cols, i % cols);
     }
+    for (size_t j = 0; dict->dec_norm && !dict->dec && j < f->F; j++)
+        dict->dec_norm[j] = (float)(j % 5) / 2.0f;
     must(sae_dict_seal(dict, "float32", NULL, &err), &err);
     return dict;
 }

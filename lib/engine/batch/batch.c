@@ -108,7 +108,7 @@ void sae_batch_rest(struct sae_batch *b)
 
 static bool is_identity(const struct sae_dict *d)
 {
-    return d->enc == NULL;
+    return d->formula.is_identity;
 }
 
 static void add_part(struct sae_batch *b, const struct sae_slice *slice)

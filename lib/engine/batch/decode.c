@@ -15,7 +15,7 @@
 
 static bool is_identity(const struct sae_batch *b)
 {
-    return b->dict->dec == NULL;
+    return b->dict->formula.is_identity;
 }
 
 /* Dense f of a decode request; NULL: sparse f_in, or a forward's list. */

@@ -149,7 +149,6 @@ START_TEST(formulae_are_checked)
         {{.output = SAE_SCALING_RMS}, "undoes what its input does not do"},
         {{.score = SAE_SCORE_DECODER_NORM, .unit = SAE_UNIT_GATED},
          "gated features are not scored"},
-        {{.encodes_only = true}, "does not do without a decoder"},
         {{.d_out = 3, .has_centre = true, .adds_centre = true}, "is not its bias"},
     };
     struct sae_formula f = wrong[_i].f;
@@ -191,6 +190,38 @@ START_TEST(arrays_are_the_formulas)
     ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, &err), SAE_E_WEIGHTS);
     ck_assert_str_eq(err.text, "cannot use b_dec: value 2 is nan, wanted finite numbers");
     sae_dict_free(d);
+}
+END_TEST
+
+/* Of an encoder alone the filler brings the norms, where a score wants them. */
+START_TEST(an_encoder_alone_has_no_decoder)
+{
+    struct sae_formula f = {.d_in = 5,
+                            .F = 7,
+                            .unit = SAE_UNIT_RELU,
+                            .has_dec_bias = true,
+                            .has_skip = true,
+                            .encodes_only = true};
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    for (int scored = 0; scored < 2; scored++) {
+        f.score = scored ? SAE_SCORE_DECODER_NORM : SAE_SCORE_VALUE;
+        ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, NULL), SAE_OK);
+        ck_assert(d->enc && !d->dec && !d->dec_bias && !d->skip && (d->dec_norm != NULL) == scored);
+        ck_assert_uint_eq(d->info.bytes, 4 * (35 + 7));
+        ck_assert_uint_eq(d->info.output_dim, 0);
+        for (size_t j = 0; scored && j < 7; j++)
+            d->dec_norm[j] = (float)j;
+        ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, NULL), SAE_OK);
+        ck_assert(d->info.norm_max == (scored ? 6.0f : 1.0f));
+        if (scored) {
+            d->dec_norm[3] = INFINITY;
+            ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, &err), SAE_E_WEIGHTS);
+            ck_assert_ptr_nonnull(strstr(err.text, "feature 3, by which it is scored, is inf"));
+        }
+        sae_dict_free(d);
+    }
 }
 END_TEST
 
@@ -291,8 +322,9 @@ int main(void)
     tcase_add_loop_test(t, arrays_are_zero_aligned_and_padded, 0, (int)sae_n_classes);
     tcase_add_test(t, need_tells_what_memory_is_for);
     tcase_add_test(t, sizes_are_checked);
-    tcase_add_loop_test(t, formulae_are_checked, 0, 8);
+    tcase_add_loop_test(t, formulae_are_checked, 0, 7);
     tcase_add_test(t, arrays_are_the_formulas);
+    tcase_add_test(t, an_encoder_alone_has_no_decoder);
     tcase_add_test(t, norms_are_in_double_and_their_median_is_the_middle);
     tcase_add_test(t, every_length_of_row_is_summed_whole);
     tcase_add_loop_test(t, values_are_checked, 0, (int)sae_n_classes);

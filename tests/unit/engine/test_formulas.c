@@ -65,6 +65,13 @@ static const struct {
       .top_k = 3,
       .input = SAE_SCALING_LAYER,
       .output = SAE_SCALING_LAYER}},
+    {"linear alone", {.unit = SAE_UNIT_LINEAR, .encodes_only = true}},
+    {"linear scored top 3 alone",
+     {.unit = SAE_UNIT_LINEAR,
+      .has_centre = true,
+      .score = SAE_SCORE_DECODER_NORM,
+      .top_k = 3,
+      .encodes_only = true}},
     {"scale",
      {.unit = SAE_UNIT_RELU,
       .has_centre = true,
@@ -140,7 +147,7 @@ static void make_norms(struct sae_dict *d)
                                      {0, -3, 4},   {2, 2, 1}, {0, 1, 0}};
     size_t m = d->formula.d_out;
 
-    if (m < 3)
+    if (m < 3 || !d->dec)
         return;
     memset(d->dec, 0, d->formula.F * m * sizeof *d->dec);
     for (size_t j = 0; j < d->formula.F; j++)
@@ -273,7 +280,7 @@ START_TEST(decode_of_forward_is_its_x_hat)
     const size_t n_state = sae_scaling_n_state(d->formula.output), m = d->formula.d_out;
     float *x = dicts_rows(N, d->formula.d_in, 6), state[N * SAE_MAX_STATE];
 
-    for (int form = SAE_FORM_DENSE; e && form <= SAE_FORM_SPARSE; form++) {
+    for (int form = SAE_FORM_DENSE; e && d->dec && form <= SAE_FORM_SPARSE; form++) {
         struct sae_task forward, decode, t = {.dict = d, .n_rows = (size_t)n, .x = x};
 
         t.query =
@@ -320,6 +327,8 @@ START_TEST(reference_is_near_the_truth)
         tol_encode(d, x + r * d->formula.d_in, false, &t, NULL);
         ck_assert_tol(&t, f, formulas[formula].name);
         tol_free(&t);
+        if (!d->dec)
+            continue;
         sae_ref_decode(d, f, true, y);
         sae_ref_state(d, x + r * d->formula.d_in, state);
         sae_ref_output(d, x + r * d->formula.d_in, state, y);

@@ -13,6 +13,7 @@ static const struct {
     {SAE_E_MALFORMED_JSON, 400, "malformed_json"},
     {SAE_E_BAD_OPTION, 400, "bad_option"},
     {SAE_E_UNKNOWN_DICTIONARY, 404, "unknown_dictionary"},
+    {SAE_E_NOT_LOADED, 409, "not_loaded"},
     {SAE_E_NOT_ACCEPTABLE, 406, "not_acceptable"},
     {SAE_E_RESPONSE_TOO_LARGE, 413, "response_too_large"},
     {SAE_E_NOMEM, 503, "overloaded"},
