@@ -291,14 +291,31 @@ static void begin(struct sae_batch *b)
     nb->by_threshold = nd && nd->plane && nd->has_theta && pays(&nd->thresholds);
     nb->by_interval = nd && nd->plane && nd->has_lines && pays(&nd->intervals);
     nb->top_way = NATIVE_CHEAPER;
-    if (!nb->by_threshold || !nb->by_interval)
+    if (!nb->by_interval)
         return;
     for (size_t r = 0; r < b->n_gemm && !any; r++)
         any = may_go_by_interval(&b->rows[r]);
     if (!any)
         return;
     n = atomic_fetch_add_explicit(&nd->top_batches, 1, memory_order_relaxed) % PROBE;
-    nb->top_way = n == 0 ? NATIVE_TRY_THRESHOLD : n == 1 ? NATIVE_TRY_INTERVAL : NATIVE_CHEAPER;
+    if (n == 0 && nb->by_threshold)
+        nb->top_way = NATIVE_TRY_THRESHOLD;
+    else if (n == 1)
+        nb->top_way = NATIVE_TRY_INTERVAL;
+}
+
+/* Is the interval cheaper for a top-k row than a dense product? AVX2 measured at d 768 and F 24576
+ * (tests/bench/LOG.md): it breaks even where one feature in 19 is computed exactly; for a row
+ * alone, for which the product waits for memory, where one in 3 is. */
+static bool interval_pays(const struct sae_batch *b, uint64_t top_k)
+{
+    const struct native_batch *nb = b->engine_data;
+    struct sae_native_dict *nd = b->dict->engine_data;
+    uint64_t exact = atomic_load_explicit(&nd->exact_by_interval[sae_native_k_class(top_k)],
+                                          memory_order_relaxed);
+
+    return nb->top_way == NATIVE_TRY_INTERVAL ||
+           exact <= 16 * (uint64_t)b->dict->formula.F / (b->n_gemm == 1 ? 4 : 16);
 }
 
 /* Is the interval the cheaper way for a top-k row? Its kernel does more for a feature, which is as
@@ -333,6 +350,7 @@ static void gather(struct sae_batch *b, size_t r0, size_t r1, struct sae_scratch
         struct sae_row *row = &b->rows[r];
         bool by_threshold = nb->by_threshold && !needs_dense(nd, b->dict, row->sinks);
         bool by_interval = nb->by_interval && may_go_by_interval(row) &&
+                           interval_pays(b, row->task->plan.top_k) &&
                            (!by_threshold || interval_is_cheaper(b, row->task->plan.top_k));
 
         nb->is_screened[r] = row->is_bounds = false;

@@ -9,7 +9,7 @@
 
 #define NATIVE_GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_STREAMS)
 /* Rows of a larger top_k are computed densely: the lists kept for them would be. */
-#define NATIVE_TOP_MAX 128
+#define NATIVE_TOP_MAX 512
 /* Likely values kept of a row: the k best, and those found since they were last told apart. */
 #define NATIVE_TOP_ROOM (2 * NATIVE_TOP_MAX)
 
@@ -41,7 +41,7 @@ struct native_record {
     _Atomic uint32_t batches;       /* begun while it did not pay */
 };
 
-#define NATIVE_K_CLASSES 8 /* of top_k: 1, 2, 3 .. 4, 5 .. 8, ... 65 .. 128 */
+#define NATIVE_K_CLASSES 10 /* of top_k: 1, 2, 3 .. 4, 5 .. 8, ... 257 .. 512 */
 
 /* What the engine keeps of a dictionary (sae_dict.engine_data). */
 struct sae_native_dict {

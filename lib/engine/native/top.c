@@ -34,9 +34,6 @@
 /* An interval is a worst case, the Cauchy-Schwarz bound of an error; an error that has nothing to
  * do with the row spreads over 1/sqrt(d) of that, less than this much by far: */
 #define LIKELY_ERROR 4.0f
-/* A row is computed densely for less when more than one feature in MAX_EXACT is computed exactly:
- * about 6 %, as in native/encode.c. */
-#define MAX_EXACT 16
 
 void sae_native_top_reset(struct native_top *t)
 {
@@ -408,7 +405,7 @@ size_t sae_native_top_resolve(struct sae_batch *b, size_t row, size_t n_entries,
     /* What is NaN may have an end that is none, and be among the k first by its id. */
     holds = !is_nan &&
             (floor == 0 || (m1 + m2 >= k && kern->kth_largest(n->exact, m1 + m2, k) >= floor));
-    sae_native_record(&nd->intervals, 1, !holds || m1 + m2 > b->dict->formula.F / MAX_EXACT);
+    sae_native_record(&nd->intervals, 1, !holds);
     if (!holds) {
         atomic_fetch_add_explicit(&nd->dense_rows, 1, memory_order_relaxed);
         return compute_row(b, row, s);

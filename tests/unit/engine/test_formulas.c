@@ -12,9 +12,10 @@
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* top_k counts where F is 7: elsewhere it is the same share of F, or a tenth of that. A d_out
+/* top_k counts where F is 7: elsewhere it is the same share of F, or a fiftieth of that. A d_out
  * stands for one that is not d_in. */
 static const struct {
     const char *name;
@@ -127,7 +128,7 @@ static struct sae_formula formula_of(int i, int shape)
     f.d_in = shapes[shape].d;
     f.d_out = f.d_out ? shapes[shape].m : f.d_in;
     f.F = shapes[shape].F;
-    f.top_k = (f.top_k * f.F + 6) / (f.F < 100 ? 7 : 70);
+    f.top_k = (f.top_k * f.F + 6) / (f.F < 100 ? 7 : 350);
     return f;
 }
 
@@ -341,6 +342,99 @@ START_TEST(reference_is_near_the_truth)
 }
 END_TEST
 
+/* ---- the ends of what is proved off ------------------------------------------------------------
+ */
+
+enum { EDGE_D = 64, EDGE_F = 2048, EDGE_ROWS = 48 };
+
+/* Every feature's bias puts h of the row that reaches highest at the edge of its tau: there, or one
+ * step above. */
+static void put_at_edges(struct sae_dict *d, const float *x)
+{
+    const struct sae_unit *unit = sae_formula_unit(&d->formula);
+    float *highest = calloc(EDGE_F, sizeof *highest), *p = calloc(EDGE_F, sizeof *p);
+
+    ck_assert(highest && p);
+    for (size_t r = 0; r < EDGE_ROWS; r++) {
+        sae_ref_project(d, x + r * EDGE_D, p);
+        for (size_t j = 0; j < EDGE_F; j++)
+            highest[j] = r == 0 || p[j] > highest[j] ? p[j] : highest[j];
+    }
+    for (size_t j = 0; j < EDGE_F; j++) {
+        float param[SAE_MAX_PARAMS], tau = (float)unit->tau(sae_dict_params(d, j, param)), b;
+
+        if (d->formula.score != SAE_SCORE_VALUE)
+            tau = d->dec_norm[j] > 0.0f ? sae_score_tau(tau, d->dec_norm[j]) : 0.0f;
+        b = tau - highest[j];
+        while (highest[j] + b > tau)
+            b = nextafterf(b, -INFINITY);
+        while (highest[j] + nextafterf(b, INFINITY) <= tau)
+            b = nextafterf(b, INFINITY);
+        d->param[0][j] = j % 2 ? nextafterf(b, INFINITY) : b;
+    }
+    free(p);
+    free(highest);
+}
+
+/* Thresholds of both signs, norms from nothing to what f32 holds, rows up to the guards. */
+START_TEST(nothing_at_the_edges_is_missed)
+{
+    static const struct {
+        enum sae_unit_id unit;
+        enum sae_score score;
+    } cases[] = {
+        {SAE_UNIT_THRESHOLD, SAE_SCORE_VALUE},
+        {SAE_UNIT_THRESHOLD_SIGNED, SAE_SCORE_VALUE},
+        {SAE_UNIT_RELU, SAE_SCORE_DECODER_NORM},
+        {SAE_UNIT_THRESHOLD, SAE_SCORE_DECODER_NORM},
+        {SAE_UNIT_THRESHOLD, SAE_SCORE_DECODER_NORM_FOLDED},
+        {SAE_UNIT_THRESHOLD_SIGNED, SAE_SCORE_DECODER_NORM},
+    };
+    static const float norms[] = {1.0f, 0x1p-120f, 0.3f, 0.0f, 5.0f, 0x1p120f};
+    int i = _i, isa = take(&i, SAE_N_ISAS), c = take(&i, (int)SAE_COUNTOF(cases)),
+        n_norms = take(&i, 2) ? 6 : 5;
+    const struct sae_formula f = {.d_in = EDGE_D,
+                                  .d_out = EDGE_D,
+                                  .F = EDGE_F,
+                                  .unit = cases[c].unit,
+                                  .score = cases[c].score};
+    struct sae_dict *d = dicts_make_as(&f, 1);
+    float *x = dicts_rows(EDGE_ROWS, EDGE_D, 2), *theta = sae_dict_array(d, SAE_ROLE_THRESHOLD);
+    struct sae_engine *e;
+
+    for (size_t j = 0; j < EDGE_F; j++) {
+        d->dec_norm[j] = norms[j % (size_t)n_norms];
+        if (theta)
+            theta[j] = (float)(j % 3) - 1.0f;
+    }
+    put_at_edges(d, x);
+    e = batches_native((enum sae_isa)isa, d);
+    if (e) {
+        struct sae_task got, t = {.dict = d, .n_rows = EDGE_ROWS, .x = x};
+
+        t.query = (struct sae_query){.op = SAE_OP_ENCODE, .want_f = true, .form = SAE_FORM_SPARSE};
+        got = run(e, d, &t);
+        batches_check(&got, true, true, sae_units[cases[c].unit].name);
+        ck_assert_uint_gt(got.nnz, EDGE_F / 10);
+        if (n_norms == 5) /* else values would not stay finite, and rows are not screened */
+            ck_assert_uint_eq(sae_engine_stats(e, d).dense_rows, 0);
+        else if (f.score != SAE_SCORE_VALUE)
+            ck_assert_uint_eq(sae_engine_stats(e, d).dense_rows, EDGE_ROWS);
+        sae_task_fini(&got);
+        for (size_t k = 0; k < EDGE_ROWS * EDGE_D; k++) /* some rows within the guards, some not */
+            x[k] *= k / EDGE_D % 2 ? 1e35f : 3e36f;
+        t.query.form = SAE_FORM_TOP;
+        t.query.top_k = 40;
+        got = run(e, d, &t);
+        batches_check(&got, true, true, sae_units[cases[c].unit].name);
+        sae_task_fini(&got);
+        batches_end(e, d);
+    }
+    sae_free(x);
+    sae_dict_free(d);
+}
+END_TEST
+
 /* Values of the row of the fixtures, worked out by hand, in 32nds. */
 START_TEST(the_fixtures_row_is_exact)
 {
@@ -467,7 +561,8 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("formulas");
-    TCase *t = tcase_create("formulas"), *values = tcase_create("values");
+    TCase *t = tcase_create("formulas"), *edges = tcase_create("edges"),
+          *values = tcase_create("values");
     SRunner *r = srunner_create(s);
 
     tcase_set_timeout(t, 60);
@@ -475,12 +570,14 @@ int main(void)
     tcase_add_loop_test(t, openblas_equals_the_reference, 0, N_FORMULAS * N_SHAPES);
     tcase_add_loop_test(values, decode_says_what_is_missing, 0, N_FORMULAS);
     tcase_add_loop_test(t, decode_of_forward_is_its_x_hat, 0, SAE_N_ISAS * N_FORMULAS * 2);
+    tcase_add_loop_test(edges, nothing_at_the_edges_is_missed, 0, SAE_N_ISAS * 6 * 2);
     tcase_add_loop_test(t, reference_is_near_the_truth, 0, N_FORMULAS * (N_SHAPES - 1) * 2);
     tcase_add_loop_test(values, the_fixtures_row_is_exact, 0, 10);
     tcase_add_loop_test(values, taus_are_the_largest, 0, 8);
     tcase_add_loop_test(values, signed_units_at_the_ends, 0, 9);
     tcase_add_loop_test(values, zeros_take_places, 0, 7);
     suite_add_tcase(s, values);
+    suite_add_tcase(s, edges);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
