@@ -127,6 +127,7 @@ struct sae_screen_stats {
     uint64_t candidates; /* features that had to be computed exactly in screened rows */
     uint64_t dense_rows; /* rows that were computed densely as a whole */
 };
+bool sae_engine_screens(const struct sae_engine *e); /* false: it has no such counts */
 struct sae_screen_stats sae_engine_stats(const struct sae_engine *e, const struct sae_dict *d);
 
 /* ---- tasks -------------------------------------------------------------------------------- */

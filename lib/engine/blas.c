@@ -110,7 +110,7 @@ enum sae_status sae_blas_load(struct sae_err *err)
         load_failure);
 }
 
-const char *sae_blas_core(void)
+static const char *core(void)
 {
     return blas.get_corename();
 }
@@ -217,6 +217,8 @@ static void warm(const struct sae_engine *e, struct sae_scratch *s)
 const struct sae_engine_ops sae_engine_openblas = {
     .name = "openblas",
     .is_bitwise = false,
+    .load = sae_blas_load,
+    .kernel = core,
     .encode = encode,
     .decode_dense = decode_dense,
     /* One thread, d 768, F 24576, OpenBLAS 0.3.21 (Haswell) against the AVX-512 lists: a list costs

@@ -39,9 +39,15 @@ static enum sae_status choose_isa(const char *name, enum sae_isa *out, struct sa
     return SAE_OK;
 }
 
+static const struct sae_engine_ops *const engines[] = {
+    [SAE_ENGINE_AUTO] = &sae_engine_native,
+    [SAE_ENGINE_NATIVE] = &sae_engine_native,
+    [SAE_ENGINE_OPENBLAS] = &sae_engine_openblas,
+};
+
 enum sae_status sae_engine_load(enum sae_engine_kind kind, struct sae_err *err)
 {
-    return kind == SAE_ENGINE_OPENBLAS ? sae_blas_load(err) : SAE_OK;
+    return engines[kind]->load ? engines[kind]->load(err) : SAE_OK;
 }
 
 const char *sae_engine_library(void)
@@ -65,9 +71,9 @@ enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind ki
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot open the engine: out of memory");
     e->isa = chosen;
     e->kern = kern_of[chosen];
-    e->ops = kind == SAE_ENGINE_OPENBLAS ? &sae_engine_openblas : &sae_engine_native;
+    e->ops = engines[kind];
     snprintf(e->kernel, sizeof e->kernel, "%s",
-             kind == SAE_ENGINE_OPENBLAS ? sae_blas_core() : sae_isa_name(chosen));
+             e->ops->kernel ? e->ops->kernel() : sae_isa_name(chosen));
     *out = e;
     return SAE_OK;
 }
@@ -103,6 +109,11 @@ enum sae_status sae_engine_prepare(const struct sae_engine *e, struct sae_dict *
                                    struct sae_team *team, struct sae_err *err)
 {
     return e->ops->prepare ? e->ops->prepare(e, d, team, err) : SAE_OK;
+}
+
+bool sae_engine_screens(const struct sae_engine *e)
+{
+    return e->ops->stats != NULL;
 }
 
 struct sae_screen_stats sae_engine_stats(const struct sae_engine *e, const struct sae_dict *d)

@@ -49,6 +49,10 @@ struct sae_cols;
 struct sae_engine_ops {
     const char *name;
     bool is_bitwise; /* sae_engine_bitwise */
+    /* What it needs of the system, and the name of its kernels once that is there. NULL: nothing,
+     * and that of the instruction set. */
+    enum sae_status (*load)(struct sae_err *err);
+    const char *(*kernel)(void);
     /* Any of the following seven may be NULL: nothing to do. What an engine keeps of its own hangs
      * on sae_dict.engine_data (prepare), sae_batch.engine_data and sae_scratch.engine_data (init;
      * false: out of memory; fini must cope with what a failed init left). */
@@ -94,8 +98,7 @@ struct sae_engine {
 extern const struct sae_engine_ops sae_engine_openblas, sae_engine_native;
 /* blas.c: load OpenBLAS, its own threads off. SAE_E_IO when it cannot be loaded. */
 enum sae_status sae_blas_load(struct sae_err *err) SAE_MUST_USE;
-/* Once it is loaded: the name of its kernels; what build it is. */
-const char *sae_blas_core(void);
+/* Once it is loaded: what build it is. */
 const char *sae_blas_config(void);
 
 /* ---- runs: lists by row and block (batch/lists.c) -------------------------------------------- */

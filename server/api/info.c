@@ -246,7 +246,7 @@ void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x)
 
     sae_buf_init(&d.b, MAX_DOCUMENT);
     if (atomic_load(&r->loaded)) {
-        g.is_screened = strcmp(sae_engine_name(r->engine), "native") == 0;
+        g.is_screened = sae_engine_screens(r->engine);
         while ((dict = saed_registry_next(r->registry, dict))) {
             struct sae_screen_stats screen = sae_engine_stats(r->engine, dict->dict);
 

@@ -51,7 +51,7 @@ void saed_series_set(struct saed_series *s, uint64_t queue_rows, uint64_t candid
 /* Gauges of the whole, read at print time. */
 struct saed_metrics_gauges {
     uint64_t inflight_bytes;
-    bool is_screened; /* the native engine's counters mean something */
+    bool is_screened; /* the engine has the counts of saed_series_set */
 };
 /* The whole exposition, text/plain; version=0.0.4, process metrics included. */
 enum sae_status saed_metrics_print(struct saed_metrics *m, const struct saed_metrics_gauges *g,

@@ -38,9 +38,9 @@ only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/reader.h lib
 only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c lib/engine/batch/task.c lib/engine/batch/decode.c
 only 'an option' "$(compared 'SAE_OPT_[A-Z_]+')"
 only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')"
-# Engines: BLAS is a library that may be missing (choose.c); one metric is the native engine's (info.c).
+# Engines: their own rows, and what --engine's choices are stored as.
 only 'an engine' "$(compared 'SAE_ENGINE_[A-Z]+')|\"(native|openblas)\"" \
-    lib/engine/choose.c lib/engine/blas.c lib/engine/native/encode.c server/opts/opts.c server/api/info.c
+    lib/engine/blas.c lib/engine/native/encode.c server/opts/opts.c
 # Digits are read by lib/scan.h, those of JSON by proto/json, those of files by lib/format and lib/load.
 found=$(grep -rnE --include='*.[ch]' "[<>]=? *'[09]'|\bisx?digit\(" lib/*.[ch] lib/dict lib/engine proto server |
     grep -vE '^(lib/scan\.h|proto/json/[a-z]+\.c):')
