@@ -91,11 +91,15 @@ $(BUILD)/obj/%.o: %.cc | $(BUILD)/deps.stamp
 	@mkdir -p $(@D)
 	$(call run,CXX,$(CXX) $(ALL_CXXFLAGS) -c -o $@ $<)
 
+# The whole of clang's UBSan takes minutes for each file of kernels: there it looks at pointers alone.
+ifneq ($(and $(findstring clang,$(CC)),$(findstring undefined,$(SAN))),)
+KERN_SAN = -O1 -fno-sanitize=undefined -fsanitize=pointer-overflow
+endif
 # Kernels get their instruction set by file name; everything else is baseline x86-64.
-$(BUILD)/obj/lib/engine/kern/%_avx2.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c
-$(BUILD)/obj/lib/engine/kern/%_avxvnni.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c -mavxvnni
-$(BUILD)/obj/lib/engine/kern/%_avx512.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
-$(BUILD)/obj/lib/engine/kern/%_vnni.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma
+$(BUILD)/obj/lib/engine/kern/%_avx2.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c $(KERN_SAN)
+$(BUILD)/obj/lib/engine/kern/%_avxvnni.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c -mavxvnni $(KERN_SAN)
+$(BUILD)/obj/lib/engine/kern/%_avx512.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma $(KERN_SAN)
+$(BUILD)/obj/lib/engine/kern/%_vnni.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma $(KERN_SAN)
 # What `saed --version --verbose` tells; built anew when it is another commit.
 $(BUILD)/obj/server/version.o: EXTRA_CFLAGS = -DSAED_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/server/version.o: $(BUILD)/commit
