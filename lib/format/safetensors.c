@@ -562,7 +562,7 @@ const struct sae_st_tensor *sae_st_find(const struct sae_st_file *f, const char 
 
 bool sae_st_metadata(const struct sae_st_file *f, const char *key, struct sae_json_text *out)
 {
-    const char *p = f->metadata, *end = p + f->metadata_bytes;
+    const char *p = f->metadata, *end = p ? p + f->metadata_bytes : NULL;
     struct sae_json_fault fault;
     struct sae_json_text name;
     bool found;

@@ -14,9 +14,10 @@
 enum sae_status sae_config_read(struct sae_facts **out, const char *folder, const char *name,
                                 struct sae_err *err) SAE_MUST_USE;
 
-/* The same of n bytes of text. JSON (config_json.c): at most 64 deep and 100,000 values, no key
- * twice in a dict; NaN and the infinities of Python's json are NO_NUMBER, integers beyond 64 bits
- * BIG: jansson refuses files with either, and producers write both. A byte order mark is skipped.
+/* The same of n bytes of text, behind which one more may be read. JSON (config_json.c): at most 64
+ * deep and 100,000 values, no key twice in a dict; NaN and the infinities of Python's json are
+ * NO_NUMBER, integers beyond 64 bits BIG: jansson refuses files with either, and producers write
+ * both. A byte order mark is skipped.
  */
 enum sae_status sae_config_json(struct sae_facts **out, const char *name, const char *text,
                                 size_t n, struct sae_err *err) SAE_MUST_USE;

@@ -282,12 +282,14 @@ static enum sae_status read_integers(struct job *j, int64_t *dst)
     for (uint64_t i = 0; i < j->n; i++) {
         uint64_t to = v->offset + i * v->col_stride;
 
-        st = skip(j, to - at);
-        if (st == SAE_OK)
-            st = next(j, item, j->item);
-        if (st != SAE_OK)
-            return st;
-        at = to + 1;
+        if (to >= at) { /* else it is the one just read: a stride of 0 */
+            st = skip(j, to - at);
+            if (st == SAE_OK)
+                st = next(j, item, j->item);
+            if (st != SAE_OK)
+                return st;
+            at = to + 1;
+        }
         if (!sae_dtype_to_i64(v->dtype, item, &dst[i]) && !j->bad) {
             j->bad = true;
             j->bad_c = i;

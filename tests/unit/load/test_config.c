@@ -217,7 +217,7 @@ START_TEST(yaml_that_is_damaged)
     char copy[sizeof text];
 
     for (size_t cut = 0; cut <= n; cut++) {
-        char *exact = malloc(cut + 1);
+        char *exact = malloc(cut ? cut : 1);
 
         memcpy(exact, text, cut);
         free(printed(sae_config_yaml, exact, cut, NULL));

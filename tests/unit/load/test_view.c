@@ -269,6 +269,42 @@ START_TEST(every_allocation_may_fail)
 }
 END_TEST
 
+/* Any offset and stride, also none, and bytes behind the last element: all are taken once. */
+START_TEST(integers_with_strides)
+{
+    static const struct {
+        uint64_t offset, n, stride;
+        unsigned tail;
+    } rows[] = {{0, 10, 1, 0}, {3, 1, 1, 0}, {1, 3, 4, 3},
+                {2, 3, 0, 1},  {0, 0, 1, 2}, {9, 1, 7, 0}};
+
+    for (size_t i = 0; i < SAE_COUNTOF(rows); i++) {
+        int16_t values[12];
+        struct memory m = {
+            .p = (unsigned char *)values, .n = 20 + rows[i].tail, .fail_at = SIZE_MAX};
+        struct sae_stream src = {next, &m};
+        struct sae_view v = {.name = "k",
+                             .vector = true,
+                             .dtype = SAE_DTYPE_I16,
+                             .numel = 10,
+                             .offset = rows[i].offset,
+                             .rows = 1,
+                             .cols = rows[i].n,
+                             .row_stride = 1,
+                             .col_stride = rows[i].stride,
+                             .tail_bytes = rows[i].tail};
+        int64_t got[10];
+
+        for (int k = 0; k < 12; k++)
+            values[k] = (int16_t)(-100 * k);
+        ck_assert_int_eq(sae_view_integers(&v, &src, got, NULL), SAE_OK);
+        ck_assert_uint_eq(m.pos, m.n);
+        for (uint64_t k = 0; k < rows[i].n; k++)
+            ck_assert_int_eq(got[k], -100 * (int64_t)(rows[i].offset + k * rows[i].stride));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("view");
@@ -283,6 +319,7 @@ int main(void)
     tcase_add_test(t, values_that_are_not_finite_are_named);
     tcase_add_test(t, subnormals_and_extremes_are_kept);
     tcase_add_test(t, f64_rounds_to_nearest_or_is_refused);
+    tcase_add_test(t, integers_with_strides);
     tcase_add_test(t, every_allocation_may_fail);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
