@@ -60,15 +60,25 @@ static bool ends_in(const char *path, const char *ending)
     return n > m && strcasecmp(path + n - m, ending) == 0;
 }
 
+/* Those that their first bytes do not tell. */
+static const struct {
+    const char *ending, *what;
+} endings[] = {
+    {".onnx", "it is an ONNX model; save its initializers with numpy.savez"},
+    {".safetensors.index.json",
+     "it is an index of shards, which saed does not read yet; save all tensors in one file"},
+};
+
 static const char *stranger(const unsigned char *head, size_t n, const char *path)
 {
+    for (size_t i = 0; i < SAE_COUNTOF(endings); i++)
+        if (ends_in(path, endings[i].ending))
+            return endings[i].what;
     for (size_t i = 0; i < SAE_COUNTOF(strangers); i++)
         if (n >= strangers[i].offset + strangers[i].n &&
             memcmp(head + strangers[i].offset, strangers[i].magic, strangers[i].n) == 0)
             return strangers[i].what;
-    /* ONNX is a protobuf: its first bytes could be anybody's. */
-    return ends_in(path, ".onnx") ? "it is an ONNX model; save its initializers with numpy.savez"
-                                  : NULL;
+    return NULL;
 }
 
 static enum sae_status refuse(const unsigned char *head, size_t n, struct sae_err *err)

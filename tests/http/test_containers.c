@@ -73,6 +73,7 @@ static const struct {
     {"w.gguf", "GGUF\3\0\0\0", 8, "a GGUF file; save its tensors with safetensors"},
     {"w.h5", "\x89HDF\r\n\x1a\n", 8, "an HDF5 file; save its arrays with numpy.savez"},
     {"w.onnx", "\x08\x07\x12\x07pytorch", 11, "an ONNX model; save its initializers"},
+    {"model.safetensors.index.json", "{\"weight_map\": {}}", 18, "an index of shards, which saed"},
     {"w.pkl", "\x80\x04\x95\0\0\0\0\0", 8, "a bare pickle (pickle.dump, joblib.dump)"},
     {"w.pt", "version https://git-lfs.github.com/spec/v1\n", 43, "git lfs pull"},
 };
