@@ -90,8 +90,8 @@ enum sae_status sae_load_find(const struct sae_tensors *ts, const char *name, si
  * when `transpose` (2-D [r][c] then fills dst [c][r]). dst has room for the product of its shape.
  * Verifies the entry's CRC over all of its bytes. f64 is rounded to nearest; a value that is NaN,
  * infinite or becomes infinite is SAE_E_WEIGHTS and names tensor and index.
- * Peak extra memory is a few MB for any tensor that covers its storage contiguously in some
- * dimension order, else the storage's size. */
+ * Peak extra memory is a few MB, a row or column for slices; the storage's size only for a tensor
+ * whose rows and columns both lie across each other. */
 enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
                               struct sae_err *err) SAE_MUST_USE;
 /* The values of tensor i, which has an integer dtype, or bool, and at most one dimension, into dst:

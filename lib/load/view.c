@@ -1,10 +1,11 @@
 /* view.c - strided storage to plain f32. See view.h.
  *
- * Three ways, by strides and orientation:
+ * Four ways, by strides and orientation:
  *   straight    elements lie in dst's order: f32 is read right into dst, the rest through a buffer
  *   transposed  elements lie in the other order: 16 rows of the storage at a time (so that dst is
  *               written a cache line at a time), turned in 16 x 16 squares
- *   gathered    anything else (sliced, overlapping): the storage is loaded whole */
+ *   spaced      rows, or columns, one behind the other with gaps (slices): one at a time
+ *   gathered    anything else (overlapping): the storage is loaded whole */
 #include "lib/load/view.h"
 #include "lib/num.h"
 
@@ -158,25 +159,30 @@ static enum sae_status transposed(struct job *j, uint64_t a, uint64_t b, bool by
     return SAE_OK;
 }
 
+/* Element (r, c), which is stored at p. */
+static void place(struct job *j, uint64_t r, uint64_t c, const unsigned char *p, bool transpose)
+{
+    const struct sae_view *v = j->v;
+    float *d = j->dst + (transpose ? c * v->rows + r : r * v->cols + c);
+
+    sae_dtype_to_f32(v->dtype, p, d, 1);
+    if (!j->bad && first_bad(d, 1) == 0) {
+        j->bad = true;
+        j->bad_r = r;
+        j->bad_c = c;
+        j->bad_value = v->dtype == SAE_DTYPE_F64 ? sae_dtype_f64_at(p) : (double)*d;
+    }
+}
+
 /* Element by element from the whole storage in j->raw. */
 static void gather(struct job *j, bool transpose)
 {
     const struct sae_view *v = j->v;
 
     for (uint64_t r = 0; r < v->rows; r++)
-        for (uint64_t c = 0; c < v->cols; c++) {
-            const unsigned char *p =
-                j->raw + (v->offset + r * v->row_stride + c * v->col_stride) * j->item;
-            float *d = j->dst + (transpose ? c * v->rows + r : r * v->cols + c);
-
-            sae_dtype_to_f32(v->dtype, p, d, 1);
-            if (!j->bad && first_bad(d, 1) == 0) {
-                j->bad = true;
-                j->bad_r = r;
-                j->bad_c = c;
-                j->bad_value = v->dtype == SAE_DTYPE_F64 ? sae_dtype_f64_at(p) : (double)*d;
-            }
-        }
+        for (uint64_t c = 0; c < v->cols; c++)
+            place(j, r, c, j->raw + (v->offset + r * v->row_stride + c * v->col_stride) * j->item,
+                  transpose);
 }
 
 static enum sae_status report(const struct job *j)
@@ -228,6 +234,33 @@ static enum sae_status read_run(struct job *j, bool by_rows, bool transpose)
     return st;
 }
 
+/* Does each of the n runs, of `count` elements, end before the next begins? */
+static bool are_apart(uint64_t stride, uint64_t count, uint64_t step)
+{
+    return step > 0 && stride > (count - 1) * step;
+}
+
+/* Rows (or columns) in the order of the storage, and what is between them. */
+static enum sae_status read_spaced(struct job *j, bool by_rows, bool transpose)
+{
+    const struct sae_view *v = j->v;
+    uint64_t n = by_rows ? v->rows : v->cols, count = by_rows ? v->cols : v->rows;
+    uint64_t stride = by_rows ? v->row_stride : v->col_stride;
+    uint64_t step = by_rows ? v->col_stride : v->row_stride, span = (count - 1) * step + 1;
+    uint64_t raw = span > buffer_floats ? span : buffer_floats, at = 0;
+    enum sae_status st = allocate(j, (raw < v->numel ? raw : v->numel) * j->item, 0);
+
+    for (uint64_t i = 0; st == SAE_OK && i < n; i++) {
+        st = skip(j, v->offset + i * stride - at);
+        if (st == SAE_OK)
+            st = next(j, j->raw, (size_t)(span * j->item));
+        at = v->offset + i * stride + span;
+        for (uint64_t k = 0; st == SAE_OK && k < count; k++)
+            place(j, by_rows ? i : k, by_rows ? k : i, j->raw + k * step * j->item, transpose);
+    }
+    return st == SAE_OK ? skip(j, v->numel - at) : st;
+}
+
 static enum sae_status read_gathered(struct job *j, bool transpose)
 {
     enum sae_status st = allocate(j, j->v->numel * j->item, 0);
@@ -260,6 +293,10 @@ enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream 
     j.n = v->rows * v->cols;
     if (by_rows || by_cols || j.n == 0)
         st = read_run(&j, by_rows, transpose);
+    else if (are_apart(v->row_stride, v->cols, v->col_stride))
+        st = read_spaced(&j, true, transpose);
+    else if (are_apart(v->col_stride, v->rows, v->row_stride))
+        st = read_spaced(&j, false, transpose);
     else
         st = read_gathered(&j, transpose);
     if (st == SAE_OK)

@@ -27,7 +27,8 @@ struct sae_view {
 /* Convert the view into dst, row-major, or transposed. Any value that is not finite as f32 is
  * SAE_E_WEIGHTS once the whole stream has been read; an error of the stream comes first. dst holds
  * anything after a failure. Views that cover their elements in one run, rows or columns first, need
- * at most 16 MB of buffers; others as much as the storage. */
+ * at most 16 MB of buffers, slices of rows or columns one of them, others as much as the storage.
+ */
 enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src, float *dst,
                               bool transpose, struct sae_err *err) SAE_MUST_USE;
 

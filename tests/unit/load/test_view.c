@@ -160,6 +160,32 @@ START_TEST(large_runs_come_in_pieces)
 }
 END_TEST
 
+/* Slices of rows, of columns, and every third of them: never the storage whole. */
+START_TEST(slices_are_read_row_by_row)
+{
+    static const struct sae_view rows[] = {
+        {.rows = 2000, .cols = 500, .row_stride = 1000, .col_stride = 1, .offset = 100},
+        {.rows = 500, .cols = 2000, .row_stride = 1, .col_stride = 1000, .offset = 499},
+        {.rows = 2000, .cols = 333, .row_stride = 1000, .col_stride = 3, .offset = 0},
+        {.rows = 1, .cols = 1000, .row_stride = 1, .col_stride = 2000, .offset = 7},
+    };
+    struct sae_view v = rows[_i];
+    const size_t n = 2000 * 1000;
+    unsigned char *p = storage(SAE_DTYPE_F32, n);
+    struct memory m = {.p = p, .n = n * sizeof(float), .fail_at = SIZE_MAX};
+    struct sae_stream src = {next, &m};
+    float *dst = malloc(v.rows * v.cols * sizeof *dst);
+
+    v.name = "w";
+    v.numel = n;
+    check_view(v);
+    ck_assert_int_eq(sae_view_read(&v, &src, dst, false, NULL), SAE_OK);
+    ck_assert_uint_le(m.most, (size_t)1 << 20);
+    free(dst);
+    free(p);
+}
+END_TEST
+
 START_TEST(empty_views_still_read_the_source)
 {
     check_view((struct sae_view){.dtype = SAE_DTYPE_F32,
@@ -315,6 +341,7 @@ int main(void)
     tcase_add_loop_test(t, contiguous_in_either_order, SAE_DTYPE_F32, SAE_DTYPE_I64);
     tcase_add_loop_test(t, any_other_strides, SAE_DTYPE_F32, SAE_DTYPE_I64);
     tcase_add_test(t, large_runs_come_in_pieces);
+    tcase_add_loop_test(t, slices_are_read_row_by_row, 0, 4);
     tcase_add_test(t, empty_views_still_read_the_source);
     tcase_add_test(t, values_that_are_not_finite_are_named);
     tcase_add_test(t, subnormals_and_extremes_are_kept);
