@@ -14,12 +14,12 @@
 
 typedef struct sae_pk_value value;
 
-/* A list or dict that has been entered. */
+/* A list or dict that has been entered, or a text that has been made. */
 struct seen {
-    const value *v;        /* NULL: a free slot */
-    struct sae_fact items; /* what is in it */
-    unsigned height;       /* of all below it */
-    bool is_open;          /* it is being made */
+    const value *v;       /* NULL: a free slot */
+    struct sae_fact made; /* what is in it, or the text */
+    unsigned height;      /* of all below it */
+    bool is_open;         /* it is being made */
 };
 
 struct maker {
@@ -68,6 +68,14 @@ static bool grow(struct maker *m)
     m->seen = bigger;
     m->cap = cap;
     return true;
+}
+
+/* The same value in another place. */
+static void repeat(struct sae_fact *fact, const struct sae_fact *made)
+{
+    fact->kind = made->kind;
+    fact->n = made->n;
+    fact->u = made->u;
 }
 
 /* ---- single values ------------------------------------------------------------------------ */
@@ -218,15 +226,41 @@ static enum sae_status set_single(struct maker *m, struct sae_fact *fact, const 
     return is_call_of(v, "torch", "device") ? set_device(m, fact, v) : set_opaque(m, fact, v);
 }
 
+/* A text is made where it is met first: it may be long, and stand in many places. */
+static enum sae_status set_once(struct maker *m, struct sae_fact *fact, const value *v)
+{
+    enum sae_status st = SAE_OK;
+    struct seen *s;
+
+    if (!grow(m))
+        return no_memory(m);
+    s = slot_of(m->seen, m->cap, v);
+    if (!s->v) {
+        st = set_single(m, &s->made, v);
+        if (st != SAE_OK)
+            return st;
+        s->v = v;
+        m->n_seen++;
+    }
+    repeat(fact, &s->made);
+    return st;
+}
+
+static bool is_text(const value *v)
+{
+    return v->type == SAE_PK_STR || v->type == SAE_PK_BYTES || is_latin1(v);
+}
+
 /* ---- lists and dicts ---------------------------------------------------------------------- */
 
 /* A key is a text; numbers are written as Python does, all else is described. */
-static char *key_of(struct maker *m, const value *key)
+static const char *key_of(struct maker *m, const value *key)
 {
+    struct sae_fact fact = {0};
     char text[200];
 
     if (key->type == SAE_PK_STR)
-        return sae_facts_copy(m->facts, key->u.str, key->n);
+        return set_once(m, &fact, key) == SAE_OK ? fact.u.text : NULL;
     if (key->type == SAE_PK_INT)
         snprintf(text, sizeof text, "%lld", (long long)key->u.i);
     else
@@ -253,7 +287,7 @@ static enum sae_status make_items(struct maker *m, struct sae_fact *fact, const 
     for (uint32_t i = 0; st == SAE_OK && i + step <= v->n; i += step) {
         const value *item = v->u.items[i + step - 1];
         struct sae_fact *fresh;
-        char *key = NULL;
+        const char *key = NULL;
         unsigned below = 0;
 
         if (step == 2 && is_weights(m, v, item))
@@ -284,9 +318,7 @@ static enum sae_status make_once(struct maker *m, struct sae_fact *fact, const v
         return set_text(m, fact, SAE_FACT_OPAQUE, "<itself>", strlen("<itself>"));
     if (s->v) {
         *height = s->height;
-        fact->kind = s->items.kind;
-        fact->n = s->items.n;
-        fact->u.first = s->items.u.first;
+        repeat(fact, &s->made);
         return SAE_OK;
     }
     *s = (struct seen){.v = v, .is_open = true};
@@ -295,7 +327,7 @@ static enum sae_status make_once(struct maker *m, struct sae_fact *fact, const v
     s = slot_of(m->seen, m->cap, v); /* the table may have grown */
     s->is_open = false;
     s->height = *height;
-    s->items = *fact;
+    s->made = *fact;
     return st;
 }
 
@@ -308,6 +340,8 @@ static enum sae_status make(struct maker *m, struct sae_fact *fact, const value 
 
     if (list)
         v = list;
+    if (is_text(v))
+        return set_once(m, fact, v);
     if (!is_list(v) && v->type != SAE_PK_DICT)
         return set_single(m, fact, v);
     if (depth >= SAE_PT_MAX_FACT_DEPTH && v->n > 0)

@@ -120,6 +120,38 @@ START_TEST(facts_are_counted)
 }
 END_TEST
 
+/* A megabyte of text in 60,000 places, as key and value, is a megabyte. */
+START_TEST(a_long_text_is_made_once)
+{
+    enum { LONG = 1 << 20, PLACES = 30000 };
+    const uint32_t n = LONG;
+    unsigned char *bytes = malloc(LONG + 8 * PLACES + 100), *p = bytes;
+    const struct sae_pk_value *root = NULL;
+    struct sae_pickle *pickle = NULL;
+    struct sae_facts *facts = NULL;
+
+    p = mempcpy(p, "\x80\x02}X\x01\0\0\0t", 9);
+    *p++ = 'X';
+    p = mempcpy(p, &n, 4);
+    memset(p, 'x', LONG);
+    p = mempcpy(p + LONG, "q\0sX\x01\0\0\0m](", 11);
+    for (int i = 0; i < PLACES; i++)
+        p = mempcpy(p, "}h\0h\0s", 6);
+    p = mempcpy(p, "es.", 3);
+    ck_assert_int_eq(sae_pickle_load(&pickle, &root, bytes, (size_t)(p - bytes), NULL), SAE_OK);
+    sae_alloc_fault(1000, true); /* a chunk for each place would be 60,000 */
+    ck_assert_int_eq(sae_pt_facts(&facts, root, root, NULL), SAE_OK);
+    sae_alloc_fault(-1, false);
+    ck_assert_uint_eq(sae_facts_find(facts, "t")->n, LONG);
+    ck_assert_uint_eq(sae_facts_find(facts, "m")->n, PLACES);
+    ck_assert_ptr_eq(sae_facts_find(facts, "m")->u.first->u.first->key,
+                     sae_facts_find(facts, "t")->u.text);
+    sae_facts_free(facts);
+    sae_pickle_free(pickle);
+    free(bytes);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("pt_facts");
@@ -130,6 +162,7 @@ int main(void)
     tcase_add_test(t, what_is_shared_is_made_once);
     tcase_add_test(t, containers_are_told_apart);
     tcase_add_test(t, facts_are_counted);
+    tcase_add_test(t, a_long_text_is_made_once);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
