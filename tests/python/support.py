@@ -30,8 +30,9 @@ def binary():
 @contextlib.contextmanager
 def daemon(*arguments):
     """The URL of a daemon that serves while the block runs. Its descriptors are not the children's."""
-    process = subprocess.Popen([binary(), "--listen", "127.0.0.1:0", *arguments],
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    listen = [] if "--listen" in arguments else ["--listen", "127.0.0.1:0"]
+    process = subprocess.Popen([binary(), *listen, *arguments], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)
     try:
         yield process.stdout.readline().split()[-1]
     finally:

@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from support import Case, Scripted, hang_up, main, reply
+from support import DIGITS, Case, Scripted, daemon, hang_up, main, reply
 import numpy as np
 import saed
 from saed import transport
@@ -185,6 +185,18 @@ class OfADaemon(Case):
         with socket.create_server(("127.0.0.1", 0)) as s:
             url = "http://127.0.0.1:%d" % s.getsockname()[1]
         self.assertFalse(saed.Client(url).health() or saed.Client(url).ready())
+
+    def test_a_restart_is_waited_for(self):
+        with daemon("digits=" + DIGITS) as url:
+            ae = saed.Dictionary(url, "digits")
+            want = ae.encode(np.ones((3, 64)))
+        port = url.rsplit(":", 1)[1]
+        got = []
+        waiting = threading.Thread(target=lambda: got.append(ae.encode(np.ones((3, 64)))))
+        waiting.start()
+        with daemon("--listen", "127.0.0.1:" + port, "digits=" + DIGITS):
+            waiting.join()
+        np.testing.assert_array_equal(got[0], want)
 
     def test_threads(self):
         ae = saed.Dictionary(self.url, "digits")

@@ -125,6 +125,20 @@ class Tensors(Case):
         self.assertTrue(torch.equal(rows.to_torch_sparse().to_dense(), f.reshape(6, 70)))
         self.assertTrue(torch.equal(ae.encode(x, features=torch.tensor([5, 1])), f[..., [5, 1]]))
 
+    def test_workers_of_a_data_loader(self):
+        ae = saed.Dictionary(self.url, NAMES[0])
+        x = torch.randn(40, 33)
+        want = ae.encode(x)  # a connection is there before the workers are
+
+        class Rows(torch.utils.data.Dataset):
+            def __len__(self):
+                return len(x)
+
+            def __getitem__(self, i):
+                return ae.encode(x[i])
+        got = torch.cat(list(torch.utils.data.DataLoader(Rows(), batch_size=4, num_workers=2)))
+        self.assertTrue(torch.equal(got, want))
+
     def test_grad_is_refused(self):
         ae = saed.Dictionary(self.url, NAMES[0])
         x = torch.randn(2, 33, requires_grad=True)
