@@ -187,6 +187,14 @@ class Files(Case):
                     self.assertEqual([content(p) for p in again], [content(p) for p in whole])
                     self.assertEqual(sorted(os.listdir(self.at(out))), sorted(os.listdir(self.at(form))))
 
+    def test_a_part_that_lost_its_end(self):
+        whole = self.encode("x.npy", "whole", sparse=True)
+        self.assertEqual(self.victim("out", "before a shard is whole", {"sparse": True}), -signal.SIGKILL)
+        part, = (n for n in os.listdir(self.at("out")) if n.endswith(".f.indices.part"))
+        os.truncate(self.at("out/" + part), 10)
+        again = self.encode("x.npy", "out", sparse=True)
+        self.assertEqual([content(p) for p in again], [content(p) for p in whole])
+
     # ---- memory ----
 
     def test_memory_does_not_follow_the_file(self):

@@ -5,7 +5,7 @@ file of its own (`SHARD.TENSOR.part`), whose length says how far it is; then the
 safetensors file, which is renamed to its place. So a run that was killed goes on with the first row that
 its parts lack: the rows in flight, at most `batch_rows`, are sent again. `encode.json` in the folder holds
 what the shards are of; another file, dictionary or option is refused there. What a crash of the whole
-machine leaves of a part is not looked into: delete the folder's `.part` files after one.
+machine leaves in a part is not looked into: delete the folder's `.part` files after one.
 """
 from __future__ import annotations
 
@@ -129,6 +129,8 @@ class Shard:
         """The first row that the parts lack; they are cut to where it begins."""
         sizes = {name: _size(self.part_path(name)) for name in self.form.row_bytes}
         rows = min(sizes[name] // n for name, n in self.form.row_bytes.items())
+        if any(_size(self.part_path(name)) < 4 * self.entries(rows) for name in self.form.entry_parts):
+            rows = 0  # no kill leaves this, but a crash of the machine may
         for name, n in self.form.row_bytes.items():
             _cut(self.part_path(name), rows * n)
         for name in self.form.entry_parts:
@@ -136,8 +138,8 @@ class Shard:
         return self.begin + rows
 
     def entries(self, rows: int) -> int:
-        """CSR entries of the first `rows` rows."""
-        if rows == 0:
+        """CSR entries of the first `rows` rows; 0 in other forms."""
+        if rows == 0 or not self.form.entry_parts:
             return 0
         with open(self.part_path("f.indptr"), "rb") as file:
             file.seek(8 * (rows - 1))
@@ -145,14 +147,13 @@ class Shard:
 
     def append(self, answer: Any, row: int) -> None:
         """Features of the rows from `row` on. What says how many rows there are is written last."""
-        for name, values in self.form.parts(answer, self.entries(row - self.begin)
-                                            if self.form.entry_parts else 0):
+        for name, values in self.form.parts(answer, self.entries(row - self.begin)):
             _append(self.part_path(name), values)
 
     def finish(self, metadata: Dict[str, str]) -> None:
         rows = self.end - self.begin
         tensors = []
-        for name, dtype, shape in self.form.tensors(rows, self.entries(rows) if self.form.entry_parts else 0):
+        for name, dtype, shape in self.form.tensors(rows, self.entries(rows)):
             tensors.append((name, dtype, shape, math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize))
         with open(self.path + ".tmp", "wb") as file:
             file.write(safetensors_header(tensors, {**metadata, "first_row": str(self.begin)}))
