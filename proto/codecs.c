@@ -45,16 +45,6 @@ const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
         },
 };
 
-const char *sae_media_name(enum sae_media m)
-{
-    return sae_codecs[m].name;
-}
-
-uint64_t sae_answer_bound(enum sae_media m, const struct sae_answer *a)
-{
-    return sae_codecs[m].bound(a);
-}
-
 unsigned sae_media_can(const struct sae_answer *a)
 {
     unsigned can = 0;

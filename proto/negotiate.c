@@ -158,7 +158,7 @@ static const char *next_piece(const char *s)
 /* How closely a range names form m: 0 not at all, 1 by star/star, 2 by type/star, 3 by name. */
 static int match(const struct range *r, enum sae_media m)
 {
-    const char *name = sae_media_name(m), *slash = strchr(name, '/');
+    const char *name = sae_codecs[m].name, *slash = strchr(name, '/');
     bool any_type = text_is(r->type, r->type_n, "*");
     bool any_subtype = text_is(r->subtype, r->subtype_n, "*");
 
@@ -185,8 +185,7 @@ static void list_media(char *dst, size_t cap, unsigned can, const char *last)
         const char *sep = len == 0 ? "" : can >> (m + 1) ? ", " : last;
 
         if (can & 1u << m)
-            len += (size_t)snprintf(dst + len, cap - len, "%s%s", sep,
-                                    sae_media_name((enum sae_media)m));
+            len += (size_t)snprintf(dst + len, cap - len, "%s%s", sep, sae_codecs[m].name);
     }
 }
 

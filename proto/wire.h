@@ -219,10 +219,9 @@ struct sae_body {
 };
 void sae_body_fini(struct sae_body *b);
 
-/* Upper bound of the body's bytes, known before compute for dense answers (JSON: 16 a number);
- * sparse tensors count with their nnz, so call again after selection. UINT64_MAX on overflow. */
-uint64_t sae_answer_bound(enum sae_media m, const struct sae_answer *a);
-/* Its parts, one a form. raw and safetensors: exact bytes. */
+/* Upper bound of the body's bytes, known before compute for dense answers (JSON: 16 a number; the
+ * others: exact); sparse tensors count with their nnz, so call again after selection. UINT64_MAX on
+ * overflow. */
 typedef uint64_t sae_bound_fn(const struct sae_answer *a);
 sae_bound_fn sae_json_bound, sae_raw_bound, sae_safetensors_bound;
 
@@ -259,7 +258,6 @@ struct sae_codec {
 };
 extern const struct sae_codec sae_codecs[SAE_N_MEDIA];
 
-const char *sae_media_name(enum sae_media m); /* "application/json" */
 /* Which forms can carry an answer of these tensors, bits 1 << media. */
 unsigned sae_media_can(const struct sae_answer *a);
 

@@ -42,7 +42,7 @@ static bool fits(const struct saed_fit *f, const struct saed_opts *o, uint64_t n
     a.lead = (struct sae_lead){.n = 1, .dim = {n}};
     for (unsigned i = 0; i < a.n_tensors; i++)
         a.tensors[i].nnz = scale(a.tensors[i].nnz, n, f->n_rows);
-    bound = sae_answer_bound(f->out, &a);
+    bound = sae_codecs[f->out].bound(&a);
     if (bound > o->max_response_bytes)
         return false;
     return !__builtin_add_overflow(bound, sae_task_bytes(&task), &total) &&

@@ -76,7 +76,7 @@ void saed_info_root(struct saed_routes *r, struct saed_exchange *x)
         sae_engine_bitwise(r->engine) ? "true" : "false");
     for (int m = 0; m < SAE_N_MEDIA; m++) {
         put(&d, "%s", m ? "," : "");
-        put_string(&d, sae_media_name((enum sae_media)m));
+        put_string(&d, sae_codecs[m].name);
     }
     put(&d, "],\"limits\":{");
     for (size_t i = 0; saed_opts_limit(r->opts, i, &key, &value); i++)

@@ -215,13 +215,13 @@ static enum sae_status check_bound(struct op *op, uint64_t held_bytes, uint64_t 
 {
     uint64_t limit = op->r->opts->max_response_bytes;
 
-    *bound = sae_answer_bound(op->out, &op->answer);
+    *bound = sae_codecs[op->out].bound(&op->answer);
     if (*bound <= limit)
         return SAE_OK;
     sae_err_limit(&op->err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", limit, *bound,
                   "cannot answer %zu rows: up to %llu bytes of %s, and the limit is %llu "
                   "(--max-response-bytes)",
-                  op->req.n_rows, (unsigned long long)*bound, sae_media_name(op->out),
+                  op->req.n_rows, (unsigned long long)*bound, sae_codecs[op->out].name,
                   (unsigned long long)limit);
     return say_fit(op, held_bytes);
 }
@@ -353,7 +353,7 @@ static void on_done(struct saed_job *job, void *arg)
         return;
     }
     make_answer(op);
-    bound = sae_answer_bound(op->out, &op->answer);
+    bound = sae_codecs[op->out].bound(&op->answer);
     if (bound > SAED_POOL_BYTES) {
         op->work.run = finish_and_resume;
         op->work.arg = op;
@@ -441,7 +441,7 @@ static void reply(struct op *op)
     saed_http_header(x, "Vary", "Accept");
     if (op->body.shape[0])
         saed_http_header(x, "Saed-Shape", "%s", op->body.shape);
-    saed_http_reply(x, 200, sae_media_name(op->out), op->body.data, op->body.n, sae_free,
+    saed_http_reply(x, 200, sae_codecs[op->out].name, op->body.data, op->body.n, sae_free,
                     op->body.data);
     op->body.data = NULL; /* the reply's now */
 }

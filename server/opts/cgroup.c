@@ -60,7 +60,7 @@ static bool has(const char *list, const char *name)
 }
 
 /* One line: "ID:CONTROLLERS:PATH"; version 2 has ID 0 and no controllers. */
-static void read_line(char *line, const char *sys, const struct saed_cgroup_reader *r, void *arg)
+static void read_line(char *line, const char *sys, const struct saed_cgroup_visitor *r, void *arg)
 {
     char mount[PATH_CAP];
     char *controllers = strchr(line, ':');
@@ -83,7 +83,7 @@ static void read_line(char *line, const char *sys, const struct saed_cgroup_read
     }
 }
 
-void saed_cgroup_walk(const char *proc, const char *sys, const struct saed_cgroup_reader *r,
+void saed_cgroup_walk(const char *proc, const char *sys, const struct saed_cgroup_visitor *r,
                       void *arg)
 {
     FILE *f = fopen(proc, "re");

@@ -14,13 +14,13 @@
 
 /* Called with the folder of each level. */
 typedef void saed_cgroup_fn(void *arg, const char *dir);
-struct saed_cgroup_reader {
+struct saed_cgroup_visitor {
     const char *controller; /* of version 1: "cpu" */
     saed_cgroup_fn *v2, *v1;
 };
 
 /* Go up from the cgroups that the file `proc` names, mounted below `sys`. */
-void saed_cgroup_walk(const char *proc, const char *sys, const struct saed_cgroup_reader *r,
+void saed_cgroup_walk(const char *proc, const char *sys, const struct saed_cgroup_visitor *r,
                       void *arg);
 /* The first bytes of a file of such a folder, NUL-terminated. False: it cannot be read. */
 bool saed_cgroup_read(const char *dir, const char *name, char *out, size_t cap);

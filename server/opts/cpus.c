@@ -41,10 +41,10 @@ static void read_v1(void *arg, const char *dir)
 
 unsigned saed_cpus_quota(const char *proc_cgroup, const char *sys)
 {
-    static const struct saed_cgroup_reader reader = {"cpu", read_v2, read_v1};
+    static const struct saed_cgroup_visitor visitor = {"cpu", read_v2, read_v1};
     unsigned least = 0;
 
-    saed_cgroup_walk(proc_cgroup, sys, &reader, &least);
+    saed_cgroup_walk(proc_cgroup, sys, &visitor, &least);
     return least;
 }
 

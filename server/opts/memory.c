@@ -2,12 +2,11 @@
 #include "server/opts/memory.h"
 
 #include "lib/num.h"
+#include "lib/scan.h"
 #include "server/opts/cgroup.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
+#include <string.h>
 
 /* Version 1 has no word for none: it is the largest number of whole pages then. */
 #define NO_LIMIT (1ull << 60)
@@ -15,13 +14,13 @@
 static void take_limit(const char *dir, const char *name, uint64_t *least)
 {
     char text[64];
-    unsigned long long v;
+    uint64_t v;
+    bool fits;
 
-    if (!saed_cgroup_read(dir, name, text, sizeof text) || !isdigit((unsigned char)text[0]))
+    if (!saed_cgroup_read(dir, name, text, sizeof text) ||
+        !sae_scan_u64(text, text + strlen(text), &v, &fits))
         return; /* "max" is no limit */
-    errno = 0;
-    v = strtoull(text, NULL, 10);
-    if (errno == 0 && v < NO_LIMIT && v < *least)
+    if (v < NO_LIMIT && v < *least)
         *least = v;
 }
 
@@ -37,10 +36,10 @@ static void read_v1(void *arg, const char *dir)
 
 uint64_t saed_memory_limit(const char *proc_cgroup, const char *sys)
 {
-    static const struct saed_cgroup_reader reader = {"memory", read_v2, read_v1};
+    static const struct saed_cgroup_visitor visitor = {"memory", read_v2, read_v1};
     uint64_t least = UINT64_MAX;
 
-    saed_cgroup_walk(proc_cgroup, sys, &reader, &least);
+    saed_cgroup_walk(proc_cgroup, sys, &visitor, &least);
     return least;
 }
 

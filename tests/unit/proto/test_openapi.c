@@ -116,8 +116,8 @@ START_TEST(every_option_and_form_is_there)
                           "%s: query parameter %s", ops[i].path, def->name);
         }
         for (int m = 0; m < SAE_N_MEDIA; m++) {
-            at(at(op, "requestBody|content"), sae_media_name((enum sae_media)m));
-            at(at(op, "responses|200|content"), sae_media_name((enum sae_media)m));
+            at(at(op, "requestBody|content"), sae_codecs[m].name);
+            at(at(op, "responses|200|content"), sae_codecs[m].name);
         }
     }
 }

@@ -332,12 +332,12 @@ START_TEST(raw_carries_one_dense_tensor)
     a.n_tensors = 2;
     ck_assert_uint_eq(sae_media_can(&a), all & ~raw);
     a.n_tensors = 1;
-    ck_assert_uint_eq(sae_answer_bound(SAE_MEDIA_RAW, &a), 64);
-    ck_assert_uint_ge(sae_answer_bound(SAE_MEDIA_JSON, &a), 16 * 16);
+    ck_assert_uint_eq(sae_codecs[SAE_MEDIA_RAW].bound(&a), 64);
+    ck_assert_uint_ge(sae_codecs[SAE_MEDIA_JSON].bound(&a), 16 * 16);
     a.n_rows = SIZE_MAX / 2;
     for (int m = 0; m < SAE_N_MEDIA; m++) {
         a.lead.dim[0] = a.n_rows;
-        ck_assert_uint_eq(sae_answer_bound((enum sae_media)m, &a), UINT64_MAX);
+        ck_assert_uint_eq(sae_codecs[m].bound(&a), UINT64_MAX);
     }
 }
 END_TEST
