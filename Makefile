@@ -246,6 +246,14 @@ check-contract: $(BUILD)/saed
 	@command -v npm >/dev/null || sh tests/support/deps.sh nodejs npm
 	@sh tests/types/check.sh $(abspath $(BUILD)/saed)
 
+## check-clients: early answers and slow bodies as urllib, http.client, node, Go and nginx see them
+check-clients: $(BUILD)/saed
+	@command -v node >/dev/null || sh tests/support/deps.sh nodejs
+	@command -v go >/dev/null || sh tests/support/deps.sh golang-go
+	@sh tests/support/deps.sh python3 nginx-light
+	@$(PYTHON) tests/clients/test_slow.py $(BUILD)/saed
+	@$(PYTHON) tests/clients/test_early.py $(BUILD)/saed $(BUILD)
+
 ## check-readme: README's Python and curl lines against the daemon
 check-readme: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3 python3-numpy
@@ -312,7 +320,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 
-.PHONY: force all deps check check-contract check-readme check-python-torch python check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
+.PHONY: force all deps check check-contract check-clients check-readme check-python-torch python check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
 	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
