@@ -420,7 +420,12 @@ static enum sae_status fill_formula(struct sae_file *b, struct sae_err *err)
         return sae_err_set(err, SAE_E_WEIGHTS, "k",
                            "k is %llu, wanted from 1 to dict_size, which is %zu by %s",
                            (unsigned long long)f->top_k, f->F, encoder_name(b));
-    if (f->d_in != f->d_out && sae_reading_is_stated(&b->reading, SAE_FIELD_KIND) &&
+    if (f->encodes_only && f->score != SAE_SCORE_VALUE)
+        return sae_err_set(err, SAE_E_FORMAT, "",
+                           "parts=encoder leaves out the decoder, and features are scored by its "
+                           "norms, which saed does not read alone yet");
+    if (f->d_in != f->d_out && !f->encodes_only &&
+        sae_reading_is_stated(&b->reading, SAE_FIELD_KIND) &&
         sae_reading_choice(&b->reading, SAE_FIELD_KIND) == SAE_KIND_SAE)
         return sae_err_set(err, SAE_E_FORMAT, "",
                            "kind=sae is stated, and the output's width is %zu where the input's "

@@ -175,6 +175,8 @@ enum sae_status sae_dict_create_as(struct sae_dict **out, const struct sae_layou
         ok = (dict->dec_norm = vector_alloc(f->F)) != NULL;
     if (!ok)
         goto nomem;
+    for (size_t j = 0; f->encodes_only && dict->dec_norm && j < f->F; j++)
+        dict->dec_norm[j] = NAN; /* until the filler has them: seal refuses it */
     if (f->adds_centre)
         dict->dec_bias = dict->centre;
     *out = dict;

@@ -350,6 +350,31 @@ static const struct {
      "AutoEncoderTopK",
      "activation=relu select=top_k:2 ",
      {.unit = SAE_UNIT_RELU, .top_k = 2, .has_dec_bias = true}},
+    {TOP_K "k:i64=2",
+     "x.pt:score=decoder_norm_folded",
+     "AutoEncoderTopK",
+     "centre=b_dec activation=relu select=top_k:2 score=decoder_norm_folded! ",
+     {.unit = SAE_UNIT_RELU,
+      .top_k = 2,
+      .score = SAE_SCORE_DECODER_NORM_FOLDED,
+      .has_centre = true,
+      .adds_centre = true}},
+    {TOP_K "k:i64=2",
+     "x.pt:parts=encoder",
+     "AutoEncoderTopK",
+     "centre=b_dec activation=relu select=top_k:2 ; read as AutoEncoderTopK: BatchTopKSAE has the "
+     "same keys; decoder.weight is not used under the stated reading",
+     {.unit = SAE_UNIT_RELU, .top_k = 2, .has_centre = true, .encodes_only = true}},
+    {TOP_K "k:i64=2",
+     "x.pt:input=layer_norm:activation=linear",
+     "AutoEncoderTopK",
+     "input=layer_norm! output=follow centre=b_dec activation=linear! select=top_k:2 ",
+     {.unit = SAE_UNIT_LINEAR,
+      .top_k = 2,
+      .input = SAE_SCALING_LAYER,
+      .output = SAE_SCALING_LAYER,
+      .has_centre = true,
+      .adds_centre = true}},
     {JUMP_RELU,
      "x.pt:centre=b_dec",
      "JumpReluAutoEncoder",
@@ -430,6 +455,11 @@ START_TEST(a_statement_decides)
     ck_assert_int_eq(d->formula.unit, want->unit);
     ck_assert_uint_eq(d->formula.top_k, want->top_k);
     ck_assert_uint_eq(d->formula.F, want->F ? want->F : 3);
+    ck_assert_int_eq(d->formula.score, want->score);
+    ck_assert_int_eq(d->formula.input, want->input);
+    ck_assert_int_eq(d->formula.output, want->output);
+    ck_assert_int_eq(d->formula.encodes_only, want->encodes_only);
+    ck_assert_int_eq(d->dec == NULL, want->encodes_only);
     ck_assert_int_eq(d->formula.has_centre, want->has_centre);
     ck_assert_int_eq(d->formula.adds_centre, want->adds_centre);
     ck_assert_int_eq(d->formula.has_dec_bias, want->has_dec_bias);
@@ -500,8 +530,7 @@ static const struct {
     {TOP_K "k:i64=2", "x.pt:threshold=inf", "has no tensor \"inf\""},
     {TOP_K "k:i64=2", "x.pt:activation=gated", "activation=gated does not go with select=top_k:2"},
     {TOP_K "k:i64=2", "x.pt:activation=gated:k=none", "this reading wants gate_bias=KEY"},
-    {TOP_K "k:i64=2", "x.pt:score=decoder_norm", "does not score features by decoder norms yet"},
-    {TOP_K "k:i64=2", "x.pt:parts=encoder", "does not do without a decoder yet"},
+    {TOP_K "k:i64=2", "x.pt:parts=encoder:score=decoder_norm", "does not read alone yet"},
     {MINE, "x.pt:format=dictionary_learning", "cannot name the class"},
     {MINE, "x.pt:encoder=U:centre=none:k=2", "encoder=U is stated, and the file has no such"},
     {MINE, "x.pt:encoder=W:centre=none:k=2", "wants decoder=KEY, which is not stated"},
