@@ -93,7 +93,7 @@ START_TEST(a_bad_last_source_is_told_at_once)
     begin = test_now_ms();
     s = server_spawn(args);
     ck_assert_int_eq(server_wait(&s, MS), 1);
-    ck_assert_msg(test_now_ms() - begin < 1000, "told after %lld ms", test_now_ms() - begin);
+    ck_assert_msg(test_now_ms() - begin < 3000, "told after %lld ms", test_now_ms() - begin);
     ck_assert(has_logged(&s, lasts[_i / 2].reason));
     ck_assert(!has_logged(&s, "info loading "));
 }
@@ -276,7 +276,7 @@ START_TEST(memory_is_added_up_first)
         s = server_spawn(
             (const char *const[]){listen, sources[0], sources[1], limits[_i].option, NULL});
         ck_assert_int_eq(server_wait(&s, MS), limits[_i].status);
-        ck_assert_int_lt(test_now_ms() - begin, 1000);
+        ck_assert_int_lt(test_now_ms() - begin, 3000);
         ck_assert(has_logged(&s, limits[_i].text));
         ck_assert(!has_logged(&s, "info loading "));
     } else {
