@@ -302,6 +302,7 @@ golden:
 	$(PYTHON) tests/golden/make_golden.py
 	$(PYTHON) tests/golden/make_pt.py
 	$(PYTHON) tests/golden/make_containers.py
+	$(PYTHON) tests/golden/make_formats.py
 
 ## fuzz-pt: 30 seconds of altered archives of torch.save, read by saed and by PyTorch; FUZZ_SEED=1,
 ##        FUZZ_SECONDS=30; files that differ are kept in build/fuzz-pt

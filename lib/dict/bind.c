@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define NONE SIZE_MAX
 
@@ -23,12 +24,17 @@ void sae_shape_text(char text[64], const uint64_t *shape, unsigned ndim)
         snprintf(text + n, 64 - n, "]");
 }
 
+static bool is_called(const struct sae_file *b, const char *name, const char *key, size_t n)
+{
+    return strlen(name) == n &&
+           (b->layout->any_case ? strncasecmp(name, key, n) : memcmp(name, key, n)) == 0;
+}
+
 static size_t find(const struct sae_file *b, const char *key, size_t n)
 {
     size_t i = 0, count = sae_load_count(b->ts);
 
-    while (i < count && (strlen(sae_load_tensor(b->ts, i)->name) != n ||
-                         memcmp(sae_load_tensor(b->ts, i)->name, key, n) != 0))
+    while (i < count && !is_called(b, sae_load_tensor(b->ts, i)->name, key, n))
         i++;
     return i < count ? i : NONE;
 }
@@ -83,9 +89,9 @@ static enum sae_status bind_text(const struct sae_file *b, enum sae_role role, c
         len = plus ? (size_t)(plus - text) - at : n - at;
         i = find(b, text + at, len);
         if (i == NONE)
-            return sae_err_set(
-                err, SAE_E_FORMAT, "", "%s=%.*s is stated, and the file has no tensor \"%.*s\"",
-                option_of(role), n < 80 ? (int)n : 80, text, len < 80 ? (int)len : 80, text + at);
+            return sae_err_set(err, SAE_E_FORMAT, "",
+                               "%s is %.*s, and the file has no tensor \"%.*s\"", option_of(role),
+                               n < 80 ? (int)n : 80, text, len < 80 ? (int)len : 80, text + at);
         if (out->n == SAE_MAX_SUM)
             return sae_err_set(err, SAE_E_FORMAT, "", "%s=%.*s adds up more than %d tensors",
                                option_of(role), n < 80 ? (int)n : 80, text, SAE_MAX_SUM);
@@ -110,12 +116,28 @@ static const char *orientation_of(const char *text, size_t *n)
     return NULL;
 }
 
-/* The row's key of a role: a centre is also what is added. */
+/* The row's key of a role, one that is there before one that is not. */
+static const struct sae_layout_key *key_of(const struct sae_file *b, enum sae_role role)
+{
+    const struct sae_layout *l = b->layout;
+
+    for (unsigned i = 0; i < l->n_keys; i++)
+        if (l->keys[i].role == role && sae_file_find(b, l->keys[i].name) != NONE)
+            return &l->keys[i];
+    return sae_layout_key_of(l, role);
+}
+
+/* A centre is also what is added, and a tied matrix is both. */
 static const struct sae_layout_key *row_key(const struct sae_file *b, enum sae_role role)
 {
-    const struct sae_layout_key *key = sae_layout_key_of(b->layout, role);
+    const struct sae_layout_key *key = key_of(b, role);
+    bool is_there = key && sae_file_find(b, key->name) != NONE;
 
-    return key || role != SAE_ROLE_DEC_BIAS ? key : sae_layout_key_of(b->layout, SAE_ROLE_CENTRE);
+    if (!is_there && b->layout->tied_key && role == SAE_ROLE_ENCODER)
+        return key_of(b, SAE_ROLE_DECODER);
+    if (!is_there && b->layout->tied_key && role == SAE_ROLE_DECODER)
+        return key_of(b, SAE_ROLE_ENCODER);
+    return key || role != SAE_ROLE_DEC_BIAS ? key : key_of(b, SAE_ROLE_CENTRE);
 }
 
 static const char *vector_dims(enum sae_role role)
@@ -144,22 +166,25 @@ static enum sae_status bind_role(struct sae_file *b, enum sae_role role, struct 
             bound->dims = vector_dims(role);
         return bind_text(b, role, text, n, bound, err);
     }
-    st = key ? sae_load_find(b->ts, key->name, &i, err) : SAE_OK;
-    if (st != SAE_OK)
-        return st;
+    i = key ? sae_file_find(b, key->name) : NONE;
     if (i != NONE) {
         bound->dims = key->dims;
         bound->index[bound->n++] = i;
         return SAE_OK;
     }
+    st = key ? sae_load_find(b->ts, key->name, &i, err) : SAE_OK; /* what else is called so? */
+    if (st != SAE_OK)
+        return st;
     if (key && key->need == SAE_KEY_REQUIRED)
         return sae_err_set(err, SAE_E_FORMAT, key->name,
-                           "the file has no tensor \"%s\", which %s "
-                           "has",
-                           key->name, b->layout->name);
+                           "the file has no tensor \"%s\", which %s has", key->name,
+                           b->layout->name);
     /* An absent bias is +0. */
     if (role == SAE_ROLE_ENC_BIAS || role == SAE_ROLE_DEC_BIAS)
         return SAE_OK;
+    if (key)
+        return sae_err_set(err, SAE_E_FORMAT, key->name,
+                           "this reading wants a tensor \"%s\", and the file has none", key->name);
     return sae_err_set(err, SAE_E_FORMAT, "", "this reading wants %s=KEY, which is not stated",
                        option_of(role));
 }

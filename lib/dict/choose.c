@@ -52,19 +52,31 @@ static size_t common_prefix(const struct sae_group *g)
 struct keys {
     const struct sae_group *g;
     size_t prefix;
+    const char *format, *container; /* format NULL: none is told */
 };
 
-static struct keys keys_of(const struct sae_tensors *ts, size_t g)
+/* Is the row one that these keys may be of? */
+static bool is_tried(const struct keys *k, const struct sae_layout *a)
+{
+    if (a->n_keys == 0)
+        return false;
+    if (k->format)
+        return strcmp(a->format, k->format) == 0;
+    return !a->is_told && (!a->container || strcmp(a->container, k->container) == 0);
+}
+
+static struct keys keys_of(const struct sae_tensors *ts, const char *format, size_t g)
 {
     const struct sae_group *group = sae_load_group(ts, g);
 
-    return (struct keys){group, common_prefix(group)};
+    return (struct keys){group, common_prefix(group), format, sae_load_container(ts)};
 }
 
-static bool has_name(const struct keys *k, const char *name)
+/* A key of row a. */
+static bool has_key(const struct keys *k, const struct sae_layout *a, const char *name)
 {
     for (size_t i = 0; i < k->g->n; i++)
-        if (strcmp(k->g->entries[i].name + k->prefix, name) == 0)
+        if (sae_layout_is_key(a, name, k->g->entries[i].name + k->prefix))
             return true;
     return false;
 }
@@ -72,7 +84,7 @@ static bool has_name(const struct keys *k, const char *name)
 static bool is_key(const struct sae_layout *a, const char *name)
 {
     for (unsigned i = 0; i < a->n_keys; i++)
-        if (strcmp(a->keys[i].name, name) == 0)
+        if (sae_layout_is_key(a, a->keys[i].name, name))
             return true;
     return false;
 }
@@ -82,13 +94,13 @@ static unsigned n_found(const struct keys *k, const struct sae_layout *a)
     unsigned n = 0;
 
     for (unsigned i = 0; i < a->n_keys; i++)
-        n += has_name(k, a->keys[i].name);
+        n += has_key(k, a, a->keys[i].name);
     return n;
 }
 
-static bool is_missing(const struct keys *k, const struct sae_layout_key *key)
+static bool is_missing(const struct keys *k, const struct sae_layout *a, unsigned i)
 {
-    return key->need == SAE_KEY_REQUIRED && !has_name(k, key->name);
+    return a->keys[i].need == SAE_KEY_REQUIRED && !has_key(k, a, a->keys[i].name);
 }
 
 static unsigned n_missing(const struct keys *k, const struct sae_layout *a)
@@ -96,7 +108,7 @@ static unsigned n_missing(const struct keys *k, const struct sae_layout *a)
     unsigned n = 0;
 
     for (unsigned i = 0; i < a->n_keys; i++)
-        n += is_missing(k, &a->keys[i]);
+        n += is_missing(k, a, i);
     return n;
 }
 
@@ -116,11 +128,10 @@ static size_t distance(const struct keys *k, const struct sae_layout *a)
     return n_missing(k, a) + n_surplus(k, a);
 }
 
-static const struct sae_layout *class_of(const struct keys *k, const char *format)
+static const struct sae_layout *class_of(const struct keys *k)
 {
     for (size_t i = 0; i < sae_n_layouts; i++)
-        if (sae_layouts[i].n_keys > 0 && distance(k, &sae_layouts[i]) == 0 &&
-            (!format || strcmp(sae_layouts[i].format, format) == 0))
+        if (is_tried(k, &sae_layouts[i]) && distance(k, &sae_layouts[i]) == 0)
             return &sae_layouts[i];
     return NULL;
 }
@@ -141,7 +152,7 @@ static void add_missing(struct sae_text *l, const struct keys *k, const struct s
     unsigned n = 0;
 
     for (unsigned i = 0; i < a->n_keys; i++)
-        if (is_missing(k, &a->keys[i]))
+        if (is_missing(k, a, i))
             sae_text_add(l, "%s\"%s\"", n++ ? ", " : "", a->keys[i].name);
     sae_text_add(l, n == 1 ? " is missing" : " are missing");
 }
@@ -188,7 +199,7 @@ static size_t nearest(const struct keys *k)
     for (size_t i = 0; i < sae_n_layouts; i++) {
         size_t dist = distance(k, &sae_layouts[i]);
 
-        if (sae_layouts[i].n_keys > 0 && dist < best && dist <= n_found(k, &sae_layouts[i]))
+        if (is_tried(k, &sae_layouts[i]) && dist < best && dist <= n_found(k, &sae_layouts[i]))
             best = dist;
     }
     return best;
@@ -201,7 +212,7 @@ static void add_nearest(struct sae_text *l, const struct keys *k)
     if (k->g->name[0])
         sae_text_add(l, "in the dict \"%.60s\" ", k->g->name);
     for (size_t i = 0; i < sae_n_layouts; i++)
-        if (sae_layouts[i].n_keys > 0 && distance(k, &sae_layouts[i]) == best) {
+        if (is_tried(k, &sae_layouts[i]) && distance(k, &sae_layouts[i]) == best) {
             if (n++)
                 sae_text_add(l, "; or ");
             add_difference(l, k, &sae_layouts[i]);
@@ -217,14 +228,15 @@ static bool is_state_dict(const struct sae_group *g)
     return !g->other_keys;
 }
 
-static enum sae_status no_class(const struct sae_tensors *ts, struct sae_err *err)
+static enum sae_status no_class(const struct sae_tensors *ts, const char *format,
+                                struct sae_err *err)
 {
     struct sae_text l = {.len = 0};
     size_t best = SIZE_MAX, at = 0, n = sae_load_n_groups(ts);
-    struct keys top = keys_of(ts, 0);
+    struct keys top = keys_of(ts, format, 0);
 
     for (size_t g = 0; g < n; g++) {
-        struct keys k = keys_of(ts, g);
+        struct keys k = keys_of(ts, format, g);
 
         if (nearest(&k) < best) {
             best = nearest(&k);
@@ -232,7 +244,7 @@ static enum sae_status no_class(const struct sae_tensors *ts, struct sae_err *er
         }
     }
     if (best < SIZE_MAX) {
-        struct keys k = keys_of(ts, at);
+        struct keys k = keys_of(ts, format, at);
 
         add_nearest(&l, &k);
         return refuse(err, "cannot name the class: %s", l.text);
@@ -328,9 +340,9 @@ static enum sae_status choose_stated(const struct sae_tensors *ts,
     snprintf(key, sizeof key, "%s", encoder);
     for (int at = 0; at < 2; at++) { /* as it stands, then without an orientation behind it */
         for (size_t g = 0; g < sae_load_n_groups(ts); g++) {
-            struct keys k = keys_of(ts, g);
+            struct keys k = keys_of(ts, NULL, g);
 
-            if (has_name(&k, key)) {
+            if (has_key(&k, layout, key)) {
                 *out = (struct sae_choice){layout, g, k.prefix};
                 return SAE_OK;
             }
@@ -344,9 +356,9 @@ static enum sae_status choose_stated(const struct sae_tensors *ts,
 /* ---- the choice --------------------------------------------------------------------------- */
 
 enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_statement *stated,
-                                struct sae_choice *out, struct sae_err *err)
+                                const char *format, struct sae_choice *out, struct sae_err *err)
 {
-    const struct sae_layout *row = stated->format ? sae_layout_of_format(stated->format) : NULL;
+    const struct sae_layout *row = format ? sae_layout_of_format(format) : NULL;
     struct sae_choice c = {.layout = NULL};
     size_t n = sae_load_n_groups(ts);
     enum sae_status st;
@@ -355,8 +367,8 @@ enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_s
         return choose_stated(ts, stated, row, out, err);
 
     for (size_t g = 0; g < n && !(c.layout && c.group == 0); g++) {
-        struct keys k = keys_of(ts, g);
-        const struct sae_layout *a = class_of(&k, stated->format);
+        struct keys k = keys_of(ts, format, g);
+        const struct sae_layout *a = class_of(&k);
 
         if (!a || (g > 0 && !has_tensors(k.g)))
             continue;
@@ -368,7 +380,7 @@ enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_s
         c = (struct sae_choice){a, g, k.prefix};
     }
     if (!c.layout)
-        return no_class(ts, err);
+        return no_class(ts, format, err);
     st = check_no_k(ts, stated, &c, err);
     if (st == SAE_OK)
         st = check_beside(ts, &c, err);

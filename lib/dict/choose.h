@@ -18,10 +18,12 @@ struct sae_choice {
     size_t prefix; /* bytes at the start of each of its names */
 };
 
-/* What is stated decides where it says so: the format, a k beside the keys, what stands beside.
- * SAE_E_FORMAT: no class or several, or one of the two look-alikes; the text says what was found.
- * It does not name the file. */
+/* `format`: one whose rows alone are tried; NULL: those that keys tell. What is stated decides
+ * where it says so: the format, a k beside the keys, what stands beside. SAE_E_FORMAT: no class or
+ * several, or one of the two look-alikes; the text says what was found. It does not name the file.
+ */
 enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_statement *stated,
-                                struct sae_choice *out, struct sae_err *err) SAE_MUST_USE;
+                                const char *format, struct sae_choice *out,
+                                struct sae_err *err) SAE_MUST_USE;
 
 #endif

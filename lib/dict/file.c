@@ -58,25 +58,6 @@ static enum sae_status not_opened(const struct sae_file *b, const struct sae_err
                   low->text, m.n < 40 ? (int)m.n : 40, m.word, m.nearest);
 }
 
-static enum sae_status name_class(struct sae_file *b, struct sae_err *err)
-{
-    struct sae_err low = {0};
-    enum sae_status st = sae_dict_choose(b->ts, b->stated, &b->choice, &low);
-
-    b->layout = b->choice.layout;
-    if (st == SAE_OK)
-        st = sae_load_choose(b->ts, b->choice.group, b->choice.prefix, &low);
-    if (st == SAE_OK)
-        st = sae_hints_read(&b->hints, b->path, &low);
-    if (st == SAE_OK)
-        st = sae_file_settle(b, &low);
-    if (st == SAE_OK)
-        st = sae_file_bind(b, &low);
-    return st == SAE_OK ? st : pass_on(b->path, &low, st, err);
-}
-
-/* ---- what it will be ---- */
-
 /* Is it a tensor of the row that plays no role, by what is stated? */
 static bool is_left(const struct sae_file *b, const struct sae_layout_key *key)
 {
@@ -88,6 +69,44 @@ static bool is_left(const struct sae_file *b, const struct sae_layout_key *key)
                 return false;
     return i != SIZE_MAX;
 }
+
+/* An optional tensor of the row that nothing uses, so that the row may be the wrong one. What is
+ * stated may leave one, and dictionary_learning's classes may. */
+static enum sae_status check_left(const struct sae_file *b, struct sae_err *err)
+{
+    bool may_leave = b->is_altered || b->formula.encodes_only;
+
+    for (unsigned k = 0; !may_leave && k < b->layout->n_keys; k++)
+        if (is_left(b, &b->layout->keys[k]))
+            return sae_err_set(err, SAE_E_FORMAT, b->layout->keys[k].name,
+                               "the file has \"%s\", which its formula does not use; state "
+                               "format=custom, or a reading that uses it",
+                               b->layout->keys[k].name);
+    return SAE_OK;
+}
+
+static enum sae_status name_class(struct sae_file *b, struct sae_err *err)
+{
+    struct sae_err low = {0};
+    enum sae_status st = sae_dict_choose(b->ts, b->stated, b->format, &b->choice, &low);
+
+    b->layout = b->choice.layout;
+    if (st == SAE_OK)
+        b->format = b->layout->format;
+    if (st == SAE_OK)
+        st = sae_load_choose(b->ts, b->choice.group, b->choice.prefix, &low);
+    if (st == SAE_OK)
+        st = sae_hints_read(&b->hints, b->weights, &low);
+    if (st == SAE_OK)
+        st = sae_file_settle(b, &low);
+    if (st == SAE_OK)
+        st = sae_file_bind(b, &low);
+    if (st == SAE_OK)
+        st = check_left(b, &low);
+    return st == SAE_OK ? st : pass_on(b->path, &low, st, err);
+}
+
+/* ---- what it will be ---- */
 
 /* What the file did not say by itself. */
 static void add_notes(struct sae_file *b)
@@ -121,7 +140,7 @@ static void describe(struct sae_file *b)
     size_t encoder = b->bound[SAE_ROLE_ENCODER].index[0];
 
     sae_dict_describe(info, b->layout, &b->formula);
-    if (b->layout->is_stated)
+    if (b->layout->by_reading)
         info->class_name = sae_reading_class(&b->reading, b->formula.has_skip);
     if (b->is_altered)
         info->options &= ~(unsigned)OF_THE_CLASS;
@@ -216,6 +235,20 @@ static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, e
     return st;
 }
 
+/* A decoder that is the encoder again is its equal, byte for byte. */
+static enum sae_status check_tied(const struct sae_file *b, const struct sae_dict *d,
+                                  struct sae_err *err)
+{
+    const char *key = b->layout->tied_key;
+    size_t n = b->formula.F * b->formula.d_in;
+
+    if (!key || !d->dec || b->bound[SAE_ROLE_DECODER].index[0] != sae_file_find(b, key) ||
+        memcmp(d->enc, d->dec, n * sizeof *d->enc) == 0)
+        return SAE_OK;
+    return sae_err_set(err, SAE_E_WEIGHTS, key,
+                       "\"%s\" is not the encoder, which it is tied to by its name", key);
+}
+
 /* ---- the two steps ---- */
 
 enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement *stated,
@@ -229,7 +262,9 @@ enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement 
         return cannot(stated->path, SAE_E_NOMEM, "", err, "cannot allocate its description");
     b->path = stated->path;
     b->stated = stated;
-    st = sae_load_open(&b->ts, b->path, &low);
+    st = sae_file_locate(b, &low);
+    if (st == SAE_OK)
+        st = sae_load_open(&b->ts, b->weights, &low);
     st = st == SAE_OK ? name_class(b, err) : not_opened(b, &low, st, err);
     if (st != SAE_OK) {
         sae_file_close(b);
@@ -243,8 +278,11 @@ enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement 
 
 void sae_file_close(struct sae_file *b)
 {
-    if (b)
-        sae_load_close(b->ts);
+    if (!b)
+        return;
+    sae_load_close(b->ts);
+    sae_facts_free(b->config);
+    sae_free(b->weights);
     sae_free(b);
 }
 
@@ -273,6 +311,8 @@ enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct 
 
     for (enum sae_role role = 0; st == SAE_OK && role < SAE_N_ROLES; role++)
         st = read_role(b, d, role, &low);
+    if (st == SAE_OK)
+        st = check_tied(b, d, &low);
     if (st == SAE_OK)
         st = sae_dict_seal(d, b->info.dtype, team, &low);
     if (st == SAE_OK) {

@@ -24,8 +24,11 @@ struct sae_bound {
 };
 
 struct sae_file {
-    const char *path;
+    const char *path;                   /* as it was given: a file or a folder */
     const struct sae_statement *stated; /* borrowed */
+    char *weights;                      /* owned: the file */
+    const char *format;                 /* stated, or told by what stands beside; NULL: by keys */
+    struct sae_facts *config;           /* owned: what told it; NULL */
     struct sae_tensors *ts;
     struct sae_choice choice;
     const struct sae_layout *layout; /* the choice's */
@@ -38,6 +41,8 @@ struct sae_file {
     struct sae_dict_info info;
 };
 
+/* locate.c: fill weights, format and config. */
+enum sae_status sae_file_locate(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 /* settle.c: decide b->reading. Errors say what they found in the file, without its name. */
 enum sae_status sae_file_settle(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 

@@ -5,9 +5,10 @@
  * tests/golden/make_golden.py. */
 #include "lib/dict/layout.h"
 
-#include "lib/dict/reading.h"
+#include "lib/dict/producers.h"
 
 #include <string.h>
+#include <strings.h>
 
 #define OPTIONS_ALL (SAE_OPT_SPARSE | SAE_OPT_TOP_K | SAE_OPT_FEATURES | SAE_OPT_OUTPUT_FEATURES)
 
@@ -15,6 +16,15 @@
 #define KEY(key_name, key_role, key_dims)                          \
     {                                                              \
         .name = (key_name), .role = (key_role), .dims = (key_dims) \
+    }
+/* One that a file may have. */
+#define MAY(key_name, key_role, key_dims)                                                    \
+    {                                                                                        \
+        .name = (key_name), .role = (key_role), .dims = (key_dims), .need = SAE_KEY_OPTIONAL \
+    }
+#define UNREAD(key_name)                                                               \
+    {                                                                                  \
+        .name = (key_name), .role = SAE_ROLE_NONE, .dims = "", .need = SAE_KEY_IGNORED \
     }
 #define ENCODER KEY("encoder.weight", SAE_ROLE_ENCODER, "F,d")
 #define DECODER KEY("decoder.weight", SAE_ROLE_DECODER, "d,F")
@@ -81,6 +91,7 @@ const struct sae_layout sae_layouts[] = {
                  KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "d"),
                  KEY("threshold", SAE_ROLE_THRESHOLD, "F")},
         .n_keys = 5,
+        .container = "pt",
         .options = OPTIONS_ALL,
         .init_norm = 1.0f,
         .init_tied = true,
@@ -90,21 +101,169 @@ const struct sae_layout sae_layouts[] = {
         .format = DL,
         .name = "AutoEncoderTopK",
         .unit = SAE_UNIT_RELU,
-        .keys = {ENCODER,
-                 ENC_BIAS,
-                 DECODER,
-                 KEY("b_dec", SAE_ROLE_CENTRE, "d"),
-                 {"k", SAE_ROLE_TOP_K, "", SAE_KEY_OPTIONAL},
-                 {"threshold", SAE_ROLE_THRESHOLD, "", SAE_KEY_OPTIONAL}},
+        .keys = {ENCODER, ENC_BIAS, DECODER, KEY("b_dec", SAE_ROLE_CENTRE, "d"),
+                 MAY("k", SAE_ROLE_TOP_K, ""), MAY("threshold", SAE_ROLE_THRESHOLD, "")},
         .n_keys = 6,
         .keeps_top_k = true,
+        .settle = sae_settle_top_k,
         .options = OPTIONS_ALL,
         .note = "read as AutoEncoderTopK: BatchTopKSAE has the same keys",
+    },
+    {
+        .format = DL,
+        .name = "BatchTopKSAE", /* told from AutoEncoderTopK by its config */
+        .is_told = true,
+        .unit = SAE_UNIT_THRESHOLD,
+        .keys = {ENCODER, ENC_BIAS, DECODER, KEY("b_dec", SAE_ROLE_CENTRE, "d"),
+                 MAY("k", SAE_ROLE_TOP_K, ""), MAY("threshold", SAE_ROLE_THRESHOLD, "")},
+        .n_keys = 6,
+        .options = OPTIONS_ALL,
+    },
+    {
+        .format = DL,
+        .name = "MatryoshkaBatchTopKSAE",
+        .unit = SAE_UNIT_THRESHOLD,
+        .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
+                 KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_CENTRE, "d"),
+                 KEY("k", SAE_ROLE_TOP_K, ""), MAY("group_sizes", SAE_ROLE_NONE, ""),
+                 MAY("group_indices", SAE_ROLE_NONE, ""), MAY("threshold", SAE_ROLE_THRESHOLD, "")},
+        .n_keys = 8,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_matryoshka,
+    },
+    {
+        .format = "sae_lens",
+        .name = "sae_lens",
+        .is_told = true,
+        .by_reading = true,
+        .unit = SAE_UNIT_RELU,
+        .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("W_dec", SAE_ROLE_DECODER, "F,m"),
+                 KEY("b_dec", SAE_ROLE_DEC_BIAS, "m"), MAY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
+                 MAY("b_gate", SAE_ROLE_GATE_BIAS, "F"), MAY("b_mag", SAE_ROLE_MAG_BIAS, "F"),
+                 MAY("r_mag", SAE_ROLE_R_MAG, "F"), MAY("threshold", SAE_ROLE_THRESHOLD, "F"),
+                 MAY("log_threshold", SAE_ROLE_NONE, "F"), MAY("W_skip", SAE_ROLE_SKIP, "m,d"),
+                 MAY("topk_threshold", SAE_ROLE_NONE, ""), UNREAD("scaling_factor")},
+        .n_keys = 12,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_sae_lens,
+    },
+    {
+        .format = "gemma_scope",
+        .name = "gemma_scope",
+        .is_told = true,
+        .any_case = true,
+        .by_reading = true,
+        .unit = SAE_UNIT_THRESHOLD,
+        .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("W_dec", SAE_ROLE_DECODER, "F,m"),
+                 KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "m"),
+                 KEY("threshold", SAE_ROLE_THRESHOLD, "F"), UNREAD("scaling_factor")},
+        .n_keys = 6,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_gemma_scope,
+    },
+    {
+        .format = "gemma_scope_2",
+        .name = "gemma_scope_2",
+        .is_told = true,
+        .by_reading = true,
+        .unit = SAE_UNIT_THRESHOLD,
+        .keys = {KEY("w_enc", SAE_ROLE_ENCODER, "d,F"), KEY("w_dec", SAE_ROLE_DECODER, "F,m"),
+                 KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "m"),
+                 KEY("threshold", SAE_ROLE_THRESHOLD, "F"),
+                 MAY("affine_skip_connection", SAE_ROLE_SKIP, "d,m")},
+        .n_keys = 6,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_gemma_scope_2,
+    },
+    {
+        .format = "circuit_tracer",
+        .name = "circuit_tracer",
+        .is_told = true,
+        .by_reading = true,
+        .unit = SAE_UNIT_RELU,
+        .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "F,d"), KEY("W_dec", SAE_ROLE_DECODER, "F,m"),
+                 KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "m"),
+                 MAY("activation_function.threshold", SAE_ROLE_THRESHOLD, "F"),
+                 MAY("k", SAE_ROLE_TOP_K, ""), MAY("W_skip", SAE_ROLE_SKIP, "m,d")},
+        .n_keys = 7,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_circuit_tracer,
+    },
+    {
+        .format = "sparsify",
+        .name = "sparsify",
+        .is_told = true,
+        .by_reading = true,
+        .unit = SAE_UNIT_RELU,
+        .keys = {ENCODER, ENC_BIAS, KEY("b_dec", SAE_ROLE_DEC_BIAS, "d"),
+                 KEY("W_dec", SAE_ROLE_DECODER, "F,d"), MAY("W_skip", SAE_ROLE_SKIP, "d,d")},
+        .n_keys = 5,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_sparsify,
+    },
+    {
+        .format = "sentence_transformers",
+        .name = "sentence_transformers",
+        .is_told = true,
+        .by_reading = true,
+        .tied_key = "decoder.linear.weight",
+        .unit = SAE_UNIT_RELU,
+        .keys = {MAY("encoder.weight", SAE_ROLE_ENCODER, "F,d"),
+                 MAY("decoder.linear.weight", SAE_ROLE_DECODER, "F,d"),
+                 KEY("pre_bias", SAE_ROLE_CENTRE, "d"), KEY("latent_bias", SAE_ROLE_ENC_BIAS, "F"),
+                 UNREAD("stats_last_nonzero")},
+        .n_keys = 5,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_sentence_transformers,
+    },
+    {
+        .format = "openai",
+        .name = "openai",
+        .by_reading = true,
+        .tied_key = "decoder.linear.weight",
+        .unit = SAE_UNIT_RELU,
+        .keys = {KEY("encoder.weight", SAE_ROLE_ENCODER, "F,d"),
+                 MAY("decoder.weight", SAE_ROLE_DECODER, "d,F"),
+                 MAY("decoder.linear.weight", SAE_ROLE_DECODER, "F,d"),
+                 KEY("pre_bias", SAE_ROLE_CENTRE, "d"), KEY("latent_bias", SAE_ROLE_ENC_BIAS, "F"),
+                 UNREAD("stats_last_nonzero"), UNREAD("latents_activation_frequency"),
+                 UNREAD("latents_mean_square"), UNREAD("activation"),
+                 UNREAD("activation_state_dict")},
+        .n_keys = 10,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_openai,
+    },
+    {
+        .format = "qwen_scope",
+        .name = "qwen_scope",
+        .is_told = true,
+        .by_reading = true,
+        .unit = SAE_UNIT_LINEAR,
+        .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "F,d"), KEY("W_dec", SAE_ROLE_DECODER, "d,F"),
+                 KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "d")},
+        .n_keys = 4,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_qwen_scope,
+    },
+    {
+        .format = "bare",
+        .name = "bare",
+        .by_reading = true,
+        .is_open = true,
+        .unit = SAE_UNIT_RELU,
+        .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("W_dec", SAE_ROLE_DECODER, "F,m"),
+                 KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "m"),
+                 MAY("threshold", SAE_ROLE_THRESHOLD, "F")},
+        .n_keys = 5,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_bare,
     },
     {
         .format = "custom",
         .name = "custom",
         .is_stated = true,
+        .is_open = true,
+        .by_reading = true,
         .takes_keys = 1u << SAE_ROLE_ENCODER | 1u << SAE_ROLE_DECODER | 1u << SAE_ROLE_ENC_BIAS |
                       1u << SAE_ROLE_DEC_BIAS | 1u << SAE_ROLE_GATE_BIAS | 1u << SAE_ROLE_MAG_BIAS |
                       1u << SAE_ROLE_R_MAG | 1u << SAE_ROLE_JUMP,
@@ -113,6 +272,11 @@ const struct sae_layout sae_layouts[] = {
 };
 const size_t sae_n_layouts = SAE_COUNTOF(sae_layouts);
 const size_t sae_n_classes = 7;
+
+bool sae_layout_is_key(const struct sae_layout *l, const char *key, const char *name)
+{
+    return (l->any_case ? strcasecmp(key, name) : strcmp(key, name)) == 0;
+}
 
 const struct sae_layout *sae_layout_by_name(const char *name)
 {
@@ -179,7 +343,7 @@ void sae_layout_reading(const struct sae_layout *l, struct sae_reading *r)
     struct sae_value v = {.choice = sae_activation_of(l->unit)};
 
     sae_reading_init(r);
-    if (l->is_stated)
+    if (l->is_open)
         return;
     sae_reading_set(r, SAE_FIELD_ACTIVATION, &v, SAE_FROM_ROW);
     sae_reading_say(r, SAE_FIELD_CENTRE, centre ? centre->name : "none", SAE_FROM_ROW);

@@ -22,14 +22,23 @@ struct sae_layout_key {
     enum sae_need need;
 };
 
-#define SAE_LAYOUT_MAX_KEYS 6 /* required, optional and ignored */
+struct sae_file;
+#define SAE_LAYOUT_MAX_KEYS 12 /* required, optional and ignored */
 struct sae_layout {
     const char *format; /* the rows of one stand together */
     const char *name;   /* the class's name: "GatedAutoEncoder" */
     enum sae_unit_id unit;
     struct sae_layout_key keys[SAE_LAYOUT_MAX_KEYS];
     unsigned n_keys;
+    bool is_told;         /* by a file's name, a config beside it or format=, never by keys alone */
+    bool any_case;        /* its keys are written in any case */
+    const char *tied_key; /* the decoder under this key is the encoder; either may be missing */
+    const char *container; /* told by its keys in this one alone; NULL: in any */
+    /* What its files say beside the tensors, into the file's reading; NULL: nothing. */
+    enum sae_status (*settle)(struct sae_file *b, struct sae_err *err);
     bool is_identity;      /* no tensors: f = x */
+    bool is_open;          /* nothing says its formula: centre and activation must be stated */
+    bool by_reading;       /* it is called by its reading, not by a class's name */
     bool is_stated;        /* whoever names the format says which tensor is what, and the reading */
     unsigned takes_keys;   /* bit per role: KEY=... may be stated for it */
     unsigned options;      /* SAE_OPT_* that an operation of this class takes */
@@ -47,6 +56,8 @@ extern const struct sae_layout sae_layouts[];
 extern const size_t sae_n_layouts;
 extern const size_t sae_n_classes; /* the first rows: those of dictionary_learning */
 
+/* Is `name` the row's word for `key`? */
+bool sae_layout_is_key(const struct sae_layout *l, const char *key, const char *name);
 const struct sae_layout *sae_layout_by_name(const char *name);     /* NULL: none */
 const struct sae_layout *sae_layout_of_format(const char *format); /* its first row; NULL: none */
 const struct sae_layout *sae_layout_identity(void);                /* the row without tensors */

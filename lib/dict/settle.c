@@ -162,7 +162,9 @@ enum sae_status sae_file_settle(struct sae_file *b, struct sae_err *err)
     enum sae_status st;
 
     sae_layout_reading(b->layout, &b->reading);
-    st = check_no_k(b, err);
+    st = b->layout->settle ? b->layout->settle(b, err) : SAE_OK;
+    if (st == SAE_OK)
+        st = check_no_k(b, err);
     if (st == SAE_OK)
         st = settle_k(b, err);
     if (st != SAE_OK)

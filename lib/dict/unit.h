@@ -28,6 +28,7 @@ enum sae_role {
     SAE_ROLE_THRESHOLD,
     SAE_ROLE_SKIP,  /* [d_out][d_in]; init.c's streams go by these numbers */
     SAE_ROLE_TOP_K, /* an integer of no dimension, formula.h's top_k */
+    SAE_ROLE_NONE,  /* none by itself: the reading may name it */
     SAE_N_ROLES
 };
 

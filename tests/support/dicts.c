@@ -81,6 +81,7 @@ static void fill_role(struct sae_dict *d, enum sae_role role, uint64_t *state)
     case SAE_ROLE_TOP_K: /* few, as in trained dictionaries */
         d->formula.top_k = d->formula.F < 256 ? (d->formula.F + 7) / 8 : 32;
         break;
+    case SAE_ROLE_NONE:
     case SAE_N_ROLES:
         break;
     }

@@ -56,6 +56,26 @@ uint64_t sae_load_stamp(const struct sae_tensors *ts)
     return ts->open ? 17 : 0;
 }
 
+const char *sae_load_container(const struct sae_tensors *ts)
+{
+    (void)ts;
+    return "pt";
+}
+
+const struct sae_facts *sae_load_facts(const struct sae_tensors *ts)
+{
+    (void)ts;
+    return NULL;
+}
+
+enum sae_status sae_load_integers(struct sae_tensors *ts, size_t i, int64_t *dst, size_t n,
+                                  struct sae_err *err)
+{
+    (void)ts, (void)i, (void)n, (void)err;
+    *dst = 0;
+    return SAE_OK;
+}
+
 size_t sae_load_n_groups(const struct sae_tensors *ts)
 {
     (void)ts;
@@ -524,7 +544,7 @@ static const struct {
     {TOP_K "k:i64=2 threshold:f32:3", "x.pt:k=2", "is not one floating number of no dimension"},
     {TOP_K "k:i64=2", "x.pt:features=2", "features=2 does not go with select=top_k:2"},
     {TOP_K "k:i64=2", "x.pt:k=none:features=4", "features=4 is stated, and the file has 3"},
-    {TOP_K "k:i64=2", "x.pt:centre=nope", "centre=nope is stated, and the file has no tensor"},
+    {TOP_K "k:i64=2", "x.pt:centre=nope", "centre is nope, and the file has no tensor"},
     {TOP_K "k:i64=2", "x.pt:centre=b_dec+nope", "has no tensor \"nope\""},
     {TOP_K "k:i64=2", "x.pt:centre=b_dec+b_dec+b_dec+b_dec+b_dec", "more than 4 tensors"},
     {TOP_K "k:i64=2", "x.pt:threshold=inf", "has no tensor \"inf\""},
