@@ -13,7 +13,7 @@ PYTHON = /usr/bin/python3
 # fixtures and for the image test only.
 DEPS_BUILD = gcc g++ libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
 	zlib1g-dev check libcurl4-openssl-dev python3 python3-numpy
-DEPS_PYTHON = python3-torch python3-scipy mypy
+DEPS_PYTHON = python3-torch python3-scipy python3-distributed mypy
 DEPS_WHEEL = python3-build python3-venv python3-setuptools python3-wheel
 DEPS_GOLDEN = python3-torch python3-sklearn
 DEPS_BENCH = python3-torch python3-fastapi python3-uvicorn python3-uvloop python3-httptools
@@ -259,11 +259,12 @@ check-readme: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3 python3-numpy
 	@$(PYTHON) tests/first/test_readme.py $(BUILD)/saed
 
-## check-python-torch: the Python client with tensors of torch and matrices of scipy, and its types by mypy
+## check-python-torch: the Python client with tensors of torch, matrices of scipy and workers of Dask, and its
+##        types by mypy
 check-python-torch: $(BUILD)/saed
 	@sh tests/support/deps.sh $(DEPS_PYTHON)
 	mypy --config-file $(CLIENT)/pyproject.toml --cache-dir $(BUILD)/mypy $(CLIENT)/saed
-	@sh tests/support/run.sh $(BUILD) $(sort $(wildcard tests/python/torch_*.py))
+	@sh tests/support/run.sh $(BUILD) $(sort $(wildcard tests/python/torch_*.py tests/python/dask_*.py))
 
 ## python: a wheel of the Python client in dist
 CLIENT = proto/client/python
