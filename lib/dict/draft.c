@@ -83,7 +83,7 @@ enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struc
     case SAE_SOURCE_IDENTITY:
         return make_identity(out, &t->src, team, err);
     case SAE_SOURCE_INIT:
-        return sae_dict_init(out, &t->src, team, err);
+        return sae_dict_create_fresh(out, &t->src, team, err);
     case SAE_SOURCE_FILE:
         break;
     }

@@ -150,8 +150,8 @@ static void fill_thresholds(struct sae_dict *d, double l0)
     }
 }
 
-enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *src,
-                              struct sae_team *team, struct sae_err *err)
+enum sae_status sae_dict_create_fresh(struct sae_dict **out, const struct sae_source *src,
+                                      struct sae_team *team, struct sae_err *err)
 {
     struct sae_dict *d = NULL;
     enum sae_status st = sae_dict_create(&d, src->layout, src->d, src->F, err);

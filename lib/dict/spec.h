@@ -31,8 +31,8 @@ void sae_source_fini(struct sae_source *src);
 /* The makers: on success *out is owned and sealed. */
 
 /* init.c. SAE_E_NOMEM. */
-enum sae_status sae_dict_init(struct sae_dict **out, const struct sae_source *src,
-                              struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_dict_create_fresh(struct sae_dict **out, const struct sae_source *src,
+                                      struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
 
 /* file.c: a weights file, open, whose reading is settled and whose dtypes and shapes are right. */
 struct sae_file;

@@ -20,8 +20,6 @@
 #include <string.h>
 #include <sys/queue.h>
 
-typedef _Atomic uint64_t counter;
-
 /* Codes that have a series: 200, 204, those of the HTTP library's own answers, those of the error
  * table (some slots are doubles and stay empty), and one for whatever else is counted. */
 static const int code_slots[] = {
@@ -51,24 +49,24 @@ static const struct bound rows_bounds[] = {
 };
 
 struct seconds {
-    counter bucket[SAE_COUNTOF(seconds_bounds) + 1]; /* not cumulative; the last is +Inf */
-    counter sum_ns;
+    _Atomic uint64_t bucket[SAE_COUNTOF(seconds_bounds) + 1]; /* not cumulative; the last is +Inf */
+    _Atomic uint64_t sum_ns;
 };
 struct rows {
-    counter bucket[SAE_COUNTOF(rows_bounds) + 1];
-    counter sum;
+    _Atomic uint64_t bucket[SAE_COUNTOF(rows_bounds) + 1];
+    _Atomic uint64_t sum;
 };
 
 #define LINE 64
 #define LABEL_CAP 404 /* a NAME of 200 bytes, all escaped */
 struct saed_series {
-    alignas(LINE) counter requests[SAED_N_MOPS][N_CODES];
-    alignas(LINE) counter rows[SAE_N_OPS];
+    alignas(LINE) _Atomic uint64_t requests[SAED_N_MOPS][N_CODES];
+    alignas(LINE) _Atomic uint64_t rows[SAE_N_OPS];
     struct rows batch_rows[2]; /* by gemm; its count is saed_batches_total */
     struct seconds compute[2];
     alignas(LINE) struct seconds queue;
-    counter queue_rows, candidates, dense_rows; /* gauges, and counters kept elsewhere */
-    alignas(LINE) char label[LABEL_CAP];        /* escaped name; with bytes immutable */
+    _Atomic uint64_t queue_rows, candidates, dense_rows; /* gauges, and counters kept elsewhere */
+    alignas(LINE) char label[LABEL_CAP];                 /* escaped name; with bytes immutable */
     uint64_t bytes;
     TAILQ_ENTRY(saed_series) link; /* guarded by the lock of the metrics that list it */
 };
@@ -77,7 +75,7 @@ struct saed_metrics {
     struct saed_series none; /* no dictionary */
     alignas(LINE) struct seconds request[SAED_N_MOPS];
     alignas(LINE) _Atomic int64_t in_flight;
-    counter dropped;
+    _Atomic uint64_t dropped;
     pthread_mutex_t lock; /* guards all below */
     TAILQ_HEAD(, saed_series) listed;
     bool has_build;
@@ -185,18 +183,18 @@ void saed_metrics_set_build(struct saed_metrics *m, const char *version, const c
 
 /* ---- updates ------------------------------------------------------------------------------- */
 
-static void count(counter *c, uint64_t by)
+static void count(_Atomic uint64_t *c, uint64_t by)
 {
     atomic_fetch_add_explicit(c, by, memory_order_relaxed);
 }
 
-static uint64_t value_of(const counter *c)
+static uint64_t value_of(const _Atomic uint64_t *c)
 {
     return atomic_load_explicit(c, memory_order_relaxed);
 }
 
-static void observe(const struct bound *bounds, size_t n, counter *buckets, counter *sum,
-                    uint64_t v)
+static void observe(const struct bound *bounds, size_t n, _Atomic uint64_t *buckets,
+                    _Atomic uint64_t *sum, uint64_t v)
 {
     size_t i = 0;
 
@@ -292,7 +290,7 @@ static void print_seconds(struct printer *p, const char *name, const char *label
 
 /* The buckets, cumulative; returns the count. */
 static uint64_t print_buckets(struct printer *p, const char *name, const char *labels,
-                              const struct bound *bounds, size_t n, const counter *buckets)
+                              const struct bound *bounds, size_t n, const _Atomic uint64_t *buckets)
 {
     uint64_t total = 0;
 
@@ -378,7 +376,7 @@ static void print_values(struct printer *p, const char *name, const char *type, 
     TAILQ_FOREACH(s, &p->m->listed, link)
     {
         PRINT(p, "%s{dictionary=\"%s\"} %" PRIu64 "\n", name, s->label,
-              value_of((const counter *)((const char *)s + field)));
+              value_of((const _Atomic uint64_t *)((const char *)s + field)));
     }
 }
 

@@ -61,11 +61,12 @@ typedef void sae_screen_fn(const struct sae_screen_row *rows, size_t n,
 sae_screen_fn sae_screen_i8__scalar, sae_screen_i8_4x1__avx2, sae_screen_i8_6x1__avxvnni,
     sae_screen_i8_8x2__avx512, sae_screen_i8_8x3__vnni;
 
+/* Features of a group. */
+#define SAE_SCREEN_GROUP (SAE_SCREEN_PANEL * SAE_SCREEN_PANELS)
 /* masks as above; v[r][16 * panel + i]. floor: [n] in the bound's units, -infinity: none yet. */
-typedef float sae_group_floats[SAE_SCREEN_PANEL * SAE_SCREEN_PANELS];
 typedef void sae_interval_fn(const struct sae_screen_row *rows, size_t n,
                              const struct sae_screen_group *g, const float *floor,
-                             uint16_t (*masks)[SAE_SCREEN_STREAMS], sae_group_floats *v);
+                             uint16_t (*masks)[SAE_SCREEN_STREAMS], float (*v)[SAE_SCREEN_GROUP]);
 
 sae_interval_fn sae_interval_i8__scalar, sae_interval_i8__avx2, sae_interval_i8__avxvnni,
     sae_interval_i8__avx512, sae_interval_i8__vnni;

@@ -65,7 +65,7 @@ void sae_screen_i8__scalar(const struct sae_screen_row *rows, size_t n,
 
 void sae_interval_i8__scalar(const struct sae_screen_row *rows, size_t n,
                              const struct sae_screen_group *g, const float *floor,
-                             uint16_t (*masks)[SAE_SCREEN_STREAMS], sae_group_floats *v)
+                             uint16_t (*masks)[SAE_SCREEN_STREAMS], float (*v)[SAE_SCREEN_GROUP])
 {
     for (size_t r = 0; r < n; r++)
         row_masks(&rows[r], g, floor[r], masks[r], v[r]);

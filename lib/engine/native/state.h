@@ -91,7 +91,7 @@ struct native_scratch {
     uint32_t *found;    /* [max_rows * NATIVE_GROUP] row * NATIVE_GROUP + its bit */
     const char **fetch; /* [NATIVE_GROUP] weight rows to prefetch */
     /* intervals */
-    sae_group_floats *v_of;          /* [max_rows] of one group */
+    float (*v_of)[SAE_SCREEN_GROUP]; /* [max_rows] of one group */
     float *floor, *plane_floor;      /* [max_rows] of the value; in the plane's units */
     uint32_t *best, *n_best;         /* [max_rows][NATIVE_TOP_ROOM], [max_rows]: order keys */
     struct native_ends *likely, *up; /* of pairs being settled */

@@ -112,7 +112,8 @@ static void check_intervals(int k, const struct sae_plane *p, struct sae_screen_
                             const float *x, const double *theta)
 {
     size_t in_group = g.n_panels * SAE_SCREEN_PANEL, ld = p->dq;
-    sae_group_floats *v = calloc(n, sizeof *v), *dot = calloc(n, sizeof *dot);
+    float(*v)[SAE_SCREEN_GROUP] = calloc(n, sizeof *v);
+    float(*dot)[SAE_SCREEN_GROUP] = calloc(n, sizeof *dot);
     uint16_t(*masks)[SAE_SCREEN_STREAMS] = calloc(n, sizeof *masks);
     float *floor = calloc(n, sizeof *floor), *u = calloc(p->Fp, sizeof *u), c1, large = 0;
     float *z = calloc(p->Fp, sizeof *z), *plane_floor = calloc(n, sizeof *plane_floor);
@@ -528,7 +529,7 @@ static double tightness(int k, struct sae_plane *p)
         double dot = (double)dot_of(x, adv_w + j * ADV_D, ADV_D), part;
         uint16_t masks[1][SAE_SCREEN_STREAMS];
         struct sae_screen_row row;
-        sae_group_floats v_of;
+        float v_of[SAE_SCREEN_GROUP];
         float none = -INFINITY, low, up;
 
         ck_assert(sae_plane_row(p, x, q, &row, v));
