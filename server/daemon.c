@@ -236,6 +236,14 @@ static void drain_by_force(struct daemon *d)
         wait_ms(d, POLL_MS);
 }
 
+static void let_linger(struct daemon *d)
+{
+    uint64_t end = saed_now_ns() + LINGER_NS;
+
+    while (saed_http_lingering(d->http) > 0 && saed_now_ns() < end)
+        wait_ms(d, POLL_MS);
+}
+
 static void drain(struct daemon *d)
 {
     uint64_t grace_end = saed_now_ns() + d->opts.drain_grace_ms * 1000000, now;
@@ -247,9 +255,7 @@ static void drain(struct daemon *d)
     saed_http_drain(d->http);
     if (!drain_in_peace(d))
         drain_by_force(d);
-    for (now = saed_now_ns(), grace_end = now + LINGER_NS;
-         now < grace_end && saed_http_lingering(d->http) > 0; now = saed_now_ns())
-        wait_ms(d, POLL_MS);
+    let_linger(d);
 }
 
 static void log_stopped(const struct daemon *d, const char *while_)

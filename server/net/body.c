@@ -134,7 +134,6 @@ static enum MHD_Result refuse_body(struct saed_http_exchange *e, const struct sa
 enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piece, size_t n)
 {
     struct saed_exchange *x = &e->x;
-    struct sae_err err = {0};
 
     e->body_seen += n;
     if (e->status) { /* replied to already: read for the connection's sake, but not for ever */
@@ -143,8 +142,12 @@ enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piec
         saed_http_send_early(e);
         return end_in_mid_body(e);
     }
-    if (n > e->body_held - x->n_body && make_room(e, x->n_body + n, &err) != SAE_OK)
-        return refuse_body(e, &err);
+    if (n > e->body_held - x->n_body) {
+        struct sae_err err = {0};
+
+        if (make_room(e, x->n_body + n, &err) != SAE_OK)
+            return refuse_body(e, &err);
+    }
     memcpy(x->body + x->n_body, piece, n);
     x->n_body += n;
     return MHD_YES;

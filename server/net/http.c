@@ -2,11 +2,13 @@
  *
  * What of MHD shapes this folder: a reply queued in the first call of the access handler always
  * closes the connection, so one to a request without a body waits for the second call; a reply
- * cannot be queued while a body arrives, only at its end; a suspended connection leaves MHD's epoll
- * set. MHD_quiesce_daemon panics when it races with a worker, and MHD's accept loop cannot be told
- * to stop otherwise: sockets come from conns.c through MHD_add_connection. MHD's own threads are
- * not used (loop.h says why): each of ours drives an MHD daemon of its own, which nobody else
- * touches; resumed exchanges and accepted sockets come to it as notes.
+ * cannot be queued while a body arrives, only at its end: what must be said sooner is written past
+ * it (early.h). It closes a connection whether or not all has been read (linger.h). A suspended
+ * connection leaves MHD's epoll set. MHD_quiesce_daemon panics when it races with a worker, and
+ * MHD's accept loop cannot be told to stop otherwise: sockets come from conns.c through
+ * MHD_add_connection. MHD's own threads are not used (loop.h says why): each of ours drives an MHD
+ * daemon of its own, which nobody else touches; resumed exchanges and accepted sockets come to it
+ * as notes.
  *
  * The ways of an exchange stand in the files that exchange.h lists. */
 #include "server/net/exchange.h"

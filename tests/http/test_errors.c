@@ -396,33 +396,6 @@ START_TEST(a_deadline_is_a_504)
 }
 END_TEST
 
-START_TEST(connections_wait_beyond_their_limit)
-{
-    struct server t =
-        server_start((const char *const[]){"--max-connections", "4", "i=identity:4", NULL});
-    int fd[5];
-    struct reply r;
-
-    for (int i = 0; i < 4; i++) {
-        fd[i] = raw_connect(&t);
-        raw_send(fd[i], "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
-        r = raw_reply(fd[i], true, MS);
-        ck_assert_int_eq(r.status, 200);
-        reply_free(&r);
-    }
-    fd[4] = raw_connect(&t); /* the kernel's backlog has it */
-    raw_send(fd[4], "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
-    ck_assert(!raw_is_closed(fd[4], 100));
-    close(fd[0]);
-    r = raw_reply(fd[4], true, MS);
-    ck_assert_int_eq(r.status, 200);
-    reply_free(&r);
-    for (int i = 1; i < 5; i++)
-        close(fd[i]);
-    ck_assert_int_eq(server_stop(&t), 0);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("errors");
@@ -443,7 +416,6 @@ int main(void)
     tcase_add_test(own, memory_of_a_chunked_body);
     tcase_add_test(own, memory_in_flight);
     tcase_add_test(own, a_deadline_is_a_504);
-    tcase_add_test(own, connections_wait_beyond_their_limit);
     suite_add_tcase(suite, own);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
