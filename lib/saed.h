@@ -49,10 +49,12 @@ struct sae_dict_info {
     uint64_t dict_size;
     const char *dtype; /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
     uint64_t bytes;    /* f32 bytes of all tensors; UINT64_MAX: more than can be counted */
-    uint64_t resident_bytes; /* what it takes in memory, without what an engine adds */
-    unsigned options;        /* SAE_OPT_* that some operation of this class takes */
-    const char *aux_name;    /* second feature tensor: "gate", "pre_jump" or NULL */
-    bool scales_forward_f;   /* forward's f is multiplied by decoder_norm */
+    uint64_t resident_bytes;   /* what it takes in memory, without what an engine adds */
+    unsigned options;          /* SAE_OPT_* that some operation of this class takes */
+    const char *aux_name;      /* second feature tensor: "gate", "pre_jump" or NULL */
+    unsigned state_width;      /* numbers of a row's own that its input scaling makes; 0: none */
+    bool wants_state, wants_x; /* decode: those, and the row, beside f */
+    bool scales_forward_f;     /* forward's f is multiplied by decoder_norm */
     float norm_min, norm_median, norm_max; /* L2 norms of the decoder's columns; 1 for identity,
                                               0 of a draft */
     struct sae_shown_field reading[SAE_N_FIELDS];
@@ -133,14 +135,14 @@ struct sae_screen_stats sae_engine_stats(const struct sae_engine *e, const struc
 /* ---- tasks -------------------------------------------------------------------------------- */
 
 /* A tensor of an answer, as far as it is known before it is computed. */
-enum sae_output_kind { SAE_OUT_F, SAE_OUT_AUX, SAE_OUT_X_HAT, SAE_OUT_X_GHOST };
+enum sae_output_kind { SAE_OUT_F, SAE_OUT_AUX, SAE_OUT_X_HAT, SAE_OUT_X_GHOST, SAE_OUT_STATE };
 struct sae_output {
     enum sae_output_kind what;
     const char *name; /* static: "f", "gate", ... */
     enum sae_form form;
     uint64_t width; /* last dimension: dict_size also for sparse forms */
 };
-#define SAE_MAX_OUTPUTS 4
+#define SAE_MAX_OUTPUTS 5
 
 /* What a query of a dictionary's formula comes to: outputs and phases, worked out once. */
 struct sae_plan {
@@ -183,7 +185,8 @@ struct sae_task {
     size_t width;
     float *f, *aux;                           /* dense form: [n_rows][width] */
     struct sae_sparse_row *f_rows, *aux_rows; /* other forms: [n_rows] */
-    float *x_hat, *x_ghost;                   /* [n_rows][d] */
+    float *x_hat, *x_ghost;                   /* [n_rows][output_dim] */
+    float *state;                             /* [n_rows][state_width] */
     uint64_t nnz, aux_nnz; /* other forms: entries in all rows, once all are done */
 
     /* SAE_FORM_TOP and SPARSE with features: the distinct ids, ascending (owned by the task). */
@@ -198,9 +201,6 @@ struct sae_task {
 };
 
 void sae_task_plan(struct sae_task *t);
-/* Has it all that the dictionary's formula wants of such a request? SAE_E_BAD_OPTION says what is
- * missing. */
-enum sae_status sae_task_check(const struct sae_task *t, struct sae_err *err) SAE_MUST_USE;
 /* Bytes that sae_task_prepare will allocate (of a task that has its plan), so that the caller can
  * reserve them first. UINT64_MAX when it does not fit 64 bits. Of sparse rows' entries the usual
  * number is in it. */

@@ -23,6 +23,7 @@ enum {
     SAE_OPT_OUTPUT_FEATURES = 1 << 5,
     SAE_OPT_GHOST_MASK = 1 << 6,
     SAE_OPT_GHOST_UNREAD = 1 << 7, /* of a class: takes a ghost_mask and does not look at it */
+    SAE_OPT_INPUT_STATE = 1 << 8,
 };
 
 /* How pre-activations become features: a row of the table of units (lib/dict/unit.h). */
@@ -56,8 +57,9 @@ struct sae_lead {
 /* What is asked of the rows of one request. Borrowed arrays live as long as the task. */
 struct sae_query {
     enum sae_op op;
-    bool want_f;   /* encode: always; forward: when asked */
-    bool want_aux; /* gate (Gated) or pre_jump (Jump), in f's form */
+    bool want_f;     /* encode: always; forward: when asked */
+    bool want_state; /* encode, forward: the rows' own numbers of the input scaling */
+    bool want_aux;   /* gate (Gated) or pre_jump (Jump), in f's form */
     enum sae_form form;
     uint64_t top_k; /* SAE_FORM_TOP: 1 or more; above F means F */
     bool has_features;

@@ -234,6 +234,71 @@ enum sae_status sae_f_units_check(const char *units, size_t n, struct sae_err *e
                        (int)(n < 64 ? n : 64), units);
 }
 
+/* ---- beside f ---------------------------------------------------------------------------------
+ */
+
+static const char *const beside_names[SAE_N_BESIDE] = {"input_state", "x"};
+
+int sae_beside_by_name(const char *name, size_t n)
+{
+    for (int i = 0; i < SAE_N_BESIDE; i++)
+        if (strlen(beside_names[i]) == n && memcmp(beside_names[i], name, n) == 0)
+            return i;
+    return -1;
+}
+
+static bool is_wanted(const struct sae_target *t, int which)
+{
+    return which == SAE_BESIDE_STATE ? t->wants_state : t->wants_x;
+}
+
+enum sae_status sae_beside_given(struct sae_request *r, const struct sae_target *t, int which,
+                                 bool *reads, struct sae_err *err)
+{
+    const char *name = beside_names[which];
+
+    if (r->beside[which].is_given)
+        return sae_err_set(err, SAE_E_BAD_OPTION, name, "cannot use %s: it is given twice", name);
+    r->beside[which].is_given = true;
+    *reads = is_wanted(t, which);
+    if (*reads || (which == SAE_BESIDE_STATE && t->state_width > 0))
+        return SAE_OK; /* what encode gives may stand there */
+    return sae_err_set(err, SAE_E_BAD_OPTION, name,
+                       "cannot use %s: decode of \"%.200s\" takes f alone", name, t->dictionary);
+}
+
+static enum sae_status check_beside(const struct sae_request *r, const struct sae_target *t,
+                                    struct sae_err *err)
+{
+    static const char *const why[SAE_N_BESIDE] = {
+        "the output undoes each row's own scaling; encode and forward give it where they are asked "
+        "for input_state",
+        "the output has a skip of the rows that f was made of",
+    };
+    const uint64_t widths[SAE_N_BESIDE] = {t->state_width, t->activation_dim};
+    char shape[SAE_MAX_DIMS * 22], lead[SAE_MAX_DIMS * 22];
+
+    for (int i = 0; i < SAE_N_BESIDE && sae_op_defs[t->op].takes == SAE_TAKES_F; i++) {
+        const struct sae_beside *b = &r->beside[i];
+
+        if (!is_wanted(t, i))
+            continue;
+        if (!b->is_given)
+            return sae_err_set(err, SAE_E_BAD_OPTION, beside_names[i],
+                               "cannot decode f alone: decode of \"%.200s\" wants %s beside f, in "
+                               "JSON or safetensors: %s",
+                               t->dictionary, beside_names[i], why[i]);
+        if (shape_is(&b->shape, &r->lead, widths[i]) || (r->n_rows == 0 && b->n == 0))
+            continue;
+        print_shape(shape, sizeof shape, &b->shape);
+        print_shape(lead, sizeof lead, &r->lead);
+        return sae_err_set(err, SAE_E_BAD_SHAPE, beside_names[i],
+                           "cannot use %s: its shape is [%s], wanted [%s%s%" PRIu64 "]",
+                           beside_names[i], shape, lead, r->lead.n ? ", " : "", widths[i]);
+    }
+    return SAE_OK;
+}
+
 /* ---- memory -----------------------------------------------------------------------------------
  */
 
@@ -278,6 +343,8 @@ enum sae_status sae_request_check(struct sae_request *r, const struct sae_target
         st = check_csr(r, t, err);
     if (st == SAE_OK)
         st = check_ghost_mask(r, t, err);
+    if (st == SAE_OK)
+        st = check_beside(r, t, err);
     return st;
 }
 
@@ -290,6 +357,7 @@ struct sae_query sae_request_query(const struct sae_request *r, const struct sae
         .op = t->op,
         .want_f = gives == SAE_GIVES_ALWAYS ||
                   (gives == SAE_GIVES_ASKED && o->asked & sae_options_about(SAE_RETURNS_F)),
+        .want_state = o->asked & SAE_OPT_INPUT_STATE,
         .want_aux = o->asked & sae_options_about(SAE_RETURNS_AUX),
         .form = o->asked & SAE_OPT_TOP_K    ? SAE_FORM_TOP
                 : o->asked & SAE_OPT_SPARSE ? SAE_FORM_SPARSE
@@ -313,6 +381,8 @@ void sae_request_fini(struct sae_request *r)
     sae_free(r->csr.values);
     sae_free(r->opt.features);
     sae_free(r->opt.ghost_mask);
+    for (int i = 0; i < SAE_N_BESIDE; i++)
+        sae_free(r->beside[i].values);
     *r = (struct sae_request){0};
 }
 

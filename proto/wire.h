@@ -47,9 +47,11 @@ struct sae_target {
     const char *dictionary; /* its name */
     const char *class_name;
     uint64_t activation_dim, dict_size;
-    unsigned class_options; /* SAE_OPT_* of the class (sae_dict_info.options) */
-    const char *shape;      /* the Saed-Shape header or NULL: for forms without dimensions */
-    uint64_t max_bytes;     /* cap on what the decoded request may allocate (max_inflight_bytes) */
+    uint64_t state_width;      /* of input_state; 0: the dictionary has none */
+    bool wants_state, wants_x; /* decode: these beside f */
+    unsigned class_options;    /* SAE_OPT_* of the class (sae_dict_info.options) */
+    const char *shape;         /* the Saed-Shape header or NULL: for forms without dimensions */
+    uint64_t max_bytes; /* cap on what the decoded request may allocate (max_inflight_bytes) */
     /* From now on the decoder holds `bytes` in all: count them among the bytes in flight, or say
      * why not (SAE_E_OVERLOADED, SAE_E_BODY_TOO_LARGE). NULL: nobody counts. */
     enum sae_status (*hold)(void *arg, uint64_t bytes, struct sae_err *err);
@@ -78,6 +80,15 @@ struct sae_csr {
     size_t nnz;
 };
 
+/* Dense tensors that decode takes beside f, for dictionaries that want them. */
+enum { SAE_BESIDE_STATE, SAE_BESIDE_X, SAE_N_BESIDE };
+struct sae_beside {
+    float *values; /* owned; NULL: not given, not looked at, or no rows */
+    size_t n;
+    bool is_given;
+    struct sae_lead shape; /* all its dimensions, the last included */
+};
+
 struct sae_request {
     struct sae_lead lead; /* leading dimensions; none: a single vector */
     size_t n_rows;        /* their product (1 for a single vector) */
@@ -85,6 +96,7 @@ struct sae_request {
                              NULL for sparse f or no rows */
     bool is_sparse;
     struct sae_csr csr; /* is_sparse: decode's f; its `f.shape` has been checked */
+    struct sae_beside beside[SAE_N_BESIDE];
     struct sae_options opt;
     uint64_t held_bytes; /* of what it owns, with the room that arrays have beyond their items */
 };
@@ -178,6 +190,11 @@ enum sae_status sae_width_check(const struct sae_target *t, uint64_t got,
  * the option), and counted by t->hold. */
 enum sae_status sae_target_hold(const struct sae_target *t, uint64_t bytes,
                                 struct sae_err *err) SAE_MUST_USE;
+/* Which of decode's tensors beside f has this name, -1: none. */
+int sae_beside_by_name(const char *name, size_t n);
+/* One is given: *reads when the dictionary wants it; SAE_E_BAD_OPTION when it has no use for it. */
+enum sae_status sae_beside_given(struct sae_request *r, const struct sae_target *t, int which,
+                                 bool *reads, struct sae_err *err) SAE_MUST_USE;
 /* decode is given an answer's f_units beside f: SAE_E_BAD_OPTION unless it is as encode gives it.
  */
 enum sae_status sae_f_units_check(const char *units, size_t n, struct sae_err *err) SAE_MUST_USE;
@@ -190,7 +207,7 @@ enum sae_status sae_request_check(struct sae_request *r, const struct sae_target
 
 /* One tensor of an answer; data is borrowed from the request's task. */
 struct sae_out_tensor {
-    const char *name;                  /* "f", "gate", "pre_jump", "x_hat", "x_ghost" */
+    const char *name;                  /* "f", "gate", "pre_jump", "x_hat", ... */
     enum sae_form form;                /* SAE_FORM_DENSE for x_hat and x_ghost */
     uint64_t width;                    /* last dimension: dict_size also for sparse forms */
     const float *data;                 /* DENSE: [n_rows][width] */
@@ -202,7 +219,7 @@ struct sae_out_tensor {
     size_t n_candidates;
 };
 
-#define SAE_MAX_OUT 4
+#define SAE_MAX_OUT 5
 struct sae_answer {
     struct sae_lead lead;
     size_t n_rows;

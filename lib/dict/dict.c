@@ -136,6 +136,10 @@ void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layo
     info->dict_size = f->F;
     info->output_dim = f->encodes_only ? 0 : f->d_out;
     info->options = layout->options;
+    info->state_width = sae_scaling_n_state(f->input);
+    info->options |= info->state_width ? SAE_OPT_INPUT_STATE : 0;
+    info->wants_state = sae_scaling_n_state(f->output) > 0;
+    info->wants_x = f->has_skip;
     info->aux_name = sae_formula_unit(f)->aux_name;
     info->scales_forward_f = f->scales_forward_f;
     info->bytes = 0;

@@ -2,7 +2,8 @@
  *
  *     {"x": T, options...}    encode, forward        {"f": T}    decode, which takes an answer of
  *                                                                encode as it is: gate, pre_jump
- *                                                                and f_units may stand beside f
+ *                                                                and f_units may stand beside f,
+ *                                                                input_state and x where wanted
  *
  * T goes to json/dense.c or json/sparse.c, numbers through numtext.h; no tree is built. A fault
  * ends the reading; then the whole text is checked by lib/format/json_scan.c, so that what is no
@@ -186,19 +187,50 @@ static enum sae_status read_f_units(struct sae_json_parser *ps)
     return sae_f_units_check(units.s, units.n, &ps->err);
 }
 
-/* gate and pre_jump are not looked at. */
-static enum sae_status read_aside(struct sae_json_parser *ps, unsigned bit)
+static enum sae_status skip_value(struct sae_json_parser *ps)
 {
     struct sae_json_fault fault;
     const char *next;
 
-    if (bit == 1)
-        return read_f_units(ps);
     next = sae_json_scan_value(ps->p, ps->end, &fault);
     if (!next)
         return SAE_E_MALFORMED_JSON;
     ps->p = next;
     return SAE_OK;
+}
+
+/* gate and pre_jump are not looked at. */
+static enum sae_status read_aside(struct sae_json_parser *ps, unsigned bit)
+{
+    return bit == 1 ? read_f_units(ps) : skip_value(ps);
+}
+
+/* input_state and x; false and null are as if they were not there. */
+static enum sae_status read_beside(struct sae_json_parser *ps, int which)
+{
+    static const char *const pointers[SAE_N_BESIDE] = {"/input_state", "/x"};
+    struct sae_json_dense d = {.base = pointers[which],
+                               .width = which == SAE_BESIDE_STATE ? ps->t->state_width
+                                                                  : ps->t->activation_dim};
+    const struct sae_json_path path = {d.base, 0, {0}};
+    struct sae_beside *b = &ps->r->beside[which];
+    enum sae_status st;
+    bool reads;
+
+    if (sae_json_take_word(ps, "false") || sae_json_take_word(ps, "null"))
+        return SAE_OK;
+    st = sae_beside_given(ps->r, ps->t, which, &reads, &ps->err);
+    if (st != SAE_OK || !reads)
+        return st == SAE_OK ? skip_value(ps) : st;
+    if (sae_json_peek(ps) != '[')
+        return sae_json_fail(ps, SAE_E_BAD_SHAPE, &path,
+                             "cannot read %s: it is %s, wanted a nested list of numbers",
+                             d.base + 1, sae_json_describe(ps).s);
+    st = sae_json_read_dense(ps, &d);
+    b->values = d.values.data;
+    b->n = d.values.n;
+    b->shape = d.shape;
+    return st;
 }
 
 /* ---- the object ------------------------------------------------------------------------------ */
@@ -237,6 +269,7 @@ static enum sae_status read_member(struct sae_json_parser *ps, struct seen *seen
     struct sae_json_text key;
     const char *next;
     unsigned bit;
+    int beside;
 
     if (!sae_json_take(ps, '"'))
         return SAE_E_MALFORMED_JSON;
@@ -259,6 +292,9 @@ static enum sae_status read_member(struct sae_json_parser *ps, struct seen *seen
         seen->asides |= bit;
         return read_aside(ps, bit);
     }
+    beside = takes_f && !key.cut ? sae_beside_by_name(key.s, key.n) : -1;
+    if (beside >= 0)
+        return read_beside(ps, beside);
     option = key.cut ? NULL : sae_option_by_name(key.s, key.n);
     return option ? read_option(ps, option) : fail_key(ps, &key);
 }

@@ -444,6 +444,11 @@ static bool is_option(const char *name)
     return def && def->in & SAE_IN_TENSOR;
 }
 
+static bool is_beside(const char *name)
+{
+    return is_beside_f(name) || sae_beside_by_name(name, strlen(name)) >= 0;
+}
+
 /* Every tensor must be one that this operation reads. *forms: those of f that are there. */
 static enum sae_status check_names(struct parser *ps, bool takes_f, unsigned *forms)
 {
@@ -453,14 +458,17 @@ static enum sae_status check_names(struct parser *ps, bool takes_f, unsigned *fo
         unsigned form = takes_f ? form_of(name) : 0;
 
         *forms |= form;
-        if (form || (takes_f ? is_beside_f(name) : strcmp(name, "x") == 0) || is_option(name))
+        if (form || (takes_f ? is_beside(name) : strcmp(name, "x") == 0) || is_option(name))
             continue;
-        return sae_err_set(
-            ps->err, SAE_E_BAD_OPTION, name,
-            "cannot read safetensors: there is no tensor \"%.64s\" in this "
-            "operation, it takes %s (options that are no tensor go in the query "
-            "string)",
-            name, takes_f ? "f, or " CSR_PARTS ", or " TOP_PARTS : "x, features and ghost_mask");
+        return sae_err_set(ps->err, SAE_E_BAD_OPTION, name,
+                           "cannot read safetensors: there is no tensor \"%.64s\" in this "
+                           "operation, it takes %s (options that are no tensor go in the query "
+                           "string)",
+                           name,
+                           takes_f ? "f, or " CSR_PARTS ", or " TOP_PARTS
+                                     " (input_state and x, where they are "
+                                     "wanted)"
+                                   : "x, features and ghost_mask");
     }
     return SAE_OK;
 }
@@ -489,6 +497,34 @@ static enum sae_status read_f(struct parser *ps, unsigned forms)
     }
 }
 
+/* input_state and x, where the dictionary wants them. */
+static enum sae_status read_beside(struct parser *ps)
+{
+    for (size_t i = 0; i < ps->file->n; i++) {
+        const struct sae_st_tensor *ts = &ps->file->tensors[i];
+        int which = sae_beside_by_name(ts->name, strlen(ts->name));
+        enum sae_status st;
+        bool reads;
+
+        if (which < 0)
+            continue;
+        st = sae_beside_given(ps->r, ps->t, which, &reads, ps->err);
+        if (st != SAE_OK)
+            return st;
+        if (!reads)
+            continue;
+        if (ts->ndim > SAE_MAX_DIMS)
+            return wrong_rank(ps, ts, "at most 8");
+        st = read_floats(ps, ts, false, &ps->r->beside[which].values);
+        if (st != SAE_OK)
+            return st;
+        ps->r->beside[which].n = (size_t)ts->count;
+        ps->r->beside[which].shape.n = ts->ndim;
+        memcpy(ps->r->beside[which].shape.dim, ts->shape, sizeof ts->shape);
+    }
+    return SAE_OK;
+}
+
 static enum sae_status read_x(struct parser *ps)
 {
     const struct sae_st_tensor *x = find(ps, "x");
@@ -507,6 +543,8 @@ static enum sae_status read_request(struct parser *ps)
 
     if (st == SAE_OK)
         st = takes_f ? read_f(ps, forms) : read_x(ps);
+    if (st == SAE_OK && takes_f)
+        st = read_beside(ps);
     if (st == SAE_OK)
         st = read_options(ps);
     return st == SAE_OK ? sae_request_check(ps->r, ps->t, ps->err) : st;

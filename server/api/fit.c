@@ -10,9 +10,9 @@ static uint64_t scale(uint64_t v, uint64_t n, uint64_t of)
 void saed_fit_answer(const struct sae_task *t, struct sae_answer *a)
 {
     const struct sae_plan *p = &t->plan;
-    const float *data[] = {t->f, t->aux, t->x_hat, t->x_ghost};
-    const struct sae_sparse_row *rows[] = {t->f_rows, t->aux_rows, NULL, NULL};
-    const uint64_t nnz[] = {t->nnz, t->aux_nnz, 0, 0};
+    const float *data[] = {t->f, t->aux, t->x_hat, t->x_ghost, t->state};
+    const struct sae_sparse_row *rows[] = {t->f_rows, t->aux_rows, NULL, NULL, NULL};
+    const uint64_t nnz[] = {t->nnz, t->aux_nnz, 0, 0, 0};
 
     for (unsigned i = 0; i < p->n_outputs; i++) {
         const struct sae_output *o = &p->outputs[i];

@@ -117,6 +117,9 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
         .class_name = d->info->class_name,
         .activation_dim = d->info->activation_dim,
         .dict_size = d->info->dict_size,
+        .state_width = d->info->state_width,
+        .wants_state = d->info->wants_state,
+        .wants_x = d->info->wants_x,
         .class_options = d->info->options,
         .shape = x->shape,
         .max_bytes = o->max_inflight_bytes,
@@ -156,6 +159,8 @@ static void make_task(struct op *op)
     t->dict = op->dict->dict;
     t->n_rows = op->req.n_rows;
     t->x = op->req.values;
+    t->state_in = op->req.beside[SAE_BESIDE_STATE].values;
+    t->skip_x = op->req.beside[SAE_BESIDE_X].values;
     t->query = sae_request_query(&op->req, &op->target);
     sae_task_plan(t);
 }
@@ -258,9 +263,6 @@ static enum sae_status decode(struct op *op)
     if (st != SAE_OK)
         return st;
     make_task(op);
-    st = sae_task_check(&op->job.task, &op->err);
-    if (st != SAE_OK)
-        return st;
     make_answer(op);
     st = sae_accept(op->x->accept, op->in, sae_media_can(&op->answer), &op->out, &op->err);
     if (st != SAE_OK)

@@ -40,6 +40,8 @@ static void plan_outputs(struct sae_plan *p, const struct sae_formula *f, const 
         add_output(p, SAE_OUT_F, "f", q->form, width);
     if (q->want_aux)
         add_output(p, SAE_OUT_AUX, sae_formula_unit(f)->aux_name, q->form, width);
+    if (q->want_state)
+        add_output(p, SAE_OUT_STATE, "input_state", SAE_FORM_DENSE, sae_scaling_n_state(f->input));
     if (q->op == SAE_OP_FORWARD && q->want_f)
         p->f_units = f->scales_forward_f ? "decoder_norm" : "encode";
 }
@@ -77,6 +79,7 @@ void sae_plan_make(struct sae_plan *p, const struct sae_dict *d, const struct sa
     assert(q->op != SAE_OP_ENCODE || q->want_f);
     assert(q->op != SAE_OP_DECODE || (!q->want_f && !q->want_aux));
     assert(!q->want_aux || (q->want_f && sae_formula_unit(f)->aux_name));
+    assert(!q->want_state || sae_scaling_n_state(f->input) > 0);
     assert(!q->want_f || q->form != SAE_FORM_TOP || q->top_k >= 1);
     *p = (struct sae_plan){.is_scaled = q->op == SAE_OP_FORWARD && f->scales_forward_f,
                            .decodes = q->op != SAE_OP_ENCODE,

@@ -12,7 +12,8 @@ void sae_row_scale(struct sae_batch *b, size_t row, float *out)
     const struct sae_dict *d = b->dict;
     const float *x = sae_row_x(b, row);
     float *state = b->state + row * SAE_MAX_STATE;
-    size_t n = d->formula.d_in;
+    const struct sae_task *t = b->rows[row].task;
+    size_t n = d->formula.d_in, n_state = sae_scaling_n_state(d->formula.input);
     double mean;
 
     switch (d->formula.input) {
@@ -35,6 +36,8 @@ void sae_row_scale(struct sae_batch *b, size_t row, float *out)
     }
     if (d->centre)
         kern->less(out, d->centre, n);
+    if (t->state)
+        memcpy(t->state + b->rows[row].i * n_state, state, n_state * sizeof *state);
 }
 
 static const float *row_state(const struct sae_batch *b, size_t row)

@@ -75,24 +75,6 @@ void sae_task_plan(struct sae_task *t)
     sae_plan_make(&t->plan, t->dict, &t->query);
 }
 
-enum sae_status sae_task_check(const struct sae_task *t, struct sae_err *err)
-{
-    const struct sae_formula *f = &t->dict->formula;
-
-    if (t->query.op != SAE_OP_DECODE)
-        return SAE_OK;
-    if (sae_scaling_n_state(f->output) > 0 && !t->state_in)
-        return sae_err_set(
-            err, SAE_E_BAD_OPTION, "input_state",
-            "cannot decode f alone: the output undoes the scaling of each row, which "
-            "its f does not tell (forward does both)");
-    if (f->has_skip && !t->skip_x)
-        return sae_err_set(err, SAE_E_BAD_OPTION, "x",
-                           "cannot decode f alone: the output has a skip of the row x that f was "
-                           "made of (forward does both)");
-    return SAE_OK;
-}
-
 /* Values of a dense output, rows of a sparse one, and the size of one. */
 static bool output_size(const struct sae_task *t, const struct sae_output *o, uint64_t *n,
                         uint64_t *size)
@@ -186,7 +168,7 @@ static bool room_make(struct sae_task *t)
 /* Where an output's values, or its rows, are kept. */
 static bool output_make(struct sae_task *t, const struct sae_output *o)
 {
-    float **dense[] = {&t->f, &t->aux, &t->x_hat, &t->x_ghost};
+    float **dense[] = {&t->f, &t->aux, &t->x_hat, &t->x_ghost, &t->state};
     struct sae_sparse_row **rows[] = {&t->f_rows, &t->aux_rows};
     uint64_t n, size;
 
@@ -205,6 +187,8 @@ enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
     uint64_t bytes;
     bool ok;
 
+    assert(t->query.op != SAE_OP_DECODE || t->state_in || t->n_rows == 0 ||
+           sae_scaling_n_state(t->dict->formula.output) == 0);
     if (p->n_outputs == 0)
         sae_task_plan(t);
     bytes = sae_task_bytes(t);
@@ -216,7 +200,7 @@ enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
     atomic_init(&t->more, NULL);
     atomic_init(&t->room_used, 0);
     t->room = NULL;
-    t->f = t->aux = t->x_hat = t->x_ghost = NULL;
+    t->f = t->aux = t->x_hat = t->x_ghost = t->state = NULL;
     t->f_rows = t->aux_rows = NULL;
     t->candidates = NULL;
     for (unsigned i = 0; ok && i < p->n_outputs; i++)
@@ -251,8 +235,9 @@ void sae_task_fini(struct sae_task *t)
     sae_free(t->aux_rows);
     sae_free(t->x_hat);
     sae_free(t->x_ghost);
+    sae_free(t->state);
     sae_free(t->candidates);
-    t->f = t->aux = t->x_hat = t->x_ghost = NULL;
+    t->f = t->aux = t->x_hat = t->x_ghost = t->state = NULL;
     t->f_rows = t->aux_rows = NULL;
     t->candidates = NULL;
     t->plan = (struct sae_plan){0}; /* the next query's is another */

@@ -104,6 +104,7 @@ START_TEST(every_option_and_form_is_there)
         for (int c = 0; c < N_CLASSES; c++) {
             struct sae_target t = target_of(c, ops[i].op, 4, 8);
 
+            t.class_options |= SAE_OPT_INPUT_STATE; /* of readings, not of classes */
             takes |= sae_options_of(&t);
         }
         snprintf(body, sizeof body, "components|schemas|%s|properties", ops[i].body);
