@@ -11,14 +11,31 @@
 
 /* ---- one dictionary -------------------------------------------------------------------------- */
 
+#define SOURCE_BYTES 200 /* of a longer source its end */
+
+/* The source is the one that was opened first, where it was opened before. */
 static enum sae_status check_stamp(const struct saed_dict *d, const struct sae_draft *t,
                                    struct sae_err *err)
 {
+    size_t n = strlen(d->source);
+
     if (d->stamp == 0 || d->stamp == sae_draft_stamp(t))
         return SAE_OK;
     return sae_err_set(err, SAE_E_IO, "",
-                       "cannot load %.200s: it was written to or replaced while others were loaded",
-                       d->source);
+                       "cannot load %s%s: it was written to or replaced while others were loaded",
+                       n > SOURCE_BYTES ? "..." : "",
+                       d->source + (n > SOURCE_BYTES ? n - SOURCE_BYTES : 0));
+}
+
+/* UINT64_MAX: more than can be counted, or no engine to ask. */
+static uint64_t resident_bytes(const struct sae_engine *engine, const struct sae_dict_info *info)
+{
+    uint64_t bytes;
+
+    return engine && !sae_add_u64(info->resident_bytes, sae_engine_prepared_bytes(engine, info),
+                                  &bytes)
+               ? bytes
+               : UINT64_MAX;
 }
 
 void saed_loading_one(struct saed_dict *d, const struct sae_engine *engine, struct sae_team *team)
@@ -34,10 +51,12 @@ void saed_loading_one(struct saed_dict *d, const struct sae_engine *engine, stru
     if (st == SAE_OK)
         st = sae_engine_prepare(engine, d->dict, team, &d->err);
     d->state = st == SAE_OK ? SAED_DICT_READY : SAED_DICT_FAILED;
-    if (st == SAE_OK)
-        d->info = sae_dict_info(d->dict);
-    else
+    if (st != SAE_OK) {
         sae_err_set(&d->err, st, d->name, "no reason given");
+        return;
+    }
+    d->info = sae_dict_info(d->dict);
+    d->resident_bytes = resident_bytes(engine, d->info);
 }
 
 /* ---- all of a start ---------------------------------------------------------------------------
@@ -48,17 +67,6 @@ struct run {
     struct saed_dict **dicts;
     size_t n;
 };
-
-/* UINT64_MAX: more than can be counted. */
-static uint64_t resident_bytes(const struct sae_engine *engine, const struct sae_dict_info *info)
-{
-    uint64_t bytes;
-
-    return engine && !sae_add_u64(info->resident_bytes, sae_engine_prepared_bytes(engine, info),
-                                  &bytes)
-               ? bytes
-               : UINT64_MAX;
-}
 
 /* What its headers say: that it can be loaded, and what it will take. */
 static void open_range(void *arg, size_t from, size_t to)

@@ -162,7 +162,7 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
         info->output_dim ? "all" : "encoder");
     put_string(d, e->source);
     put(d, ",\"bytes\":%" PRIu64 ",\"resident_bytes\":%" PRIu64 ",\"engine\":", info->bytes,
-        info->resident_bytes);
+        e->resident_bytes);
     put_string(d, sae_engine_name(r->engine));
     put(d, ",\"kernel\":");
     put_string(d, sae_engine_kernel(r->engine));
