@@ -75,8 +75,9 @@ enum sae_status sae_draft_open(struct sae_draft **out, const char *source,
                                struct sae_err *err) SAE_MUST_USE;
 void sae_draft_close(struct sae_draft *t); /* NULL allowed */
 const struct sae_dict_info *sae_draft_info(const struct sae_draft *t);
-/* A number that is another once the file behind the source has been written to or replaced; 0:
- * there is none. So who closes a draft and opens it again later knows whether it is the same. */
+/* A number that is another once the file behind the source has been written to or replaced, or is
+ * read otherwise (a config beside it); 0: there is none. So who closes a draft and opens it again
+ * later knows whether it is the same. */
 uint64_t sae_draft_stamp(const struct sae_draft *t);
 /* Read or make the values, with the threads of `team` (NULL: this one). On success *out is owned
  * (sae_dict_free), and does not need the draft. Errors as those of open, but SAE_E_USAGE. */

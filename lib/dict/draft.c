@@ -58,7 +58,13 @@ const struct sae_dict_info *sae_draft_info(const struct sae_draft *t)
 
 uint64_t sae_draft_stamp(const struct sae_draft *t)
 {
-    return t->file ? sae_file_stamp(t->file) : 0;
+    uint64_t stamp = t->file ? sae_file_stamp(t->file) : 0;
+
+    /* A config beside the weights is not in the file's stamp, but in what it says. */
+    for (unsigned i = 0; t->file && i < SAE_N_FIELDS; i++)
+        for (const char *c = t->info.reading[i].text; *c; c++)
+            stamp = (stamp ^ (unsigned char)*c) * 0x100000001b3u; /* FNV-1a, as load.c's */
+    return stamp;
 }
 
 static enum sae_status make_identity(struct sae_dict **out, const struct sae_source *src,

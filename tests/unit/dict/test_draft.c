@@ -99,6 +99,44 @@ START_TEST(another_file_has_another_stamp)
 }
 END_TEST
 
+static void put(const char *path, const char *text, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(fwrite(text, 1, n, f), n);
+    fclose(f);
+}
+
+/* sparsify's folder: the k is in the config, the weights are as they were. */
+START_TEST(another_reading_has_another_stamp)
+{
+    static const char header[] =
+        "{\"encoder.weight\":{\"dtype\":\"F32\",\"shape\":[3,2],\"data_offsets\":[0,24]},"
+        "\"encoder.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[24,36]},"
+        "\"W_dec\":{\"dtype\":\"F32\",\"shape\":[3,2],\"data_offsets\":[36,60]},"
+        "\"b_dec\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[60,68]}}";
+    char dir[] = "/tmp/saed-test-XXXXXX", weights[64], config[64], file[8 + sizeof header - 1 + 68];
+    uint64_t n = sizeof header - 1, first;
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(weights, sizeof weights, "%s/sae.safetensors", dir);
+    snprintf(config, sizeof config, "%s/cfg.json", dir);
+    memset(file, 0, sizeof file);
+    memcpy(file, &n, 8);
+    memcpy(file + 8, header, n);
+    put(weights, file, sizeof file);
+    put(config, "{\"k\": 2}", 8);
+    first = stamp(dir);
+    ck_assert_uint_eq(stamp(dir), first);
+    put(config, "{\"k\": 1}", 8);
+    ck_assert_uint_ne(stamp(dir), first);
+    unlink(config);
+    unlink(weights);
+    rmdir(dir);
+}
+END_TEST
+
 /* The file of an open draft may go: it is read all the same. */
 START_TEST(an_open_draft_holds_its_file)
 {
@@ -193,6 +231,7 @@ int main(void)
 
     tcase_add_loop_test(t, a_draft_says_what_the_dictionary_is, 0, (int)SAE_COUNTOF(sources));
     tcase_add_test(t, another_file_has_another_stamp);
+    tcase_add_test(t, another_reading_has_another_stamp);
     tcase_add_test(t, an_open_draft_holds_its_file);
     tcase_add_loop_test(t, what_it_takes_is_told_before, 0, 2);
     tcase_add_loop_test(t, what_has_no_plane_takes_nothing_beside, 0, 2);

@@ -288,7 +288,7 @@ START_TEST(describes)
     ck_assert_uint_eq(info->dict_size, 3);
     ck_assert_uint_eq(info->bytes, goods[_i].bytes);
     ck_assert_uint_eq(info->resident_bytes, goods[_i].bytes + 4 * 3); /* norms */
-    ck_assert_uint_eq(sae_draft_stamp(t), 17);
+    ck_assert_uint_ne(sae_draft_stamp(t), 0);
     ck_assert_int_eq(sae_draft_load(&d, t, NULL, &err), SAE_OK);
     sae_draft_close(t);
     ck_assert(!fake.open);
