@@ -150,6 +150,27 @@ static bool is_matrix(enum sae_role role)
     return role == SAE_ROLE_ENCODER || role == SAE_ROLE_DECODER || role == SAE_ROLE_SKIP;
 }
 
+/* A matrix or vector that is the only one of its file. */
+static enum sae_status bind_only(struct sae_file *b, struct sae_bound *bound, struct sae_err *err)
+{
+    size_t count = sae_load_count(b->ts), n = 0, found = NONE;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct sae_tensor *t = sae_load_tensor(b->ts, i);
+
+        if (sae_dtype_is_floating(t->dtype) && (t->ndim == 1 || t->ndim == 2)) {
+            found = n++ == 0 ? i : found;
+        }
+    }
+    if (n != 1)
+        return sae_err_set(err, SAE_E_FORMAT, "",
+                           "the file has %zu tensors that could be the matrix; state encoder=KEY",
+                           n);
+    bound->dims = "F,d";
+    bound->index[bound->n++] = found;
+    return SAE_OK;
+}
+
 /* The roles that are stated by key, or that the row has a key of. */
 static enum sae_status bind_role(struct sae_file *b, enum sae_role role, struct sae_err *err)
 {
@@ -179,6 +200,8 @@ static enum sae_status bind_role(struct sae_file *b, enum sae_role role, struct 
         return sae_err_set(err, SAE_E_FORMAT, key->name,
                            "the file has no tensor \"%s\", which %s has", key->name,
                            b->layout->name);
+    if (role == SAE_ROLE_ENCODER && b->layout->is_any_tensor)
+        return bind_only(b, bound, err);
     /* An absent bias is +0. */
     if (role == SAE_ROLE_ENC_BIAS || role == SAE_ROLE_DEC_BIAS)
         return SAE_OK;
@@ -229,7 +252,7 @@ static enum sae_status bind_skip(struct sae_file *b, struct sae_err *err)
     struct sae_bound *bound = &b->bound[SAE_ROLE_SKIP];
     size_t n;
 
-    if (v->choice == SAE_SKIP_NONE || b->stated->encodes_only)
+    if (v->choice == SAE_SKIP_NONE || b->formula.encodes_only)
         return SAE_OK;
     bound->dims = orientation_of(v->key, &n);
     return bind_text(b, SAE_ROLE_SKIP, v->key, n, bound, err);
@@ -240,7 +263,7 @@ static enum sae_status bind_all(struct sae_file *b, struct sae_err *err)
     const struct sae_unit *unit = sae_formula_unit(&b->formula);
     enum sae_status st = bind_role(b, SAE_ROLE_ENCODER, err);
 
-    if (st == SAE_OK && !b->formula.encodes_only)
+    if (st == SAE_OK && (!b->formula.encodes_only || b->formula.score != SAE_SCORE_VALUE))
         st = bind_role(b, SAE_ROLE_DECODER, err);
     if (st == SAE_OK && !b->formula.encodes_only)
         st = bind_role(b, SAE_ROLE_DEC_BIAS, err);
@@ -333,6 +356,15 @@ static enum sae_status check_matrix(const struct sae_file *b, const struct sae_b
     return SAE_OK;
 }
 
+/* A direction alone: one feature. */
+static bool is_one_row(const struct sae_file *b, const struct sae_bound *enc)
+{
+    const struct sae_tensor *t = sae_load_tensor(b->ts, enc->index[0]);
+
+    return b->layout->is_any_tensor && enc->n == 1 && t->ndim == 1 && t->shape[0] >= 1 &&
+           t->shape[0] <= SAE_DICT_MAX_DIM;
+}
+
 static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
 {
     static const char *const encoder[] = {"F,d", "d,F"}, *const decoder[] = {"F,m", "m,F"},
@@ -342,6 +374,12 @@ static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
     enum sae_status st = orient(b, SAE_ROLE_ENCODER, encoder, features_by_vectors(b),
                                 length_of(b, SAE_ROLE_CENTRE), err);
 
+    if (st == SAE_OK && is_one_row(b, enc)) {
+        enc->dims = "d";
+        b->n_stored = 1;
+        f->d_in = f->d_out = (size_t)sae_load_tensor(b->ts, enc->index[0])->shape[0];
+        return SAE_OK;
+    }
     if (st == SAE_OK)
         st = check_matrix(b, enc, err);
     if (st != SAE_OK)
@@ -445,10 +483,6 @@ static enum sae_status fill_formula(struct sae_file *b, struct sae_err *err)
         return sae_err_set(err, SAE_E_WEIGHTS, "k",
                            "k is %llu, wanted from 1 to dict_size, which is %zu by %s",
                            (unsigned long long)f->top_k, f->F, encoder_name(b));
-    if (f->encodes_only && f->score != SAE_SCORE_VALUE)
-        return sae_err_set(err, SAE_E_FORMAT, "",
-                           "parts=encoder leaves out the decoder, and features are scored by its "
-                           "norms, which saed does not read alone yet");
     if (f->d_in != f->d_out && !f->encodes_only &&
         sae_reading_is_stated(&b->reading, SAE_FIELD_KIND) &&
         sae_reading_choice(&b->reading, SAE_FIELD_KIND) == SAE_KIND_SAE)
@@ -461,12 +495,21 @@ static enum sae_status fill_formula(struct sae_file *b, struct sae_err *err)
     return sae_formula_check(f, err);
 }
 
+/* Is one stated, or in the file, or missed? */
+static bool has_decoder(const struct sae_file *b)
+{
+    const struct sae_layout_key *key = row_key(b, SAE_ROLE_DECODER);
+
+    return b->stated->key[SAE_ROLE_DECODER] ||
+           (key && (key->need == SAE_KEY_REQUIRED || sae_file_find(b, key->name) != NONE));
+}
+
 enum sae_status sae_file_bind(struct sae_file *b, struct sae_err *err)
 {
     enum sae_status st;
 
     sae_reading_fill(&b->reading, &b->formula);
-    b->formula.encodes_only = b->stated->encodes_only;
+    b->formula.encodes_only = b->stated->encodes_only || !has_decoder(b);
     st = bind_all(b, err);
     if (st == SAE_OK)
         st = take_dims(b, err);

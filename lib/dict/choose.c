@@ -353,6 +353,23 @@ static enum sae_status choose_stated(const struct sae_tensors *ts,
     return refuse(err, "encoder=%.120s is stated, and the file has no such tensor", encoder);
 }
 
+/* The one dict that has tensors. */
+static enum sae_status choose_any(const struct sae_tensors *ts, const struct sae_layout *layout,
+                                  struct sae_choice *out, struct sae_err *err)
+{
+    *out = (struct sae_choice){.layout = NULL};
+    for (size_t g = 0; g < sae_load_n_groups(ts); g++) {
+        struct keys k = keys_of(ts, NULL, g);
+
+        if (!has_tensors(k.g))
+            continue;
+        if (out->layout)
+            return refuse(err, "several of its dicts have tensors; state encoder=KEY");
+        *out = (struct sae_choice){layout, g, k.prefix};
+    }
+    return out->layout ? SAE_OK : refuse(err, "the file holds no tensors");
+}
+
 /* ---- the choice --------------------------------------------------------------------------- */
 
 enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_statement *stated,
@@ -363,8 +380,10 @@ enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_s
     size_t n = sae_load_n_groups(ts);
     enum sae_status st;
 
-    if (row && row->is_stated)
+    if (row && (row->is_stated || (row->is_any_tensor && stated->key[SAE_ROLE_ENCODER])))
         return choose_stated(ts, stated, row, out, err);
+    if (row && row->is_any_tensor)
+        return choose_any(ts, row, out, err);
 
     for (size_t g = 0; g < n && !(c.layout && c.group == 0); g++) {
         struct keys k = keys_of(ts, format, g);

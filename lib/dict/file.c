@@ -6,8 +6,10 @@
  * dict/spec.h, dict/file.h. */
 #include "lib/dict/file.h"
 
+#include "lib/dict/ref.h"
 #include "lib/num.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -126,7 +128,7 @@ static void add_notes(struct sae_file *b)
     if (b->hints.unread[0])
         sae_dict_add_note(info, "%s", b->hints.unread);
     for (unsigned k = 0; k < b->layout->n_keys; k++)
-        if (is_left(b, &b->layout->keys[k]))
+        if (!b->formula.encodes_only && is_left(b, &b->layout->keys[k]))
             sae_dict_add_note(info, "%s is not used under the stated reading",
                               b->layout->keys[k].name);
 }
@@ -235,6 +237,26 @@ static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, e
     return st;
 }
 
+/* The norms of a decoder that is not kept, which a score looks at: it is read once. */
+static enum sae_status read_norms(const struct sae_file *b, struct sae_dict *d, struct sae_err *err)
+{
+    const struct sae_bound *bound = &b->bound[SAE_ROLE_DECODER];
+    size_t width = b->formula.d_out, stored = (size_t)b->n_stored * width;
+    enum sae_status st;
+    float *all;
+
+    if (d->dec || !d->dec_norm)
+        return SAE_OK;
+    all = sae_alloc(stored, sizeof *all);
+    if (!all)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", stored);
+    st = sae_load_read(b->ts, bound->index[0], all, is_turned(bound->dims), err);
+    for (size_t j = 0; st == SAE_OK && j < b->formula.F; j++)
+        d->dec_norm[j] = (float)sqrt(sae_ref_squares(all + j * width, 0.0, width));
+    sae_free(all);
+    return st;
+}
+
 /* A decoder that is the encoder again is its equal, byte for byte. */
 static enum sae_status check_tied(const struct sae_file *b, const struct sae_dict *d,
                                   struct sae_err *err)
@@ -311,6 +333,8 @@ enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct 
 
     for (enum sae_role role = 0; st == SAE_OK && role < SAE_N_ROLES; role++)
         st = read_role(b, d, role, &low);
+    if (st == SAE_OK)
+        st = read_norms(b, d, &low);
     if (st == SAE_OK)
         st = check_tied(b, d, &low);
     if (st == SAE_OK)

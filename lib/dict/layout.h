@@ -37,6 +37,7 @@ struct sae_layout {
     /* What its files say beside the tensors, into the file's reading; NULL: nothing. */
     enum sae_status (*settle)(struct sae_file *b, struct sae_err *err);
     bool is_identity;      /* no tensors: f = x */
+    bool is_any_tensor;    /* an encoder alone, under any key where it is the only tensor */
     bool is_open;          /* nothing says its formula: centre and activation must be stated */
     bool by_reading;       /* it is called by its reading, not by a class's name */
     bool is_stated;        /* whoever names the format says which tensor is what, and the reading */

@@ -94,13 +94,15 @@ def compute(x, W, V, be, bd, centre=None, act="relu", theta=None, k=0, norms=Fal
     return f, y if skip is None else y + skip @ x
 
 
-def case(name, source, cls, fmt, lines, notes=(), near=False, x=X, **formula):
+def case(name, source, cls, fmt, lines, notes=(), near=False, x=X, parts="all", **formula):
     m, d = formula["V"].shape[1], formula["W"].shape[1]
     gold.append(f"case {name} {source}\nclass {cls}\nformat {fmt}\n")
     gold.extend(f"line {t}\n" for t in lines)
     gold.extend(f"note {t}\n" for t in notes)
-    gold.append(f"dims {len(x)} {d} {len(formula['W'])} {m}{' near' if near else ''}\n")
     rows = [compute(r, **formula) for r in x]
+    if parts == "encoder":
+        m, rows = 0, [(f, ()) for f, _ in rows]
+    gold.append(f"dims {len(x)} {d} {len(formula['W'])} {m}{' near' if near else ''}\n")
     for key, values in ("x", x), ("f", [r[0] for r in rows]), ("y", [r[1] for r in rows]):
         gold.append(key + "".join(" " + float(v).hex() for row in values for v in row) + "\n")
 
@@ -369,8 +371,31 @@ def others():
     case("bare", "bare.safetensors:centre=b_dec:activation=relu", "standard", "bare",
          ["centre=b_dec, stated", "activation=relu, stated"], centre=b_dec(), **base)
     case("bare, k", "bare.safetensors:centre=none:k=3", "topk", "bare",
-         ["centre=none, stated".replace("centre=none, stated", "activation=relu, stated"),
-          "select=top_k:3, stated"], k=3, **base)
+         ["activation=relu, stated", "select=top_k:3, stated"], k=3, **base)
+
+    tail = dict(W=w_enc(), V=np.zeros((F, 0)), be=np.zeros(F), bd=np.zeros(0))
+    np.save(path("probe.npy"), w_enc().astype(np.float32))
+    case("linear", "probe.npy:format=linear", "linear",
+         "linear", ["activation=linear"], act="linear", **tail)
+    case("linear, the largest", "probe.npy:format=linear:k=3", "topk", "linear",
+         ["activation=linear", "select=top_k:3, stated"], act="linear", k=3, **tail)
+    np.savez(path("sklearn.npz"), coef_=w_enc(), intercept_=B_ENC)
+    case("linear of scikit-learn", "sklearn.npz:format=linear", "linear", "linear",
+         ["activation=linear"], act="linear", **dict(tail, be=B_ENC))
+    np.save(path("direction.npy"), w_enc()[0].astype(np.float32))
+    case("linear of one row", "direction.npy:format=linear", "linear", "linear",
+         ["activation=linear"], act="linear",
+         **dict(tail, W=w_enc()[:1], V=np.zeros((1, 0)), be=np.zeros(1)))
+    np.savez(path("two.npz"), a=w_enc(), b=w_enc())
+    scaled = f32(W_enc=w_enc(), W_dec=w_norm(), b_enc=B_ENC)
+    safetensors("scaled.safetensors", scaled)
+    keys = "scaled.safetensors:encoder=W_enc@F,d:enc_bias=b_enc:centre=none"
+    case("custom without a decoder", keys + ":activation=relu", "standard", "custom",
+         ["activation=relu, stated"], **dict(tail, be=B_ENC))
+    case("custom, the decoder's norms alone",
+         keys + ":decoder=W_dec@F,m:k=3:score=decoder_norm_folded:parts=encoder", "topk", "custom",
+         ["activation=relu, stated", "select=top_k:3, stated", "score=decoder_norm_folded, stated"],
+         k=3, norms=True, parts="encoder", **dict(base, V=w_norm(), bd=b_dec()))
 
     oa = f32(encoder__weight=w_enc(), decoder__weight=w_dec().T, pre_bias=b_dec(), latent_bias=B_ENC)
     state = collections.OrderedDict((k, torch.from_numpy(v)) for k, v in oa.items())

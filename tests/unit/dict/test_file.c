@@ -383,7 +383,7 @@ static const struct {
      "x.pt:parts=encoder",
      "AutoEncoderTopK",
      "centre=b_dec activation=relu select=top_k:2 ; read as AutoEncoderTopK: BatchTopKSAE has the "
-     "same keys; decoder.weight is not used under the stated reading",
+     "same keys",
      {.unit = SAE_UNIT_RELU, .top_k = 2, .has_centre = true, .encodes_only = true}},
     {TOP_K "k:i64=2",
      "x.pt:input=layer_norm:activation=linear",
@@ -550,10 +550,10 @@ static const struct {
     {TOP_K "k:i64=2", "x.pt:threshold=inf", "has no tensor \"inf\""},
     {TOP_K "k:i64=2", "x.pt:activation=gated", "activation=gated does not go with select=top_k:2"},
     {TOP_K "k:i64=2", "x.pt:activation=gated:k=none", "this reading wants gate_bias=KEY"},
-    {TOP_K "k:i64=2", "x.pt:parts=encoder:score=decoder_norm", "does not read alone yet"},
+    {MINE, "x.pt:encoder=W:enc_bias=b:centre=none:k=2:score=decoder_norm", "wants decoder=KEY"},
     {MINE, "x.pt:format=dictionary_learning", "cannot name the class"},
     {MINE, "x.pt:encoder=U:centre=none:k=2", "encoder=U is stated, and the file has no such"},
-    {MINE, "x.pt:encoder=W:centre=none:k=2", "wants decoder=KEY, which is not stated"},
+    {MINE, "x.pt:encoder=W:centre=none:k=2", "cannot tell which way round \"W\" lies"},
     {MINE, "x.pt:encoder=W:decoder=V:centre=none:k=2",
      "cannot tell which way round \"W\" lies: its shape is [2, 3] and the vectors go with both "
      "ways; state encoder=W@F,d or @d,F"},

@@ -68,6 +68,7 @@ static const struct {
      "custom | a:b | centre=c activation=relu "},
     {"x.pt:threshold=exp:log_t:skip=S@m,d:kind=transcoder:features=7", "x.pt",
      "| | kind=transcoder threshold=exp:log_t features=7 skip=S@m,d "},
+    {"linear:x.npy:k=3", "x.npy", "linear | | select=top_k:3 "},
     {"x.pt:parts=encoder:score=decoder_norm:output=none:normalize_decoder=as_stored", "x.pt",
      "| | output=none score=decoder_norm normalize_decoder=as_stored "},
 };
@@ -82,7 +83,9 @@ START_TEST(takes_what_is_stated)
     ck_assert_msg(sae_source_parse(&src, stated[_i].text, &err) == SAE_OK, "%s", err.text);
     ck_assert_int_eq(src.kind, SAE_SOURCE_FILE);
     ck_assert_str_eq(src.stated.path, stated[_i].path);
-    ck_assert_uint_eq(sae_source_path(stated[_i].text), strlen(stated[_i].path));
+    ck_assert_uint_eq(sae_source_path(stated[_i].text),
+                      strlen(stated[_i].path) +
+                          (strncmp(stated[_i].text, "linear:", 7) == 0 ? 7 : 0));
     n = (size_t)snprintf(text, sizeof text, "%s%s| %s%s| ",
                          src.stated.format ? src.stated.format : "", src.stated.format ? " " : "",
                          src.stated.key[SAE_ROLE_ENCODER] ? src.stated.key[SAE_ROLE_ENCODER] : "",
