@@ -14,8 +14,8 @@
 /* ---- operations ------------------------------------------------------------------------------ */
 
 const struct sae_op_def sae_op_defs[SAE_N_OPS] = {
-#define SAE_OPERATION(id, name, takes, gives_f, side) \
-    [SAE_OP_##id] = {#name, SAE_TAKES_##takes, SAE_GIVES_##gives_f, SAE_SIDE_##side},
+#define SAE_OPERATION(id, name, takes, gives_f, decodes, side) \
+    [SAE_OP_##id] = {#name, SAE_TAKES_##takes, SAE_GIVES_##gives_f, decodes, SAE_SIDE_##side},
 #include "proto/ops.def"
 #undef SAE_OPERATION
 };

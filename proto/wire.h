@@ -25,6 +25,7 @@ struct sae_op_def {
     const char *name;
     enum sae_takes takes;
     enum sae_gives gives_f;
+    bool decodes; /* the decoder is needed */
     enum sae_side side;
 };
 extern const struct sae_op_def sae_op_defs[SAE_N_OPS];

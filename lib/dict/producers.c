@@ -7,8 +7,8 @@
 
 #include "lib/load/config.h"
 #include "lib/load/folder.h"
+#include "lib/scan.h"
 
-#include <ctype.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -538,7 +538,7 @@ static bool l0_of_path(const char *path, int64_t *k, char word[32])
         while (begin > 0 && path[begin - 1] != '/')
             begin--;
         at = end;
-        while (at > begin && isdigit((unsigned char)path[at - 1]))
+        while (at > begin && sae_is_digit(path[at - 1]))
             at--;
         if (at < end && end - at < 10 && at - begin >= 3 && memcmp(path + at - 3, "L0_", 3) == 0) {
             *k = 0;

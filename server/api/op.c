@@ -79,7 +79,7 @@ static enum sae_status check_encoding(struct saed_exchange *x, struct sae_err *e
 
 static enum sae_status check_parts(const struct saed_dict *d, enum sae_op kind, struct sae_err *err)
 {
-    if (kind == SAE_OP_ENCODE || d->info->output_dim > 0)
+    if (!sae_op_defs[kind].decodes || d->info->output_dim > 0)
         return SAE_OK;
     return sae_err_set(err, SAE_E_NOT_LOADED, "",
                        "cannot decode for \"%s\": its decoder is not loaded, it only encodes",

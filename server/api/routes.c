@@ -25,10 +25,10 @@ static const struct route routes[] = {
     {.path = "/v1", .reply = saed_info_root},
     {.path = "/v1/dictionaries", .reply = saed_info_dictionaries},
     {.path = "/v1/dictionaries/{}", .reply = saed_info_dictionary},
-#define SAE_OPERATION(id, name, takes, gives_f, side) \
-    {.path = "/v1/dictionaries/{}/" #name,            \
-     .is_op = true,                                   \
-     .op = SAE_OP_##id,                               \
+#define SAE_OPERATION(id, name, takes, gives_f, decodes, side) \
+    {.path = "/v1/dictionaries/{}/" #name,                     \
+     .is_op = true,                                            \
+     .op = SAE_OP_##id,                                        \
      .series = SAED_MOP_##id},
 #include "proto/ops.def"
 #undef SAE_OPERATION

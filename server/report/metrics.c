@@ -84,7 +84,7 @@ struct saed_metrics {
 
 /* By SAED_MOP_*, and by SAE_OP_*, which are the first of them. */
 static const char *const op_names[SAED_N_MOPS] = {
-#define SAE_OPERATION(id, name, takes, gives_f, side) [SAED_MOP_##id] = #name,
+#define SAE_OPERATION(id, name, takes, gives_f, decodes, side) [SAED_MOP_##id] = #name,
 #include "proto/ops.def"
 #undef SAE_OPERATION
     [SAED_MOP_OTHER] = "other",

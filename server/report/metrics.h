@@ -10,7 +10,7 @@
 
 /* The operations, and what is none. */
 enum saed_metric_op {
-#define SAE_OPERATION(id, name, takes, gives_f, side) SAED_MOP_##id = SAE_OP_##id,
+#define SAE_OPERATION(id, name, takes, gives_f, decodes, side) SAED_MOP_##id = SAE_OP_##id,
 #include "proto/ops.def"
 #undef SAE_OPERATION
     SAED_MOP_OTHER = SAE_N_OPS,

@@ -25,7 +25,8 @@ only() {
 compared() {
     printf '%s' "(case|[!=]=) *\(?($1)\b|\b($1) *[!=]="
 }
-classes=$(sed -nE 's/^ *\.name = "([A-Za-z0-9]+)",$/\1/p' lib/dict/layout.c | grep -vx custom | paste -sd '|')
+# Classes have capitals; what is stated or of a format has none.
+classes=$(sed -nE 's/^ *\.name = "([A-Z][A-Za-z0-9]+)",$/\1/p' lib/dict/layout.c | paste -sd '|')
 [ -n "$classes" ] || { echo 'lib/dict/layout.c: no class found' && bad=1; }
 
 only 'a class by name' "\"($classes)\"" lib/dict/layout.c
@@ -42,7 +43,7 @@ only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')"
 only 'an engine' "$(compared 'SAE_ENGINE_[A-Z]+')|\"(native|openblas)\"" \
     lib/engine/blas.c lib/engine/native/encode.c server/opts/opts.c
 # Digits are read by lib/scan.h, those of JSON by proto/json, those of files by lib/format and lib/load.
-found=$(grep -rnE --include='*.[ch]' "[<>]=? *'[09]'|\bisx?digit\(" lib/*.[ch] lib/dict lib/engine proto server |
+found=$(grep -rnE --include='*.[ch]' "[<>]=? *'0'|\bisx?digit\(" lib/*.[ch] lib/dict lib/engine proto server |
     grep -vE '^(lib/scan\.h|proto/json/[a-z]+\.c):')
 [ -z "$found" ] || { echo 'digits that are read by hand:' && echo "$found" && bad=1; }
 [ "$bad" -eq 0 ] && echo "tables: ok"
