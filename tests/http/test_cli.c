@@ -203,7 +203,7 @@ START_TEST(a_long_path_leaves_the_reason)
 {
     static const char *const ends[] = {"absent.pt", "../../README.md", "../../tests"};
     static const char *const reasons[] = {"No such file", "the file starts with the bytes",
-                                          "it is a directory"};
+                                          "it is a folder without a weights file"};
     char source[1200];
     struct run r;
 
