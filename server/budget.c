@@ -9,6 +9,11 @@ void saed_budget_init(struct saed_budget *b, uint64_t limit)
     b->limit = limit;
 }
 
+void saed_budget_set_limit(struct saed_budget *b, uint64_t limit)
+{
+    b->limit = limit;
+}
+
 /* `more` bytes, if they fit. *used: what was in flight. */
 static bool take(struct saed_budget *b, uint64_t more, uint64_t *used)
 {

@@ -14,10 +14,12 @@
 
 struct saed_budget {
     _Alignas(64) _Atomic uint64_t used; /* a cache line to itself */
-    _Alignas(64) uint64_t limit;        /* immutable after init: --max-inflight-bytes */
+    _Alignas(64) uint64_t limit;        /* --max-inflight-bytes */
 };
 
 void saed_budget_init(struct saed_budget *b, uint64_t limit);
+/* Another limit, before anybody holds anything; `used` may be read meanwhile. */
+void saed_budget_set_limit(struct saed_budget *b, uint64_t limit);
 /* Hold `bytes` in all instead of *held. More than the limit alone is `too_large` (413), what does
  * not fit beside the others now SAE_E_OVERLOADED (503); *held then stands. */
 enum sae_status saed_budget_hold(struct saed_budget *b, uint64_t *held, uint64_t bytes,

@@ -230,6 +230,7 @@ enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_o
     r->opts = opts;
     r->n_loaded = n_loaded;
     r->metrics = metrics;
+    saed_budget_init(&r->budget, opts->max_inflight_bytes);
     st = saed_pool_create(&r->pool, opts->http_threads, err);
     if (st != SAE_OK) {
         saed_routes_free(r);
@@ -244,7 +245,7 @@ void saed_routes_ready(struct saed_routes *r, struct saed_registry *registry,
 {
     int loading = SAED_ROUTES_LOADING;
 
-    saed_budget_init(&r->budget, r->opts->max_inflight_bytes);
+    saed_budget_set_limit(&r->budget, r->opts->max_inflight_bytes);
     r->registry = registry;
     r->engine = engine;
     r->sched = sched;

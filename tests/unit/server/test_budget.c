@@ -30,7 +30,8 @@ START_TEST(a_hold_fits_or_leaves_all_as_it_was)
     struct sae_err err = {0};
     enum sae_status st;
 
-    saed_budget_init(&b, 1000);
+    saed_budget_init(&b, _i % 2 ? 1000 : 1);
+    saed_budget_set_limit(&b, 1000);
     ck_assert_int_eq(saed_budget_hold(&b, &others, holds[_i].others, 0, NULL), SAE_OK);
     ck_assert_int_eq(saed_budget_hold(&b, &held, holds[_i].held, 0, NULL), SAE_OK);
     st = saed_budget_hold(&b, &held, holds[_i].bytes, SAE_E_BODY_TOO_LARGE, &err);
