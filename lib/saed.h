@@ -89,6 +89,13 @@ enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct 
 /* Only the grammar of a source: SAE_OK, SAE_E_USAGE or SAE_E_NOMEM. No file is opened; one that is
  * there under the whole text, colons and all, has no options. */
 enum sae_status sae_source_check(const char *source, struct sae_err *err) SAE_MUST_USE;
+/* What a key is of which `:key=value` may stand behind a path. */
+enum sae_source_key {
+    SAE_SOURCE_NO_KEY,
+    SAE_SOURCE_OF_READING, /* a field of the reading, or k */
+    SAE_SOURCE_OPTION
+};
+enum sae_source_key sae_source_key(const char *key);
 /* How many bytes of a source are its path; 0 when it names none (identity:D, init:...). */
 size_t sae_source_path(const char *source);
 void sae_dict_free(struct sae_dict *d); /* NULL allowed */

@@ -44,6 +44,18 @@ static const char *option_name(size_t i)
     return i < SAE_COUNTOF(options) ? options[i].name : NULL;
 }
 
+enum sae_source_key sae_source_key(const char *key)
+{
+    size_t i = 0;
+
+    while (option_name(i) && strcmp(option_name(i), key) != 0)
+        i++;
+    if (!option_name(i))
+        return SAE_SOURCE_NO_KEY;
+    return i < SAE_N_FIELDS || options[i - SAE_N_FIELDS].kind == OPTION_K ? SAE_SOURCE_OF_READING
+                                                                          : SAE_SOURCE_OPTION;
+}
+
 /* "word=" at p, behind a ':': the length of the word, 0: none stands there. */
 static size_t word_at(const char *p)
 {

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -142,15 +143,126 @@ static void unknown_key(struct saed_parse *p, const char *where, const char *key
                     p->config, where, sae_nearest(key, names, n));
 }
 
+/* ---- dictionaries --------------------------------------------------------------------------- */
+
+/* An entry on its way to a source as the command line takes it. */
+struct entry {
+    struct saed_parse *p;
+    const char *where; /* " /dictionaries/3" */
+    const char *source;
+    struct sae_buf text; /* the source, then ":key=value" for each statement */
+    bool good;
+};
+
+static void SAE_PRINTF(2, 3) entry_fail(struct entry *e, const char *fmt, ...)
+{
+    char text[300];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    saed_parse_fail(e->p, SAE_E_USAGE, "cannot use %.120s%s: %s", e->p->config, e->where, text);
+    e->good = false;
+}
+
+static void add_text(struct entry *e, const char *text)
+{
+    if (!e->good || sae_buf_add(&e->text, text, strlen(text)) == SAE_OK)
+        return;
+    saed_parse_fail(e->p, SAE_E_NOMEM, "cannot copy the source of %.120s%s", e->p->config,
+                    e->where);
+    e->good = false;
+}
+
+/* The text of a value; NULL: no text means it. */
+static const char *stated_text(const json_t *v, char number[32])
+{
+    if (json_is_integer(v))
+        snprintf(number, 32, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+    else if (json_is_real(v))
+        snprintf(number, 32, "%.17g", json_real_value(v));
+    else
+        return json_is_string(v) ? json_string_value(v) : NULL;
+    return number;
+}
+
+/* What would be cut out of a value on a line cannot be said, neither there nor here. */
+static void add_statement(struct entry *e, const char *key, const json_t *v)
+{
+    char number[32];
+    const char *text = stated_text(v, number);
+
+    if (json_is_null(v))
+        return;
+    if (!text) {
+        entry_fail(e, "\"%.40s\" wants a text or a number, found %s", key, type_name(v));
+    } else if (sae_source_path(text) != strlen(text)) {
+        entry_fail(e, "\"%.40s\" is \"%.80s\", which holds another statement", key, text);
+    } else {
+        add_text(e, ":");
+        add_text(e, key);
+        add_text(e, "=");
+        add_text(e, text);
+    }
+}
+
+/* What GET shows beside the fields of a reading. */
+static bool is_shown_only(const char *key)
+{
+    return strcmp(key, "stated") == 0 || strcmp(key, "contradicts") == 0 ||
+           strcmp(key, "notes") == 0;
+}
+
+static void add_reading(struct entry *e, const json_t *reading)
+{
+    const char *key;
+    json_t *v;
+
+    if (!json_is_object(reading)) {
+        entry_fail(e, "\"reading\" wants an object, found %s", type_name(reading));
+        return;
+    }
+    json_object_foreach((json_t *)reading, key, v)
+    {
+        if (is_shown_only(key))
+            continue;
+        if (sae_source_key(key) == SAE_SOURCE_OF_READING)
+            add_statement(e, key, v);
+        else
+            entry_fail(e, "\"reading\" has no field \"%.40s\"", key);
+    }
+}
+
+/* All keys but name and source. */
+static void add_statements(struct entry *e, const json_t *object)
+{
+    static const char *const names[] = {"name", "source", "reading", "format", "encoder", "parts"};
+    const char *key;
+    json_t *v;
+
+    json_object_foreach((json_t *)object, key, v)
+    {
+        if (strcmp(key, "reading") == 0)
+            add_reading(e, v);
+        else if (sae_source_key(key) == SAE_SOURCE_OPTION)
+            add_statement(e, key, v);
+        else if (strcmp(key, "name") != 0 && strcmp(key, "source") != 0) {
+            unknown_key(e->p, e->where, key, names, SAE_COUNTOF(names));
+            e->good = false;
+        }
+    }
+    if (e->good && sae_source_path(e->text.data) != sae_source_path(e->source))
+        entry_fail(e, "its source holds a ':' and a '=', so that nothing can be stated beside it");
+}
+
 /* One {"name": ..., "source": ...}; `where` is " /dictionaries/3". */
 static void apply_dictionary(struct saed_parse *p, const json_t *entry, const char *where)
 {
     static const char *const names[] = {"name", "source"};
+    struct entry e = {.p = p, .where = where, .good = true};
     const json_t *value[2] = {NULL, NULL};
-    const char *key;
-    json_t *v;
     char in[256];
-    bool good = true;
 
     if (!json_is_object(entry)) {
         saed_parse_fail(p, SAE_E_USAGE,
@@ -158,28 +270,21 @@ static void apply_dictionary(struct saed_parse *p, const json_t *entry, const ch
                         p->config, where, type_name(entry));
         return;
     }
-    json_object_foreach((json_t *)entry, key, v)
-    {
-        size_t i = 0;
-
-        while (i < 2 && strcmp(key, names[i]) != 0)
-            i++;
-        if (i < 2)
-            value[i] = v;
-        else
-            unknown_key(p, where, key, names, 2);
+    for (size_t i = 0; i < 2; i++) {
+        value[i] = json_object_get(entry, names[i]);
+        if (!json_is_string(value[i]))
+            entry_fail(&e, "\"%s\" wants a string, found %s", names[i],
+                       value[i] ? type_name(value[i]) : "none");
     }
-    for (size_t i = 0; i < 2; i++)
-        if (!value[i] || !json_is_string(value[i])) {
-            saed_parse_fail(p, SAE_E_USAGE, "cannot use %.120s%s: \"%s\" wants a string, found %s",
-                            p->config, where, names[i], value[i] ? type_name(value[i]) : "none");
-            good = false;
-        }
-    if (!good)
-        return;
+    e.source = e.good ? json_string_value(value[1]) : "";
+    sae_buf_init(&e.text, CONFIG_MAX);
+    add_text(&e, e.source);
+    add_statements(&e, entry);
     snprintf(in, sizeof in, " in %.120s%s", p->config, where);
-    saed_parse_source(p, json_string_value(value[0]), json_string_length(value[0]),
-                      json_string_value(value[1]), in);
+    if (e.good)
+        saed_parse_source(p, json_string_value(value[0]), json_string_length(value[0]), e.text.data,
+                          in);
+    sae_buf_fini(&e.text);
 }
 
 static void apply_dictionaries(struct saed_parse *p, const json_t *list)

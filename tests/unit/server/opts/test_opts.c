@@ -473,6 +473,21 @@ static const struct {
      "\"x\", "
      "\"sorce\": 1}]}",
      "/dictionaries/1", "nearest is \"source\""},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"k\": 3}]}", "/dictionaries/0",
+     "no such key"},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": 3}]}",
+     "\"reading\" wants an object", "a whole number"},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": {\"parts\": 1}}]}",
+     "\"reading\" has no field \"parts\"", ""},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": {\"k\": true}}]}",
+     "\"k\" wants a text or a number", "true or false"},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x:k=3\", \"reading\": {\"k\": 3}}]}",
+     "dictionary b in", "stated twice"},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": {\"centre\": "
+     "\"a:k=3\"}}]}",
+     "\"centre\" is \"a:k=3\"", "holds another statement"},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"parts\": \"none\"}]}",
+     "dictionary b in", "parts is \"none\""},
     {"{\"dictionaries\": [{\"name\": \"-b\", \"source\": \"x\"}]}", "name \"-b\" in",
      "letter or digit"},
     {"{\"dictionaries\": [{\"name\": \"a\", \"source\": \"x\"}]}", "name \"a\" in", "twice"},
@@ -485,6 +500,32 @@ START_TEST(bad_files_are_refused_by_name)
 {
     one_report(bad_files[_i].text, parse_file(bad_files[_i].text, "a=x"), bad_files[_i].part,
                bad_files[_i].part2);
+}
+END_TEST
+
+/* The entry of a dictionary, and the source of a line that says the same. */
+static const char *const entries[][2] = {
+    {"\"source\": \"x.pt\"", "x.pt"},
+    {"\"source\": \"x.pt:k=3\", \"reading\": {}", "x.pt:k=3"},
+    {"\"source\": \"x.pt\", \"reading\": {\"k\": 3, \"centre\": \"none\", \"input\": null}",
+     "x.pt:k=3:centre=none"},
+    {"\"source\": \"x.pt\", \"reading\": {\"threshold\": 0.5}, \"parts\": \"encoder\"",
+     "x.pt:threshold=0.5:parts=encoder"},
+    {"\"source\": \"x.pt\", \"format\": \"custom\", \"encoder\": \"W@d,F\", \"reading\": "
+     "{\"kind\": \"sae\", \"centre\": \"c\", \"activation\": \"relu\", \"stated\": [\"k\"], "
+     "\"contradicts\": {\"k\": \"4\"}, \"notes\": []}",
+     "x.pt:format=custom:encoder=W@d,F:kind=sae:centre=c:activation=relu"},
+};
+
+START_TEST(an_entry_states_what_a_line_does)
+{
+    char text[600];
+
+    snprintf(text, sizeof text, "{\"dictionaries\": [{\"name\": \"a\", %s}]}", entries[_i][0]);
+    ck_assert_int_eq(parse_file(text, ""), SAE_OK);
+    ck_assert_uint_eq(o.n_sources, 1);
+    ck_assert_str_eq(o.sources[0].source, entries[_i][1]);
+    saed_opts_fini(&o);
 }
 END_TEST
 
@@ -681,6 +722,7 @@ int main(void)
     tcase_add_test(t, environment);
     tcase_add_test(t, variables_that_kubernetes_invents_are_ignored);
     tcase_add_test(t, file_below_environment_below_flags);
+    tcase_add_loop_test(t, an_entry_states_what_a_line_does, 0, SAE_COUNTOF(entries));
     tcase_add_loop_test(t, bad_files_are_refused_by_name, 0, (int)SAE_COUNTOF(bad_files));
     tcase_add_test(t, nul_bytes_and_deep_nesting_in_the_file);
     tcase_add_test(t, a_file_that_cannot_be_read_is_no_usage_error);
