@@ -304,15 +304,30 @@ static bool is_part_of_maths(const struct sae_entry *e)
     return false;
 }
 
-static enum sae_status check_beside(const struct sae_tensors *ts, const struct sae_choice *c,
+/* Does a statement say what becomes of it? */
+static bool is_said(const struct sae_statement *stated, const struct sae_entry *e)
+{
+    const struct sae_reading_field *field = stated->reading.field;
+    const char *centre = field[SAE_FIELD_CENTRE].is_set ? field[SAE_FIELD_CENTRE].value.key : "";
+    const char *at = strstr(centre, e->name);
+    size_t n = strlen(e->name);
+
+    if (e->ndim == 0)
+        return field[SAE_FIELD_INPUT].is_set;
+    return at && (at == centre || at[-1] == '+') && (at[n] == '\0' || at[n] == '+');
+}
+
+static enum sae_status check_beside(const struct sae_tensors *ts,
+                                    const struct sae_statement *stated, const struct sae_choice *c,
                                     struct sae_err *err)
 {
+    const struct sae_layout_key *centre = sae_layout_key_of(c->layout, SAE_ROLE_CENTRE);
     const struct sae_group *top = sae_load_group(ts, 0), *chosen = sae_load_group(ts, c->group);
 
     for (size_t i = 0; c->group != 0 && i < top->n; i++) {
         const struct sae_entry *e = &top->entries[i];
 
-        if (!is_part_of_maths(e))
+        if (!is_part_of_maths(e) || is_said(stated, e))
             continue;
         if (strcmp(chosen->name, "ae") == 0 && strcmp(e->name, "norm_factor") == 0)
             return refuse(err, "cannot use a training backup of dictionary_learning: the biases of "
@@ -320,8 +335,12 @@ static enum sae_status check_beside(const struct sae_tensors *ts, const struct s
                                "the ae.pt that the training saved at its end");
         return refuse(err,
                       "cannot tell the formula: %s \"%.60s\" stands beside the state dict "
-                      "\"%.60s\" and may be part of it; where it is not, save the state dict alone",
-                      e->kind == SAE_ENTRY_TENSOR ? "a tensor" : "a number", e->name, chosen->name);
+                      "\"%.60s\" and may be part of it; state %s%s%s%.60s, or save the state dict "
+                      "alone",
+                      e->kind == SAE_ENTRY_TENSOR ? "a tensor" : "a number", e->name, chosen->name,
+                      e->ndim ? "centre=" : "input=scale:C or input=none",
+                      e->ndim && centre ? centre->name : "", e->ndim && centre ? "+" : "",
+                      e->ndim ? e->name : "");
     }
     return SAE_OK;
 }
@@ -402,7 +421,7 @@ enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_s
         return no_class(ts, format, err);
     st = check_no_k(ts, stated, &c, err);
     if (st == SAE_OK)
-        st = check_beside(ts, &c, err);
+        st = check_beside(ts, stated, &c, err);
     if (st == SAE_OK)
         *out = c;
     return st;

@@ -179,14 +179,14 @@ static enum sae_status bind_all(struct sae_tensors *ts, const value *dict, size_
                                 struct sae_err *err)
 {
     struct pt *pt = ts->priv;
-    size_t n = dict->n / 2, made = 0;
+    size_t n = dict->n / 2 + pt->dicts[0]->n / 2, made = 0; /* and room for those beside */
     enum sae_status st = SAE_OK;
 
     ts->list = sae_calloc(n, sizeof *ts->list);
     pt->tensors = sae_calloc(n, sizeof *pt->tensors);
     if (!ts->list || !pt->tensors)
         return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu tensors", n);
-    for (size_t i = 0; i < n && st == SAE_OK; i++) {
+    for (size_t i = 0; i < dict->n / 2 && st == SAE_OK; i++) {
         const value *v = dict->u.items[2 * i + 1];
 
         if (!sae_pt_makes_tensor(v))
@@ -201,6 +201,32 @@ static enum sae_status bind_all(struct sae_tensors *ts, const value *dict, size_
     return st;
 }
 
+static bool is_listed(const struct sae_tensors *ts, const char *name)
+{
+    for (size_t i = 0; i < ts->n_tensors; i++)
+        if (strcmp(ts->list[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Those at the top of the file that stand beside the dict, by their own names: whoever chose it may
+ * name one. One that is wrong is not there. */
+static void bind_beside(struct sae_tensors *ts, const value *dict)
+{
+    struct pt *pt = ts->priv;
+    const value *top = pt->dicts[0];
+
+    for (size_t i = 0; top != dict && i < top->n / 2; i++) {
+        const value *key = top->u.items[2 * i], *v = top->u.items[2 * i + 1];
+        struct sae_tensor *t = &ts->list[ts->n_tensors];
+
+        if (!sae_pt_makes_tensor(v) || !sae_pt_key_name(key, t->name) || is_listed(ts, t->name))
+            continue;
+        if (sae_pt_tensor_bind(&pt->archive, v, t, &pt->tensors[ts->n_tensors], NULL) == SAE_OK)
+            ts->n_tensors++;
+    }
+}
+
 /* The tensors first, so that what is wrong with one is told by its name; then what stands beside
  * them and would still change what others read. */
 static enum sae_status pt_choose(struct sae_tensors *ts, size_t g, size_t prefix,
@@ -210,6 +236,8 @@ static enum sae_status pt_choose(struct sae_tensors *ts, size_t g, size_t prefix
     const value *dict = pt->dicts[g];
     enum sae_status st = bind_all(ts, dict, prefix, err);
 
+    if (st == SAE_OK)
+        bind_beside(ts, dict);
     pt->weights = dict;
     pt->prefix = prefix;
     if (st == SAE_OK)

@@ -153,6 +153,18 @@ def dictionary_learning():
     base = dict(W=w_enc(), V=w_dec(), be=B_ENC, bd=b_dec(), centre=b_dec())
     beside = "read as AutoEncoderTopK: BatchTopKSAE has the same keys"
     pt("topk.pt", dict(TOPK, k=np.int32(3)))
+    mean = np.array([1, -.5, 0, .25, 2], np.float32)
+    new = dict(f32(encoder__weight=w_enc(), encoder__bias=B_ENC, decoder__weight=w_dec().T),
+               **{"decoder.bias": b_dec().astype(np.float32)})
+    pt("new_mean.pt", new, act_mean=torch.from_numpy(mean))
+    wrapped = "read from the entry \"state_dict\""
+    case("a tensor beside", "new_mean.pt:centre=act_mean", "AutoEncoderNew", "dictionary_learning",
+         ["centre=act_mean, stated", "activation=relu"], [wrapped], **dict(base, centre=mean))
+    pt("topk_mean.pt", dict(TOPK, k=np.int32(3)), act_mean=torch.from_numpy(mean))
+    case("the sum with a tensor beside", "topk_mean.pt:centre=b_dec+act_mean", "AutoEncoderTopK",
+         "dictionary_learning",
+         ["centre=b_dec+act_mean, stated", "activation=relu", "select=top_k:3"], [wrapped], k=3,
+         **dict(base, centre=b_dec() + mean))
     case("topk", "topk.pt", "AutoEncoderTopK", "dictionary_learning",
          ["centre=b_dec", "activation=relu", "select=top_k:3"], [beside], k=3, **base)
     case("topk, k stated", "topk.pt:k=2", "AutoEncoderTopK", "dictionary_learning",

@@ -130,7 +130,7 @@ START_TEST(a_file_is_read_as_its_producer_means_it)
     const struct gold *g;
 
     read_golds();
-    ck_assert_uint_eq(n_golds, 46);
+    ck_assert_uint_eq(n_golds, 48);
     g = &golds[_i];
     ck_assert_msg(sae_dict_open(&d, g->source, NULL, &err) == SAE_OK, "%s: %s", g->name, err.text);
     describe(sae_dict_info(d), lines, sizeof lines, notes, sizeof notes);
@@ -180,9 +180,12 @@ static const struct {
     {"qwen/a.pt", {"state k=N", "format=custom"}},
     {"openai.pt", {"state input=layer_norm or input=none"}},
     {"qwen", {"cannot load"}},
+    {"new_mean.pt", {"a tensor \"act_mean\"", "state centre=act_mean, or save"}},
+    {"topk_mean.pt", {"state centre=b_dec+act_mean, or save"}},
+    {"topk_mean.pt:centre=act_means", {"a tensor \"act_mean\""}},
     {"two.npz:format=linear", {"2 tensors that could be the matrix", "state encoder=KEY"}},
     {"ct", {"folder without a weights file"}},
-    {".", {"a folder with 10 weights files", "bare.safetensors, direction.npy", "name one"}},
+    {".", {"a folder with 12 weights files", "bare.safetensors, direction.npy", "name one"}},
 };
 
 START_TEST(what_could_be_meant_in_two_ways_is_refused)
@@ -208,7 +211,7 @@ int main(void)
     TCase *t = tcase_create("formats");
     SRunner *r = srunner_create(s);
 
-    tcase_add_loop_test(t, a_file_is_read_as_its_producer_means_it, 0, 46);
+    tcase_add_loop_test(t, a_file_is_read_as_its_producer_means_it, 0, 48);
     tcase_add_loop_test(t, what_could_be_meant_in_two_ways_is_refused, 0, SAE_COUNTOF(refused));
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
