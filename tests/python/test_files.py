@@ -119,6 +119,11 @@ class Files(Case):
             with self.subTest(path=path, options=options), self.assertRaisesRegex(ValueError, message):
                 self.encode(path, path + str(options), **options)
 
+    def test_sizes_that_are_none(self):
+        for sizes in ({"shard_rows": 0}, {"batch_rows": 0}):
+            with self.assertRaisesRegex(ValueError, "0 rows|batch of 0"):
+                self.ae.encode_file(self.at("x.npy"), self.at("out"), **sizes)
+
     def test_a_file_that_shrinks_under_the_run(self):
         source = files.open_source(self.at("x.npy"), None, 64)
         os.truncate(self.at("x.npy"), source.offset + 100)

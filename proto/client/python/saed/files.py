@@ -244,6 +244,8 @@ def encode_file(ae: Dictionary, path: str, out: str, tensor: Optional[str], opti
                 features: Optional[Sequence[int]], shard_rows: int, batch_rows: Optional[int],
                 progress: bool) -> List[str]:
     """As `Dictionary.encode_file`; `options` as the query has them."""
+    if shard_rows < 1 or (batch_rows is not None and batch_rows < 1):
+        raise ValueError(f"cannot encode {path}: a shard of {shard_rows} rows, a batch of {batch_rows}")
     source = open_source(path, tensor, ae.activation_dim)
     if source.shape[-1] != ae.activation_dim:
         raise ValueError(f"cannot encode {path}: its rows have width {source.shape[-1]}, {ae.name} wants "
