@@ -4,6 +4,7 @@
 #include "tests/http/support_pt.h"
 
 #include <check.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,72 @@ START_TEST(a_daemon_serves_tensors_by_any_name)
 }
 END_TEST
 
+static json_t *answer_of(const struct server *s, const char *path, const char *body, int status)
+{
+    struct reply r = post_json(s, path, body);
+    json_t *j = json_loads(r.body, 0, NULL);
+
+    ck_assert_msg(r.status == status && j, "%s: %d %s", path, r.status, r.body);
+    reply_free(&r);
+    return j;
+}
+
+/* decode of what forward gives, the rows' own numbers and the row beside f, is its x_hat. */
+START_TEST(a_decode_has_what_it_wants_beside_f)
+{
+    static const char *const x = "[[1,7],[-2,0.5]]", *const names[] = {"rms", "skip"};
+    struct server s;
+    char path[64], sources[3][200], body[300];
+
+    snprintf(path, sizeof path, "/tmp/saed-beside-%d.pt", (int)getpid());
+    write_pt(path,
+             (const struct pt_tensor[]){{.name = "W", .dim = {2, 3}, .n = 2, .data = W},
+                                        {.name = "V", .dim = {3, 2}, .n = 2, .data = V},
+                                        {.name = "b", .dim = {3}, .n = 1, .data = b},
+                                        {.name = "S", .dim = {2, 2}, .n = 2, .data = V}},
+             4);
+    snprintf(sources[0], sizeof sources[0],
+             "rms=%s:encoder=W:decoder=V:enc_bias=b:centre=none:input=rms:activation=linear", path);
+    snprintf(sources[1], sizeof sources[1],
+             "skip=%s:encoder=W:decoder=V:enc_bias=b:centre=none:input=layer_norm:activation=relu:"
+             "skip=S@m,d",
+             path);
+    snprintf(sources[2], sizeof sources[2],
+             "half=%s:encoder=W:enc_bias=b:centre=none:activation=relu:parts=encoder", path);
+    s = server_start((const char *const[]){sources[0], sources[1], sources[2], NULL});
+    for (int i = 0; i < 2; i++) {
+        char forward[64], decode[64], *text;
+        json_t *given, *asked = json_object(), *got;
+
+        snprintf(forward, sizeof forward, "/v1/dictionaries/%s/forward", names[i]);
+        snprintf(decode, sizeof decode, "/v1/dictionaries/%s/decode", names[i]);
+        snprintf(body, sizeof body, "{\"x\":%s,\"output_features\":true,\"input_state\":true}", x);
+        given = answer_of(&s, forward, body, 200);
+        ck_assert_uint_eq(json_array_size(json_object_get(given, "input_state")), 2);
+        json_object_set(asked, "f", json_object_get(given, "f"));
+        text = json_dumps(asked, 0);
+        json_decref(answer_of(&s, decode, text, 400));
+        free(text);
+        json_object_set(asked, "input_state", json_object_get(given, "input_state"));
+        if (i == 1)
+            json_object_set_new(asked, "x", json_loads(x, 0, NULL));
+        text = json_dumps(asked, JSON_REAL_PRECISION(9));
+        got = answer_of(&s, decode, text, 200);
+        ck_assert(json_equal(json_object_get(got, "x_hat"), json_object_get(given, "x_hat")));
+        free(text);
+        json_decref(got);
+        json_decref(asked);
+        json_decref(given);
+    }
+    /* an encoder alone encodes */
+    expect_body(&s, "/v1/dictionaries/half/encode", "{\"x\":[2,1]}", "{\"f\":[2,1.5,0]}");
+    json_decref(answer_of(&s, "/v1/dictionaries/half/decode", "{\"f\":[1,2,3]}", 409));
+    json_decref(answer_of(&s, "/v1/dictionaries/half/forward", "{\"x\":[2,1]}", 409));
+    ck_assert_int_eq(server_stop(&s), 0);
+    unlink(path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("readings");
@@ -69,6 +136,7 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_test(t, a_daemon_serves_tensors_by_any_name);
+    tcase_add_test(t, a_decode_has_what_it_wants_beside_f);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
