@@ -6,8 +6,9 @@
  * (the truth), when a feature is proved off, the line that bounds its value. Its loops over many
  * features are in lib/engine/kern/units.inc, by the same id. Nothing else names a unit.
  *
- * Adding one: an id in lib/types.h, a row in unit.c, a loop in units.inc, its case in the tests of
- * both; a layout that uses it (layout.c). Constant data, pure functions, any thread. */
+ * Adding one: an id in lib/types.h, a row in unit.c, a loop in units.inc (of a unit of h one for
+ * its scores too), its case in the tests of both; a layout that uses it (layout.c). Constant data,
+ * pure functions, any thread. */
 #ifndef SAE_UNIT_H
 #define SAE_UNIT_H
 

@@ -251,6 +251,33 @@ static void check_scalings(const struct sae_kern *k, const float *p, const float
     ck_assert(squares == want_squares || (isnan(squares) && isnan(want_squares)));
 }
 
+/* Loops of the scores: what units of h make of h norm, and of h again where that is on. */
+static void check_scores(const struct sae_kern *k, const float *p, const float *const param[],
+                         float *norm, size_t n)
+{
+    float t[1025], want_t[1025], want_f[1025];
+
+    for (size_t i = 0; i < n; i++)
+        norm[i] = i % 7 ? fabsf(norm[i]) : 0.0f;
+    for (size_t unit = 0; unit < SAE_N_UNITS; unit++) {
+        const struct sae_unit *u = &sae_units[unit];
+
+        ck_assert_int_eq(u->of_h != NULL, k->score[unit] != NULL);
+        if (!u->of_h)
+            continue;
+        for (size_t j = 0; j < n; j++) {
+            float own[] = {param[0][j], param[1][j]}, h = p[j] + own[0], v = h * norm[j];
+
+            want_t[j] = norm[j] == 0.0f ? 0.0f : u->of_h(v, own, v) + 0.0f;
+            want_f[j] = want_t[j] != 0.0f ? u->of_h(v, own, h) + 0.0f : 0.0f;
+        }
+        k->score[unit](p, param, norm, t, n);
+        ck_assert_msg(same(t, want_t, n), "%s score of %s", k->name, u->name);
+        k->unscore(p, param[0], t, n);
+        ck_assert_msg(same(t, want_f, n), "%s f of %s by its score", k->name, u->name);
+    }
+}
+
 /* The loops of the units, against their rows of the table. */
 START_TEST(units_equal_the_reference)
 {
@@ -278,6 +305,7 @@ START_TEST(units_equal_the_reference)
                     ck_assert_msg(same(aux, want_aux, n), "%s unit %s aux", k->name, u->name);
             }
         }
+        check_scores(k, p, (const float *const[]){v[0], v[1], NULL}, v[2], n);
         k->mul(p, v[0], f, n);
         k->sub(p, v[1], aux, n);
         for (size_t j = 0; j < n; j++) {
