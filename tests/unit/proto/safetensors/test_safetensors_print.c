@@ -315,12 +315,13 @@ START_TEST(the_longest_header_fits)
         a.tensors[i] = (struct sae_out_tensor){.name = i == 0   ? "x_hat"
                                                        : i == 1 ? "f"
                                                        : i == 2 ? "pre_jump"
-                                                                : "x_ghost",
+                                                       : i == 3 ? "x_ghost"
+                                                                : "input_state",
                                                .form = i % 2 ? SAE_FORM_TOP : SAE_FORM_SPARSE,
                                                .width = INT32_MAX,
                                                .top_width = 16};
     print(&p, &a);
-    ck_assert_uint_eq(p.file.n, 12);
+    ck_assert_uint_eq(p.file.n, 3 * 4 + 2 * 2);
     unprint(&p);
 }
 END_TEST
