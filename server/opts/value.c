@@ -133,7 +133,7 @@ static bool parse_listen(struct saed_opts *o, const char *s)
 bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const char *text)
 {
     void *field = (char *)o + def->field;
-    uint64_t v;
+    uint64_t v = 0; /* gcc does not see that it is set, with SAN=thread */
     unsigned choice;
 
     switch (def->kind) {
