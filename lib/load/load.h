@@ -72,9 +72,9 @@ const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g);
 const char *sae_load_note(const struct sae_tensors *ts);
 
 /* Take group g as the weights, the first `prefix` bytes of each name dropped: once, before count,
- * tensor and read. What is no tensor becomes a fact. Tensors at the top of a .pt that stand beside the group
- * are listed behind its own, under their own names. SAE_E_FORMAT names a tensor that is wrong
- * or does not lie in the file; SAE_E_NOMEM. */
+ * tensor and read. What is no tensor becomes a fact. Tensors at the top of a .pt that stand beside
+ * the group are listed behind its own, under their own names. SAE_E_FORMAT names a tensor that is
+ * wrong or does not lie in the file; SAE_E_NOMEM. */
 enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,
                                 struct sae_err *err) SAE_MUST_USE;
 /* What stands beside the chosen weights: of a .pt all of its top but their tensors, of safetensors
