@@ -30,9 +30,10 @@ static bool is_called(const struct sae_file *b, const char *name, const char *ke
            (b->layout->any_case ? strncasecmp(name, key, n) : memcmp(name, key, n)) == 0;
 }
 
-static size_t find(const struct sae_file *b, const char *key, size_t n)
+/* Among the first `count` tensors. */
+static size_t find(const struct sae_file *b, const char *key, size_t n, size_t count)
 {
-    size_t i = 0, count = sae_load_count(b->ts);
+    size_t i = 0;
 
     while (i < count && !is_called(b, sae_load_tensor(b->ts, i)->name, key, n))
         i++;
@@ -41,7 +42,7 @@ static size_t find(const struct sae_file *b, const char *key, size_t n)
 
 size_t sae_file_find(const struct sae_file *b, const char *key)
 {
-    return find(b, key, strlen(key));
+    return find(b, key, strlen(key), sae_load_count(b->ts));
 }
 
 bool sae_file_number(const struct sae_file *b, const char *key, float *out)
@@ -72,11 +73,13 @@ static const char *option_of(enum sae_role role)
     return names[role];
 }
 
-/* One key, or several joined by '+': a key may have one in it. */
+/* One key, or several joined by '+': a key may have one in it. It may also stand beside the state
+ * dict. */
 static enum sae_status bind_text(const struct sae_file *b, enum sae_role role, const char *text,
                                  size_t n, struct sae_bound *out, struct sae_err *err)
 {
-    size_t whole = find(b, text, n);
+    size_t count = sae_load_count(b->ts) + sae_load_n_beside(b->ts);
+    size_t whole = find(b, text, n, count);
 
     if (whole != NONE) {
         out->index[out->n++] = whole;
@@ -87,7 +90,7 @@ static enum sae_status bind_text(const struct sae_file *b, enum sae_role role, c
         size_t i;
 
         len = plus ? (size_t)(plus - text) - at : n - at;
-        i = find(b, text + at, len);
+        i = find(b, text + at, len, count);
         if (i == NONE)
             return sae_err_set(err, SAE_E_FORMAT, "",
                                "%s is %.*s, and the file has no tensor \"%.*s\"", option_of(role),

@@ -76,7 +76,33 @@ static enum sae_status take_k(struct sae_file *b, const char *path, int64_t fall
     return SAE_OK;
 }
 
-/* The nearest component of the path that holds `word` in any case; false: none does. */
+/* A finetuned file multiplies f by it before the decoder; of ones it is nothing. */
+static enum sae_status check_scaling_factor(struct sae_file *b, struct sae_err *err)
+{
+    static const char key[] = "scaling_factor";
+    size_t i = sae_file_find(b, key);
+    const struct sae_tensor *t = i == SIZE_MAX ? NULL : sae_load_tensor(b->ts, i);
+    uint64_t n = t && t->ndim == 1 ? t->shape[0] : 0;
+    enum sae_status st = SAE_OK;
+    float *v;
+
+    if (!t)
+        return SAE_OK;
+    if (n < 1 || n > SAE_DICT_MAX_DIM)
+        return REFUSE(err, key, "\"%s\" is no vector", key);
+    v = sae_alloc((size_t)n, sizeof *v);
+    if (!v)
+        return sae_err_set(err, SAE_E_NOMEM, key, "cannot read %s: out of memory", key);
+    st = sae_load_read(b->ts, i, v, false, err);
+    for (size_t j = 0; st == SAE_OK && j < n; j++)
+        if (!(fabsf(v[j] - 1.0f) <= 1e-5f))
+            st = REFUSE(err, key, "\"%s\" of feature %zu is %g, and saed multiplies by none", key,
+                        j, (double)v[j]);
+    sae_free(v);
+    return st;
+}
+
+/* Does the path hold `word`, in any case? */
 static bool path_holds(const char *path, const char *word)
 {
     return strcasestr(path, word) != NULL;
@@ -337,7 +363,9 @@ enum sae_status sae_settle_sae_lens(struct sae_file *b, struct sae_err *err)
                   a->is_batch                                       ? "topk_threshold"
                   : !has(b, "threshold") && has(b, "log_threshold") ? "exp:log_threshold"
                                                                     : "threshold");
-    st = sae_lens_centre(b, a->is_transcoder, err);
+    st = check_scaling_factor(b, err);
+    if (st == SAE_OK)
+        st = sae_lens_centre(b, a->is_transcoder, err);
     if (st == SAE_OK)
         st = sae_lens_input(b, a->is_transcoder, err);
     if (st == SAE_OK && a->keeps_top_k)
@@ -375,7 +403,9 @@ static enum sae_status gemma_scope_path(struct sae_file *b, struct sae_err *err)
 
 enum sae_status sae_settle_gemma_scope(struct sae_file *b, struct sae_err *err)
 {
-    return gemma_scope_path(b, err);
+    enum sae_status st = check_scaling_factor(b, err);
+
+    return st == SAE_OK ? gemma_scope_path(b, err) : st;
 }
 
 enum sae_status sae_settle_gemma_scope_2(struct sae_file *b, struct sae_err *err)

@@ -227,9 +227,14 @@ size_t sae_load_count(const struct sae_tensors *ts)
     return ts->chosen ? ts->n_tensors : 0;
 }
 
+size_t sae_load_n_beside(const struct sae_tensors *ts)
+{
+    return ts->chosen ? ts->n_beside : 0;
+}
+
 const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i)
 {
-    return i < sae_load_count(ts) ? &ts->list[i] : NULL;
+    return i < sae_load_count(ts) + sae_load_n_beside(ts) ? &ts->list[i] : NULL;
 }
 
 enum sae_status sae_load_find(const struct sae_tensors *ts, const char *name, size_t *out,

@@ -81,6 +81,9 @@ enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,
  * __metadata__. NULL: the container has no such thing, or the file has none. Borrowed. */
 const struct sae_facts *sae_load_facts(const struct sae_tensors *ts);
 size_t sae_load_count(const struct sae_tensors *ts);
+/* So many more behind them, under their own names: those at the top of a .pt that stand beside the
+ * group. */
+size_t sae_load_n_beside(const struct sae_tensors *ts);
 const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i);
 /* The index of the tensor called `name` (without the prefix), SIZE_MAX when nothing is called so.
  * SAE_E_FORMAT: something else is, and the message says what, and of a GLOBAL which. */

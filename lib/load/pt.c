@@ -203,7 +203,7 @@ static enum sae_status bind_all(struct sae_tensors *ts, const value *dict, size_
 
 static bool is_listed(const struct sae_tensors *ts, const char *name)
 {
-    for (size_t i = 0; i < ts->n_tensors; i++)
+    for (size_t i = 0; i < ts->n_tensors + ts->n_beside; i++)
         if (strcmp(ts->list[i].name, name) == 0)
             return true;
     return false;
@@ -218,12 +218,13 @@ static void bind_beside(struct sae_tensors *ts, const value *dict)
 
     for (size_t i = 0; top != dict && i < top->n / 2; i++) {
         const value *key = top->u.items[2 * i], *v = top->u.items[2 * i + 1];
-        struct sae_tensor *t = &ts->list[ts->n_tensors];
+        size_t at = ts->n_tensors + ts->n_beside;
+        struct sae_tensor *t = &ts->list[at];
 
         if (!sae_pt_makes_tensor(v) || !sae_pt_key_name(key, t->name) || is_listed(ts, t->name))
             continue;
-        if (sae_pt_tensor_bind(&pt->archive, v, t, &pt->tensors[ts->n_tensors], NULL) == SAE_OK)
-            ts->n_tensors++;
+        if (sae_pt_tensor_bind(&pt->archive, v, t, &pt->tensors[at], NULL) == SAE_OK)
+            ts->n_beside++;
     }
 }
 

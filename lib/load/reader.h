@@ -39,6 +39,7 @@ struct sae_tensors {
     const char *note; /* static, or NULL */
     struct sae_tensor *list;
     size_t n_tensors;
+    size_t n_beside; /* behind them in list: what stands beside the chosen group */
     bool chosen;
     struct sae_facts *facts; /* by choose; owned by load.c */
     void *priv;              /* the reader's own */

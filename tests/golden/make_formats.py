@@ -212,7 +212,10 @@ def sae_lens_files(name, cfg, **tensors):
 def sae_lens():
     std = f32(W_enc=w_enc().T, b_enc=B_ENC, W_dec=w_norm(), b_dec=b_dec())
     base = dict(W=w_enc(), V=w_norm(), be=B_ENC, bd=b_dec())
-    sae_lens_files("sae_lens_standard", {"architecture": "standard"}, **std)
+    sae_lens_files("sae_lens_standard", {"architecture": "standard"}, **std,
+                   **f32(scaling_factor=np.full(F, 1 + 1e-6)))
+    sae_lens_files("sae_lens_scaled", {"architecture": "standard"}, **std,
+                   **f32(scaling_factor=np.full(F, 1.5)))
     for name, source in (("sae_lens standard", "sae_lens_standard"),
                          ("sae_lens, the file", "sae_lens_standard/sae_weights.safetensors")):
         case(name, source, "standard", "sae_lens", ["centre=b_dec", "activation=relu"], [NORMS],

@@ -167,6 +167,7 @@ static const struct {
     {"topk.pt:k=8", {"k is 8", "which is 7 by encoder.weight"}},
     {"matryoshka.pt:features=3", {"features=3", "group_sizes"}},
     {"sae_lens_temporal", {"cfg.json", "\"temporal\"", "does not read"}},
+    {"sae_lens_scaled", {"\"scaling_factor\"", "1.5"}},
     {"sae_lens_gap", {"threshold", "the file has no tensor"}},
     {"sae_lens_surplus", {"\"threshold\"", "does not use", "format=custom"}},
     {"sae_lens_average", {"normalize_activations", "state input=scale:C"}},

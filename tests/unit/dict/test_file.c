@@ -109,6 +109,12 @@ enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,
     return SAE_OK;
 }
 
+size_t sae_load_n_beside(const struct sae_tensors *ts)
+{
+    (void)ts;
+    return 0;
+}
+
 size_t sae_load_count(const struct sae_tensors *ts)
 {
     return ts->n;
