@@ -22,8 +22,8 @@ enum {
     SAE_OPT_OUTPUT_PRE_JUMP = 1 << 4,
     SAE_OPT_OUTPUT_FEATURES = 1 << 5,
     SAE_OPT_GHOST_MASK = 1 << 6,
-    SAE_OPT_GHOST_UNREAD = 1 << 7, /* of a class: takes a ghost_mask and does not look at it */
-    SAE_OPT_INPUT_STATE = 1 << 8,
+    SAE_OPT_INPUT_STATE = 1 << 7,
+    SAE_OPT_GHOST_UNREAD = 1 << 8, /* of a class: takes a ghost_mask and does not look at it */
 };
 
 /* How pre-activations become features: a row of the table of units (lib/dict/unit.h). */

@@ -115,10 +115,10 @@ static int check(const struct saed_opts *o)
     return flush_stdout(exit_status(st));
 }
 
-/* Fresh pages cost more than what is done with them (see sae_alloc). So malloc keeps what it has had
- * until it is quiet (slack.h), and what sae_alloc has backed with huge pages comes and goes by mmap.
- * One arena: of others malloc_trim leaves the end, up to 64 MB each; and the threads that meet at
- * its lock are few, since compute threads allocate nothing. */
+/* Fresh pages cost more than what is done with them (see sae_alloc). So malloc keeps what it has
+ * had until it is quiet (slack.h), and what sae_alloc has backed with huge pages comes and goes by
+ * mmap. One arena: of others malloc_trim leaves the end, up to 64 MB each; and the threads that
+ * meet at its lock are few, since compute threads allocate nothing. */
 static void keep_memory(void)
 {
     mallopt(M_ARENA_MAX, 1);

@@ -542,9 +542,9 @@ static enum sae_status read_request(struct parser *ps)
     enum sae_status st = check_names(ps, takes_f, &forms);
 
     if (st == SAE_OK)
-        st = takes_f ? read_f(ps, forms) : read_x(ps);
+        st = takes_f ? read_beside(ps) : read_x(ps);
     if (st == SAE_OK && takes_f)
-        st = read_beside(ps);
+        st = read_f(ps, forms);
     if (st == SAE_OK)
         st = read_options(ps);
     return st == SAE_OK ? sae_request_check(ps->r, ps->t, ps->err) : st;

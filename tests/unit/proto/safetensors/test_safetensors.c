@@ -139,7 +139,7 @@ static const struct {
     {SAE_OP_ENCODE, {{0}}, SAE_E_BAD_SHAPE, "tensor x is missing"},
     {SAE_OP_DECODE, {{0}}, SAE_E_BAD_SHAPE, "tensor f is missing"},
     {SAE_OP_ENCODE, {{"f", "F32", "8", 32}}, SAE_E_BAD_OPTION, "no tensor \"f\""},
-    {SAE_OP_DECODE, {{"x", "F32", "4", 16}}, SAE_E_BAD_SHAPE, "tensor f is missing"},
+    {SAE_OP_DECODE, {{"x", "F32", "4", 16}}, SAE_E_BAD_OPTION, "takes f alone"},
     {SAE_OP_DECODE,
      {{"f", "F32", "8", 32}, {"x", "F32", "4", 16}},
      SAE_E_BAD_OPTION,
