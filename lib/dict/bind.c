@@ -6,7 +6,6 @@
 
 #include "lib/dict/text.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -161,9 +160,8 @@ static enum sae_status bind_only(struct sae_file *b, struct sae_bound *bound, st
     for (size_t i = 0; i < count; i++) {
         const struct sae_tensor *t = sae_load_tensor(b->ts, i);
 
-        if (sae_dtype_is_floating(t->dtype) && (t->ndim == 1 || t->ndim == 2)) {
-            found = n++ == 0 ? i : found;
-        }
+        if (sae_dtype_is_floating(t->dtype) && (t->ndim == 1 || t->ndim == 2) && n++ == 0)
+            found = i;
     }
     if (n != 1)
         return sae_err_set(err, SAE_E_FORMAT, "",
