@@ -84,7 +84,7 @@ uint64_t sae_draft_stamp(const struct sae_draft *t);
 enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struct sae_team *team,
                                struct sae_err *err) SAE_MUST_USE;
 /* All of this in one. */
-enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct sae_team *team,
+enum sae_status sae_dict_load(struct sae_dict **out, const char *source, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
 /* Only the grammar of a source: SAE_OK, SAE_E_USAGE or SAE_E_NOMEM. No file is opened; one that is
  * there under the whole text, colons and all, has no options. */
@@ -115,8 +115,8 @@ const char *sae_engine_library(void);
 /* Choose engine and kernels for this CPU; auto is native. `isa` forces kernels by name (scalar,
  * avx2, avxvnni, avx512, vnni), NULL lets the CPU decide; an ISA that the CPU lacks is SAE_E_USAGE.
  * Loads the engine unless that is done. */
-enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind kind, const char *isa,
-                                struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_engine_create(struct sae_engine **out, enum sae_engine_kind kind,
+                                  const char *isa, struct sae_err *err) SAE_MUST_USE;
 void sae_engine_free(struct sae_engine *e);
 const char *sae_engine_name(const struct sae_engine *e); /* "openblas" or "native" */
 const char *

@@ -168,7 +168,7 @@ static enum sae_status load_all(struct saed_service *s, struct saed_dict **dicts
     if (st == SAE_OK) {
         l.team = saed_team_lent(team);
         /* Without an engine they are opened all the same: everything that is wrong is told. */
-        st = sae_engine_open(&s->engine, s->opts->engine, s->opts->isa, &err);
+        st = sae_engine_create(&s->engine, s->opts->engine, s->opts->isa, &err);
         l.engine = s->engine;
         loaded = saed_loading_run(&l, dicts, &s->max_inflight_bytes);
     }

@@ -36,7 +36,7 @@ enum sae_status saed_service_open(struct saed_service *s, const struct saed_opts
                                   struct saed_metrics *metrics, _Atomic size_t *n_loaded,
                                   saed_report_fn *report, void *arg) SAE_MUST_USE;
 /* One more dictionary, loaded on this thread; when it returns, it is served. Errors as those of
- * sae_dict_open; SAE_E_USAGE: the name is taken. */
+ * sae_dict_load; SAE_E_USAGE: the name is taken. */
 enum sae_status saed_service_add(struct saed_service *s, const char *name, const char *source,
                                  struct sae_err *err) SAE_MUST_USE;
 /* One less: nobody finds it from now on, and its memory goes with the last request that had found

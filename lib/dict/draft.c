@@ -96,7 +96,7 @@ enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struc
     return sae_file_read(out, t->file, team, err);
 }
 
-enum sae_status sae_dict_open(struct sae_dict **out, const char *source, struct sae_team *team,
+enum sae_status sae_dict_load(struct sae_dict **out, const char *source, struct sae_team *team,
                               struct sae_err *err)
 {
     struct sae_draft *t = NULL;

@@ -55,8 +55,8 @@ const char *sae_engine_library(void)
     return sae_blas_load(NULL) == SAE_OK ? sae_blas_config() : NULL;
 }
 
-enum sae_status sae_engine_open(struct sae_engine **out, enum sae_engine_kind kind, const char *isa,
-                                struct sae_err *err)
+enum sae_status sae_engine_create(struct sae_engine **out, enum sae_engine_kind kind,
+                                  const char *isa, struct sae_err *err)
 {
     enum sae_isa chosen = SAE_ISA_SCALAR;
     enum sae_status st = choose_isa(isa, &chosen, err);

@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct sae_pk_value value;
-
 struct chunk {
     struct chunk *next;
     size_t used, size;
@@ -20,7 +18,7 @@ struct chunk {
 
 /* A growing array of value pointers outside the arena. */
 struct slots {
-    value **v;
+    struct sae_pk_value **v;
     size_t n, cap;
 };
 
@@ -47,7 +45,7 @@ struct machine {
 
 /* Values just taken off the stack; valid until the next push. */
 struct items {
-    value **v;
+    struct sae_pk_value **v;
     size_t n;
 };
 
@@ -119,27 +117,28 @@ static void *arena(struct machine *m, size_t bytes)
 }
 
 /* NULL on failure, which push then returns. */
-static value *make(struct machine *m, enum sae_pk_type type)
+static struct sae_pk_value *make(struct machine *m, enum sae_pk_type type)
 {
-    value *v = arena(m, sizeof *v);
+    struct sae_pk_value *v = arena(m, sizeof *v);
 
     if (v)
-        *v = (value){.type = type, .offset = (uint32_t)m->at};
+        *v = (struct sae_pk_value){.type = type, .offset = (uint32_t)m->at};
     return v;
 }
 
 /* Append to the items of a list or dict. The array left behind on growth stays in the arena: at
  * most as much again. */
-static enum sae_status add_item(struct machine *m, value *to, value *item)
+static enum sae_status add_item(struct machine *m, struct sae_pk_value *to,
+                                struct sae_pk_value *item)
 {
     if (to->n == to->cap) {
         uint32_t cap = to->cap ? 2 * to->cap : 4; /* n < 2^31: each took an opcode */
-        value **p = arena(m, cap * sizeof(value *));
+        struct sae_pk_value **p = arena(m, cap * sizeof(struct sae_pk_value *));
 
         if (!p)
             return m->err_status;
         if (to->n)
-            memcpy(p, to->u.items, to->n * sizeof(value *));
+            memcpy(p, to->u.items, to->n * sizeof(struct sae_pk_value *));
         to->u.items = p;
         to->cap = cap;
     }
@@ -150,7 +149,7 @@ static enum sae_status add_item(struct machine *m, value *to, value *item)
 static enum sae_status slots_reserve(struct machine *m, struct slots *s, size_t n)
 {
     size_t cap = s->cap ? s->cap : 64;
-    value **v;
+    struct sae_pk_value **v;
 
     if (n <= s->cap)
         return SAE_OK;
@@ -165,7 +164,7 @@ static enum sae_status slots_reserve(struct machine *m, struct slots *s, size_t 
     return SAE_OK;
 }
 
-static enum sae_status slots_add(struct machine *m, struct slots *s, value *v)
+static enum sae_status slots_add(struct machine *m, struct slots *s, struct sae_pk_value *v)
 {
     enum sae_status st = slots_reserve(m, s, s->n + 1);
 
@@ -183,7 +182,7 @@ static size_t above_mark(const struct machine *m)
 }
 
 /* v NULL: make has failed. */
-static enum sae_status push(struct machine *m, value *v)
+static enum sae_status push(struct machine *m, struct sae_pk_value *v)
 {
     if (!v)
         return m->err_status;
@@ -199,7 +198,7 @@ static enum sae_status need(struct machine *m, size_t n)
     return SAE_OK;
 }
 
-static value *top(struct machine *m)
+static struct sae_pk_value *top(struct machine *m)
 {
     return m->stack.v[m->stack.n - 1];
 }
@@ -282,7 +281,7 @@ static enum sae_status op_frame(struct machine *m, uint64_t u, int arg)
 /* None, or an empty container: `type` without a value. */
 static enum sae_status op_empty(struct machine *m, uint64_t u, int type)
 {
-    value *v = make(m, (enum sae_pk_type)type);
+    struct sae_pk_value *v = make(m, (enum sae_pk_type)type);
 
     (void)u;
     if (v)
@@ -292,7 +291,7 @@ static enum sae_status op_empty(struct machine *m, uint64_t u, int type)
 
 static enum sae_status op_bool(struct machine *m, uint64_t u, int b)
 {
-    value *v = make(m, SAE_PK_BOOL);
+    struct sae_pk_value *v = make(m, SAE_PK_BOOL);
 
     (void)u;
     if (v)
@@ -302,7 +301,7 @@ static enum sae_status op_bool(struct machine *m, uint64_t u, int b)
 
 static enum sae_status push_int(struct machine *m, int64_t i)
 {
-    value *v = make(m, SAE_PK_INT);
+    struct sae_pk_value *v = make(m, SAE_PK_INT);
 
     if (v)
         v->u.i = i;
@@ -335,7 +334,7 @@ static enum sae_status op_long(struct machine *m, uint64_t u, int is_signed)
 /* The one operand that is big-endian. */
 static enum sae_status op_float(struct machine *m, uint64_t u, int arg)
 {
-    value *v = make(m, SAE_PK_FLOAT);
+    struct sae_pk_value *v = make(m, SAE_PK_FLOAT);
 
     (void)arg;
     u = __builtin_bswap64(u);
@@ -364,7 +363,7 @@ static bool is_text(const char *p, size_t n, bool surrogates_pass)
 static enum sae_status push_bytes(struct machine *m, enum sae_pk_type type, const unsigned char *p,
                                   uint64_t n, bool unhashable)
 {
-    value *v = make(m, type);
+    struct sae_pk_value *v = make(m, type);
 
     if (v) {
         v->u.str = (const char *)p;
@@ -426,16 +425,16 @@ static enum sae_status check_hashable(struct machine *m, struct items add, size_
 }
 
 /* A tuple or frozenset of these items; NULL on failure, which push then returns. */
-static value *make_of(struct machine *m, enum sae_pk_type type, struct items all)
+static struct sae_pk_value *make_of(struct machine *m, enum sae_pk_type type, struct items all)
 {
-    value *v = make(m, type);
+    struct sae_pk_value *v = make(m, type);
 
     if (!v || all.n == 0)
         return v;
-    v->u.items = arena(m, all.n * sizeof(value *));
+    v->u.items = arena(m, all.n * sizeof(struct sae_pk_value *));
     if (!v->u.items)
         return NULL;
-    memcpy(v->u.items, all.v, all.n * sizeof(value *));
+    memcpy(v->u.items, all.v, all.n * sizeof(struct sae_pk_value *));
     v->n = (uint32_t)all.n;
     for (uint32_t i = 0; i < v->n; i++)
         v->unhashable |= v->u.items[i]->unhashable;
@@ -453,7 +452,7 @@ static enum sae_status op_tuple(struct machine *m, uint64_t u, int n)
 }
 
 /* The opcode being run changes `v`, the result of a call: what comes of it stays unknown. */
-static enum sae_status touch(struct machine *m, value *v)
+static enum sae_status touch(struct machine *m, struct sae_pk_value *v)
 {
     if (v->u.call.touched)
         return SAE_OK;
@@ -591,7 +590,7 @@ static bool is(const char *s, size_t n, const char *want)
 
 static enum sae_status op_global(struct machine *m, uint64_t u, int arg)
 {
-    value *v = make(m, SAE_PK_GLOBAL);
+    struct sae_pk_value *v = make(m, SAE_PK_GLOBAL);
     enum sae_status st;
 
     (void)u, (void)arg;
@@ -607,7 +606,7 @@ static enum sae_status op_stack_global(struct machine *m, uint64_t u, int arg)
 {
     struct items two;
     enum sae_status st = pop_values(m, 2, &two);
-    value *v;
+    struct sae_pk_value *v;
 
     (void)u, (void)arg;
     if (st != SAE_OK)
@@ -629,7 +628,7 @@ static enum sae_status op_call(struct machine *m, uint64_t u, int type)
 {
     char what[160];
     struct items two;
-    value *v, *fn, *args;
+    struct sae_pk_value *v, *fn, *args;
     enum sae_status st = pop_values(m, 2, &two);
 
     (void)u;
@@ -698,7 +697,7 @@ static enum sae_status op_persid(struct machine *m, uint64_t u, int arg)
 {
     struct items id;
     enum sae_status st = pop_values(m, 1, &id);
-    value *v;
+    struct sae_pk_value *v;
 
     (void)u, (void)arg;
     if (st != SAE_OK)
@@ -870,12 +869,12 @@ void sae_pickle_free(struct sae_pickle *p)
 
 struct sae_pk_list sae_pickle_persids(const struct sae_pickle *p)
 {
-    return (struct sae_pk_list){(const value *const *)p->persids.v, p->persids.n};
+    return (struct sae_pk_list){(const struct sae_pk_value *const *)p->persids.v, p->persids.n};
 }
 
 struct sae_pk_list sae_pickle_touched(const struct sae_pickle *p)
 {
-    return (struct sae_pk_list){(const value *const *)p->touched.v, p->touched.n};
+    return (struct sae_pk_list){(const struct sae_pk_value *const *)p->touched.v, p->touched.n};
 }
 
 /* ---- questions about values --------------------------------------------------------------- */
@@ -891,7 +890,8 @@ bool sae_pk_is_global(const struct sae_pk_value *v, const char *module, const ch
            is(v->u.global.name, v->cap, name);
 }
 
-static const char *describe_global(const char *what, const value *v, char *buf, size_t cap)
+static const char *describe_global(const char *what, const struct sae_pk_value *v, char *buf,
+                                   size_t cap)
 {
     if (v->type != SAE_PK_GLOBAL)
         snprintf(buf, cap, "%s an unknown callable", what);

@@ -17,16 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct sae_pk_value value;
-
 struct pt {
     struct sae_pt_archive archive;
-    unsigned char *bytes;          /* data.pkl, ... */
-    struct sae_pickle *pickle;     /* ... its values */
-    const value **dicts;           /* ... and those that are ts->groups */
-    struct sae_pt_tensor *tensors; /* as ts->list */
-    const value *weights;          /* of the dicts, the one that was chosen, ... */
-    size_t prefix;                 /* ... and what of its names was dropped */
+    unsigned char *bytes;               /* data.pkl, ... */
+    struct sae_pickle *pickle;          /* ... its values */
+    const struct sae_pk_value **dicts;  /* ... and those that are ts->groups */
+    struct sae_pt_tensor *tensors;      /* as ts->list */
+    const struct sae_pk_value *weights; /* of the dicts, the one that was chosen, ... */
+    size_t prefix;                      /* ... and what of its names was dropped */
 };
 
 #define BAD(err, where, ...) \
@@ -144,7 +142,7 @@ static enum sae_status open_archive(struct sae_tensors *ts, struct sae_err *err)
 /* ---- the state dict ----------------------------------------------------------------------- */
 
 /* The weights are some dict of the file; which one is for sae_load_choose's caller to say. */
-static enum sae_status check_root(const value *root, struct sae_err *err)
+static enum sae_status check_root(const struct sae_pk_value *root, struct sae_err *err)
 {
     char what[200];
 
@@ -159,7 +157,7 @@ static enum sae_status check_root(const value *root, struct sae_err *err)
     return sae_pt_check_keys_differ(root, "the dict at its top", err);
 }
 
-static enum sae_status set_name(struct sae_tensor *t, const value *key, size_t prefix,
+static enum sae_status set_name(struct sae_tensor *t, const struct sae_pk_value *key, size_t prefix,
                                 struct sae_err *err)
 {
     char name[SAE_TENSOR_NAME_MAX + 4], what[200];
@@ -175,8 +173,8 @@ static enum sae_status set_name(struct sae_tensor *t, const value *key, size_t p
                sae_pk_describe(key, what, sizeof what));
 }
 
-static enum sae_status bind_all(struct sae_tensors *ts, const value *dict, size_t prefix,
-                                struct sae_err *err)
+static enum sae_status bind_all(struct sae_tensors *ts, const struct sae_pk_value *dict,
+                                size_t prefix, struct sae_err *err)
 {
     struct pt *pt = ts->priv;
     size_t n = dict->n / 2 + pt->dicts[0]->n / 2, made = 0; /* and room for those beside */
@@ -187,7 +185,7 @@ static enum sae_status bind_all(struct sae_tensors *ts, const value *dict, size_
     if (!ts->list || !pt->tensors)
         return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu tensors", n);
     for (size_t i = 0; i < dict->n / 2 && st == SAE_OK; i++) {
-        const value *v = dict->u.items[2 * i + 1];
+        const struct sae_pk_value *v = dict->u.items[2 * i + 1];
 
         if (!sae_pt_makes_tensor(v))
             continue; /* a fact, until it is asked for as a tensor */
@@ -211,13 +209,13 @@ static bool is_listed(const struct sae_tensors *ts, const char *name)
 
 /* Those at the top of the file that stand beside the dict, by their own names: whoever chose it may
  * name one. One that is wrong is not there. */
-static void bind_beside(struct sae_tensors *ts, const value *dict)
+static void bind_beside(struct sae_tensors *ts, const struct sae_pk_value *dict)
 {
     struct pt *pt = ts->priv;
-    const value *top = pt->dicts[0];
+    const struct sae_pk_value *top = pt->dicts[0];
 
     for (size_t i = 0; top != dict && i < top->n / 2; i++) {
-        const value *key = top->u.items[2 * i], *v = top->u.items[2 * i + 1];
+        const struct sae_pk_value *key = top->u.items[2 * i], *v = top->u.items[2 * i + 1];
         size_t at = ts->n_tensors + ts->n_beside;
         struct sae_tensor *t = &ts->list[at];
 
@@ -234,7 +232,7 @@ static enum sae_status pt_choose(struct sae_tensors *ts, size_t g, size_t prefix
                                  struct sae_err *err)
 {
     struct pt *pt = ts->priv;
-    const value *dict = pt->dicts[g];
+    const struct sae_pk_value *dict = pt->dicts[g];
     enum sae_status st = bind_all(ts, dict, prefix, err);
 
     if (st == SAE_OK)
@@ -263,7 +261,7 @@ static enum sae_status pt_open(struct sae_tensors *ts, struct sae_err *err)
 {
     struct pt *pt = ts->priv = sae_calloc(1, sizeof *pt);
     const struct sae_zip_entry *e;
-    const value *root = NULL;
+    const struct sae_pk_value *root = NULL;
     enum sae_status st;
 
     if (!pt)
@@ -295,7 +293,7 @@ static enum sae_status pt_explain(const struct sae_tensors *ts, const char *name
     struct sae_pt_tensor bound;
 
     for (uint32_t i = 0; i + 1 < pt->weights->n; i += 2) {
-        const value *key = pt->weights->u.items[i];
+        const struct sae_pk_value *key = pt->weights->u.items[i];
 
         if (set_name(&t, key, pt->prefix, NULL) == SAE_OK && strcmp(t.name, name) == 0)
             return sae_pt_tensor_bind(&pt->archive, pt->weights->u.items[i + 1], &t, &bound, err);

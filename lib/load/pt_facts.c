@@ -12,19 +12,17 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct sae_pk_value value;
-
 /* A list or dict that has been entered, or a text that has been made. */
 struct seen {
-    const value *v;       /* NULL: a free slot */
-    struct sae_fact made; /* what is in it, or the text */
-    unsigned height;      /* of all below it */
-    bool is_open;         /* it is being made */
+    const struct sae_pk_value *v; /* NULL: a free slot */
+    struct sae_fact made;         /* what is in it, or the text */
+    unsigned height;              /* of all below it */
+    bool is_open;                 /* it is being made */
 };
 
 struct maker {
     struct sae_facts *facts;
-    const value *weights;
+    const struct sae_pk_value *weights;
     struct seen *seen; /* a hash table, at most half full */
     size_t n_seen, cap;
     uint32_t n; /* facts */
@@ -42,9 +40,10 @@ static enum sae_status no_memory(const struct maker *m)
 
 /* ---- what has been seen ------------------------------------------------------------------- */
 
-static struct seen *slot_of(struct seen *seen, size_t cap, const value *v)
+static struct seen *slot_of(struct seen *seen, size_t cap, const struct sae_pk_value *v)
 {
-    size_t i = (size_t)((uintptr_t)v / sizeof(value) * 0x9e3779b97f4a7c15u >> 20) % cap;
+    size_t i =
+        (size_t)((uintptr_t)v / sizeof(struct sae_pk_value) * 0x9e3779b97f4a7c15u >> 20) % cap;
 
     while (seen[i].v && seen[i].v != v)
         i = (i + 1) % cap;
@@ -92,9 +91,11 @@ static enum sae_status set_text(struct maker *m, struct sae_fact *fact, enum sae
 }
 
 /* "<module.name>" */
-static enum sae_status set_opaque(struct maker *m, struct sae_fact *fact, const value *v)
+static enum sae_status set_opaque(struct maker *m, struct sae_fact *fact,
+                                  const struct sae_pk_value *v)
 {
-    const value *g = v->type == SAE_PK_CALL || v->type == SAE_PK_OBJECT ? v->u.call.fn : v;
+    const struct sae_pk_value *g =
+        v->type == SAE_PK_CALL || v->type == SAE_PK_OBJECT ? v->u.call.fn : v;
     char text[160];
     int n;
 
@@ -106,15 +107,17 @@ static enum sae_status set_opaque(struct maker *m, struct sae_fact *fact, const 
     return set_text(m, fact, SAE_FACT_OPAQUE, text, (size_t)n);
 }
 
-static bool is_list(const value *v)
+static bool is_list(const struct sae_pk_value *v)
 {
     return v->type == SAE_PK_TUPLE || v->type == SAE_PK_LIST || v->type == SAE_PK_SET;
 }
 
 /* torch.device("cuda", 0) is "cuda:0". */
-static enum sae_status set_device(struct maker *m, struct sae_fact *fact, const value *v)
+static enum sae_status set_device(struct maker *m, struct sae_fact *fact,
+                                  const struct sae_pk_value *v)
 {
-    const value *args = v->u.call.args, *index = args->n > 1 ? args->u.items[1] : NULL;
+    const struct sae_pk_value *args = v->u.call.args,
+                              *index = args->n > 1 ? args->u.items[1] : NULL;
     char text[80];
     int n;
 
@@ -128,26 +131,26 @@ static enum sae_status set_device(struct maker *m, struct sae_fact *fact, const 
     return set_text(m, fact, SAE_FACT_TEXT, text, (size_t)n);
 }
 
-static bool is_dtype(const value *v)
+static bool is_dtype(const struct sae_pk_value *v)
 {
     return v->type == SAE_PK_GLOBAL && sae_pt_dtype_by_name(v) != NULL;
 }
 
-static bool is_call_of(const value *v, const char *module, const char *name)
+static bool is_call_of(const struct sae_pk_value *v, const char *module, const char *name)
 {
     return v->type == SAE_PK_CALL && !v->u.call.touched &&
            sae_pk_is_global(v->u.call.fn, module, name);
 }
 
 /* The list that a torch.Size, or in protocol 2 a set, was called with; NULL: v is no such call. */
-static const value *list_of(const value *v)
+static const struct sae_pk_value *list_of(const struct sae_pk_value *v)
 {
     static const char *const calls[][2] = {{"torch", "Size"},
                                            {"__builtin__", "set"},
                                            {"__builtin__", "frozenset"},
                                            {"builtins", "set"},
                                            {"builtins", "frozenset"}};
-    const value *args;
+    const struct sae_pk_value *args;
 
     for (size_t i = 0; i < SAE_COUNTOF(calls); i++) {
         if (!is_call_of(v, calls[i][0], calls[i][1]))
@@ -159,15 +162,16 @@ static const value *list_of(const value *v)
 }
 
 /* Bytes in protocol 2: _codecs.encode(text, "latin1"). */
-static bool is_latin1(const value *v)
+static bool is_latin1(const struct sae_pk_value *v)
 {
-    const value *args = is_call_of(v, "_codecs", "encode") ? v->u.call.args : NULL;
+    const struct sae_pk_value *args = is_call_of(v, "_codecs", "encode") ? v->u.call.args : NULL;
 
     return args && args->n == 2 && args->u.items[0]->type == SAE_PK_STR &&
            sae_pk_is_str(args->u.items[1], "latin1");
 }
 
-static enum sae_status set_latin1(struct maker *m, struct sae_fact *fact, const value *text)
+static enum sae_status set_latin1(struct maker *m, struct sae_fact *fact,
+                                  const struct sae_pk_value *text)
 {
     char *bytes = sae_alloc(text->n, 1);
     enum sae_status st;
@@ -188,7 +192,8 @@ static enum sae_status set_latin1(struct maker *m, struct sae_fact *fact, const 
     return st;
 }
 
-static enum sae_status set_single(struct maker *m, struct sae_fact *fact, const value *v)
+static enum sae_status set_single(struct maker *m, struct sae_fact *fact,
+                                  const struct sae_pk_value *v)
 {
     switch (v->type) {
     case SAE_PK_NONE:
@@ -227,7 +232,8 @@ static enum sae_status set_single(struct maker *m, struct sae_fact *fact, const 
 }
 
 /* A text is made where it is met first: it may be long, and stand in many places. */
-static enum sae_status set_once(struct maker *m, struct sae_fact *fact, const value *v)
+static enum sae_status set_once(struct maker *m, struct sae_fact *fact,
+                                const struct sae_pk_value *v)
 {
     enum sae_status st = SAE_OK;
     struct seen *s;
@@ -246,7 +252,7 @@ static enum sae_status set_once(struct maker *m, struct sae_fact *fact, const va
     return st;
 }
 
-static bool is_text(const value *v)
+static bool is_text(const struct sae_pk_value *v)
 {
     return v->type == SAE_PK_STR || v->type == SAE_PK_BYTES || is_latin1(v);
 }
@@ -254,7 +260,7 @@ static bool is_text(const value *v)
 /* ---- lists and dicts ---------------------------------------------------------------------- */
 
 /* A key is a text; numbers are written as Python does, all else is described. */
-static const char *key_of(struct maker *m, const value *key)
+static const char *key_of(struct maker *m, const struct sae_pk_value *key)
 {
     struct sae_fact fact = {0};
     char text[200];
@@ -268,24 +274,25 @@ static const char *key_of(struct maker *m, const value *key)
     return sae_facts_copy(m->facts, text, strlen(text));
 }
 
-static enum sae_status make(struct maker *m, struct sae_fact *fact, const value *v, unsigned depth,
-                            unsigned *height);
+static enum sae_status make(struct maker *m, struct sae_fact *fact, const struct sae_pk_value *v,
+                            unsigned depth, unsigned *height);
 
 /* Is this entry a tensor of the weights, and so no fact? */
-static bool is_weights(const struct maker *m, const value *dict, const value *v)
+static bool is_weights(const struct maker *m, const struct sae_pk_value *dict,
+                       const struct sae_pk_value *v)
 {
     return dict == m->weights && sae_pt_makes_tensor(v);
 }
 
-static enum sae_status make_items(struct maker *m, struct sae_fact *fact, const value *v,
-                                  unsigned depth, unsigned *height)
+static enum sae_status make_items(struct maker *m, struct sae_fact *fact,
+                                  const struct sae_pk_value *v, unsigned depth, unsigned *height)
 {
     uint32_t step = v->type == SAE_PK_DICT ? 2 : 1;
     enum sae_status st = SAE_OK;
 
     fact->kind = step == 2 ? SAE_FACT_DICT : SAE_FACT_LIST;
     for (uint32_t i = 0; st == SAE_OK && i + step <= v->n; i += step) {
-        const value *item = v->u.items[i + step - 1];
+        const struct sae_pk_value *item = v->u.items[i + step - 1];
         struct sae_fact *fresh;
         const char *key = NULL;
         unsigned below = 0;
@@ -305,8 +312,8 @@ static enum sae_status make_items(struct maker *m, struct sae_fact *fact, const 
 }
 
 /* A list or dict, made where it is met first. */
-static enum sae_status make_once(struct maker *m, struct sae_fact *fact, const value *v,
-                                 unsigned depth, unsigned *height)
+static enum sae_status make_once(struct maker *m, struct sae_fact *fact,
+                                 const struct sae_pk_value *v, unsigned depth, unsigned *height)
 {
     struct seen *s;
     enum sae_status st;
@@ -332,10 +339,10 @@ static enum sae_status make_once(struct maker *m, struct sae_fact *fact, const v
 }
 
 /* Recursion is bounded: nothing deeper than the limit is entered. */
-static enum sae_status make(struct maker *m, struct sae_fact *fact, const value *v, unsigned depth,
-                            unsigned *height)
+static enum sae_status make(struct maker *m, struct sae_fact *fact, const struct sae_pk_value *v,
+                            unsigned depth, unsigned *height)
 {
-    const value *list = list_of(v);
+    const struct sae_pk_value *list = list_of(v);
     enum sae_status st;
 
     if (list)

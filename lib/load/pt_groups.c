@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct sae_pk_value value;
-
 #define MAX_GROUPS 1000u /* dicts right below the top */
 
 #define BAD(err, ...) \
@@ -27,14 +25,15 @@ bool sae_pt_key_name(const struct sae_pk_value *key, char name[SAE_TENSOR_NAME_M
 
 /* Keys that are equal to Python: strings by their bytes, ints and bools by number; of all else only
  * that a value equals itself. */
-static int key_class(const value *k)
+static int key_class(const struct sae_pk_value *k)
 {
     return k->type == SAE_PK_STR ? 0 : k->type == SAE_PK_INT || k->type == SAE_PK_BOOL ? 1 : 2;
 }
 
 static int compare_keys(const void *a, const void *b)
 {
-    const value *x = *(const value *const *)a, *y = *(const value *const *)b;
+    const struct sae_pk_value *x = *(const struct sae_pk_value *const *)a,
+                              *y = *(const struct sae_pk_value *const *)b;
     int kind = key_class(x), c = kind - key_class(y);
 
     if (c)
@@ -54,7 +53,7 @@ static int compare_keys(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static enum sae_status twice(const value *key, const char *what, struct sae_err *err)
+static enum sae_status twice(const struct sae_pk_value *key, const char *what, struct sae_err *err)
 {
     char text[200];
 
@@ -69,14 +68,14 @@ enum sae_status sae_pt_check_keys_differ(const struct sae_pk_value *dict, const 
                                          struct sae_err *err)
 {
     size_t n = dict->n / 2;
-    const value **keys = sae_calloc(n, sizeof(const value *));
+    const struct sae_pk_value **keys = sae_calloc(n, sizeof(const struct sae_pk_value *));
     enum sae_status st = SAE_OK;
 
     if (!keys)
         return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate index of %zu keys", n);
     for (size_t i = 0; i < n; i++)
         keys[i] = dict->u.items[2 * i];
-    qsort(keys, n, sizeof(const value *), compare_keys);
+    qsort(keys, n, sizeof(const struct sae_pk_value *), compare_keys);
     for (size_t i = 1; i < n && st == SAE_OK; i++)
         if (compare_keys(&keys[i - 1], &keys[i]) == 0)
             st = twice(keys[i], what, err);
@@ -86,7 +85,8 @@ enum sae_status sae_pt_check_keys_differ(const struct sae_pk_value *dict, const 
 
 /* ---- entries ------------------------------------------------------------------------------ */
 
-static void describe_tensor(const struct sae_pt_archive *a, const value *v, struct sae_entry *e)
+static void describe_tensor(const struct sae_pt_archive *a, const struct sae_pk_value *v,
+                            struct sae_entry *e)
 {
     struct sae_tensor t = {0};
     struct sae_pt_tensor bound = {0};
@@ -105,7 +105,8 @@ static void describe_tensor(const struct sae_pt_archive *a, const value *v, stru
     e->has_number = t.ndim == 0 && sae_origin_number(&origin, &e->number);
 }
 
-static void describe(const struct sae_pt_archive *a, const value *v, struct sae_entry *e)
+static void describe(const struct sae_pt_archive *a, const struct sae_pk_value *v,
+                     struct sae_entry *e)
 {
     e->kind = SAE_ENTRY_OTHER;
     if (v->type == SAE_PK_INT || v->type == SAE_PK_FLOAT) {
@@ -117,8 +118,8 @@ static void describe(const struct sae_pt_archive *a, const value *v, struct sae_
     }
 }
 
-static enum sae_status fill(const struct sae_pt_archive *a, const value *dict, struct sae_group *g,
-                            struct sae_err *err)
+static enum sae_status fill(const struct sae_pt_archive *a, const struct sae_pk_value *dict,
+                            struct sae_group *g, struct sae_err *err)
 {
     struct sae_entry *e = sae_calloc(dict->n / 2, sizeof *e);
 
@@ -137,7 +138,7 @@ static enum sae_status fill(const struct sae_pt_archive *a, const value *dict, s
 
 /* ---- groups ------------------------------------------------------------------------------- */
 
-static bool is_listed(const value **dicts, size_t n, const value *dict)
+static bool is_listed(const struct sae_pk_value **dicts, size_t n, const struct sae_pk_value *dict)
 {
     for (size_t i = 0; i < n; i++)
         if (dicts[i] == dict)
@@ -146,15 +147,16 @@ static bool is_listed(const value **dicts, size_t n, const value *dict)
 }
 
 /* The dicts that will be listed, each once: SAE_E_FORMAT when there is more than is ever needed. */
-static enum sae_status find_dicts(const value *root, const value **dicts, const value **keys,
-                                  size_t *n, struct sae_err *err)
+static enum sae_status find_dicts(const struct sae_pk_value *root,
+                                  const struct sae_pk_value **dicts,
+                                  const struct sae_pk_value **keys, size_t *n, struct sae_err *err)
 {
     size_t entries = root->n / 2;
 
     dicts[0] = root;
     *n = 1;
     for (uint32_t i = 0; i + 1 < root->n && entries <= SAE_PT_MAX_ENTRIES; i += 2) {
-        const value *dict = root->u.items[i + 1];
+        const struct sae_pk_value *dict = root->u.items[i + 1];
 
         if (dict->type != SAE_PK_DICT || is_listed(dicts, *n, dict))
             continue;
@@ -170,7 +172,7 @@ static enum sae_status find_dicts(const value *root, const value **dicts, const 
     return SAE_OK;
 }
 
-static void name_group(struct sae_group *g, const value *key)
+static void name_group(struct sae_group *g, const struct sae_pk_value *key)
 {
     char what[160];
 
@@ -182,8 +184,8 @@ enum sae_status sae_pt_groups_list(const struct sae_pt_archive *a, const struct 
                                    struct sae_group **groups, const struct sae_pk_value ***dicts,
                                    size_t *n, struct sae_err *err)
 {
-    const value *keys[1 + MAX_GROUPS] = {NULL};
-    const value **d = sae_calloc(1 + MAX_GROUPS, sizeof(const value *));
+    const struct sae_pk_value *keys[1 + MAX_GROUPS] = {NULL};
+    const struct sae_pk_value **d = sae_calloc(1 + MAX_GROUPS, sizeof(const struct sae_pk_value *));
     struct sae_group *g = NULL;
     size_t n_dicts = 0;
     enum sae_status st =

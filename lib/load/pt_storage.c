@@ -8,20 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct sae_pk_value value;
-
 /* Storages that no weights are in, but may stand beside them. */
 static const char *const other_classes[] = {
     "QInt8Storage", "QUInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage",
 };
 
-static bool in_module(const value *v, const char *module)
+static bool in_module(const struct sae_pk_value *v, const char *module)
 {
     return v->type == SAE_PK_GLOBAL && v->n == strlen(module) &&
            memcmp(v->u.global.module, module, v->n) == 0;
 }
 
-static const struct sae_dtype_row *dtype_of_class(const value *cls)
+static const struct sae_dtype_row *dtype_of_class(const struct sae_pk_value *cls)
 {
     if (!in_module(cls, "torch") && !in_module(cls, "torch.cuda"))
         return NULL;
@@ -62,7 +60,7 @@ static enum sae_status SAE_PRINTF(2, 3) bad(const struct asked *q, const char *f
 
 /* data/KEY; a key is digits only, so that it can never be a path. */
 static enum sae_status find_record(const struct asked *q, const struct sae_pt_archive *a,
-                                   const value *key, const struct sae_zip_entry **out)
+                                   const struct sae_pk_value *key, const struct sae_zip_entry **out)
 {
     char path[32];
     bool digits = key->type == SAE_PK_STR && key->n > 0 && key->n <= 20;
@@ -79,9 +77,10 @@ static enum sae_status find_record(const struct asked *q, const struct sae_pt_ar
 }
 
 /* ('storage', class, key, location, numel) as it stands. */
-static enum sae_status split(const struct asked *q, const value *id, struct sae_pt_storage *out)
+static enum sae_status split(const struct asked *q, const struct sae_pk_value *id,
+                             struct sae_pt_storage *out)
 {
-    const value *numel;
+    const struct sae_pk_value *numel;
     char text[200];
 
     id = id->u.id;
@@ -158,12 +157,12 @@ static int compare_named(const void *a, const void *b)
     return c ? c : (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-static bool same_str(const value *a, const value *b)
+static bool same_str(const struct sae_pk_value *a, const struct sae_pk_value *b)
 {
     return a->n == b->n && memcmp(a->u.str, b->u.str, a->n) == 0;
 }
 
-static bool same_class(const value *a, const value *b)
+static bool same_class(const struct sae_pk_value *a, const struct sae_pk_value *b)
 {
     return a->n == b->n && a->cap == b->cap &&
            memcmp(a->u.global.module, b->u.global.module, a->n) == 0 &&

@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct sae_pk_value value;
-
 /* ---- tables ------------------------------------------------------------------------------- */
 
 /* Functions of torch._utils whose call is a tensor. The first one's arguments are (storage, offset,
@@ -72,9 +70,11 @@ static enum sae_status SAE_PRINTF(2, 3) bad(const struct binding *b, const char 
 }
 
 /* `v`, found where `wanted` should be, is refused; a GLOBAL in it is named with its place. */
-static enum sae_status not_wanted(const struct binding *b, const value *v, const char *wanted)
+static enum sae_status not_wanted(const struct binding *b, const struct sae_pk_value *v,
+                                  const char *wanted)
 {
-    const value *g = v->type == SAE_PK_CALL || v->type == SAE_PK_OBJECT ? v->u.call.fn : v;
+    const struct sae_pk_value *g =
+        v->type == SAE_PK_CALL || v->type == SAE_PK_OBJECT ? v->u.call.fn : v;
     const char *what = "";
     char text[200];
 
@@ -92,8 +92,8 @@ static enum sae_status not_wanted(const struct binding *b, const value *v, const
 
 /* ---- numbers ------------------------------------------------------------------------------ */
 
-static enum sae_status natural(const struct binding *b, const char *what, const value *v,
-                               uint64_t *out)
+static enum sae_status natural(const struct binding *b, const char *what,
+                               const struct sae_pk_value *v, uint64_t *out)
 {
     char text[200];
 
@@ -106,8 +106,9 @@ static enum sae_status natural(const struct binding *b, const char *what, const 
     return SAE_OK;
 }
 
-static enum sae_status naturals(const struct binding *b, const char *what, const value *v,
-                                uint64_t out[SAE_MAX_DIMS], unsigned *n)
+static enum sae_status naturals(const struct binding *b, const char *what,
+                                const struct sae_pk_value *v, uint64_t out[SAE_MAX_DIMS],
+                                unsigned *n)
 {
     char text[200];
 
@@ -131,7 +132,8 @@ static enum sae_status naturals(const struct binding *b, const char *what, const
 
 /* The storage `v`, the dtype of its elements and how many of them it has. A v3 tensor names its
  * dtype, and its storage may be bytes; for the others `name` is NULL. */
-static enum sae_status bind_storage(const struct binding *b, const value *v, const value *name,
+static enum sae_status bind_storage(const struct binding *b, const struct sae_pk_value *v,
+                                    const struct sae_pk_value *name,
                                     const struct sae_dtype_row **type, uint64_t *numel)
 {
     struct sae_pt_storage s;
@@ -208,7 +210,8 @@ static void set_view(const struct binding *b, uint64_t offset, const uint64_t st
 
 bool sae_pt_makes_tensor(const struct sae_pk_value *v)
 {
-    const value *fn = v->type == SAE_PK_CALL || v->type == SAE_PK_OBJECT ? v->u.call.fn : v;
+    const struct sae_pk_value *fn =
+        v->type == SAE_PK_CALL || v->type == SAE_PK_OBJECT ? v->u.call.fn : v;
 
     if (fn == v || fn->type != SAE_PK_GLOBAL)
         return false;
@@ -223,7 +226,7 @@ bool sae_pt_makes_tensor(const struct sae_pk_value *v)
 /* ---- the tensor --------------------------------------------------------------------------- */
 
 /* Conjugate and negative views keep bits there; a reader that drops them gives other values. */
-static enum sae_status check_metadata(const struct binding *b, const value *v)
+static enum sae_status check_metadata(const struct binding *b, const struct sae_pk_value *v)
 {
     char text[200];
 
@@ -232,7 +235,7 @@ static enum sae_status check_metadata(const struct binding *b, const value *v)
     if (v->type != SAE_PK_DICT)
         return not_wanted(b, v, "a dict of metadata");
     for (uint32_t i = 0; i + 1 < v->n; i += 2) {
-        const value *k = v->u.items[i], *bit = v->u.items[i + 1];
+        const struct sae_pk_value *k = v->u.items[i], *bit = v->u.items[i + 1];
 
         if ((!sae_pk_is_str(k, "conj") && !sae_pk_is_str(k, "neg")) || bit->type != SAE_PK_BOOL ||
             bit->u.b)
@@ -245,10 +248,10 @@ static enum sae_status check_metadata(const struct binding *b, const value *v)
 }
 
 /* The row of the rebuild function that v is a call of, its arguments counted. */
-static enum sae_status find_rebuild(const struct binding *b, const value *v,
+static enum sae_status find_rebuild(const struct binding *b, const struct sae_pk_value *v,
                                     const struct rebuild **out)
 {
-    const value *args;
+    const struct sae_pk_value *args;
 
     *out = NULL;
     for (size_t i = 0; v->type == SAE_PK_CALL && i < SAE_COUNTOF(rebuilds); i++)
@@ -268,8 +271,9 @@ static enum sae_status find_rebuild(const struct binding *b, const value *v,
     return SAE_OK;
 }
 
-static enum sae_status check_grad_and_hooks(const struct binding *b, const value *grad,
-                                            const value *hooks)
+static enum sae_status check_grad_and_hooks(const struct binding *b,
+                                            const struct sae_pk_value *grad,
+                                            const struct sae_pk_value *hooks)
 {
     if (grad->type != SAE_PK_BOOL)
         return not_wanted(b, grad, "requires_grad, a bool,");
@@ -282,7 +286,7 @@ static enum sae_status check_grad_and_hooks(const struct binding *b, const value
 
 /* A parameter's attributes, which torch sets one by one: `data` with a tensor would be its values.
  */
-static enum sae_status check_attributes(const struct binding *b, const value *v)
+static enum sae_status check_attributes(const struct binding *b, const struct sae_pk_value *v)
 {
     if (v->type != SAE_PK_DICT)
         return not_wanted(b, v, "a dict of attributes");
@@ -292,7 +296,7 @@ static enum sae_status check_attributes(const struct binding *b, const value *v)
     return SAE_OK;
 }
 
-static enum sae_status check_parameter(const struct binding *b, const value *args)
+static enum sae_status check_parameter(const struct binding *b, const struct sae_pk_value *args)
 {
     enum sae_status st = check_grad_and_hooks(b, args->u.items[1], args->u.items[2]);
 
@@ -300,9 +304,9 @@ static enum sae_status check_parameter(const struct binding *b, const value *arg
 }
 
 static enum sae_status bind_tensor(const struct binding *b, const struct rebuild *how,
-                                   const value *args)
+                                   const struct sae_pk_value *args)
 {
-    value *const *arg = args->u.items;
+    struct sae_pk_value *const *arg = args->u.items;
     unsigned n_stride = 0, metadata = how->has_dtype ? ARG_DTYPE_V3 + 1 : ARG_HOOKS + 1;
     uint64_t offset = 0, numel = 0, stride[SAE_MAX_DIMS] = {0};
     const struct sae_dtype_row *type = NULL;
@@ -366,7 +370,7 @@ enum sae_status sae_pt_check_untouched(const struct sae_pickle *p, struct sae_er
     struct sae_pk_list touched = sae_pickle_touched(p);
 
     for (size_t i = 0; i < touched.n; i++) {
-        const value *v = touched.v[i];
+        const struct sae_pk_value *v = touched.v[i];
         char where[48], what[200];
 
         if (!sae_pt_makes_tensor(v))

@@ -35,7 +35,7 @@ int main(void)
         struct sae_err err = {0};
 
         path[strcspn(path, "\n")] = '\0';
-        if (sae_dict_open(&d, path, NULL, &err) == SAE_OK) {
+        if (sae_dict_load(&d, path, NULL, &err) == SAE_OK) {
             printf("ok %s\n", d->layout->name);
             for (unsigned k = 0; k < d->layout->n_keys; k++)
                 print_key(d, &d->layout->keys[k]);

@@ -35,7 +35,7 @@ static struct sae_dict *opened(const char *name)
     struct sae_err err = {0};
 
     snprintf(path, sizeof path, "tests/golden/cases/%s", name);
-    ck_assert_msg(sae_dict_open(&d, path, NULL, &err) == SAE_OK, "%s", err.text);
+    ck_assert_msg(sae_dict_load(&d, path, NULL, &err) == SAE_OK, "%s", err.text);
     return d;
 }
 
@@ -81,7 +81,7 @@ START_TEST(is_refused)
     struct sae_err err = {0};
 
     snprintf(path, sizeof path, "tests/golden/cases/%s", refused[_i].path);
-    ck_assert_int_eq(sae_dict_open(&d, path, NULL, &err), SAE_E_FORMAT);
+    ck_assert_int_eq(sae_dict_load(&d, path, NULL, &err), SAE_E_FORMAT);
     ck_assert_msg(strstr(err.text, refused[_i].said) != NULL, "%s", err.text);
 }
 END_TEST

@@ -134,7 +134,7 @@ START_TEST(a_file_is_read_as_its_producer_means_it)
     read_golds();
     ck_assert_uint_eq(n_golds, 48);
     g = &golds[_i];
-    ck_assert_msg(sae_dict_open(&d, g->source, NULL, &err) == SAE_OK, "%s: %s", g->name, err.text);
+    ck_assert_msg(sae_dict_load(&d, g->source, NULL, &err) == SAE_OK, "%s: %s", g->name, err.text);
     describe(sae_dict_info(d), lines, sizeof lines, notes, sizeof notes);
     ck_assert_str_eq(lines, g->lines);
     ck_assert_str_eq(notes, g->notes);
@@ -199,7 +199,7 @@ START_TEST(what_could_be_meant_in_two_ways_is_refused)
     enum sae_status st;
 
     snprintf(source, sizeof source, HERE "%s", refused[_i].source);
-    st = sae_dict_open(&d, source, NULL, &err);
+    st = sae_dict_load(&d, source, NULL, &err);
     ck_assert_msg(st == SAE_E_FORMAT || st == SAE_E_WEIGHTS, "%s: %d %s", source, (int)st,
                   err.text);
     for (size_t i = 0; i < 3 && refused[_i].said[i]; i++)

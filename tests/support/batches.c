@@ -654,7 +654,7 @@ struct sae_engine *batches_native(enum sae_isa isa, struct sae_dict *dict)
         printf("SKIP: this CPU has no %s\n", sae_isa_name(isa));
         return NULL;
     }
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, sae_isa_name(isa), NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_NATIVE, sae_isa_name(isa), NULL), SAE_OK);
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
     return e;
 }
@@ -672,8 +672,8 @@ struct sae_engine *batches_engine(enum batches_way way, struct sae_dict *dict)
     struct sae_engine *e = NULL;
 
     ck_assert_int_eq(
-        sae_engine_open(&e, way == BATCHES_OPENBLAS ? SAE_ENGINE_OPENBLAS : SAE_ENGINE_NATIVE, NULL,
-                        NULL),
+        sae_engine_create(&e, way == BATCHES_OPENBLAS ? SAE_ENGINE_OPENBLAS : SAE_ENGINE_NATIVE,
+                          NULL, NULL),
         SAE_OK);
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);
     if (way != BATCHES_OPENBLAS)

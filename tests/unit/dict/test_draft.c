@@ -187,7 +187,7 @@ START_TEST(what_it_takes_is_told_before)
         printf("SKIP: memory of a sanitized build says nothing\n");
         return;
     }
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, isas[_i], NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_NATIVE, isas[_i], NULL), SAE_OK);
     ck_assert_int_eq(sae_draft_open(&t, "init:GatedAutoEncoder:770:16390", NULL), SAE_OK);
     told = (double)sae_draft_info(t)->resident_bytes;
     prepared = (double)sae_engine_prepared_bytes(e, sae_draft_info(t));
@@ -214,7 +214,7 @@ START_TEST(what_has_no_plane_takes_nothing_beside)
     struct sae_engine *e = NULL;
     struct sae_draft *t = NULL;
 
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_draft_open(&t, plain[_i], NULL), SAE_OK);
     ck_assert_uint_lt(sae_engine_prepared_bytes(e, sae_draft_info(t)), 1000);
     sae_draft_close(t);

@@ -73,7 +73,7 @@ struct rig {
 
 static void rig_init(struct rig *g, enum sae_isa isa, struct sae_dict *dict, bool dense)
 {
-    ck_assert_int_eq(sae_engine_open(&g->e, SAE_ENGINE_NATIVE, sae_isa_name(isa), NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&g->e, SAE_ENGINE_NATIVE, sae_isa_name(isa), NULL), SAE_OK);
     g->ops = *g->e->ops;
     g->ops.dense_cost.product = 0;
     g->ops.dense_cost.row_share = 10 * F;
@@ -152,7 +152,7 @@ START_TEST(long_lists_of_a_batch_go_dense)
     struct sae_batch *b;
 
     ck_assert_ptr_nonnull(f);
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, MAX_ROWS), NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, MAX_ROWS), NULL), SAE_OK);
     for (int i = 0; i < 3; i++) {

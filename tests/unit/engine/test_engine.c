@@ -13,19 +13,19 @@ START_TEST(engines_by_kind)
 {
     struct sae_engine *e = NULL;
 
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
     ck_assert_str_eq(sae_engine_name(e), "native");
     sae_engine_free(e);
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, "scalar", NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_AUTO, "scalar", NULL), SAE_OK);
     ck_assert_str_eq(sae_engine_name(e), "native");
     ck_assert_str_eq(sae_engine_kernel(e), "scalar");
     sae_engine_free(e);
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
     ck_assert_str_eq(sae_engine_name(e), "openblas");
     ck_assert_uint_gt(strlen(sae_engine_kernel(e)), 0);
     ck_assert(!sae_engine_bitwise(e));
     sae_engine_free(e);
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
     ck_assert_str_eq(sae_engine_name(e), "native");
     ck_assert_str_eq(sae_engine_kernel(e), sae_isa_name(sae_cpu_best()));
     ck_assert(sae_engine_bitwise(e));
@@ -43,7 +43,7 @@ START_TEST(instruction_sets_by_name)
 
     for (size_t i = 0; i < SAE_COUNTOF(names); i++) {
         enum sae_isa isa;
-        enum sae_status st = sae_engine_open(&e, SAE_ENGINE_OPENBLAS, names[i], &err);
+        enum sae_status st = sae_engine_create(&e, SAE_ENGINE_OPENBLAS, names[i], &err);
 
         ck_assert(sae_isa_by_name(names[i], &isa));
         if (sae_cpu_has(isa)) {
@@ -57,7 +57,7 @@ START_TEST(instruction_sets_by_name)
         }
     }
     e = NULL;
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, "neon", &err), SAE_E_USAGE);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_AUTO, "neon", &err), SAE_E_USAGE);
     ck_assert_ptr_null(e);
     for (size_t i = 0; i < SAE_COUNTOF(names); i++)
         ck_assert_ptr_nonnull(strstr(err.text, names[i]));
@@ -77,7 +77,7 @@ START_TEST(every_isa_decodes_alike)
         struct sae_batch *b;
         struct sae_scratch *s;
 
-        if (sae_engine_open(&e, SAE_ENGINE_AUTO, names[i], NULL) != SAE_OK) {
+        if (sae_engine_create(&e, SAE_ENGINE_AUTO, names[i], NULL) != SAE_OK) {
             printf("SKIP: this CPU has no %s\n", names[i]);
             continue;
         }
@@ -138,7 +138,7 @@ START_TEST(more_threads_than_openblas_has_buffers)
     struct sae_engine *e = NULL;
     pthread_attr_t attr;
 
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
     wide = dicts_make("AutoEncoder", 4096, 1024, 1);
     ck_assert_int_eq(pthread_barrier_init(&together, NULL, MANY), 0);
     pthread_attr_init(&attr);

@@ -148,7 +148,7 @@ START_TEST(create_fails_whole)
     }
     sae_scratch_free(s);
     sae_alloc_fault(0, false);
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_E_NOMEM);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_E_NOMEM);
     sae_alloc_fault(-1, false);
     ck_assert_ptr_null(e);
     rig_close(&g);
@@ -260,7 +260,7 @@ START_TEST(the_chunks_shrink_again)
 
     for (size_t j = 0; j < WIDE; j++)
         sae_dict_array(dict, SAE_ROLE_ENC_BIAS)[j] = 1000.0f; /* everything on */
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, MANY), NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, MANY), NULL), SAE_OK);
     ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);

@@ -152,7 +152,7 @@ START_TEST(a_k_refuses_a_relu_class)
 
     make_folder(cases[_i].file);
     put("config.json", cases[_i].config);
-    st = sae_dict_open(&d, weights, NULL, &err);
+    st = sae_dict_load(&d, weights, NULL, &err);
     if (cases[_i].said) {
         ck_assert_int_eq(st, SAE_E_FORMAT);
         ck_assert_msg(strstr(err.text, cases[_i].said) != NULL, "%s", err.text);
@@ -170,7 +170,7 @@ START_TEST(a_config_that_is_no_json_is_noted)
 
     make_folder("cases/plain.pt");
     put("cfg.json", "not JSON");
-    ck_assert_int_eq(sae_dict_open(&d, weights, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_dict_load(&d, weights, NULL, NULL), SAE_OK);
     ck_assert_uint_eq(sae_dict_info(d)->n_notes, 1);
     ck_assert_ptr_nonnull(strstr(sae_dict_info(d)->notes[0], "cfg.json beside it was not read"));
     sae_dict_free(d);

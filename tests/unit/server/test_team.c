@@ -142,7 +142,7 @@ static struct sae_dict *open_with(struct sae_team *team, const struct sae_engine
 {
     struct sae_dict *d = NULL;
 
-    ck_assert_int_eq(sae_dict_open(&d, SOURCE, team, NULL), SAE_OK);
+    ck_assert_int_eq(sae_dict_load(&d, SOURCE, team, NULL), SAE_OK);
     ck_assert_int_eq(sae_engine_prepare(e, d, team, NULL), SAE_OK);
     return d;
 }
@@ -171,7 +171,7 @@ START_TEST(a_dictionary_has_the_same_bits_however_it_is_cut)
     struct sae_engine *e = NULL;
     struct sae_dict *alone, *cut;
 
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
     ck_assert_int_eq(saed_team_create(&t, 4, NULL), SAE_OK);
     alone = open_with(NULL, e);
     cut = open_with(saed_team_lent(t), e);
@@ -208,8 +208,8 @@ START_TEST(a_piece_without_memory_fails_the_whole)
     enum sae_status st = SAE_E_NOMEM;
     long fault = 0;
 
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
-    ck_assert_int_eq(sae_dict_open(&d, SOURCE, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_dict_load(&d, SOURCE, NULL, NULL), SAE_OK);
     for (; st != SAE_OK; fault++) {
         struct sae_err err = {0};
 

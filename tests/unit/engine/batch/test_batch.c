@@ -25,7 +25,7 @@ static struct sae_engine *open_engine(void)
 {
     struct sae_engine *e;
 
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
     return e;
 }
 
@@ -258,7 +258,7 @@ START_TEST(long_lists_take_the_dense_way)
         sae_dict_array(dict, SAE_ROLE_ENC_BIAS)[j] += 5.0f;
     t.query = (struct sae_query){
         .op = SAE_OP_FORWARD, .want_f = true, .has_ghost = true, .ghost_mask = &one};
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_OPENBLAS, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, N), NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, N), NULL), SAE_OK);
     ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);

@@ -35,7 +35,7 @@ START_TEST(top_k_equals_a_sort)
         else if (kind == 3) /* infinities, NaN, mostly zero */
             x[i] = v % 20 ? 0.0f : v % 3 ? INFINITY : v % 2 ? NAN : -INFINITY;
     }
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(dict, 3), NULL), SAE_OK);
     ck_assert_int_eq(sae_scratch_create(&s, e, dicts_capacity(dict, 3), NULL), SAE_OK);
     for (size_t i = 0; i < SAE_COUNTOF(ks); i++) {

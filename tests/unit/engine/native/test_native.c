@@ -26,8 +26,8 @@ static struct sae_engine *open_isa(int isa)
         printf("SKIP: this CPU has no %s\n", sae_isa_name((enum sae_isa)isa));
         return NULL;
     }
-    ck_assert_int_eq(sae_engine_open(&e, SAE_ENGINE_NATIVE, sae_isa_name((enum sae_isa)isa), NULL),
-                     SAE_OK);
+    ck_assert_int_eq(
+        sae_engine_create(&e, SAE_ENGINE_NATIVE, sae_isa_name((enum sae_isa)isa), NULL), SAE_OK);
     ck_assert_str_eq(sae_engine_name(e), "native");
     ck_assert(sae_engine_bitwise(e));
     return e;
