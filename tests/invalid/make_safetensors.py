@@ -183,4 +183,4 @@ case("csr_indptr_short", sparse([0, 2], [1, 2], [3, 8]), "bad_shape", "3 rows", 
 case("csr_shape_wide", sparse([0, 2], [1, 2], [1, 9]), "bad_shape", "f has width 9", target=D)
 case("csr_shape_huge", sparse([0, 2], [1, 2], [2**62, 2**62, 8]), "bad_shape", "pass 64 bits",
      target=D)
-case("csr_x_in_decode", body("{" + x() + "}", Z[:32]), "bad_shape", "tensor f is missing", target=D)
+case("csr_x_in_decode", body("{" + x() + "}", Z[:32]), "bad_option", "takes f alone", target=D)
