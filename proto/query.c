@@ -7,6 +7,7 @@
 
 #include "lib/scan.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -141,6 +142,7 @@ static enum sae_status read_parameter(struct sae_options *opt, const char *name,
         if (st != SAE_OK)
             return st;
     }
+    assert(kinds[def->kind].read); /* a place in the query string goes with a kind that it has */
     return kinds[def->kind].read(opt, def, value, err);
 }
 

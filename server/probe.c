@@ -275,7 +275,7 @@ static enum sae_status exchange(int fd, const char *url, const struct target *t,
 {
     enum sae_status st;
     struct sae_buf request;
-    char answer[4096];
+    char answer[4096] = "";
     int status;
 
     sae_buf_init(&request, 65536);

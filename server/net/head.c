@@ -28,7 +28,7 @@ static bool is_token(const char *s, size_t n)
 bool saed_path_decode(char *dst, const char *path, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        int c = path[i];
+        int c = (unsigned char)path[i];
 
         if (c == '%') {
             c = sae_scan_percent(path + i, path + n);

@@ -64,9 +64,10 @@ static enum sae_status cannot_listen(const char *host, uint16_t port, const char
 
 static uint16_t port_of(int fd)
 {
-    struct sockaddr_storage addr = {.ss_family = AF_UNSPEC};
+    struct sockaddr_storage addr;
     socklen_t len = sizeof addr;
 
+    memset(&addr, 0, sizeof addr);
     (void)getsockname(fd, (struct sockaddr *)&addr, &len);
     return ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port
                                             : ((struct sockaddr_in *)&addr)->sin_port);
