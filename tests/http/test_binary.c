@@ -385,7 +385,7 @@ static const struct {
     {"{\"x\":{\"dtype\":\"F99\",\"shape\":[2,4],\"data_offsets\":[0,32]}}", "encode",
      "malformed_body"},
     {"[]", "encode", "malformed_body"},
-    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,32]}}", "decode", "bad_shape"},
+    {"{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4],\"data_offsets\":[0,32]}}", "decode", "bad_option"},
 };
 
 START_TEST(safetensors_refusals)
