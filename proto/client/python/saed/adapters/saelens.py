@@ -13,8 +13,10 @@ ARCHITECTURES = {"AutoEncoder": "standard", "AutoEncoderNew": "standard", "Gated
 
 class Metadata(Dict[str, Any]):
     """Attributes that are None until they are set."""
-    __getattr__ = dict.get
-    __setattr__ = dict.__setitem__  # type: ignore[assignment]
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
 
 
 @dataclass
@@ -51,7 +53,6 @@ class SAE:
     def __call__(self, x: Any) -> Any:
         x_hat = self.ae(x)
         return x_hat + (x - x_hat) if self.use_error_term else x_hat
-
     forward = __call__
 
     def __getattr__(self, name: str) -> Any:
