@@ -182,7 +182,8 @@ def difference(obj, name, tensors):
         t = sd[key]
         if not isinstance(t, torch.Tensor):
             return f"{key} is {type(t).__name__}"
-        if tuple(t.shape) != shape:
+        is_row = len(shape) == 1 and tuple(t.shape) == (1, *shape)  # a vector may be stored so
+        if tuple(t.shape) != shape and not is_row:
             return f"{key} has shape {tuple(t.shape)}, not {shape}"
         v = t.detach().to(torch.float32).contiguous().numpy().reshape(-1)
         if key == "r_mag":
