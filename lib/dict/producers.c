@@ -2,7 +2,8 @@
  * `settle` of layout.c's rows (formats 4.2). See file.h.
  *
  * A config's widths are never looked at, an absent key takes the producer's own default, with a
- * note. Sources: research of the producers' loaders; defaults as in their code. */
+ * note. Sources: research of the producers' loaders; defaults as in their code. Longer than most: a
+ * section for each producer, all by the same few helpers. */
 #include "lib/dict/producers.h"
 
 #include "lib/load/config.h"
@@ -342,6 +343,28 @@ static enum sae_status sae_lens_reshape(struct sae_file *b, struct sae_err *err)
     return SAE_OK;
 }
 
+/* The threshold of a thresholded architecture; an architecture whose own tensor is missing is
+ * refused. */
+static enum sae_status sae_lens_own(struct sae_file *b, const struct architecture *a,
+                                    struct sae_err *err)
+{
+    bool is_gated = strcmp(a->activation, "gated") == 0;
+    const char *key = is_gated ? "r_mag" : a->is_batch ? "topk_threshold" : "threshold";
+    bool is_log = !is_gated && !a->is_batch && !has(b, key) && has(b, "log_threshold");
+
+    if (!is_gated && strcmp(a->activation, "threshold") != 0)
+        return SAE_OK;
+    if (!is_gated)
+        file_says(b, SAE_FIELD_THRESHOLD, is_log ? "exp:log_threshold" : key);
+    if (has(b, key) || is_log || is_stated(b, SAE_FIELD_ACTIVATION) ||
+        (!is_gated && is_stated(b, SAE_FIELD_THRESHOLD)))
+        return SAE_OK;
+    return REFUSE(
+        err, "architecture",
+        "cfg.json has the architecture \"%s\", and the file has no tensor \"%s\"; state %s",
+        a->name, key, is_gated ? "activation=" : "threshold= or activation=");
+}
+
 enum sae_status sae_settle_sae_lens(struct sae_file *b, struct sae_err *err)
 {
     bool v6 = is_v6(b->config);
@@ -358,12 +381,9 @@ enum sae_status sae_settle_sae_lens(struct sae_file *b, struct sae_err *err)
         row_says(b, SAE_FIELD_OUTPUT, "none");
     if (a->has_skip)
         file_says(b, SAE_FIELD_SKIP, "W_skip@m,d");
-    if (strcmp(a->activation, "threshold") == 0)
-        file_says(b, SAE_FIELD_THRESHOLD,
-                  a->is_batch                                       ? "topk_threshold"
-                  : !has(b, "threshold") && has(b, "log_threshold") ? "exp:log_threshold"
-                                                                    : "threshold");
-    st = check_scaling_factor(b, err);
+    st = sae_lens_own(b, a, err);
+    if (st == SAE_OK)
+        st = check_scaling_factor(b, err);
     if (st == SAE_OK)
         st = sae_lens_centre(b, a->is_transcoder, err);
     if (st == SAE_OK)

@@ -170,7 +170,7 @@ static const struct {
     {"matryoshka.pt:features=3", {"features=3", "group_sizes"}},
     {"sae_lens_temporal", {"cfg.json", "\"temporal\"", "does not read"}},
     {"sae_lens_scaled", {"\"scaling_factor\"", "1.5"}},
-    {"sae_lens_gap", {"threshold", "the file has no tensor"}},
+    {"sae_lens_gap", {"\"jumprelu\"", "no tensor \"threshold\"", "state threshold="}},
     {"sae_lens_surplus", {"\"threshold\"", "does not use", "format=custom"}},
     {"sae_lens_average", {"normalize_activations", "state input=scale:C"}},
     {"sae_lens_transcoder:kind=sae", {"kind=sae is stated", "3", "5"}},
