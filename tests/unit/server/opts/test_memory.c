@@ -1,11 +1,11 @@
 /* test_memory.c - what the cgroups leave: limits of both versions, and what fits below them. */
 #include "server/opts/memory.h"
+#include "tests/support/files.h"
 
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define MB ((uint64_t)1 << 20)
 #define GB ((uint64_t)1 << 30)
@@ -26,28 +26,11 @@ static void teardown(void)
     ck_assert_int_eq(system(command), 0);
 }
 
-static void put(const char *path, const char *text)
-{
-    char full[300], *slash;
-    FILE *f;
-
-    snprintf(full, sizeof full, "%s/%s", dir, path);
-    for (slash = full + strlen(dir) + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        mkdir(full, 0700);
-        *slash = '/';
-    }
-    f = fopen(full, "w");
-    ck_assert_ptr_nonnull(f);
-    fputs(text, f);
-    fclose(f);
-}
-
 static uint64_t limit(const char *cgroup)
 {
     char proc[100], sys[100];
 
-    put("cgroup", cgroup);
+    put_file(dir, "cgroup", cgroup);
     snprintf(proc, sizeof proc, "%s/cgroup", dir);
     snprintf(sys, sizeof sys, "%s/sys", dir);
     return saed_memory_limit(proc, sys);
@@ -56,30 +39,31 @@ static uint64_t limit(const char *cgroup)
 START_TEST(the_smallest_limit_on_the_way_up)
 {
     ck_assert_uint_eq(limit("0::/a/b\n"), UINT64_MAX);
-    put("sys/a/memory.max", "max\n");
-    put("sys/a/b/memory.max", "max\n");
+    put_file(dir, "sys/a/memory.max", "max\n");
+    put_file(dir, "sys/a/b/memory.max", "max\n");
     ck_assert_uint_eq(limit("0::/a/b\n"), UINT64_MAX);
-    put("sys/a/memory.max", "3000000000\n");
+    put_file(dir, "sys/a/memory.max", "3000000000\n");
     ck_assert_uint_eq(limit("0::/a/b\n"), 3000000000);
     ck_assert_uint_eq(limit("0::/a/b/not/there\n"), 3000000000);
     ck_assert_uint_eq(limit("0::/\n"), UINT64_MAX);
-    put("sys/a/b/memory.max", "4000000000\n");
+    put_file(dir, "sys/a/b/memory.max", "4000000000\n");
     ck_assert_uint_eq(limit("0::/a/b\n"), 3000000000);
-    put("sys/a/b/memory.max", "0\n");
+    put_file(dir, "sys/a/b/memory.max", "0\n");
     ck_assert_uint_eq(limit("0::/a/b\n"), 0);
-    put("sys/a/b/memory.max", "rubbish\n");
+    put_file(dir, "sys/a/b/memory.max", "rubbish\n");
     ck_assert_uint_eq(limit("0::/a/b\n"), 3000000000);
-    put("sys/a/b/memory.max", "99999999999999999999999\n");
+    put_file(dir, "sys/a/b/memory.max", "99999999999999999999999\n");
     ck_assert_uint_eq(limit("0::/a/b\n"), 3000000000);
-    put("sys/memory/x/memory.limit_in_bytes", "9223372036854771712\n"); /* none */
+    put_file(dir, "sys/memory/x/memory.limit_in_bytes", "9223372036854771712\n"); /* none */
     ck_assert_uint_eq(limit("4:memory:/x\n"), UINT64_MAX);
-    put("sys/memory/x/memory.limit_in_bytes", "2000000000\n");
+    put_file(dir, "sys/memory/x/memory.limit_in_bytes", "2000000000\n");
     ck_assert_uint_eq(limit("5:cpu,cpuacct:/x\n4:memory:/x\n0::/a\n"), 2000000000);
     ck_assert_uint_eq(limit("4:memory:/x/y\n0::/a\n"), 2000000000);
     ck_assert_uint_eq(limit("5:cpu:/x\n"), UINT64_MAX);
-    put("sys/memory/memory.limit_in_bytes", "1000000000\n"); /* a container sees its own as / */
+    put_file(dir, "sys/memory/memory.limit_in_bytes",
+             "1000000000\n"); /* a container sees its own as / */
     ck_assert_uint_eq(limit("4:memory:/docker/01234\n"), 1000000000);
-    put("sys/memory.max", "500000000\n");
+    put_file(dir, "sys/memory.max", "500000000\n");
     ck_assert_uint_eq(limit("0::/../..\n"), 500000000);
     ck_assert_uint_eq(saed_memory_limit("/nowhere", "/nowhere"), UINT64_MAX);
 }

@@ -2,12 +2,12 @@
 #include "server/opts/cpus.h"
 #include "server/opts/opts.h"
 #include "server/opts/table.h"
+#include "tests/support/files.h"
 
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_REPORTS 32
@@ -646,28 +646,11 @@ END_TEST
 
 /* ---- CPUs ---------------------------------------------------------------------------------- */
 
-static void put(const char *path, const char *text)
-{
-    char full[600], *slash;
-    FILE *f;
-
-    snprintf(full, sizeof full, "%s/%s", dir, path);
-    for (slash = full + strlen(dir) + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        mkdir(full, 0700);
-        *slash = '/';
-    }
-    f = fopen(full, "w");
-    ck_assert_ptr_nonnull(f);
-    fputs(text, f);
-    fclose(f);
-}
-
 static unsigned quota(const char *cgroup)
 {
     char proc[300], sys[300];
 
-    put("cgroup", cgroup);
+    put_file(dir, "cgroup", cgroup);
     snprintf(proc, sizeof proc, "%s/cgroup", dir);
     snprintf(sys, sizeof sys, "%s/sys", dir);
     return saed_cpus_quota(proc, sys);
@@ -675,26 +658,26 @@ static unsigned quota(const char *cgroup)
 
 START_TEST(cgroup_quotas_of_both_versions)
 {
-    put("sys/v2/a/cpu.max", "max 100000\n");
-    put("sys/v2/a/b/cpu.max", "max 100000\n");
+    put_file(dir, "sys/v2/a/cpu.max", "max 100000\n");
+    put_file(dir, "sys/v2/a/b/cpu.max", "max 100000\n");
     ck_assert_uint_eq(quota("0::/v2/a/b\n"), 0);
-    put("sys/v2/a/cpu.max", "150000 100000\n");
+    put_file(dir, "sys/v2/a/cpu.max", "150000 100000\n");
     ck_assert_uint_eq(quota("0::/v2/a/b\n"), 2);
     ck_assert_uint_eq(quota("0::/v2/a/b/not/there\n"), 2);
-    put("sys/v2/a/b/cpu.max", "50000 100000\n");
+    put_file(dir, "sys/v2/a/b/cpu.max", "50000 100000\n");
     ck_assert_uint_eq(quota("0::/v2/a/b\n"), 1);
-    put("sys/v2/a/b/cpu.max", "1000000 100000\n");
+    put_file(dir, "sys/v2/a/b/cpu.max", "1000000 100000\n");
     ck_assert_uint_eq(quota("0::/v2/a/b\n"), 2);
-    put("sys/cpu,cpuacct/x/cpu.cfs_quota_us", "-1\n");
-    put("sys/cpu,cpuacct/x/cpu.cfs_period_us", "100000\n");
+    put_file(dir, "sys/cpu,cpuacct/x/cpu.cfs_quota_us", "-1\n");
+    put_file(dir, "sys/cpu,cpuacct/x/cpu.cfs_period_us", "100000\n");
     ck_assert_uint_eq(quota("4:memory:/x\n3:cpu,cpuacct:/x\n0::/\n"), 0);
-    put("sys/cpu,cpuacct/x/cpu.cfs_quota_us", "300001\n");
+    put_file(dir, "sys/cpu,cpuacct/x/cpu.cfs_quota_us", "300001\n");
     ck_assert_uint_eq(quota("4:memory:/x\n3:cpu,cpuacct:/x\n0::/\n"), 4);
     ck_assert_uint_eq(quota("4:cpuset:/x\n"), 0);
-    put("sys/cpu/cpu.cfs_quota_us", "200000\n");
-    put("sys/cpu/cpu.cfs_period_us", "100000\n");
+    put_file(dir, "sys/cpu/cpu.cfs_quota_us", "200000\n");
+    put_file(dir, "sys/cpu/cpu.cfs_period_us", "100000\n");
     ck_assert_uint_eq(quota("1:cpu:/gone\n"), 2);
-    put("sys/cpu.max", "700000 100000\n"); /* a namespace's own root */
+    put_file(dir, "sys/cpu.max", "700000 100000\n"); /* a namespace's own root */
     ck_assert_uint_eq(quota("0::/\n"), 7);
     ck_assert_uint_eq(quota("0::/../..\n"), 7);
     ck_assert_uint_eq(quota("rubbish\n::\n\n"), 7); /* "::" names the root */
