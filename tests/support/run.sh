@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh BUILD PROGRAM... - run Check programs, as many at a time as there are CPUs; print what fails,
-# sum up. Those that run a daemon run $SAED_BIN, BUILD/saed unless it is set. The last line is "N passed, N failed[, N skipped]"; exit 1 when any check failed.
+# say the failures again, sum up. Those that run a daemon run $SAED_BIN, BUILD/saed unless it is set.
+# The last line is "N passed, N failed[, N skipped]"; exit 1 when any check failed.
 # A test program prints "SKIP: reason" for each check that this machine cannot run.
 set -u
 build=$1
@@ -12,6 +13,13 @@ log_of() {
     echo "$build/log/$(echo "${1#"$build"/tests/}" | tr / _).log"
 }
 
+# The lines of a failing program that name the check or the fault; its last ones where none does.
+why() {
+    grep -E ':[FE]:[^:]+:[^:]+:-?[0-9]+: |^(FAIL|ERROR): |runtime error: |ERROR: .*Sanitizer|^SUMMARY: ' "$1" ||
+        tail -n 6 "$1"
+}
+
+: >"$build/log/failures"
 # The programs that wait for deadlines go first, so that they do not come last alone.
 for t in "$@"; do echo "$t"; done | grep '/tests/http/' >"$build/log/order"
 for t in "$@"; do echo "$t"; done | grep -v '/tests/http/' >>"$build/log/order"
@@ -36,9 +44,17 @@ for t in "$@"; do
     if [ "${rc:-1}" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; n=$((n + 1)); fi
     passed=$((passed + n - f)) failed=$((failed + f)) skipped=$((skipped + s))
     echo "$name: $n checks, $f failed"
-    [ "$f" -eq 0 ] || sed 's/^/    /' "$log" | tail -n 60
+    if [ "$f" -gt 0 ]; then
+        sed 's/^/    /' "$log" | tail -n 60
+        { echo "$name: $f failed"; why "$log" | cut -c 1-300 | sed 's/^/    /' | head -n 8; } >>"$build/log/failures"
+    fi
     grep '^SKIP: ' "$log" | sort | uniq -c | sed 's/^/    /'
 done
+# Once more at the end, which is what is kept of a long log.
+if [ -s "$build/log/failures" ]; then
+    echo "what failed:"
+    head -n 27 "$build/log/failures"
+fi
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"
 else
