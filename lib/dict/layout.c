@@ -5,7 +5,7 @@
  * tests/golden/make_golden.py. */
 #include "lib/dict/layout.h"
 
-#include "lib/dict/producers.h"
+#include "lib/dict/producers/producers.h"
 
 #include <string.h>
 #include <strings.h>

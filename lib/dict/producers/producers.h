@@ -1,7 +1,11 @@
-/* producers.h - the `settle` of layout.c's rows: what the files of a producer say of the reading.
+/* producers.h - the `settle` of layout.c's rows: what the files of a producer say of the reading
+ * (formats 4.2).
  *
  * SAE_E_FORMAT: they contradict each other, say what saed does not compute, or leave two readings;
- * the message names the option that decides. Called by settle.c, once for a file. */
+ * the message names the option that decides. A config's widths are bind.c's to look at; an absent
+ * key takes the producer's own default, with a note. Sources: the producers' loaders, defaults as
+ * in their code. A file for each producer, all by the words of say.h. Called by settle.c, once for
+ * a file. */
 #ifndef SAE_PRODUCERS_H
 #define SAE_PRODUCERS_H
 

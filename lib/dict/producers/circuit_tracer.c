@@ -1,0 +1,67 @@
+/* circuit_tracer.c - circuit-tracer's transcoders, config.yaml beside them. See producers.h. */
+#include "lib/dict/producers/say.h"
+
+#include <string.h>
+
+/* k of the config and of the file must agree. */
+static enum sae_status circuit_tracer_k(struct sae_file *b, bool is_top_k, struct sae_err *err)
+{
+    size_t i = sae_file_find(b, "k");
+    int64_t k = 0, said = 0;
+    bool found = false;
+    enum sae_status st = i == SIZE_MAX ? SAE_OK : sae_load_integer(b->ts, i, &k, err);
+
+    if (st == SAE_OK)
+        st = sae_facts_int(b->config, "k", &said, &found, err);
+    if (st != SAE_OK)
+        return st;
+    if (i != SIZE_MAX && found && k != said && !is_stated(b, SAE_FIELD_SELECT))
+        return REFUSE(err, "k",
+                      "cannot choose between two k: the tensor \"k\" is %lld, and "
+                      "config.yaml says %lld; state k=N",
+                      (long long)k, (long long)said);
+    if (i == SIZE_MAX && !(found && is_top_k))
+        return is_top_k && !is_stated(b, SAE_FIELD_SELECT)
+                   ? REFUSE(err, "k",
+                            "config.yaml says topk, and neither it nor the file has a k; "
+                            "state k=N")
+                   : SAE_OK;
+    k = i == SIZE_MAX ? said : k;
+    if (k < 1)
+        return REFUSE(err, "k", "k is %lld, wanted 1 or more", (long long)k);
+    sae_say_k(b, k);
+    return SAE_OK;
+}
+
+enum sae_status sae_settle_circuit_tracer(struct sae_file *b, struct sae_err *err)
+{
+    static const char threshold[] = "activation_function.threshold";
+    const char *activation = NULL;
+    bool found = false, is_top_k, has_threshold = has(b, threshold);
+    enum sae_status st = sae_facts_text(b->config, "activation", &activation, &found, err);
+
+    if (st != SAE_OK)
+        return st;
+    is_top_k = (found && strcmp(activation, "topk") == 0) || has(b, "k");
+    if (has_threshold && (is_top_k || (found && strcmp(activation, "relu") == 0)))
+        return REFUSE(err, threshold, "the file has \"%s\", and %s; state activation=", threshold,
+                      is_top_k ? "a k" : "config.yaml says relu");
+    if (found && !has_threshold && strcmp(activation, "topk") != 0 &&
+        strcmp(activation, "relu") != 0)
+        return REFUSE(err, "config.yaml",
+                      "config.yaml has the activation \"%.60s\", and the file "
+                      "no \"%s\"",
+                      activation, threshold);
+    row_says(b, SAE_FIELD_KIND, "transcoder");
+    row_says(b, SAE_FIELD_ACTIVATION,
+             has_threshold ? "threshold_signed"
+             : is_top_k    ? "linear"
+                           : "relu");
+    if (has_threshold)
+        row_says(b, SAE_FIELD_THRESHOLD, threshold);
+    if (has(b, "W_skip"))
+        row_says(b, SAE_FIELD_SKIP, "W_skip@m,d");
+    if (!has_threshold && !is_top_k)
+        NOTE(b, "sets saved again by circuit-tracer's cache lose their activation: compare L0");
+    return circuit_tracer_k(b, is_top_k, err);
+}
