@@ -90,8 +90,10 @@ static enum sae_status check_left(const struct sae_file *b, struct sae_err *err)
 static enum sae_status name_class(struct sae_file *b, struct sae_err *err)
 {
     struct sae_err low = {0};
-    enum sae_status st = sae_dict_choose(b->ts, b->stated, b->format, &b->choice, &low);
+    enum sae_status st;
 
+    sae_file_confirm(b);
+    st = sae_dict_choose(b->ts, b->stated, b->format, &b->choice, &low);
     b->layout = b->choice.layout;
     if (st == SAE_OK)
         b->format = b->layout->format;

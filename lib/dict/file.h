@@ -29,6 +29,7 @@ struct sae_file {
     char *weights;                      /* owned: the file */
     const char *format;                 /* stated, or told by what stands beside; NULL: by keys */
     struct sae_facts *config;           /* owned: what told it; NULL */
+    const struct sae_name_rule *named;  /* the file's name told it; NULL (locate.c) */
     struct sae_tensors *ts;
     struct sae_choice choice;
     const struct sae_layout *layout; /* the choice's */
@@ -43,6 +44,12 @@ struct sae_file {
 
 /* locate.c: fill weights, format and config. */
 enum sae_status sae_file_locate(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
+/* A format that the name told is forgotten where the open file has not its key. */
+void sae_file_confirm(struct sae_file *b);
+/* Is the folder as a whole a dictionary, by what stands in it? SAE_E_NOMEM. */
+struct sae_folder;
+enum sae_status sae_file_knows(const struct sae_folder *f, bool *knows,
+                               struct sae_err *err) SAE_MUST_USE;
 /* settle.c: decide b->reading. Errors say what they found in the file, without its name. */
 enum sae_status sae_file_settle(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 

@@ -287,6 +287,18 @@ const struct sae_layout sae_layouts[] = {
 const size_t sae_n_layouts = SAE_COUNTOF(sae_layouts);
 const size_t sae_n_classes = 7;
 
+bool sae_layout_fits(const char *pattern, const char *name)
+{
+    for (; *pattern; pattern++) {
+        size_t n = *pattern == '#' ? strspn(name, "0123456789") : *name == *pattern;
+
+        if (n == 0)
+            return false;
+        name += n;
+    }
+    return *name == '\0';
+}
+
 bool sae_layout_is_key(const struct sae_layout *l, const char *key, const char *name)
 {
     return (l->any_case ? strcasecmp(key, name) : strcmp(key, name)) == 0;

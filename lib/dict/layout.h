@@ -57,6 +57,8 @@ extern const struct sae_layout sae_layouts[];
 extern const size_t sae_n_layouts;
 extern const size_t sae_n_classes; /* the first rows: those of dictionary_learning */
 
+/* Is it the pattern, in which '#' is digits? */
+bool sae_layout_fits(const char *pattern, const char *name);
 /* Is `name` the row's word for `key`? */
 bool sae_layout_is_key(const struct sae_layout *l, const char *key, const char *name);
 const struct sae_layout *sae_layout_by_name(const char *name);     /* NULL: none */

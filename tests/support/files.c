@@ -6,10 +6,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
-void put_file(const char *dir, const char *path, const char *text)
+static void write_bytes(const char *full, const char *mode, const void *bytes, size_t n)
+{
+    FILE *f = fopen(full, mode);
+
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(fwrite(bytes, 1, n, f), n);
+    ck_assert_int_eq(fclose(f), 0);
+}
+
+void put_bytes(const char *dir, const char *path, const void *bytes, size_t n)
 {
     char full[600], *slash;
-    FILE *f;
 
     snprintf(full, sizeof full, "%s/%s", dir, path);
     for (slash = full + strlen(dir) + 1; (slash = strchr(slash, '/')); slash++) {
@@ -17,8 +25,18 @@ void put_file(const char *dir, const char *path, const char *text)
         mkdir(full, 0700);
         *slash = '/';
     }
-    f = fopen(full, "w");
-    ck_assert_ptr_nonnull(f);
-    fputs(text, f);
-    fclose(f);
+    write_bytes(full, "w", bytes, n);
+}
+
+void put_file(const char *dir, const char *path, const char *text)
+{
+    put_bytes(dir, path, text, strlen(text));
+}
+
+void add_bytes(const char *dir, const char *path, const void *bytes, size_t n)
+{
+    char full[600];
+
+    snprintf(full, sizeof full, "%s/%s", dir, path);
+    write_bytes(full, "a", bytes, n);
 }
