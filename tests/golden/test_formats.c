@@ -1,10 +1,15 @@
 /* test_formats.c - files as each producer writes them: told by what they are, read under the
  * formula that the producer computes, and refused where two could be meant.
  *
- * tests/golden/make_formats.py wrote files and answers, from the producers' formulae; the reference
- * must give the same f and x_hat, exactly where they are exact. */
+ * tests/golden/make_formats.py wrote files and answers, from the producers' formulae. The reference
+ * must give the same f and x_hat, exactly where they are exact; every engine and instruction set
+ * gives the reference's, in every form, alone and in batches. tests/http/test_formats.c has the
+ * same through a daemon. */
 #include "lib/dict/ref.h"
 #include "lib/saed.h"
+#include "tests/support/batches.h"
+#include "tests/support/dicts.h"
+#include "tests/support/formats.h"
 
 #include <check.h>
 #include <math.h>
@@ -12,85 +17,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HERE "tests/golden/formats/"
-#define MAX_CASES 64
-#define MAX_VALUES 256
-#define LINE_MAX_BYTES 8192
+static const struct formats_case *const *served, *const *refusals;
+static size_t n_served, n_refusals;
 
-struct gold {
-    char name[64], source[256], class_name[64], format[32], lines[600], notes[1000];
-    size_t n, d, F, m;
-    bool is_near;
-    double x[MAX_VALUES], f[MAX_VALUES], y[MAX_VALUES];
-};
-static struct gold golds[MAX_CASES];
-static size_t n_golds;
-
-static void values(const char *text, double *out)
+static struct sae_dict *opened(const struct formats_case *c)
 {
-    char *end;
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
 
-    for (size_t i = 0; *text == ' '; i++, text = end) {
-        ck_assert_uint_lt(i, MAX_VALUES);
-        out[i] = strtod(text, &end);
-    }
+    ck_assert_msg(sae_dict_load(&d, c->source, NULL, &err) == SAE_OK, "%s: %s", c->name, err.text);
+    return d;
 }
+
+/* ---- what is shown ------------------------------------------------------------------------ */
 
 static void join(char *to, size_t room, const char *text)
 {
     size_t n = strlen(to);
 
     ck_assert_uint_lt((size_t)snprintf(to + n, room - n, "%s%s", n ? " | " : "", text), room - n);
-}
-
-static void take(struct gold *g, const char *key, char *rest)
-{
-    char near[8] = "";
-
-    if (strcmp(key, "class") == 0)
-        snprintf(g->class_name, sizeof g->class_name, "%s", rest + 1);
-    else if (strcmp(key, "format") == 0)
-        snprintf(g->format, sizeof g->format, "%s", rest + 1);
-    else if (strcmp(key, "line") == 0)
-        join(g->lines, sizeof g->lines, rest + 1);
-    else if (strcmp(key, "note") == 0)
-        join(g->notes, sizeof g->notes, rest + 1);
-    else if (strcmp(key, "dims") == 0) {
-        ck_assert_int_ge(sscanf(rest, "%zu %zu %zu %zu %7s", &g->n, &g->d, &g->F, &g->m, near), 4);
-        g->is_near = near[0] != '\0';
-    } else {
-        values(rest, key[0] == 'x' ? g->x : key[0] == 'f' ? g->f : g->y);
-    }
-}
-
-static void read_golds(void)
-{
-    char line[LINE_MAX_BYTES];
-    FILE *in = fopen(HERE "formats.gold", "r");
-    struct gold *g = NULL;
-
-    ck_assert_ptr_nonnull(in);
-    memset(golds, 0, sizeof golds); /* of the test before, where tests do not fork */
-    n_golds = 0;
-    while (fgets(line, sizeof line, in)) {
-        size_t n = strcspn(line, " ");
-        char *source;
-
-        line[strcspn(line, "\n")] = '\0';
-        if (strncmp(line, "case ", 5) != 0) {
-            char key[16];
-
-            snprintf(key, sizeof key, "%.*s", (int)n, line);
-            take(g, key, line + n);
-            continue;
-        }
-        ck_assert_uint_lt(n_golds, MAX_CASES);
-        g = &golds[n_golds++];
-        source = strrchr(line, ' ');
-        snprintf(g->source, sizeof g->source, HERE "%s", source + 1);
-        snprintf(g->name, sizeof g->name, "%.*s", (int)(source - line - 5), line + 5);
-    }
-    fclose(in);
 }
 
 /* As --check prints it. */
@@ -113,98 +58,182 @@ static void describe(const struct sae_dict_info *info, char *lines, size_t n_lin
         join(notes, n_notes, info->notes[k]);
 }
 
-static void compare(const struct gold *g, const char *what, const float *got, const double *want,
-                    size_t n)
+START_TEST(a_file_is_read_as_its_producer_means_it)
 {
-    for (size_t i = 0; i < n; i++) {
-        double room = g->is_near ? 1e-5 * (1.0 + fabs(want[i])) : 0.0;
+    const struct formats_case *c = served[_i];
+    char lines[sizeof c->lines], notes[sizeof c->notes];
+    struct sae_dict *d = opened(c);
+    const struct sae_dict_info *info = sae_dict_info(d);
 
-        ck_assert_msg(fabs((double)got[i] - want[i]) <= room, "%s: %s[%zu] is %.9g, want %.9g",
-                      g->name, what, i, (double)got[i], want[i]);
+    describe(info, lines, sizeof lines, notes, sizeof notes);
+    ck_assert_msg(strcmp(lines, c->lines) == 0, "%s: %s, not %s", c->name, lines, c->lines);
+    ck_assert_msg(strcmp(notes, c->notes) == 0, "%s: %s, not %s", c->name, notes, c->notes);
+    ck_assert_str_eq(info->class_name, c->class_name);
+    ck_assert_str_eq(info->format, c->format);
+    ck_assert_uint_eq(info->activation_dim, c->d);
+    ck_assert_uint_eq(info->dict_size, c->F);
+    ck_assert_uint_eq(info->output_dim, c->m);
+    ck_assert_uint_eq(info->state_width, c->n_state);
+    sae_dict_free(d);
+}
+END_TEST
+
+/* ---- what is computed --------------------------------------------------------------------- */
+
+static void compare(const struct formats_case *c, const char *what, size_t row, const float *got,
+                    const double *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!formats_equal(c, want[row * n + i], got[i]))
+            ck_abort_msg("%s: %s[%zu] of row %zu is %.9g, want %.9g", c->name, what, i, row,
+                         (double)got[i], want[row * n + i]);
+}
+
+START_TEST(the_reference_computes_what_the_producer_does)
+{
+    const struct formats_case *c = served[_i];
+    struct sae_dict *d = opened(c);
+    float *f = malloc((c->F + c->m + 1) * sizeof *f), *y = f + c->F, state[SAE_MAX_STATE];
+
+    for (size_t r = 0; r < c->n; r++) {
+        const float *x = c->x + r * c->d;
+
+        sae_ref_encode(d, x, f, NULL);
+        compare(c, "f", r, f, c->f, c->F);
+        for (size_t j = 0; j < c->F; j++)
+            ck_assert_msg(f[j] != 0.0f || !signbit(f[j]), "%s: f[%zu] is -0", c->name, j);
+        sae_ref_state(d, x, state);
+        compare(c, "input_state", r, state, c->s, c->n_state);
+        if (c->m == 0)
+            continue;
+        sae_ref_decode(d, f, true, y);
+        sae_ref_output(d, x, state, y);
+        compare(c, "x_hat", r, y, c->y, c->m);
+    }
+    free(f);
+    sae_dict_free(d);
+}
+END_TEST
+
+/* The forms that are asked for: what of a query differs. */
+static const struct {
+    enum sae_op op;
+    enum sae_form form;
+    uint64_t top_k;
+    bool has_features;
+} asked[] = {
+    {SAE_OP_ENCODE, SAE_FORM_DENSE, 0, false},  {SAE_OP_ENCODE, SAE_FORM_SPARSE, 0, false},
+    {SAE_OP_ENCODE, SAE_FORM_TOP, 2, false},    {SAE_OP_ENCODE, SAE_FORM_DENSE, 0, true},
+    {SAE_OP_ENCODE, SAE_FORM_SPARSE, 0, true},  {SAE_OP_ENCODE, SAE_FORM_TOP, 2, true},
+    {SAE_OP_FORWARD, SAE_FORM_DENSE, 0, false}, {SAE_OP_FORWARD, SAE_FORM_SPARSE, 0, false},
+};
+enum { N_ASKED = SAE_COUNTOF(asked), FORWARD_DENSE = N_ASKED - 2 };
+
+struct machine {
+    const struct sae_engine *e;
+    struct sae_batch *b;
+    struct sae_scratch *s;
+};
+
+static struct machine machine(const struct sae_engine *e, const struct sae_dict *d)
+{
+    struct machine m = {.e = e};
+
+    ck_assert_int_eq(sae_batch_create(&m.b, e, dicts_capacity(d, 64), NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&m.s, e, dicts_capacity(d, 64), NULL), SAE_OK);
+    return m;
+}
+
+/* decode of what forward gave, with what it wants beside f, is forward's x_hat. */
+static void check_decode(const struct machine *m, const struct formats_case *c,
+                         const struct sae_dict *d, const struct sae_task *forward)
+{
+    struct sae_task t = {.dict = d,
+                         .query = {.op = SAE_OP_DECODE},
+                         .n_rows = c->n,
+                         .x = forward->f,
+                         .f_in = forward->f_rows,
+                         .state_in = forward->state,
+                         .skip_x = c->x};
+    struct sae_slice slice = {.task = &t, .n_rows = c->n};
+
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+    batches_run(m->b, m->s, d, SAE_SIDE_DECODE, &slice, 1);
+    for (size_t r = 0; r < c->n; r++)
+        compare(c, "x_hat of decode", r, t.x_hat + r * c->m, c->y, c->m);
+    sae_task_fini(&t);
+}
+
+static void check_engine(const struct machine *m, const struct formats_case *c, struct sae_dict *d,
+                         bool exact)
+{
+    static const uint32_t ids[] = {5, 2, 2};
+    uint32_t features[SAE_COUNTOF(ids)];
+    struct sae_task tasks[N_ASKED];
+    size_t n_asked = c->m == 0 ? FORWARD_DENSE : N_ASKED;
+
+    for (size_t i = 0; i < SAE_COUNTOF(ids); i++)
+        features[i] = ids[i] % (uint32_t)c->F;
+    for (size_t most = 1; most <= 64; most *= 64) { /* alone, then with others */
+        for (size_t i = 0; i < n_asked; i++) {
+            struct sae_query *q = &tasks[i].query;
+
+            tasks[i] = (struct sae_task){.dict = d, .n_rows = c->n, .x = c->x};
+            *q = (struct sae_query){.op = asked[i].op, .form = asked[i].form, .want_f = true};
+            q->want_state = c->n_state > 0;
+            q->top_k = asked[i].top_k;
+            q->has_features = asked[i].has_features;
+            q->features = features;
+            q->n_features = q->has_features ? SAE_COUNTOF(ids) : 0;
+            ck_assert_int_eq(sae_task_prepare(&tasks[i], NULL), SAE_OK);
+        }
+        batches_run_all(m->b, m->s, d, SAE_SIDE_ENCODE, tasks, n_asked, most, most);
+        for (size_t i = 0; i < n_asked; i++) {
+            batches_check(&tasks[i], exact, exact, c->name);
+            for (size_t r = 0; r < c->n; r++)
+                compare(c, "input_state", r, tasks[i].state + r * c->n_state, c->s, c->n_state);
+            if (i >= FORWARD_DENSE && !d->formula.scales_forward_f)
+                check_decode(m, c, d, &tasks[i]);
+            sae_task_fini(&tasks[i]);
+        }
     }
 }
 
-START_TEST(a_file_is_read_as_its_producer_means_it)
+/* The last way is openblas, whose values are exact where no sum is rounded. */
+START_TEST(every_engine_answers_as_the_reference)
 {
-    struct sae_dict *d = NULL;
-    struct sae_err err = {0};
-    char lines[600], notes[1000];
-    const struct gold *g;
+    const struct formats_case *c = served[_i / (SAE_N_ISAS + 1)];
+    int way = _i % (SAE_N_ISAS + 1);
+    struct sae_dict *d = opened(c);
+    struct sae_engine *e = way == SAE_N_ISAS ? batches_engine(BATCHES_OPENBLAS, d)
+                                             : batches_native((enum sae_isa)way, d);
 
-    read_golds();
-    ck_assert_uint_eq(n_golds, 48);
-    g = &golds[_i];
-    ck_assert_msg(sae_dict_load(&d, g->source, NULL, &err) == SAE_OK, "%s: %s", g->name, err.text);
-    describe(sae_dict_info(d), lines, sizeof lines, notes, sizeof notes);
-    ck_assert_str_eq(lines, g->lines);
-    ck_assert_str_eq(notes, g->notes);
-    ck_assert_str_eq(sae_dict_info(d)->class_name, g->class_name);
-    ck_assert_str_eq(sae_dict_info(d)->format, g->format);
-    ck_assert_uint_eq(sae_dict_info(d)->activation_dim, g->d);
-    ck_assert_uint_eq(sae_dict_info(d)->dict_size, g->F);
-    ck_assert_uint_eq(sae_dict_info(d)->output_dim, g->m);
-    for (size_t r = 0; r < g->n; r++) {
-        float x[MAX_VALUES], f[MAX_VALUES], y[MAX_VALUES], state[SAE_MAX_STATE];
+    if (e) {
+        struct machine m = machine(e, d);
 
-        for (size_t k = 0; k < g->d; k++)
-            x[k] = (float)g->x[r * g->d + k];
-        sae_ref_encode(d, x, f, NULL);
-        sae_ref_state(d, x, state);
-        if (g->m > 0) {
-            sae_ref_decode(d, f, true, y);
-            sae_ref_output(d, x, state, y);
-        }
-        compare(g, "f", f, g->f + r * g->F, g->F);
-        compare(g, "x_hat", y, g->y + r * g->m, g->m);
+        check_engine(&m, c, d, way != SAE_N_ISAS || !c->is_near);
+        sae_batch_free(m.b);
+        sae_scratch_free(m.s);
+        batches_end(e, d);
     }
     sae_dict_free(d);
 }
 END_TEST
 
-static const struct {
-    const char *source, *said[3];
-} refused[] = {
-    {"batch_topk_unset", {"\"threshold\"", "-1, never set", "threshold=NUMBER"}},
-    {"batch_topk_unset:activation=threshold", {"-1, never set", "threshold=NUMBER"}},
-    {"topk.pt:k=8", {"k is 8", "which is 7 by encoder.weight"}},
-    {"matryoshka.pt:features=3", {"features=3", "group_sizes"}},
-    {"sae_lens_temporal", {"cfg.json", "\"temporal\"", "does not read"}},
-    {"sae_lens_scaled", {"\"scaling_factor\"", "1.5"}},
-    {"sae_lens_gap", {"\"jumprelu\"", "no tensor \"threshold\"", "state threshold="}},
-    {"sae_lens_surplus", {"\"threshold\"", "does not use", "format=custom"}},
-    {"sae_lens_average", {"normalize_activations", "state input=scale:C"}},
-    {"sae_lens_transcoder:kind=sae", {"kind=sae is stated", "3", "5"}},
-    {"bare.safetensors", {"state centre=b_dec", "activation=, k= or threshold="}},
-    {"bare.safetensors:centre=none", {"state centre=b_dec"}},
-    {"bare.safetensors:format=sae_lens", {"sae_lens wants cfg.json"}},
-    {"bare.safetensors:format=sparsify", {"cannot name the class"}},
-    {"sparsify/signed", {"signed", "magnitude"}},
-    {"st/unequal", {"decoder.linear.weight", "tied"}},
-    {"qwen/a.pt", {"state k=N", "format=custom"}},
-    {"openai.pt", {"state input=layer_norm or input=none"}},
-    {"qwen", {"cannot load"}},
-    {"new_mean.pt", {"a tensor \"act_mean\"", "state centre=act_mean, or save"}},
-    {"topk_mean.pt", {"state centre=b_dec+act_mean, or save"}},
-    {"topk_mean.pt:centre=act_means", {"a tensor \"act_mean\""}},
-    {"two.npz:format=linear", {"2 tensors that could be the matrix", "state encoder=KEY"}},
-    {"ct", {"folder without a weights file"}},
-    {".", {"a folder with 12 weights files", "bare.safetensors, direction.npy", "name one"}},
-};
+/* ---- what is refused ---------------------------------------------------------------------- */
 
 START_TEST(what_could_be_meant_in_two_ways_is_refused)
 {
+    const struct formats_case *c = refusals[_i];
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
-    char source[200];
-    enum sae_status st;
+    enum sae_status st = sae_dict_load(&d, c->source, NULL, &err);
 
-    snprintf(source, sizeof source, HERE "%s", refused[_i].source);
-    st = sae_dict_load(&d, source, NULL, &err);
-    ck_assert_msg(st == SAE_E_FORMAT || st == SAE_E_WEIGHTS, "%s: %d %s", source, (int)st,
-                  err.text);
-    for (size_t i = 0; i < 3 && refused[_i].said[i]; i++)
-        ck_assert_msg(strstr(err.text, refused[_i].said[i]) != NULL, "\"%s\" is not in: %s",
-                      refused[_i].said[i], err.text);
+    ck_assert_msg(c->refused == 2 ? st == SAE_E_USAGE : st == SAE_E_FORMAT || st == SAE_E_WEIGHTS,
+                  "%s: %d %s", c->name, (int)st, err.text);
+    for (unsigned i = 0; i < c->n_said; i++)
+        ck_assert_msg(strstr(err.text, c->said[i]) != NULL, "%s: \"%s\" is not in: %s", c->name,
+                      c->said[i], err.text);
 }
 END_TEST
 
@@ -214,8 +243,13 @@ int main(void)
     TCase *t = tcase_create("formats");
     SRunner *r = srunner_create(s);
 
-    tcase_add_loop_test(t, a_file_is_read_as_its_producer_means_it, 0, 48);
-    tcase_add_loop_test(t, what_could_be_meant_in_two_ways_is_refused, 0, SAE_COUNTOF(refused));
+    served = formats_which(false, &n_served);
+    refusals = formats_which(true, &n_refusals);
+    tcase_add_loop_test(t, a_file_is_read_as_its_producer_means_it, 0, (int)n_served);
+    tcase_add_loop_test(t, the_reference_computes_what_the_producer_does, 0, (int)n_served);
+    tcase_add_loop_test(t, every_engine_answers_as_the_reference, 0,
+                        (int)n_served * (SAE_N_ISAS + 1));
+    tcase_add_loop_test(t, what_could_be_meant_in_two_ways_is_refused, 0, (int)n_refusals);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);

@@ -335,7 +335,7 @@ static struct truth truth_of(const struct sae_task *t, size_t row, bool exact)
 {
     const struct sae_dict *d = t->dict;
     const float *x = t->x + row * d->formula.d_in;
-    bool scaled = t->query.op == SAE_OP_FORWARD && d->layout->scales_forward_f;
+    bool scaled = t->query.op == SAE_OP_FORWARD && d->formula.scales_forward_f;
     struct truth o = {.t = t, .exact = exact};
 
     o.raw = calloc(3 * d->formula.F, sizeof *o.raw);
