@@ -100,6 +100,8 @@ $(BUILD)/obj/lib/engine/kern/%_avx2.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c $(
 $(BUILD)/obj/lib/engine/kern/%_avxvnni.o: EXTRA_CFLAGS = -O3 -mavx2 -mfma -mf16c -mavxvnni $(KERN_SAN)
 $(BUILD)/obj/lib/engine/kern/%_avx512.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma $(KERN_SAN)
 $(BUILD)/obj/lib/engine/kern/%_vnni.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma $(KERN_SAN)
+# The contract is part of it.
+$(BUILD)/obj/proto/openapi.o: proto/openapi.json
 # What `saed --version --verbose` tells; built anew when it is another commit.
 $(BUILD)/obj/server/version.o: EXTRA_CFLAGS = -DSAED_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/server/version.o: $(BUILD)/commit

@@ -294,6 +294,14 @@ enum sae_status sae_content_type(const char *value, enum sae_media *out,
 enum sae_status sae_accept(const char *value, enum sae_media request, unsigned can,
                            enum sae_media *out, struct sae_err *err) SAE_MUST_USE;
 
+/* ---- the contract (openapi.c) --------------------------------------------------------------- */
+
+/* proto/openapi.json as it was at build. */
+extern const char sae_openapi_json[];
+extern const uint64_t sae_openapi_bytes;
+
+/* ---- errors --------------------------------------------------------------------------------- */
+
 /* HTTP status, code and title of a status (errors.def); an unlisted one is 500 internal. */
 struct sae_error_info {
     int http;

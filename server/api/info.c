@@ -213,6 +213,12 @@ void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x)
     send(x, &d, JSON);
 }
 
+void saed_info_contract(struct saed_routes *r, struct saed_exchange *x)
+{
+    (void)r;
+    saed_http_reply(x, 200, JSON, sae_openapi_json, sae_openapi_bytes, NULL, NULL);
+}
+
 void saed_info_health(struct saed_routes *r, struct saed_exchange *x)
 {
     (void)r;

@@ -35,6 +35,7 @@ void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x);
 void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x);
 void saed_info_health(struct saed_routes *r, struct saed_exchange *x);
 void saed_info_ready(struct saed_routes *r, struct saed_exchange *x);
+void saed_info_contract(struct saed_routes *r, struct saed_exchange *x);
 void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x);
 
 /* api/op.c: an operation on x->dict, made at the head; x->user is its struct. */

@@ -32,6 +32,7 @@ static const struct route routes[] = {
      .series = SAED_MOP_##id},
 #include "proto/ops.def"
 #undef SAE_OPERATION
+    {.path = "/openapi.json", .reply = saed_info_contract},
     {.path = "/healthz", .always = true, .reply = saed_info_health},
     {.path = "/readyz", .always = true, .reply = saed_info_ready},
     {.path = "/metrics", .always = true, .reply = saed_info_metrics},

@@ -123,6 +123,30 @@ START_TEST(the_dictionary_is_described_so)
 }
 END_TEST
 
+START_TEST(the_contract_is_served_as_the_file_has_it)
+{
+    struct reply r = get(&served, "/openapi.json"), head;
+    FILE *f = fopen("proto/openapi.json", "rb");
+    char *want = calloc(1 << 20, 1), length[32];
+    size_t n;
+
+    ck_assert(f && want);
+    n = fread(want, 1, 1 << 20, f);
+    fclose(f);
+    ck_assert_int_eq(r.status, 200);
+    ck_assert_str_eq(reply_header(&r, "Content-Type"), "application/json");
+    ck_assert(r.n == n && memcmp(r.body, want, n) == 0);
+    head = request(&served, "HEAD", "/openapi.json", NULL, NULL, 0);
+    ck_assert_int_eq(head.status, 200);
+    ck_assert_uint_eq(head.n, 0);
+    snprintf(length, sizeof length, "%zu", n);
+    ck_assert_str_eq(reply_header(&head, "Content-Length"), length);
+    reply_free(&head);
+    reply_free(&r);
+    free(want);
+}
+END_TEST
+
 START_TEST(a_limit_is_told_so)
 {
     static char rows[20000 * 16];
@@ -160,6 +184,7 @@ int main(void)
     tcase_add_checked_fixture(t, start, stop);
     tcase_add_loop_test(t, examples_are_what_it_answers, 0, n_names);
     tcase_add_test(t, the_dictionary_is_described_so);
+    tcase_add_test(t, the_contract_is_served_as_the_file_has_it);
     tcase_add_test(t, a_limit_is_told_so);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);

@@ -126,8 +126,9 @@ END_TEST
 
 START_TEST(every_route_is_there)
 {
-    static const char *const gets[] = {"/v1",      "/v1/dictionaries", "/v1/dictionaries/{name}",
-                                       "/healthz", "/readyz",          "/metrics"};
+    static const char *const gets[] = {
+        "/v1",     "/v1/dictionaries", "/v1/dictionaries/{name}", "/openapi.json", "/healthz",
+        "/readyz", "/metrics"};
 
     for (size_t i = 0; i < SAE_COUNTOF(gets); i++) {
         at(at(at(doc, "paths"), gets[i]), "get");
