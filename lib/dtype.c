@@ -63,9 +63,14 @@ const struct sae_dtype_row *sae_dtype_find(enum sae_dtype_words words, const cha
     return NULL;
 }
 
+const char *sae_dtype_word(enum sae_dtype t, enum sae_dtype_words words)
+{
+    return t < SAE_DTYPE_OTHER ? word_of(&rows[t], words) : NULL;
+}
+
 const char *sae_dtype_name(enum sae_dtype t)
 {
-    return t < SAE_DTYPE_OTHER ? rows[t].name : NULL;
+    return sae_dtype_word(t, SAE_DTYPE_NAME);
 }
 
 size_t sae_dtype_bytes(enum sae_dtype t)

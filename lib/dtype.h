@@ -46,7 +46,9 @@ enum sae_dtype_words {
 const struct sae_dtype_row *sae_dtype_find(enum sae_dtype_words words, const char *s, size_t n);
 
 const char *sae_dtype_name(enum sae_dtype t); /* "float32"; NULL for OTHER */
-size_t sae_dtype_bytes(enum sae_dtype t);     /* of a value; 0 for OTHER */
+/* The name of `t` in this vocabulary; NULL: it has none, and for OTHER. */
+const char *sae_dtype_word(enum sae_dtype t, enum sae_dtype_words words);
+size_t sae_dtype_bytes(enum sae_dtype t); /* of a value; 0 for OTHER */
 bool sae_dtype_is_floating(enum sae_dtype t);
 bool sae_dtype_is_integer(enum sae_dtype t); /* BOOL is none */
 

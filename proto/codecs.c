@@ -26,9 +26,9 @@ const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
             .rank = {[SAE_RANK_NAMED] = 2, [SAE_RANK_LEFT] = 2},
             .number_bytes = 4,
             .parse = sae_raw_parse,
-            .take = sae_raw_take,
-            .can = sae_raw_can,
-            .bound = sae_raw_bound,
+            .keep = sae_raw_keep,
+            .can = sae_dense_can,
+            .bound = sae_dense_bytes,
             .print = sae_raw_print,
         },
     [SAE_MEDIA_SAFETENSORS] =
@@ -42,6 +42,19 @@ const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
             .parse = sae_safetensors_parse,
             .bound = sae_safetensors_bound,
             .print = sae_safetensors_print,
+        },
+    [SAE_MEDIA_NPY] =
+        {
+            .name = "application/x-npy",
+            .short_name = "npy",
+            .rank = {[SAE_RANK_NAMED] = 3, [SAE_RANK_LEFT] = 3},
+            .number_bytes = 4,
+            .frame_bytes = 128, /* its header, as numpy writes it */
+            .parse = sae_npy_parse,
+            .keep = sae_npy_keep,
+            .can = sae_dense_can,
+            .bound = sae_npy_bound,
+            .print = sae_npy_print,
         },
 };
 

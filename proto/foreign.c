@@ -107,7 +107,7 @@ static const struct {
     bool (*is)(const unsigned char *p, size_t n);
     const char *advice;
 } types[] = {
-    {is_npy, "an .npy file: send the array's bytes alone, as float32, with Saed-Shape"},
+    {is_npy, "an .npy file: send it as application/x-npy"},
     {is_zip, "a zip archive (as .pt and .npz files are): send rows of float32, with Saed-Shape"},
     {is_gzip, "gzip: send the bytes as they were before"},
     {is_safetensors, "a safetensors file: send it as application/x-safetensors"},

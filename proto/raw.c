@@ -122,16 +122,16 @@ static enum sae_status shape_and_check(struct sae_request *r, const struct sae_t
     return st;
 }
 
-enum sae_status sae_raw_take(struct sae_request *r, const struct sae_target *t, void *body,
+enum sae_status sae_raw_keep(struct sae_request *r, const struct sae_target *t, void **body,
                              size_t n, struct sae_err *err)
 {
-    enum sae_status st = shape_and_check(r, t, body, n, err);
+    enum sae_status st = shape_and_check(r, t, *body, n, err);
 
-    if (st == SAE_OK && r->n_rows)
-        r->values = body;
-    else
-        sae_free(body);
-    return st;
+    if (st != SAE_OK || r->n_rows == 0)
+        return st;
+    r->values = *body;
+    *body = NULL;
+    return SAE_OK;
 }
 
 enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const void *body,
@@ -139,52 +139,26 @@ enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t,
 {
     enum sae_status st = shape_and_check(r, t, body, n, err);
 
-    if (st != SAE_OK || r->n_rows == 0)
-        return st;
-    r->values = sae_alloc(n, 1);
-    if (!r->values)
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read body: no memory for %zu bytes", n);
-    memcpy(r->values, body, n);
-    r->held_bytes += n;
-    return SAE_OK;
+    if (st == SAE_OK && r->n_rows > 0)
+        st = sae_values_alloc(r, t, n / sizeof *r->values, err);
+    if (st == SAE_OK && r->n_rows > 0)
+        memcpy(r->values, body, n);
+    return st;
 }
 
 /* ---- answers -------------------------------------------------------------------------------- */
 
-bool sae_raw_can(const struct sae_answer *a)
-{
-    return a->n_tensors == 1 && a->tensors[0].form == SAE_FORM_DENSE;
-}
-
-uint64_t sae_raw_bound(const struct sae_answer *a)
-{
-    uint64_t n;
-
-    if (sae_mul_u64(a->n_rows, a->tensors[0].width, &n) || sae_mul_u64(n, 4, &n))
-        return UINT64_MAX;
-    return n;
-}
-
 enum sae_status sae_raw_print(struct sae_body *out, const struct sae_answer *a, size_t max_bytes,
                               struct sae_err *err)
 {
-    const struct sae_out_tensor *main_tensor = &a->tensors[0];
-    uint64_t n = sae_raw_bound(a);
+    enum sae_status st = sae_dense_print(out, "", 0, a, max_bytes, err);
     size_t len = 0;
 
-    if (n > max_bytes)
-        return sae_err_limit(err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", max_bytes, n,
-                             "cannot print answer: it has %" PRIu64 " bytes", n);
-    out->data = sae_alloc((size_t)n, 1);
-    if (!out->data)
-        return sae_err_set(err, SAE_E_NOMEM, "",
-                           "cannot print answer: no memory for %" PRIu64 " bytes", n);
-    if (n)
-        memcpy(out->data, main_tensor->data, (size_t)n);
-    out->n = (size_t)n;
+    if (st != SAE_OK)
+        return st;
     for (unsigned i = 0; i < a->lead.n; i++)
         len += (size_t)snprintf(out->shape + len, sizeof out->shape - len, "%" PRIu64 ",",
                                 a->lead.dim[i]);
-    snprintf(out->shape + len, sizeof out->shape - len, "%" PRIu64, main_tensor->width);
+    snprintf(out->shape + len, sizeof out->shape - len, "%" PRIu64, a->tensors[0].width);
     return SAE_OK;
 }

@@ -13,6 +13,7 @@ enum sae_media {
     SAE_MEDIA_JSON,        /* application/json */
     SAE_MEDIA_RAW,         /* application/octet-stream */
     SAE_MEDIA_SAFETENSORS, /* application/x-safetensors */
+    SAE_MEDIA_NPY,         /* application/x-npy */
     SAE_N_MEDIA
 };
 
@@ -119,10 +120,12 @@ typedef enum sae_status sae_parse_fn(struct sae_request *r, const struct sae_tar
 sae_parse_fn sae_json_parse SAE_MUST_USE;
 sae_parse_fn sae_raw_parse SAE_MUST_USE;
 sae_parse_fn sae_safetensors_parse SAE_MUST_USE;
-/* The same for a body from sae_alloc, which is taken: its memory becomes r->values, uncopied. */
-typedef enum sae_status sae_take_fn(struct sae_request *r, const struct sae_target *t, void *body,
+sae_parse_fn sae_npy_parse SAE_MUST_USE;
+/* The same for a body from sae_alloc, whose memory may become r->values: *body is NULL then. */
+typedef enum sae_status sae_keep_fn(struct sae_request *r, const struct sae_target *t, void **body,
                                     size_t n, struct sae_err *err);
-sae_take_fn sae_raw_take SAE_MUST_USE;
+sae_keep_fn sae_raw_keep SAE_MUST_USE;
+sae_keep_fn sae_npy_keep SAE_MUST_USE;
 
 /* raw.c asks: is a body of rows wholly a file of another type? What it is and how to send it, for a
  * message; NULL: it is not. */
@@ -241,7 +244,7 @@ void sae_body_fini(struct sae_body *b);
  * others: exact); sparse tensors count with their nnz, so call again after selection. UINT64_MAX on
  * overflow. */
 typedef uint64_t sae_bound_fn(const struct sae_answer *a);
-sae_bound_fn sae_json_bound, sae_raw_bound, sae_safetensors_bound;
+sae_bound_fn sae_json_bound, sae_dense_bytes, sae_safetensors_bound, sae_npy_bound;
 
 /* Print. SAE_E_NOMEM; SAE_E_RESPONSE_TOO_LARGE when more than max_bytes. */
 typedef enum sae_status sae_print_fn(struct sae_body *out, const struct sae_answer *a,
@@ -249,9 +252,23 @@ typedef enum sae_status sae_print_fn(struct sae_body *out, const struct sae_answ
 sae_print_fn sae_json_print SAE_MUST_USE;
 sae_print_fn sae_raw_print SAE_MUST_USE;
 sae_print_fn sae_safetensors_print SAE_MUST_USE;
+sae_print_fn sae_npy_print SAE_MUST_USE;
 
-/* Whether raw bytes can carry the answer: one dense tensor, nothing to name a second. */
-bool sae_raw_can(const struct sae_answer *a);
+/* ---- arrays of plain numbers (floats.c) ---------------------------------------------------- */
+
+/* Room for n values as r->values, held by t beside what r holds by now. */
+enum sae_status sae_values_alloc(struct sae_request *r, const struct sae_target *t, uint64_t n,
+                                 struct sae_err *err) SAE_MUST_USE;
+/* SAE_E_BAD_NUMBER: f32 cannot hold one of these n doubles of tensor `name`. */
+enum sae_status sae_f64_check(const char *name, const void *src, uint64_t n,
+                              struct sae_err *err) SAE_MUST_USE;
+/* Whether a form that cannot name tensors carries the answer: one, and dense. Its values are
+ * sae_dense_bytes. */
+bool sae_dense_can(const struct sae_answer *a);
+/* Print n_head bytes and those values. */
+enum sae_status sae_dense_print(struct sae_body *out, const void *head, size_t n_head,
+                                const struct sae_answer *a, size_t max_bytes,
+                                struct sae_err *err) SAE_MUST_USE;
 
 /* ---- the codec table (codecs.c) ------------------------------------------------------------ */
 
@@ -269,7 +286,7 @@ struct sae_codec {
     unsigned number_bytes, row_bytes, frame_bytes, parser_bytes;
     bool grows; /* its arrays have an eighth more room than their items take */
     sae_parse_fn *parse;
-    sae_take_fn *take;                       /* NULL: numbers are copied out of the body */
+    sae_keep_fn *keep;                       /* NULL: numbers are copied out of the body */
     bool (*can)(const struct sae_answer *a); /* NULL: it carries every answer */
     sae_bound_fn *bound;
     sae_print_fn *print;

@@ -301,3 +301,28 @@ enum sae_status sae_npy_open(struct sae_npy *out, const struct sae_stream *src, 
     sae_free(text);
     return st;
 }
+
+/* ---- writing ------------------------------------------------------------------------------ */
+
+size_t sae_npy_write(char dst[SAE_NPY_WRITTEN_MAX], enum sae_dtype dtype, const uint64_t *shape,
+                     unsigned ndim)
+{
+    enum { BEGIN = 10, ALIGN = 64 };
+    size_t n = BEGIN, length;
+
+    n += (size_t)snprintf(dst + n, SAE_NPY_WRITTEN_MAX - n,
+                          "{'descr': '<%s', 'fortran_order': False, 'shape': (",
+                          sae_dtype_word(dtype, SAE_DTYPE_NUMPY));
+    for (unsigned i = 0; i < ndim; i++)
+        n += (size_t)snprintf(dst + n, SAE_NPY_WRITTEN_MAX - n, "%s%" PRIu64 "%s", i ? " " : "",
+                              shape[i], i + 1 < ndim || ndim == 1 ? "," : "");
+    n += (size_t)snprintf(dst + n, SAE_NPY_WRITTEN_MAX - n, "), }");
+    while ((n + 1) % ALIGN)
+        dst[n++] = ' ';
+    dst[n++] = '\n';
+    memcpy(dst, MAGIC "\1\0", BEGIN - 2);
+    length = n - BEGIN;
+    dst[8] = (char)(length & 0xff);
+    dst[9] = (char)(length >> 8);
+    return n;
+}

@@ -54,18 +54,6 @@ static bool is_bool(const struct sae_st_tensor *ts)
     return ts->dtype->dtype == SAE_DTYPE_BOOL;
 }
 
-/* A finite double that f32 cannot hold has become infinite. */
-static enum sae_status check_f64(struct parser *ps, const struct sae_st_tensor *ts,
-                                 const float *values)
-{
-    for (uint64_t i = 0; i < ts->count; i++)
-        if (isinf(values[i]) && !isinf(sae_dtype_f64_at(ts->data + 8 * i)))
-            return sae_err_set(ps->err, SAE_E_BAD_NUMBER, ts->name,
-                               "cannot read tensor %s: value %" PRIu64 " is %g, f32 cannot hold it",
-                               ts->name, i, sae_dtype_f64_at(ts->data + 8 * i));
-    return SAE_OK;
-}
-
 static enum sae_status read_bools(struct parser *ps, const struct sae_st_tensor *ts, float *values)
 {
     for (uint64_t i = 0; i < ts->count; i++) {
@@ -96,6 +84,8 @@ static enum sae_status read_floats(struct parser *ps, const struct sae_st_tensor
 {
     enum sae_status st = want_floats(ps, ts, or_bool);
 
+    if (st == SAE_OK && ts->dtype->dtype == SAE_DTYPE_F64)
+        st = sae_f64_check(ts->name, ts->data, ts->count, ps->err);
     if (st == SAE_OK)
         st = take(ps, out, ts->name, ts->count, sizeof **out);
     if (st != SAE_OK)
@@ -103,7 +93,7 @@ static enum sae_status read_floats(struct parser *ps, const struct sae_st_tensor
     if (is_bool(ts))
         return read_bools(ps, ts, *out);
     sae_dtype_to_f32(ts->dtype->dtype, ts->data, *out, (size_t)ts->count);
-    return ts->dtype->dtype == SAE_DTYPE_F64 ? check_f64(ps, ts, *out) : SAE_OK;
+    return SAE_OK;
 }
 
 /* ---- shapes ---------------------------------------------------------------------------------- */

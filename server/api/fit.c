@@ -98,7 +98,7 @@ static uint64_t most_by_body(uint64_t width, enum sae_media in, const struct sae
 {
     const struct sae_codec *c = &sae_codecs[in];
     const uint64_t sent = width * c->number_bytes + c->row_bytes;
-    const uint64_t held = decoded_bytes(c, width) + (c->take ? 0 : sent);
+    const uint64_t held = decoded_bytes(c, width) + (c->keep ? 0 : sent);
     const char *option;
 
     return least(rows_in(saed_fit_body(in, o, &option), c->frame_bytes, sent),

@@ -136,7 +136,7 @@ static enum sae_status parse_body(struct op *op)
     struct saed_exchange *x = op->x;
     const struct sae_codec *codec = &sae_codecs[op->in];
     enum sae_status st;
-    char *taken = x->body;
+    void *body = x->body;
 
     if (x->query) {
         st = sae_query_parse(&op->req.opt, x->query, &op->err);
@@ -144,11 +144,13 @@ static enum sae_status parse_body(struct op *op)
             return st;
         op->req.held_bytes = op->req.opt.n_features * sizeof *op->req.opt.features;
     }
-    if (!taken || !codec->take)
-        return codec->parse(&op->req, &op->target, taken ? taken : "", x->n_body, &op->err);
-    x->body = NULL; /* the rows are these very bytes, and what there is of room behind them */
-    op->req.held_bytes += op->body_bytes;
-    return codec->take(&op->req, &op->target, taken, x->n_body, &op->err);
+    if (!body || !codec->keep)
+        return codec->parse(&op->req, &op->target, body ? body : "", x->n_body, &op->err);
+    st = codec->keep(&op->req, &op->target, &body, x->n_body, &op->err);
+    x->body = body;
+    if (!body) /* the rows are these very bytes, and what there is of room behind them */
+        op->req.held_bytes += op->body_bytes;
+    return st;
 }
 
 /* The request as a task, planned. */

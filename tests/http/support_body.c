@@ -512,6 +512,44 @@ static void got_raw(struct got *g, const struct reply *r)
     memcpy(g->v, r->body, r->n);
 }
 
+struct text npy_body(const char *shape, const float *v, size_t n)
+{
+    struct text t = {0};
+    char dict[118];
+
+    snprintf(dict, sizeof dict, "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }", shape);
+    text_add(&t, "\x93NUMPY\1\0\x76\0", 10);
+    text_addf(&t, "%-117s\n", dict);
+    text_add(&t, v, n * sizeof *v);
+    return t;
+}
+
+/* A header of 128 bytes, as numpy writes short shapes. */
+static void got_npy(struct got *g, const struct reply *r)
+{
+    static const char dict[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (";
+    const char *p = r->body + 10 + sizeof dict - 1;
+    size_t dim[9];
+    unsigned n = 0;
+
+    ck_assert(r->n >= 128 && memcmp(r->body, "\x93NUMPY\1\0\x76\0", 10) == 0);
+    ck_assert(memcmp(r->body + 10, dict, sizeof dict - 1) == 0 && r->body[127] == '\n');
+    for (char *end; n < 9 && *p != ')'; n++) {
+        dim[n] = strtoul(p, &end, 10);
+        ck_assert(end != p && (*end == ',' || *end == ')'));
+        p = end + (*end == ',') + (*end == ',' && end[1] == ' ');
+    }
+    ck_assert(n > 0 && memcmp(p, "), }", 4) == 0);
+    g->present = true;
+    g->n_lead = n - 1;
+    memcpy(g->lead, dim, sizeof g->lead);
+    g->n_rows = product(dim, n - 1);
+    g->width = dim[n - 1];
+    ck_assert_uint_eq(r->n, 128 + g->n_rows * g->width * 4);
+    got_alloc(g);
+    memcpy(g->v, r->body + 128, r->n - 128);
+}
+
 /* JSON ends in one newline, so that a shell's prompt stands on a line of its own. */
 static void check_line(const struct reply *r)
 {
@@ -526,6 +564,8 @@ struct got got_read(const struct reply *r, const char *name, enum got_order orde
     ck_assert_msg(r->status == 200, "status %d: %.400s", r->status, r->body);
     if (is_type(r, "application/octet-stream")) {
         got_raw(&g, r);
+    } else if (is_type(r, "application/x-npy")) {
+        got_npy(&g, r);
     } else if (is_type(r, "application/x-safetensors")) {
         got_safetensors(&g, r, name, order);
     } else {

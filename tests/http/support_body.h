@@ -33,6 +33,9 @@ void st_add(struct st_body *b, const char *name, const char *dtype, const char *
             const void *data, size_t n);
 struct text st_end(struct st_body *b); /* owned; frees what b held */
 
+/* An .npy body of float32 in C order; shape as Python writes it: "(2, 3)". Owned. */
+struct text npy_body(const char *shape, const float *v, size_t n);
+
 /* One tensor of an answer. */
 struct got {
     bool present;

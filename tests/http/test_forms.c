@@ -17,6 +17,7 @@
 #define JSON "application/json"
 #define RAW "application/octet-stream"
 #define ST "application/x-safetensors"
+#define NPY "application/x-npy"
 
 static struct server s;
 
@@ -83,6 +84,11 @@ static struct text dense_body(const char *type, const char *name, const float *v
 
     if (strcmp(type, RAW) == 0) {
         text_add(&t, v, rows * width * 4);
+    } else if (strcmp(type, NPY) == 0) {
+        char shape[64];
+
+        snprintf(shape, sizeof shape, "(%zu, %zu)", rows, width);
+        t = npy_body(shape, v, rows * width);
     } else if (strcmp(type, ST) == 0) {
         struct st_body b = {0};
         char shape[64];
@@ -243,15 +249,16 @@ static const char *aux_option(const struct fixture *t, bool forward)
 
 /* ---- the tests ----------------------------------------------------------------------------- */
 
-static const char *const media[] = {JSON, RAW, ST};
+static const char *const media[] = {JSON, RAW, ST, NPY};
+enum { N_MEDIA = sizeof media / sizeof *media };
 
 START_TEST(encode_in_every_form)
 {
     struct fixture t;
 
     setup(&t, _i);
-    for (int in = 0; in < 3; in++)
-        for (int out = 0; out < 3; out++) {
+    for (int in = 0; in < N_MEDIA; in++)
+        for (int out = 0; out < N_MEDIA; out++) {
             struct reply r = send_x(t.g, "encode", media[in], media[out]);
             struct got f = got_read(&r, "f", GOT_ASCENDING);
 
@@ -270,7 +277,7 @@ START_TEST(encode_sparse_and_aux)
     struct fixture t;
 
     setup(&t, _i);
-    for (int in = 0; in < 3; in++)
+    for (int in = 0; in < N_MEDIA; in++)
         for (int o = 0; o < 2; o++)
             for (int sparse = 0; sparse < 2; sparse++) {
                 const char *option = aux_option(&t, false);
@@ -338,7 +345,7 @@ START_TEST(encode_features)
     char op[128];
 
     setup(&t, _i);
-    for (int out = 0; out < 3; out++) {
+    for (int out = 0; out < N_MEDIA; out++) {
         size_t F = t.g->F, ids[] = {F - 1, 0, F / 2, 0};
         struct reply r;
         struct got f;
@@ -364,7 +371,7 @@ START_TEST(forward_with_everything)
     setup(&t, _i);
     dense = send_x(t.g, "encode", RAW, RAW);
     all = got_read(&dense, "f", GOT_ASCENDING);
-    for (int in = 0; in < 3; in++)
+    for (int in = 0; in < N_MEDIA; in++)
         for (int o = 0; o < 2; o++)
             for (int sparse = 0; sparse < 2; sparse++) {
                 const char *option = aux_option(&t, true);
@@ -392,12 +399,12 @@ START_TEST(forward_with_everything)
                                  t.d->info.scales_forward_f ? "decoder_norm" : "encode");
                 reply_free(&r);
             }
-    for (int out3 = 0; out3 < 3; out3++) { /* x_hat alone: any form */
-        struct reply r = send_x(t.g, "forward", JSON, media[out3]);
+    for (int form = 0; form < N_MEDIA; form++) { /* x_hat alone: any form */
+        struct reply r = send_x(t.g, "forward", JSON, media[form]);
         struct got g = got_read(&r, "x_hat", GOT_ASCENDING);
 
         check_x_hat(&t, &g, all.v, t.g->n_rows);
-        if (out3 == 0)
+        if (form == 0)
             ck_assert_uint_eq(got_count(&r), 1); /* no f_units without f */
         got_free(&g);
         reply_free(&r);
@@ -443,8 +450,8 @@ START_TEST(decode_in_every_form)
 
     setup(&t, _i);
     f = golden_array(t.g, "dec_f");
-    for (int in = 0; in < 3; in++)
-        for (int out = 0; out < 3; out++) {
+    for (int in = 0; in < N_MEDIA; in++)
+        for (int out = 0; out < N_MEDIA; out++) {
             struct text body = dense_body(media[in], "f", f->v, f->dim[0], t.g->F);
             struct reply r = post(t.g, "decode", media[in], media[out], body.p, body.n);
             struct got g = got_read(&r, "x_hat", GOT_ASCENDING);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define RAW "application/octet-stream"
+#define NPY "application/x-npy"
 #define ST "application/x-safetensors"
 #define JSON "application/json"
 
@@ -62,6 +63,9 @@ static struct text binary_body(const char *type, const char *name, size_t rows, 
         v[i] = (float)(i % 11) - 5;
     if (strcmp(type, RAW) == 0) {
         text_add(&t, v, rows * width * sizeof *v);
+    } else if (strcmp(type, NPY) == 0) {
+        snprintf(shape, sizeof shape, "(%zu, %zu)", rows, width);
+        t = npy_body(shape, v, rows * width);
     } else {
         snprintf(shape, sizeof shape, "[%zu,%zu]", rows, width);
         st_add(&b, name, "F32", shape, v, rows * width * sizeof *v);
@@ -91,10 +95,8 @@ static struct reply ask(const char *path, const char *type, const char *accept, 
 static const struct {
     const char *key, *type, *accept, *query;
 } forms[] = {
-    {"json", JSON, JSON, ""},
-    {"octet-stream", RAW, RAW, ""},
-    {"safetensors", ST, ST, ""},
-    {"top_k", RAW, ST, "top_k=32"},
+    {"json", JSON, JSON, ""}, {"octet-stream", RAW, RAW, ""}, {"safetensors", ST, ST, ""},
+    {"npy", NPY, NPY, ""},    {"top_k", RAW, ST, "top_k=32"},
 };
 
 static void check_form(const char *dictionary, const char *op, size_t form, size_t most,
@@ -137,7 +139,7 @@ static void check_dictionary(const char *name)
     for (size_t op = 0; op < 3; op++) {
         json_t *of = json_object_get(json_object_get(root, "max_rows"), ops[op]);
 
-        ck_assert_uint_eq(json_object_size(of), op == 1 ? 3 : 4); /* decode has no top_k */
+        ck_assert_uint_eq(json_object_size(of), op == 1 ? 4 : 5); /* decode has no top_k */
         for (size_t form = 0; form < json_object_size(of); form++) {
             json_t *v = json_object_get(of, forms[form].key);
 

@@ -11,6 +11,7 @@
 
 #define RAW "application/octet-stream"
 #define ST "application/x-safetensors"
+#define NPY "application/x-npy"
 #define JSON "application/json"
 
 static struct server s;
@@ -45,6 +46,12 @@ static const struct {
     {RAW, "*/*", "encode?top_k=2", ST},
     {RAW, NULL, "forward", RAW},
     {RAW, NULL, "forward?output_features=true", ST},
+    {NPY, NULL, "encode", NPY},
+    {NPY, "*/*", "forward", NPY},
+    {NPY, NULL, "encode?sparse=true", ST},
+    {NPY, NPY, "encode?top_k=1", NULL},
+    {RAW, NPY, "encode?features=1,0", NPY},
+    {JSON, NPY, "forward?output_features=true", NULL},
     {ST, NULL, "encode", ST},
     {ST, "*/*", "forward", ST},
     {JSON, RAW, "encode", RAW},
@@ -62,7 +69,7 @@ static const struct {
     {JSON, RAW, "encode?sparse=true", NULL},
     {JSON, RAW, "encode?top_k=1", NULL},
     {RAW, RAW, "forward?output_features=true", NULL},
-    {JSON, "application/x-npy", "encode", NULL},
+    {JSON, "application/x-npz", "encode", NULL},
 };
 
 START_TEST(accept_names_the_form)
@@ -79,6 +86,8 @@ START_TEST(accept_names_the_form)
              cases[_i].accept ? cases[_i].accept : ""); /* "Accept:" takes libcurl's own away */
     if (strcmp(cases[_i].type, RAW) == 0) {
         text_add(&body, x, sizeof x);
+    } else if (strcmp(cases[_i].type, NPY) == 0) {
+        body = npy_body("(1, 4)", x, 4);
     } else if (strcmp(cases[_i].type, ST) == 0) {
         struct st_body b = {0};
 
@@ -119,7 +128,7 @@ static const struct {
     {"Content-Type: APPLICATION/JSON;charset=UTF-8", true},
     {"Content-Type: application/json; charset=latin1", false},
     {"Content-Type: application/octet-stream;dtype=bf16", false},
-    {"Content-Type: application/x-npy", false},
+    {"Content-Type: application/x-npz", false},
     {"Content-Type: application/x-www-form-urlencoded", false},
     {"Content-Type: multipart/form-data; boundary=x", false},
     {"Content-Type: text/json", false},

@@ -33,7 +33,7 @@ engine="$low|lib/saed\.h|lib/dict/(dict|unit|ref)\.h|lib/engine/engine\.h|lib/en
 rule 'lib/engine lib/engine/batch' "$engine"
 rule lib/engine/native "$engine|lib/engine/native/[a-z_]+\.h"
 # proto: what all forms share <- json <- safetensors
-format='lib/format/(json_scan|safetensors)\.h'
+format='lib/format/(json_scan|safetensors|npy)\.h'
 rule proto "$wire|$format|proto/json/numtext\.h"
 rule proto/json "$wire|$format|proto/json/[a-z_]+\.h"
 rule proto/safetensors "$wire|$format|proto/json/[a-z_]+\.h|proto/safetensors/[a-z_]+\.h"

@@ -1,8 +1,8 @@
 /* test_examples.c - proto/examples hold to the byte, served by an IdentityDict of width 4.
  *
  *   route                      POST /v1/dictionaries/id/OP[?QUERY]
- *   request.(json|f32|safetensors)   the body
- *   response.(json|f32|safetensors)  the answer in the same form; of an error its problem, of
+ *   request.(json|f32|safetensors|npy)   the body
+ *   response.(json|f32|safetensors|npy)  the answer in the same form; of an error its problem, of
  *                                    which only the code is compared here */
 #include "tests/unit/proto/wire_fixture.h"
 
@@ -17,7 +17,7 @@
 static char *names[64];
 static int n_names;
 
-static const char *const extensions[SAE_N_MEDIA] = {"json", "f32", "safetensors"};
+static const char *const extensions[SAE_N_MEDIA] = {"json", "f32", "safetensors", "npy"};
 
 static char *read_file(const char *name, const char *file, size_t *n)
 {

@@ -4,9 +4,11 @@
 #define J SAE_MEDIA_JSON
 #define R SAE_MEDIA_RAW
 #define S SAE_MEDIA_SAFETENSORS
+#define N SAE_MEDIA_NPY
 #define JSON_TYPE "application/json"
 #define RAW_TYPE "application/octet-stream"
 #define ST_TYPE "application/x-safetensors"
+#define NPY_TYPE "application/x-npy"
 
 static const struct {
     const char *value;
@@ -39,6 +41,9 @@ static const struct {
     {"APPLICATION/X-SAFETENSORS", S},
     {ST_TYPE "; x=y", -1},
     {ST_TYPE "; q=1", -1},
+    {NPY_TYPE, N},
+    {"Application/X-NPY", N},
+    {NPY_TYPE "; x=y", -1},
     {"application/*", -1},
     {"*/*", -1},
     {"*", -1},
@@ -100,7 +105,7 @@ START_TEST(form_urlencoded_is_told_about_curl)
 }
 END_TEST
 
-enum { ALL = 7, NO_RAW = 1 << J | 1 << S };
+enum { ALL = 15, NO_RAW = 1 << J | 1 << S };
 
 static const struct {
     const char *value;
@@ -112,7 +117,9 @@ static const struct {
     {NULL, J, ALL, J},
     {NULL, R, ALL, R},
     {NULL, S, ALL, S},
+    {NULL, N, ALL, N},
     {NULL, R, NO_RAW, S},
+    {NULL, N, NO_RAW, S},
     {NULL, J, NO_RAW, J},
     {"", R, ALL, R},
     {"*/*", J, ALL, J},
@@ -131,6 +138,8 @@ static const struct {
     {RAW_TYPE, J, ALL, R},
     {ST_TYPE, J, ALL, S},
     {"Application/X-SafeTensors", J, ALL, S},
+    {NPY_TYPE, J, ALL, N},
+    {NPY_TYPE, N, NO_RAW, -1},
     {RAW_TYPE, R, NO_RAW, -1},
     {RAW_TYPE ", " JSON_TYPE ";q=0.1", R, NO_RAW, J},
     {"text/html", J, ALL, -1},
@@ -156,7 +165,9 @@ static const struct {
     {"*/*;q=1, application/*;q=0.2, " ST_TYPE ";q=0.3", J, ALL, S},
     {JSON_TYPE ";q=0.1, " JSON_TYPE ";q=0.9, " RAW_TYPE ";q=0.5", R, ALL, J},
     {JSON_TYPE ";q=0.5;ext=1", R, ALL, J},
-    /* among equals the request's form, then JSON, safetensors, raw */
+    /* among equals the request's form, then JSON, safetensors, raw, npy */
+    {NPY_TYPE ", " RAW_TYPE, J, ALL, R},
+    {NPY_TYPE ", " RAW_TYPE, N, ALL, N},
     {JSON_TYPE ", " RAW_TYPE ", " ST_TYPE, S, ALL, S},
     {ST_TYPE ", " JSON_TYPE, R, NO_RAW, J},
     {RAW_TYPE ", " ST_TYPE, J, ALL, S},
@@ -211,7 +222,8 @@ START_TEST(refusal_says_which_can)
     err = (struct sae_err){0};
     ck_assert_int_eq(sae_accept("text/html", R, ALL, &m, &err), SAE_E_NOT_ACCEPTABLE);
     assert_err(err, SAE_E_NOT_ACCEPTABLE,
-               "application/json, application/octet-stream or application/x-safetensors");
+               "application/json, application/octet-stream, application/x-safetensors or "
+               "application/x-npy");
 }
 END_TEST
 

@@ -317,22 +317,23 @@ START_TEST(wrong_width_is_told)
 }
 END_TEST
 
-START_TEST(raw_carries_one_dense_tensor)
+START_TEST(raw_and_npy_carry_one_dense_tensor)
 {
     struct sae_answer a = {.n_rows = 2, .n_tensors = 1, .lead = {1, {2}}};
-    unsigned all = (1u << SAE_N_MEDIA) - 1, raw = 1u << SAE_MEDIA_RAW;
+    unsigned all = (1u << SAE_N_MEDIA) - 1, alone = 1u << SAE_MEDIA_RAW | 1u << SAE_MEDIA_NPY;
 
     a.tensors[0] = (struct sae_out_tensor){.name = "f", .width = 8};
     ck_assert_uint_eq(sae_media_can(&a), all);
     a.tensors[0].form = SAE_FORM_TOP;
-    ck_assert_uint_eq(sae_media_can(&a), all & ~raw);
+    ck_assert_uint_eq(sae_media_can(&a), all & ~alone);
     a.tensors[0].form = SAE_FORM_SPARSE;
-    ck_assert_uint_eq(sae_media_can(&a), all & ~raw);
+    ck_assert_uint_eq(sae_media_can(&a), all & ~alone);
     a.tensors[0].form = SAE_FORM_DENSE;
     a.n_tensors = 2;
-    ck_assert_uint_eq(sae_media_can(&a), all & ~raw);
+    ck_assert_uint_eq(sae_media_can(&a), all & ~alone);
     a.n_tensors = 1;
     ck_assert_uint_eq(sae_codecs[SAE_MEDIA_RAW].bound(&a), 64);
+    ck_assert_uint_eq(sae_codecs[SAE_MEDIA_NPY].bound(&a), 128 + 64);
     ck_assert_uint_ge(sae_codecs[SAE_MEDIA_JSON].bound(&a), 16 * 16);
     a.n_rows = SIZE_MAX / 2;
     for (int m = 0; m < SAE_N_MEDIA; m++) {
@@ -358,7 +359,7 @@ int main(void)
     tcase_add_loop_test(t, csr_is_sorted_with_its_values, 0, 8);
     tcase_add_loop_test(t, csr_faults_are_bad_shape, 0, 6);
     tcase_add_test(t, wrong_width_is_told);
-    tcase_add_test(t, raw_carries_one_dense_tensor);
+    tcase_add_test(t, raw_and_npy_carry_one_dense_tensor);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
