@@ -102,8 +102,8 @@ END_TEST
 /* One GEMM for both sides of a dictionary's encoder; the decode side has a queue of its own. */
 START_TEST(encode_and_forward_share_a_batch)
 {
-    struct server s = server_start((const char *const[]){
-        "--max-delay-us", "500000", "--max-batch-rows", "4", "a=init:AutoEncoder:3:5", NULL});
+    struct server s = server_start(
+        (const char *const[]){HOLD, "--max-batch-rows", "4", "a=init:AutoEncoder:3:5", NULL});
     int fd[3];
     struct reply r;
 
@@ -123,12 +123,12 @@ START_TEST(encode_and_forward_share_a_batch)
               2); /* forward rows only */
     ck_assert(metric(&s, "saed_rows_total{dictionary=\"a\",op=\"encode\"}") == 2);
     ck_assert(metric(&s, "saed_rows_total{dictionary=\"a\",op=\"forward\"}") == 2);
-    send_json(fd[2], "a/decode", "{\"f\":[1,2,3,4,5]}");
+    send_json(fd[2], "a/decode", "{\"f\":[[1,2,3,4,5],[6,7,8,9,0],[1,2,3,4,5],[6,7,8,9,0]]}");
     r = raw_reply(fd[2], true, MS);
     ck_assert_int_eq(r.status, 200);
-    ck_assert_str_eq(reply_header(&r, "Saed-Batch-Rows"), "1");
+    ck_assert_str_eq(reply_header(&r, "Saed-Batch-Rows"), "4");
     reply_free(&r);
-    ck_assert(metric(&s, "saed_rows_total{dictionary=\"a\",op=\"decode\"}") == 1);
+    ck_assert(metric(&s, "saed_rows_total{dictionary=\"a\",op=\"decode\"}") == 4);
     ck_assert(metric(&s, "saed_batches_total{dictionary=\"a\",gemm=\"encode\"}") == 1);
     for (int i = 0; i < 3; i++)
         close(fd[i]);

@@ -2,6 +2,7 @@
  * faults: 400 head, 404, 405, 415, 413 by Content-Length, 400 body and options, 406, 413 rows or
  * answer, 503, 504. (Single refusals of bodies: test_json.c, test_binary.c.) */
 #include "tests/http/support_body.h"
+#include "tests/support/sanitized.h"
 
 #include <check.h>
 #include <signal.h>
@@ -233,7 +234,7 @@ START_TEST(limits_are_exact)
     check_problem(&r, 413, "response_too_large", NULL, "--max-response-bytes");
     reply_free(&r);
     ck_assert(metric(&t, "saed_rows_total{dictionary=\"i\",op=\"encode\"}") == rows + 20);
-    ck_assert(metric(&t, "saed_inflight_bytes") == 0);
+    wait_metric(&t, "saed_inflight_bytes", 0);
     ck_assert_int_eq(server_stop(&t), 0);
 }
 END_TEST
@@ -257,17 +258,11 @@ START_TEST(memory_of_a_codec)
     r = request(&t, "POST", "/v1/dictionaries/i/encode", headers, body.p, body.n);
     check_problem(&r, 413, "body_too_large", "it alone needs", "--max-inflight-bytes");
     reply_free(&r);
-    ck_assert(metric(&t, "saed_inflight_bytes") == 0);
+    wait_metric(&t, "saed_inflight_bytes", 0);
     text_free(&body);
     ck_assert_int_eq(server_stop(&t), 0);
 }
 END_TEST
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 static double peak_mb(const struct server *t)
 {
@@ -310,7 +305,7 @@ START_TEST(memory_of_empty_rows)
     if (!SANITIZED) /* which keeps what has been freed */
         ck_assert_msg(peak_mb(&t) < before + 70, "from %.0f to %.0f MB", before, peak_mb(&t));
     reply_free(&r);
-    ck_assert(metric(&t, "saed_inflight_bytes") == 0);
+    wait_metric(&t, "saed_inflight_bytes", 0);
     text_free(&body);
     free(indptr);
     ck_assert_int_eq(server_stop(&t), 0);
@@ -391,7 +386,7 @@ START_TEST(a_deadline_is_a_504)
     reply_free(&r);
     ck_assert(metric(&t, "saed_rows_total{dictionary=\"i\",op=\"encode\"}") <= 0);
     ck_assert(metric(&t, "saed_requests_total{dictionary=\"i\",op=\"encode\",code=\"504\"}") == 1);
-    ck_assert(metric(&t, "saed_inflight_bytes") == 0);
+    wait_metric(&t, "saed_inflight_bytes", 0);
     ck_assert_int_eq(server_stop(&t), 0);
 }
 END_TEST

@@ -6,6 +6,7 @@
  * by an answer with more entries than admission makes room for. */
 #include "tests/http/support_body.h"
 #include "tests/support/load.h"
+#include "tests/support/sanitized.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -16,12 +17,6 @@
 #define RAW "application/octet-stream"
 #define ST "application/x-safetensors"
 #define COUNTER "saed_debug_hot_path_allocations_total"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 enum { N_CLIENTS = 16, MOST_ROWS = 40, MAX_REQUESTS = 256 };
 

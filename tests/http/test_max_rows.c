@@ -157,7 +157,7 @@ START_TEST(max_rows_are_taken_and_no_more)
     check_dictionary("a");
     check_dictionary("n");
     check_dictionary("i");
-    ck_assert(metric(&s, "saed_inflight_bytes") == 0);
+    wait_metric(&s, "saed_inflight_bytes", 0);
     ck_assert_int_eq(server_stop(&s), 0);
 }
 END_TEST

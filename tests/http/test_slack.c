@@ -1,18 +1,13 @@
 /* test_slack.c - after a burst the memory goes back, while a health check goes on. */
 #include "tests/http/support_body.h"
 #include "tests/support/load.h"
+#include "tests/support/sanitized.h"
 
 #include <check.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 #define MB (1 << 20)
 /* Three seconds where the machine has time for it; how long it waits is stepped in the unit's test.

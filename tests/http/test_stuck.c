@@ -4,6 +4,7 @@
  * client does then. (libmicrohttpd 0.9.75 burned a core until the request's deadline, or for ever
  * when another request stood before.) */
 #include "tests/http/support_body.h"
+#include "tests/support/sanitized.h"
 
 #include <check.h>
 #include <poll.h>
@@ -13,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SECOND_MS 1000
+#define SECOND_MS SOON_MS(1000)
 #define POST "POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n"
 #define BODY "{\"x\":[1,2,3,4]}"
 #define GOOD POST "Content-Length: 15\r\n\r\n" BODY
@@ -34,7 +35,8 @@ static void stop(void)
     long long begin = test_now_ms();
 
     ck_assert_int_eq(server_stop(&s), 0);
-    ck_assert_msg(test_now_ms() < begin + 5000, "stopping took %lld ms", test_now_ms() - begin);
+    ck_assert_msg(test_now_ms() < begin + SOON_MS(5000), "stopping took %lld ms",
+                  test_now_ms() - begin);
 }
 
 /* The daemon's CPU time so far, in ms. */
@@ -184,7 +186,8 @@ START_TEST(is_answered_and_closed)
     close(fd);
     wait_metric(&s, "saed_requests_in_flight", 1); /* the one that asks */
     wait_metric(&s, "saed_inflight_bytes", 0);
-    ck_assert_msg(cpu_ms() - cpu < 300, "%s: %ld ms of CPU time", stuck[_i].what, cpu_ms() - cpu);
+    ck_assert_msg(cpu_ms() - cpu < SOON_MS(300), "%s: %ld ms of CPU time", stuck[_i].what,
+                  cpu_ms() - cpu);
     text_free(&t);
     text_free(&got);
 }

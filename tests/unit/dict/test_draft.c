@@ -1,6 +1,7 @@
 /* test_draft.c - sources opened and then loaded: what the first step says holds for the second. */
 #include "lib/dict/dict.h"
 #include "lib/saed.h"
+#include "tests/support/sanitized.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -166,12 +167,6 @@ static long resident_bytes(void)
     fclose(f);
     return resident * sysconf(_SC_PAGESIZE);
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 /* What is told before is what is taken then, by the tensors and by the engine, within 2 %. */
 START_TEST(what_it_takes_is_told_before)

@@ -5,6 +5,7 @@
 #include "lib/dict/ref.h"
 #include "server/service.h"
 #include "tests/support/dicts.h"
+#include "tests/support/sanitized.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -12,17 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 #define N_ROUNDS 1000
 #define N_CLIENTS 3

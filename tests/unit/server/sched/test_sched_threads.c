@@ -5,6 +5,7 @@
  * PATIENCE_S says that a wake-up was lost. */
 #include "server/sched/state.h"
 #include "tests/support/sched_fake.h"
+#include "tests/support/sanitized.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -13,14 +14,6 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
 
 #define PATIENCE_S 30
 #define N_DICTS 2
@@ -611,7 +604,7 @@ END_TEST
 
 START_TEST(start_fails_with_none_left_running)
 {
-#ifdef SANITIZED
+#if SANITIZED
     printf("SKIP: a sanitizer needs the address space that this test takes away\n");
 #else
     enum { THREADS = 64 };
