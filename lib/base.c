@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static atomic_long fault_after = -1;
 static atomic_bool fault_persistent;
@@ -161,6 +162,16 @@ char *sae_strdup(const char *s)
 void sae_free(void *p)
 {
     free(p);
+}
+
+void sae_forget(void *p, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)p + page - 1) & ~(page - 1);
+    uintptr_t end = ((uintptr_t)p + bytes) & ~(page - 1);
+
+    if (begin < end)
+        madvise((void *)begin, end - begin, MADV_DONTNEED); /* else they stay, which is no fault */
 }
 
 /* ---- debug builds: allocations of hot threads -------------------------------------------------

@@ -93,6 +93,9 @@ void *sae_slab_cut(struct sae_slab *s, size_t n, size_t size);
 bool sae_slab_make(struct sae_slab *s) SAE_MUST_USE; /* false: out of memory */
 char *sae_strdup(const char *s) SAE_MUST_USE;
 void sae_free(void *p);
+/* What these bytes of an allocation hold is wanted no more: their pages go back to the system until
+ * they are written to again. */
+void sae_forget(void *p, size_t bytes);
 
 /* Anonymous memory for weights: zeroed, MADV_HUGEPAGE, with at least SAE_OVERREAD readable bytes
  * past the end, which kernels may load but whose values never reach a result. */

@@ -136,7 +136,7 @@ enum sae_status sae_chunks_init(struct sae_chunks *p, size_t n_workers,
 void sae_chunks_fini(struct sae_chunks *p);
 /* All runs are dead: chunks are spare again. Keeps what recent batches used, frees the rest. */
 void sae_chunks_reset(struct sae_chunks *p);
-/* All runs are dead, and no more chunks are kept than at the start. */
+/* All runs are dead, and no more chunks are kept than at the start, nor more of their pages. */
 void sae_chunks_rest(struct sae_chunks *p);
 /* Give back the chunk that a tile wrote to, so that the next tile goes on in it. */
 void sae_chunks_leave(struct sae_batch *b, struct sae_scratch *s);

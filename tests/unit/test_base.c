@@ -5,6 +5,9 @@
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 START_TEST(first_error_wins)
 {
@@ -148,6 +151,29 @@ START_TEST(a_slab_is_cut_as_it_was_measured)
 }
 END_TEST
 
+/* All whole pages of it, and no byte beside it. */
+START_TEST(what_is_forgotten_holds_no_page)
+{
+    enum { PAGES = 64 };
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), n = PAGES * page;
+    unsigned char *p = sae_alloc(n, 1), in[PAGES];
+    unsigned char *first = p + (page - (uintptr_t)p % page) % page;
+
+    ck_assert_ptr_nonnull(p);
+    memset(p, 7, n);
+    sae_forget(p + 1, n - 2);
+    ck_assert_int_eq(mincore(first + page, n - 3 * page, in), 0);
+    for (size_t i = 0; i < PAGES - 3; i++)
+        ck_assert_int_eq(in[i] & 1, 0);
+    ck_assert(p[0] == 7 && p[n - 1] == 7);
+    sae_forget(p, 0);
+    sae_forget(p, 1);
+    ck_assert(p[0] == 7);
+    p[n / 2] = 1; /* it is still ours */
+    sae_free(p);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
@@ -159,6 +185,7 @@ int main(void)
     tcase_add_test(t, allocation_checks_products_and_obeys_the_hook);
     tcase_add_test(t, memory_of_any_size_is_aligned);
     tcase_add_test(t, huge_memory_is_aligned_and_zeroed);
+    tcase_add_test(t, what_is_forgotten_holds_no_page);
     tcase_add_test(t, buffer_stops_at_its_cap);
     tcase_add_test(t, a_buffer_without_a_cap_grows);
     tcase_add_test(t, exp_is_correctly_rounded_almost_always);

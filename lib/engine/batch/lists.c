@@ -4,7 +4,8 @@
  * open chunks than tiles at work. How many that are is chance, and a steady load is to allocate
  * nothing: so there is a chunk for each worker from the start (CHUNKS_KEPT at most). Chunks that
  * recent batches did not need are freed at the next begin: a dense batch does not hold its memory
- * for ever. */
+ * for ever. At rest the pages of those that stay go back to the system as well: with a batch for
+ * each of many threads they are more than a daemon that has nothing to do should hold. */
 #include "lib/engine/engine.h"
 
 #include <string.h>
@@ -116,6 +117,8 @@ void sae_chunks_rest(struct sae_chunks *p)
     (void)spare_all(p);
     p->high_water = 0;
     shrink(p);
+    for (struct sae_chunk *c = p->spare; c; c = c->next)
+        sae_forget(c->mem, CHUNK_WORDS * sizeof c->mem[0]);
 }
 
 /* An open chunk if there is one, else a spare one, else a new one. */

@@ -2,10 +2,13 @@
 #include "lib/engine/engine.h"
 #include "tests/support/batches.h"
 #include "tests/support/dicts.h"
+#include "tests/support/sanitized.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { D = 20, F = 2500, ROWS = 6 };
 
@@ -286,6 +289,60 @@ START_TEST(the_chunks_shrink_again)
 }
 END_TEST
 
+static size_t resident_mb(void)
+{
+    unsigned long size, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+
+    ck_assert(f && fscanf(f, "%lu %lu", &size, &resident) == 2);
+    fclose(f);
+    return resident * (size_t)sysconf(_SC_PAGESIZE) >> 20;
+}
+
+/* Each of 64 threads has a batch, which kept 2 MB: 128 MB of a daemon that had had a burst. */
+START_TEST(many_batches_at_rest_hold_little)
+{
+    enum { WIDE = 40000, ROWS_EACH = 16, N = 64 };
+    struct sae_dict *dict = batches_exact_dict("AutoEncoder", 4, WIDE, 1);
+    float *x = batches_exact_rows(ROWS_EACH, 4, 3);
+    struct sae_task t = {.dict = dict, .n_rows = ROWS_EACH, .x = x, .query.op = SAE_OP_FORWARD};
+    struct sae_capacity c = dicts_capacity(dict, ROWS_EACH);
+    struct sae_engine *e;
+    struct sae_batch *b[N];
+    struct sae_scratch *s;
+    size_t before, after;
+
+    c.n_workers = N;
+    for (size_t j = 0; j < WIDE; j++)
+        sae_dict_array(dict, SAE_ROLE_ENC_BIAS)[j] = 1000.0f; /* everything on */
+    ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_AUTO, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_scratch_create(&s, e, c, NULL), SAE_OK);
+    ck_assert_int_eq(sae_task_prepare(&t, NULL), SAE_OK);
+    for (size_t i = 0; i < N; i++)
+        ck_assert_int_eq(sae_batch_create(&b[i], e, c, NULL), SAE_OK);
+    before = resident_mb();
+    for (size_t i = 0; i < N; i++) {
+        batches_run(b[i], s, dict, SAE_SIDE_ENCODE,
+                    &(struct sae_slice){.task = &t, .n_rows = ROWS_EACH}, 1);
+        ck_assert_uint_gt(b[i]->chunks.n_chunks, 8);
+        sae_batch_rest(b[i]);
+    }
+    after = resident_mb();
+    if (SANITIZED)
+        printf("SKIP: memory of a sanitized build says nothing\n");
+    else
+        ck_assert_msg(after <= before + 32, "%zu MB before, %zu after", before, after);
+    batches_check(&t, true, true, "before a rest");
+    for (size_t i = 0; i < N; i++)
+        sae_batch_free(b[i]);
+    sae_task_fini(&t);
+    sae_scratch_free(s);
+    sae_engine_free(e);
+    sae_dict_free(dict);
+    sae_free(x);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("engine memory");
@@ -299,6 +356,7 @@ int main(void)
     tcase_add_loop_test(t, more_entries_than_usual_find_memory, 0, BATCHES_N_WAYS);
     tcase_add_loop_test(t, tiles_at_work_at_once_find_chunks, 0, BATCHES_N_WAYS);
     tcase_add_test(t, the_chunks_shrink_again);
+    tcase_add_test(t, many_batches_at_rest_hold_little);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
