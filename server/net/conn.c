@@ -357,6 +357,15 @@ static bool is_timed(enum saed_conn_state state)
     return (BIT(IDLE) | BIT(HEAD) | BIT(BODY) | BIT(SEND)) & 1u << state;
 }
 
+uint64_t saed_conn_beyond_since(const struct saed_conn *n, uint64_t now)
+{
+    uint64_t may_ns = n->state == SAED_CONN_SEND ? SAED_BEYOND_NS / 2 : SAED_BEYOND_NS / 10;
+    bool is_late = n->place == SAED_PLACE_BEYOND && is_timed(n->state) && !n->no_more &&
+                   now > n->since_ns + may_ns;
+
+    return is_late ? n->since_ns : UINT64_MAX;
+}
+
 enum saed_verdict saed_conn_sweep(struct saed_conn *n, uint64_t now,
                                   const struct saed_conn_times *t, saed_counts_fn *counts)
 {

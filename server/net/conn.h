@@ -20,7 +20,8 @@
  *     SEND    no byte acknowledged for 30 s, or less than 4 KB/s on average after 75 s
  *
  * Beyond the limit of connections (room.h) none of this holds: IDLE, HEAD and BODY have 1 s from
- * accept, and SEND has 1 s.
+ * accept, and SEND has 1 s. While somebody waits outside for such a place, they have a tenth of
+ * that, and SEND half, which is longer than a client that means it needs.
  *
  * finish is allowed from wherever libmicrohttpd may give up a request: HEAD, BODY, WORK, BACK,
  * SEND. Every move that is not drawn is a fault of ours and asserted.
@@ -29,9 +30,9 @@
  * this file knows the number.
  *
  * THREADS  queue, back: whoever has it. ended, told, and with the lock held, which keeps the socket
- * open while one looks at it and shuts it down, begun, retire, kept_since, is_kept and sweep: the
- * one of conns.h. The rest: the connection's. `lock` guards all that more than one of them writes
- * or reads. */
+ * open while one looks at it and shuts it down, begun, retire, kept_since, is_kept, beyond_since
+ * and sweep: the one of conns.h. The rest: the connection's. `lock` guards all that more than one
+ * of them writes or reads. */
 #ifndef SAED_CONN_H
 #define SAED_CONN_H
 
@@ -141,6 +142,11 @@ uint64_t saed_conn_kept_since(const struct saed_conn *n);
 /* With the lock held: it is kept and no byte of a request has come; if one has, that is known from
  * now on. */
 bool saed_conn_is_kept(struct saed_conn *n, uint64_t now, saed_counts_fn *counts);
+
+/* With the lock held: it has been beyond the limit, without a whole head or with an answer that is
+ * not taken, for longer than it may be while others wait; since this time. UINT64_MAX: it has not,
+ * or it is being cut. */
+uint64_t saed_conn_beyond_since(const struct saed_conn *n, uint64_t now);
 
 enum saed_verdict {
     SAED_CONN_WELL,

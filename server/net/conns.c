@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define SWEEP_MS 250
+#define CROWD_MS 25 /* how soon it is seen that somebody waits outside a full house */
 #define MAKE_WAY_TRIES 8
 #define TAG_LISTEN UINT64_MAX
 #define TAG_WAKE (UINT64_MAX - 1)
@@ -288,23 +289,31 @@ size_t saed_conns_limit(const struct saed_conns *c)
     return saed_room_limit(saed_door_room(c->door));
 }
 
-/* NULL: nobody is idle. */
-static struct saed_conn *longest_idle(struct saed_conns *c)
+/* Of whom this is true since the earliest time. NULL: of nobody (UINT64_MAX). */
+static struct saed_conn *longest(struct saed_conns *c,
+                                 uint64_t (*since)(const struct saed_conn *n, uint64_t now),
+                                 uint64_t now)
 {
-    struct saed_conn *longest = NULL;
-    uint64_t since = UINT64_MAX;
+    struct saed_conn *found = NULL;
+    uint64_t first = UINT64_MAX;
 
     for (size_t i = 0; i < atomic_load(&c->n_used); i++) {
         struct saed_conn *n = &c->slots[i];
 
         pthread_mutex_lock(&n->lock);
-        if (n->place == SAED_PLACE_IN && saed_conn_kept_since(n) < since) {
-            since = saed_conn_kept_since(n);
-            longest = n;
+        if (since(n, now) < first) {
+            first = since(n, now);
+            found = n;
         }
         pthread_mutex_unlock(&n->lock);
     }
-    return longest;
+    return found;
+}
+
+static uint64_t idle_since(const struct saed_conn *n, uint64_t now)
+{
+    (void)now;
+    return n->place == SAED_PLACE_IN ? saed_conn_kept_since(n) : UINT64_MAX;
 }
 
 /* False: it is not idle any more, or too many are leaving. */
@@ -331,13 +340,28 @@ static bool make_way(void *arg)
     struct saed_conn *n;
 
     for (int i = 0; i < MAKE_WAY_TRIES; i++) {
-        n = longest_idle(c);
+        n = longest(c, idle_since, 0);
         if (!n)
             return false;
         if (leave(c, n))
             return true;
     }
     return false;
+}
+
+/* Its place is free when MHD has closed it, which is told by the wake descriptor. */
+static void cut_one_beyond(struct saed_conns *c, uint64_t now)
+{
+    struct saed_conn *n = longest(c, saed_conn_beyond_since, now);
+
+    if (!n)
+        return;
+    pthread_mutex_lock(&n->lock);
+    if (saed_conn_beyond_since(n, now) != UINT64_MAX) { /* nothing has come of it meanwhile */
+        n->no_more = true;
+        shutdown(n->fd, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&n->lock);
 }
 
 void saed_conns_close_listener(struct saed_conns *c)
@@ -347,17 +371,27 @@ void saed_conns_close_listener(struct saed_conns *c)
 
 /* ---- its thread ---------------------------------------------------------------------------- */
 
+/* Until the next sweep, or the next look at who waits outside. */
+static int wait_ms(const struct saed_conns *c, uint64_t next_sweep, uint64_t next_look)
+{
+    uint64_t now = saed_now_ns(), next = next_sweep;
+
+    if (saed_door_is_shut(c->door) && next_look < next)
+        next = next_look;
+    return next > now ? (int)((next - now) / 1000000) + 1 : 0;
+}
+
 static void *run(void *arg)
 {
     struct saed_conns *c = arg;
-    uint64_t next_sweep = saed_now_ns();
+    uint64_t next_sweep = saed_now_ns(), next_look = next_sweep;
     bool is_sweep;
 
     while (!atomic_load(&c->stop)) {
         struct epoll_event events[64];
+        int n =
+            epoll_wait(c->epoll_fd, events, SAE_COUNTOF(events), wait_ms(c, next_sweep, next_look));
         uint64_t now = saed_now_ns(), count;
-        int wait_ms = next_sweep > now ? (int)((next_sweep - now) / 1000000) + 1 : 0;
-        int n = epoll_wait(c->epoll_fd, events, SAE_COUNTOF(events), wait_ms);
 
         for (int i = 0; i < n; i++) {
             if (events[i].data.u64 == TAG_LISTEN)
@@ -375,6 +409,11 @@ static void *run(void *arg)
             (void)for_each(c, sweep_one);
             saed_linger_sweep(c->linger, now);
             next_sweep = now + SWEEP_MS * 1000000ull;
+        }
+        if (now >= next_look) {
+            if (saed_door_is_crowded(c->door))
+                cut_one_beyond(c, now);
+            next_look = now + CROWD_MS * 1000000ull;
         }
         saed_door_tick(c->door, now, is_sweep);
     }

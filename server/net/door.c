@@ -7,6 +7,7 @@
 #include "server/report/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -191,6 +192,22 @@ void saed_door_close(struct saed_door *d)
     atomic_store(&d->is_shut, false); /* it will not be opened again */
     saed_listeners_close(&d->listeners);
     pthread_mutex_unlock(&d->lock);
+}
+
+bool saed_door_is_crowded(struct saed_door *d)
+{
+    bool is_crowded = false;
+
+    if (!atomic_load(&d->is_shut))
+        return false;
+    pthread_mutex_lock(&d->lock);
+    for (size_t i = 0; i < d->listeners.n && !saed_room_has(&d->room); i++) {
+        struct pollfd p = {.fd = d->listeners.fds[i], .events = POLLIN};
+
+        is_crowded |= poll(&p, 1, 0) > 0;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return is_crowded;
 }
 
 bool saed_door_is_shut(const struct saed_door *d)

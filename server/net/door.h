@@ -5,7 +5,7 @@
  * The rest wait in the kernel's queue. A few descriptors are kept for the day on which there are no
  * others: each lets one newcomer in.
  *
- * THREADS  ready, tick: the one of conns.h; close: any. */
+ * THREADS  ready, tick, is_crowded: the one of conns.h; close: any. */
 #ifndef SAED_DOOR_H
 #define SAED_DOOR_H
 
@@ -37,6 +37,8 @@ void saed_door_ready(struct saed_door *d);
 void saed_door_tick(struct saed_door *d, uint64_t now, bool is_sweep);
 /* Accept what has been connected by now, then close the listeners. Idempotent. */
 void saed_door_close(struct saed_door *d);
+/* The house is full, and somebody waits outside. */
+bool saed_door_is_crowded(struct saed_door *d);
 /* A place that becomes free should be told to the thread that ticks. */
 bool saed_door_is_shut(const struct saed_door *d);
 struct saed_room *saed_door_room(struct saed_door *d); /* borrowed until free */

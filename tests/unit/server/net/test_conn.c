@@ -396,6 +396,33 @@ START_TEST(beyond_the_limit_time_is_short)
 }
 END_TEST
 
+/* Four who said nothing kept a health check waiting for a second and a sweep. */
+START_TEST(beyond_the_limit_others_may_be_waiting)
+{
+    static const struct {
+        enum saed_conn_state state;
+        uint64_t may_ns;
+    } cases[] = {
+        {SAED_CONN_IDLE, S / 10}, {SAED_CONN_HEAD, S / 10}, {SAED_CONN_BODY, S / 10},
+        {SAED_CONN_SEND, S / 2},  {SAED_CONN_WORK, 0}, /* its answer will come */
+    };
+    uint64_t begin = 1000 * S, since = cases[_i].state == SAED_CONN_SEND ? begin + S / 50 : begin;
+    bool is_timed = cases[_i].may_ns > 0;
+
+    n.place = SAED_PLACE_BEYOND;
+    bytes.received = 1;
+    go_to(cases[_i].state, begin + S / 50);
+    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + cases[_i].may_ns), UINT64_MAX);
+    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + cases[_i].may_ns + 1),
+                      is_timed ? since : UINT64_MAX);
+    n.no_more = true; /* it is leaving */
+    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + S), UINT64_MAX);
+    n.no_more = false;
+    n.place = SAED_PLACE_IN;
+    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + S), UINT64_MAX);
+}
+END_TEST
+
 START_TEST(who_is_kept_and_since_when)
 {
     ck_assert_uint_eq(saed_conn_kept_since(&n), UINT64_MAX); /* its first request is to come */
@@ -655,6 +682,7 @@ int main(void)
     tcase_add_loop_test(t, work_has_no_clock_here, 0, 5);
     tcase_add_loop_test(t, an_end_is_told_again_where_mhd_reads, 0, 3);
     tcase_add_loop_test(t, beyond_the_limit_time_is_short, 0, 4);
+    tcase_add_loop_test(t, beyond_the_limit_others_may_be_waiting, 0, 5);
     tcase_add_test(t, who_is_kept_and_since_when);
     tcase_add_loop_test(t, an_answer_must_be_taken, 0, SAE_COUNTOF(sends));
     tcase_add_loop_test(t, an_answer_behind_others, 0, SAE_COUNTOF(sends));
