@@ -152,21 +152,30 @@ static bool is_matrix(enum sae_role role)
     return role == SAE_ROLE_ENCODER || role == SAE_ROLE_DECODER || role == SAE_ROLE_SKIP;
 }
 
+#define SHOWN_TENSORS 3
+
 /* A matrix or vector that is the only one of its file. */
 static enum sae_status bind_only(struct sae_file *b, struct sae_bound *bound, struct sae_err *err)
 {
     size_t count = sae_load_count(b->ts), n = 0, found = NONE;
+    struct sae_text names = {.len = 0};
 
     for (size_t i = 0; i < count; i++) {
         const struct sae_tensor *t = sae_load_tensor(b->ts, i);
 
-        if (sae_dtype_is_floating(t->dtype) && (t->ndim == 1 || t->ndim == 2) && n++ == 0)
-            found = i;
+        if (!sae_dtype_is_floating(t->dtype) || (t->ndim != 1 && t->ndim != 2))
+            continue;
+        if (n < SHOWN_TENSORS)
+            sae_text_add(&names, "%s\"%.40s\"", n ? ", " : ": ", t->name);
+        else if (n == SHOWN_TENSORS)
+            sae_text_add(&names, ", ...");
+        found = n++ == 0 ? i : found;
     }
     if (n != 1)
         return sae_err_set(err, SAE_E_FORMAT, "",
-                           "the file has %zu tensors that could be the matrix; state encoder=KEY",
-                           n);
+                           "the file has %zu tensors that could be the matrix%s; state "
+                           "encoder=KEY",
+                           n, names.text);
     bound->dims = "F,d";
     bound->index[bound->n++] = found;
     return SAE_OK;
@@ -298,6 +307,20 @@ static uint64_t features_by_vectors(const struct sae_file *b)
     return n;
 }
 
+static enum sae_status which_way(enum sae_role role, const char *const two[2],
+                                 const struct sae_tensor *t, bool both, struct sae_err *err)
+{
+    char shape[64];
+
+    sae_shape_text(shape, t->shape, t->ndim);
+    return sae_err_set(err, SAE_E_FORMAT, t->name,
+                       "cannot tell which way round \"%s\" lies: its shape is %s and %s; state "
+                       "%s=%s@%s or @%s",
+                       t->name, shape,
+                       both ? "the vectors go with both ways" : "the vectors go with none",
+                       option_of(role), t->name, two[0], two[1]);
+}
+
 /* The one of two orientations that goes with the lengths of its dimensions, 0: not known. */
 static enum sae_status orient(struct sae_file *b, enum sae_role role, const char *const two[2],
                               uint64_t first, uint64_t second, struct sae_err *err)
@@ -305,7 +328,6 @@ static enum sae_status orient(struct sae_file *b, enum sae_role role, const char
     struct sae_bound *bound = &b->bound[role];
     const struct sae_tensor *t = bound->n ? sae_load_tensor(b->ts, bound->index[0]) : NULL;
     bool fits[2] = {true, true};
-    char shape[64];
 
     if (!t || bound->dims)
         return SAE_OK;
@@ -314,16 +336,12 @@ static enum sae_status orient(struct sae_file *b, enum sae_role role, const char
         return SAE_OK; /* said with the shapes */
     for (unsigned i = 0; i < 2; i++)
         fits[i] = (first == 0 || t->shape[i] == first) && (second == 0 || t->shape[!i] == second);
+    if (fits[0] && fits[1] && b->layout->is_any_tensor)
+        return SAE_OK; /* a probe is [F,d] unless something says otherwise */
+    if (fits[0] == fits[1])
+        return which_way(role, two, t, fits[0], err);
     bound->dims = two[fits[1]];
-    if (fits[0] != fits[1])
-        return SAE_OK;
-    sae_shape_text(shape, t->shape, t->ndim);
-    return sae_err_set(err, SAE_E_FORMAT, t->name,
-                       "cannot tell which way round \"%s\" lies: its shape is %s and %s; state "
-                       "%s=%s@%s or @%s",
-                       t->name, shape,
-                       fits[0] ? "the vectors go with both ways" : "the vectors go with none",
-                       option_of(role), t->name, two[0], two[1]);
+    return SAE_OK;
 }
 
 /* The file's dimension that a letter of the dims stands for. */

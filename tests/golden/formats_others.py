@@ -204,8 +204,9 @@ def linear():
     pt("module.pt", f32(weight=W, bias=b_enc()))
     case("linear of a torch.nn.Linear", "module.pt:format=linear", "linear", lines, probe(W, b_enc()), X, m=0)
     np.savez(path("linear", "two.npz"), a=W, b=W)
-    refused("linear, two candidates", "two.npz:format=linear", "2 tensors that could be the matrix",
+    refused("linear, two candidates", "two.npz:format=linear", "2 tensors that could be the matrix: \"a\", \"b\"",
             "state encoder=KEY")
+    case("linear, one of two", "two.npz:format=linear:encoder=b", "linear", lines, probe(W), X, m=0)
     with open(path("linear", "joblib.pkl"), "wb") as out:
         out.write(b"\x80\x04\x95\0\0\0\0\0\0\0\0\x8c\x1dsklearn.linear_model._logistic\x94.")
     refused("linear, a joblib pickle", "joblib.pkl:format=linear", "pickle", "numpy.save")
