@@ -125,7 +125,7 @@ static void add_notes(struct sae_file *b)
                           (int)b->choice.prefix, g->entries[0].name);
     if (sae_load_note(b->ts))
         sae_dict_add_note(info, "%s", sae_load_note(b->ts));
-    if (b->layout->note && !b->is_altered)
+    if (b->layout->note && !b->is_altered && !b->is_class_told)
         sae_dict_add_note(info, "%s", b->layout->note);
     if (b->hints.unread[0])
         sae_dict_add_note(info, "%s", b->hints.unread);

@@ -33,6 +33,7 @@ struct sae_file {
     struct sae_tensors *ts;
     struct sae_choice choice;
     const struct sae_layout *layout; /* the choice's */
+    bool is_class_told;              /* a config names it among those of the same keys */
     struct sae_hints hints;
     struct sae_reading reading; /* complete once settled */
     bool is_altered;            /* ... and by a statement another than the row's and the files' */

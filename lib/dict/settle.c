@@ -101,10 +101,12 @@ static enum sae_status check_threshold(const struct sae_file *b, struct sae_err 
         return sae_err_set(err, SAE_E_WEIGHTS, key->name,
                            "\"%s\" is not one floating number of no dimension", key->name);
     if (is_used && number == -1.0f)
-        return sae_err_set(err, SAE_E_FORMAT, key->name,
-                           "cannot use \"%s\": it %s; state threshold=NUMBER", key->name,
-                           is_there ? "is -1, never set" : "is not in the file");
-    if (!is_used && number != -1.0f && !is_selection_stated(b->stated))
+        return sae_err_set(
+            err, SAE_E_FORMAT, key->name, "cannot use \"%s\": it %s; state %sthreshold=NUMBER",
+            key->name, is_there ? "is -1, never set" : "is not in the file",
+            is_selection_stated(b->stated) ? "" : "k=N (each row by itself), activation=relu or ");
+    if (!is_used && number != -1.0f && b->layout->keeps_top_k && !b->is_class_told &&
+        !is_selection_stated(b->stated))
         return sae_err_set(err, SAE_E_FORMAT, key->name,
                            "cannot choose between two readings: \"%s\" is %g: features may be "
                            "those above it and not the k largest; state k=N or "

@@ -118,19 +118,20 @@ def topk():
     refused("TopK, k above F", "topk_i32.pt:k=8", "k is 8", "which is 7 by encoder.weight")
     pt("topk_config/ae.pt", t)
     config("topk_config/config.json", trainer("AutoEncoderTopK", k=3))
-    case("TopK, k of the config", "topk_config", "AutoEncoderTopK", TOP3, m, XC, [SAME_KEYS])
+    case("TopK, k of the config", "topk_config", "AutoEncoderTopK", TOP3, m, XC)
     pt("topk_nowhere.pt", t)
     refused("TopK, no k", "topk_nowhere.pt", "topk_nowhere.pt", "\"k\"", "state k=N")
     pt("topk_two/ae.pt", dict(t, k=np.int32(3)))
     config("topk_two/config.json", trainer("AutoEncoderTopK", k=4))
     refused("TopK, two k", "topk_two", "\"k\" is 3", "config.json", "\"k\": 4", "state k=N")
     case("TopK, two k and a stated", "topk_two:k=3", "AutoEncoderTopK",
-         TOP3[:2] + ["select=top_k:3, stated"], m, XC, [SAME_KEYS])
+         TOP3[:2] + ["select=top_k:3, stated"], m, XC)
     pt("topk_half/ae.pt", dict(t, k=np.int32(3), threshold=np.float32(.5)))
     pt("topk_threshold.pt", dict(t, k=np.int32(3), threshold=np.float32(.5)))
     refused("TopK keys with a threshold, no config", "topk_threshold.pt",
             "\"threshold\" is 0.5", "state k=N or activation=threshold")
     config("topk_half/config.json", trainer("AutoEncoderTopK", k=3))
+    case("TopK by its config, with a threshold", "topk_half", "AutoEncoderTopK", TOP3, m, XC)
     case("TopK, the stored threshold", "topk_half:activation=threshold", "AutoEncoderTopK",
          ["centre=b_dec", "activation=threshold, stated",
           "select=all, stated, the file says top_k:3", "threshold=threshold"],
@@ -163,11 +164,13 @@ def batch_topk():
     case("BatchTopK, row by row", "batch:k=3", "BatchTopKSAE",
          ["centre=b_dec", "activation=relu, stated", "select=top_k:3, stated"],
          model(t, "b_dec", "b_dec", top(3)), XC, [AS_RELU])
+    case("BatchTopK, relu", "batch:activation=relu", "BatchTopKSAE",
+         ["centre=b_dec", "activation=relu, stated"], model(t, "b_dec", "b_dec"), XC, [AS_RELU])
     for name, more in ("unset", {"threshold": np.float32(-1)}), ("none", {}):
         pt(f"batch_{name}/ae.pt", dict(t, k=np.int32(3), **more))
         config(f"batch_{name}/config.json", trainer("BatchTopKSAE", k=3))
-        refused(f"BatchTopK, threshold {name}", f"batch_{name}", "\"threshold\"",
-                "state threshold=NUMBER")
+        refused(f"BatchTopK, threshold {name}", f"batch_{name}", "\"threshold\"", "state k=N",
+                "activation=relu")
         refused(f"BatchTopK, threshold {name}, activation alone",
                 f"batch_{name}:activation=threshold", "\"threshold\"", "state threshold=NUMBER")
         case(f"BatchTopK, {name} and a number", f"batch_{name}:threshold=0.5", "BatchTopKSAE",
@@ -189,6 +192,8 @@ def matryoshka():
            for k, v in t.items()}
     case("Matryoshka, four", "groups.pt:features=4", "MatryoshkaBatchTopKSAE",
          OVER + ["features=4, stated"], params(cut, over(.5), b_dec()), x)
+    case("Matryoshka, relu", "groups.pt:activation=relu", "MatryoshkaBatchTopKSAE",
+         ["centre=b_dec", "activation=relu, stated"], params(t, relu, b_dec()), XC)
     case("Matryoshka, row by row", "groups.pt:k=3", "MatryoshkaBatchTopKSAE",
          ["centre=b_dec", "activation=relu, stated", "select=top_k:3, stated"],
          params(t, top(3), b_dec()), XC)
@@ -197,7 +202,8 @@ def matryoshka():
     pt("groups_short.pt", dict(t, group_sizes=np.array([2, 2, 2])))
     refused("Matryoshka, sizes that are not F", "groups_short.pt", "group_sizes", "6", "7")
     pt("groups_unset.pt", dict(t, threshold=np.float32(-1), group_sizes=np.array([2, 2, 3])))
-    refused("Matryoshka, threshold unset", "groups_unset.pt", "-1, never set")
+    refused("Matryoshka, threshold unset", "groups_unset.pt", "-1, never set", "state k=N",
+            "activation=relu")
     u = f32(W_enc=w_enc(C).T, b_enc=b_enc(C), W_dec=w_dec(C), b_dec=b_dec(6))
     u.update(k=np.int32(3), threshold=np.float32(.5), group_sizes=np.array([2, 4]))
     pt("groups_c.pt", u)

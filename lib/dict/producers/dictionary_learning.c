@@ -11,8 +11,11 @@ enum sae_status sae_settle_top_k(struct sae_file *b, struct sae_err *err)
     bool found = false;
     enum sae_status st = sae_facts_text(b->config, "trainer.dict_class", &name, &found, err);
 
-    if (st != SAE_OK || !found || strcmp(name, "BatchTopKSAE") != 0)
+    if (st != SAE_OK || !found)
         return st;
+    b->is_class_told = strcmp(name, b->layout->name) == 0;
+    if (strcmp(name, "BatchTopKSAE") != 0)
+        return SAE_OK;
     b->layout = sae_layout_by_name("BatchTopKSAE");
     sae_layout_reading(b->layout, &b->reading);
     NOTE(b, "SAELens (6.18) reads such files as ReLU, without the threshold");
