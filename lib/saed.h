@@ -55,9 +55,14 @@ struct sae_dict_info {
     unsigned state_width;      /* numbers of a row's own that its input scaling makes; 0: none */
     bool wants_state, wants_x; /* decode: those, and the row, beside f */
     bool scales_forward_f;     /* forward's f is multiplied by decoder_norm */
-    float norm_min, norm_median, norm_max; /* L2 norms of the decoder's columns; 1 for identity,
-                                              0 of a draft */
+    /* L2 norms of the decoder's columns; 1 for identity. A draft has none, nor has an encoder
+     * alone that no score looks at. */
+    bool has_norms;
+    float norm_min, norm_median, norm_max;
     struct sae_shown_field reading[SAE_N_FIELDS];
+    /* JSON: what stands beside the tensors, NULL: nothing does; where the rows are from. */
+    const char *metadata, *taps;
+    char weights_sha256[65]; /* of tensors and reading (digest.c), as hex; "" of a draft */
     /* Sentences that whoever relies on it should read: what its file did not say by itself. */
     unsigned n_notes;
     char notes[SAE_MAX_NOTES][SAE_NOTE_BYTES];

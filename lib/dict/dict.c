@@ -15,6 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of what is no file (shown.c). */
+#define SAE_NO_TAPS                                                                 \
+    "{\"model\":null,\"in\":null,\"out\":null,\"layer\":null,\"prepend_bos\":null," \
+    "\"context_size\":null}"
 #define NORMS_STEP 512 /* columns of a piece: some 100 microseconds at d 768 */
 
 /* The array of `d` that a role fills, NULL: its unit has no such parameter. */
@@ -146,6 +150,7 @@ void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layo
     for (enum sae_role role = 0; role < SAE_N_ROLES; role++)
         info->bytes = add_floats(info->bytes, role_values(f, role));
     info->resident_bytes = has_norms(f) ? add_floats(info->bytes, f->F) : info->bytes;
+    info->taps = SAE_NO_TAPS;
     sae_layout_reading(layout, &r);
     sae_reading_complete(&r);
     sae_reading_show(&r, info);
@@ -228,6 +233,8 @@ void sae_dict_free(struct sae_dict *d)
     sae_huge_free(d->enc, d->formula.d_in * d->formula.F, sizeof *d->enc);
     sae_huge_free(d->dec, d->formula.d_out * d->formula.F, sizeof *d->dec);
     sae_huge_free(d->skip, d->formula.d_out * d->formula.d_in, sizeof *d->skip);
+    sae_free(d->metadata);
+    sae_free(d->taps);
     sae_free(d);
 }
 
@@ -374,10 +381,13 @@ enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_
     enum sae_status st = check_values(d, err);
 
     if (st == SAE_OK)
+        st = sae_dict_digest(d, team, err);
+    if (st == SAE_OK)
         st = exponentiate(d, err);
     if (st != SAE_OK)
         return st;
     info->dtype = dtype;
+    info->has_norms = d->formula.is_identity || d->dec_norm;
     info->norm_min = info->norm_median = info->norm_max = 1.0f;
     if (d->dec)
         st = decoder_norms(d, team, err);

@@ -22,6 +22,10 @@ struct sae_dict {
     float *dec_norm; /* [F]: L2 norms of dec's rows, computed in double (ref.h), rounded
                         once; of an encoder alone the filler's, where a score wants
                         them; else NULL */
+    /* By role, as bits: arrays of +0 that stand for what the file does not have; parameters that
+     * are one number for all features. Set by the filler before seal. */
+    unsigned absent, single;
+    char *metadata, *taps; /* owned: as info has them, of a file */
     struct sae_dict_info info;
     /* What an engine keeps beside the tensors (sae_engine_prepare); freed with the dictionary. */
     void *engine_data;
@@ -34,9 +38,9 @@ struct sae_dict {
 /* An empty dictionary with all arrays of `formula` allocated and zero (sae_dict_array), to be
  * filled by file.c or init.c (parameters as they are stored); then sae_dict_seal checks values
  * (vectors and decoder finite; the encoder is the filler's word, so that it is not read twice),
- * takes the exponentials that the unit wants (finite too), computes norms and info. The layout
- * gives names and options. `dtype` is static storage.
- * SAE_E_NOMEM; SAE_E_WEIGHTS names the tensor (where) and the value, or what cannot be computed. */
+ * takes the exponentials that the unit wants (finite too), computes digest, norms and info. The
+ * layout gives names and options. `dtype` is static storage. SAE_E_NOMEM; SAE_E_WEIGHTS names the
+ * tensor (where) and the value, or what cannot be computed. */
 enum sae_status sae_dict_create_as(struct sae_dict **out, const struct sae_layout *layout,
                                    const struct sae_formula *formula,
                                    struct sae_err *err) SAE_MUST_USE;
@@ -45,6 +49,11 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *
                                 uint64_t F, struct sae_err *err) SAE_MUST_USE;
 enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;
+
+/* digest.c: info.weights_sha256 from the arrays, parameters as they are stored, and the reading;
+ * seal calls it. */
+enum sae_status sae_dict_digest(struct sae_dict *d, struct sae_team *team,
+                                struct sae_err *err) SAE_MUST_USE;
 
 /* Fill *info but for dtype, norms and notes: what a dictionary of these will be. */
 void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout,

@@ -290,11 +290,15 @@ enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement 
     if (st == SAE_OK)
         st = sae_load_open(&b->ts, b->weights, &low);
     st = st == SAE_OK ? name_class(b, err) : not_opened(b, &low, st, err);
+    if (st == SAE_OK) {
+        describe(b);
+        st = sae_file_show(b, &low);
+        st = st == SAE_OK ? st : pass_on(b->path, &low, st, err);
+    }
     if (st != SAE_OK) {
         sae_file_close(b);
         return st;
     }
-    describe(b);
     *info = b->info;
     *out = b;
     return SAE_OK;
@@ -307,6 +311,8 @@ void sae_file_close(struct sae_file *b)
     sae_load_close(b->ts);
     sae_facts_free(b->config);
     sae_free(b->weights);
+    sae_free(b->metadata);
+    sae_free(b->taps);
     sae_free(b);
 }
 
@@ -315,15 +321,19 @@ uint64_t sae_file_stamp(const struct sae_file *b)
     return sae_load_stamp(b->ts);
 }
 
-/* What sealing found stays. */
-static void inform(const struct sae_file *b, struct sae_dict *d)
+/* What sealing is to know of the file, and what is known of it then. */
+static enum sae_status inform(const struct sae_file *b, struct sae_dict *d, struct sae_err *err)
 {
-    struct sae_dict_info sealed = d->info;
-
     d->info = b->info;
-    d->info.norm_min = sealed.norm_min;
-    d->info.norm_median = sealed.norm_median;
-    d->info.norm_max = sealed.norm_max;
+    d->info.metadata = d->metadata = b->metadata ? sae_strdup(b->metadata) : NULL;
+    d->info.taps = d->taps = sae_strdup(b->taps);
+    if (!d->taps || (b->metadata && !d->metadata))
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot copy what stands beside the weights");
+    for (enum sae_role role = 0; role < SAE_N_ROLES; role++) {
+        d->absent |= (unsigned)(b->bound[role].n == 0 && !b->bound[role].is_number) << role;
+        d->single |= (unsigned)b->bound[role].is_number << role;
+    }
+    return SAE_OK;
 }
 
 enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct sae_team *team,
@@ -340,9 +350,10 @@ enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct 
     if (st == SAE_OK)
         st = check_tied(b, d, &low);
     if (st == SAE_OK)
+        st = inform(b, d, &low);
+    if (st == SAE_OK)
         st = sae_dict_seal(d, b->info.dtype, team, &low);
     if (st == SAE_OK) {
-        inform(b, d);
         *out = d;
         return SAE_OK;
     }

@@ -39,7 +39,8 @@ struct sae_file {
     bool is_altered;            /* ... and by a statement another than the row's and the files' */
     struct sae_bound bound[SAE_N_ROLES];
     struct sae_formula formula;
-    uint64_t n_stored; /* features in the file; formula.F of them are taken */
+    uint64_t n_stored;     /* features in the file; formula.F of them are taken */
+    char *metadata, *taps; /* owned: as info has them */
     struct sae_dict_info info;
 };
 
@@ -61,6 +62,9 @@ size_t sae_file_find(const struct sae_file *b, const char *key);
 
 /* The floating number of no dimension under a key; false: there is none. */
 bool sae_file_number(const struct sae_file *b, const char *key, float *out);
+
+/* shown.c: info's metadata and taps, from what stands beside the tensors. SAE_E_NOMEM. */
+enum sae_status sae_file_show(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 
 /* "[70, 33]" */
 void sae_shape_text(char text[64], const uint64_t *shape, unsigned ndim);

@@ -40,6 +40,15 @@ static void put_string(struct doc *d, const char *s)
         d->st = sae_json_string(&d->b, s, strlen(s));
 }
 
+/* What is JSON already; NULL: null. */
+static void put_json(struct doc *d, const char *text)
+{
+    if (!text)
+        put(d, "null");
+    else if (d->st == SAE_OK)
+        d->st = sae_buf_add(&d->b, text, strlen(text));
+}
+
 static void put_number(struct doc *d, float v)
 {
     char text[SAE_NUM_TEXT_MAX];
@@ -139,6 +148,22 @@ static void put_reading(struct doc *d, const struct sae_dict_info *info)
     put(d, "]},");
 }
 
+/* "decoder_norm": null where the decoder was neither kept nor read through. */
+static void put_norms(struct doc *d, const struct sae_dict_info *info)
+{
+    if (!info->has_norms) {
+        put(d, "\"decoder_norm\":null,");
+        return;
+    }
+    put(d, "\"decoder_norm\":{\"min\":");
+    put_number(d, info->norm_min);
+    put(d, ",\"median\":");
+    put_number(d, info->norm_median);
+    put(d, ",\"max\":");
+    put_number(d, info->norm_max);
+    put(d, "},");
+}
+
 static void put_dictionary(struct doc *d, struct saed_routes *r, const struct saed_dict *e)
 {
     const struct sae_dict_info *info = e->info;
@@ -174,14 +199,19 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
         put_string(d, sae_option_defs[i].name);
         comma = ",";
     }
-    put(d, "],\"decoder_norm\":{\"min\":");
-    put_number(d, info->norm_min);
-    put(d, ",\"median\":");
-    put_number(d, info->norm_median);
-    put(d, ",\"max\":");
-    put_number(d, info->norm_max);
-    put(d, "},");
+    put(d, "],");
+    put_norms(d, info);
     put_reading(d, info);
+    put(d, "\"metadata\":");
+    put_json(d, info->metadata);
+    put(d, ",\"taps\":");
+    put_json(d, info->taps);
+    put(d, ",\"weights_sha256\":");
+    if (info->weights_sha256[0])
+        put_string(d, info->weights_sha256);
+    else
+        put(d, "null");
+    put(d, ",");
     put_max_rows(d, r, e);
     put(d, "}");
 }

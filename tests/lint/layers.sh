@@ -19,7 +19,7 @@ rule() {
         bad=1
     done
 }
-low='lib/(base|num|nearest|scan|cpu|types|dtype)\.h'
+low='lib/(base|num|nearest|scan|cpu|types|dtype|sha256)\.h'
 wire="$low|proto/[a-z_]+\.(h|def)"
 # lib: base <- format <- load <- dict <- engine <- engine/batch, engine/native
 rule 'lib/saed.h lib' "$low"
@@ -43,7 +43,7 @@ rule server/sched 'lib/(base|types|saed)\.h|server/handle\.h|server/sched/[a-z_]
 rule server/net "$wire|server/(net|report)/[a-z_]+\.h"
 rule server/opts "$low|lib/saed\.h|server/opts/[a-z_]+\.(h|def)"
 rule server/api "$wire|proto/json/numtext\.h|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|opts|report)/[a-z_]+\.h"
-rule server/version.c 'server/version\.h|lib/(cpu|saed)\.h|lib/format/zip\.h|server/(net/http|opts/opts)\.h'
+rule server/version.c 'server/version\.h|lib/(cpu|saed|sha256)\.h|lib/format/zip\.h|server/(net/http|opts/opts)\.h'
 rule server "$wire|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|opts|report)/[a-z_]+\.h"
 for f in $(git ls-files 'lib/*.[ch]' 'lib/*.inc' 'proto/*.[ch]' 'proto/*.cc' 'server/*.[ch]'); do
     case "$ruled " in *" $f "*) ;; *)
@@ -69,6 +69,7 @@ home 'jansson.h' 'server/opts/config.c'
 home 'cblas.h' 'lib/engine/blas.c'
 home 'zip.h' 'lib/format/zip.c'
 home 'zlib.h' 'lib/format/zip.c'
+home 'nettle/[a-z0-9]*.h' 'lib/sha256.c'
 home 'check.h' ''
 [ "$bad" -eq 0 ] && echo "layers: ok"
 exit "$bad"

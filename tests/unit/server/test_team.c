@@ -156,6 +156,7 @@ static void check_same(const struct sae_dict *a, const struct sae_dict *b)
     ck_assert_int_eq(memcmp(a->dec_norm, b->dec_norm, a->formula.F * sizeof(float)), 0);
     ck_assert(a->info.norm_min == b->info.norm_min && a->info.norm_max == b->info.norm_max &&
               a->info.norm_median == b->info.norm_median);
+    ck_assert_str_eq(a->info.weights_sha256, b->info.weights_sha256);
     ck_assert(p->max_norm == q->max_norm && p->min_s == q->min_s && p->max_norm > 0);
     ck_assert_int_eq(memcmp(p->q, q->q, p->Fp * p->dq), 0);
     ck_assert_int_eq(memcmp(p->a, q->a, bytes), 0);

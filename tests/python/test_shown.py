@@ -1,0 +1,113 @@
+"""What GET shows of what stands beside the tensors: metadata and taps, and what is null where a part has none."""
+import json
+import os
+import shutil
+import tempfile
+import unittest
+import urllib.request
+
+import numpy as np
+
+from support import GOLDEN, daemon, main, save_safetensors
+
+ASKED = ["model", "in", "out", "layer", "prepend_bos", "context_size"]
+F32 = "F32"
+
+
+def tensor(*shape):
+    return F32, (np.arange(np.prod(shape)).reshape(shape) % 5 - 2).astype("<f4")
+
+
+class Shown(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.TemporaryDirectory()
+        self.addCleanup(self.dir.cleanup)
+
+    def put(self, path, config=None, **tensors):
+        """A safetensors file of these tensors and a config beside it: (file name, value or text)."""
+        full = os.path.join(self.dir.name, path)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        if tensors:
+            save_safetensors(full, **tensors)
+        if config:
+            with open(os.path.join(os.path.dirname(full), config[0]), "w") as file:
+                file.write(config[1] if isinstance(config[1], str) else json.dumps(config[1]))
+        return full
+
+    def shown(self, source):
+        with daemon("d=" + source) as url:
+            with urllib.request.urlopen(url + "/v1/dictionaries/d") as answer:
+                return json.load(answer)
+
+    def lens(self, folder, config):
+        return os.path.dirname(self.put(folder + "/sae_weights.safetensors", ("cfg.json", config),
+                                        W_enc=tensor(3, 4), W_dec=tensor(4, 3), b_enc=tensor(4), b_dec=tensor(3)))
+
+    def expect(self, source, metadata, **taps):
+        d = self.shown(source)
+        self.assertEqual(d["metadata"], metadata)
+        self.assertEqual(d["taps"], {**dict.fromkeys(ASKED), **taps})
+        return d
+
+    def test_sae_lens(self):
+        config = {"sae_lens_version": "6.1.0", "architecture": "standard", "x": [1, 2.5, None, "\u00e9\"\n"],
+                  "metadata": {"model_name": "gemma-2-2b", "hook_name": "blocks.3.hook_resid_post",
+                               "hook_name_out": "blocks.4.hook_mlp_out", "hook_head_index": 2,
+                               "prepend_bos": True, "context_size": 1024}}
+        self.expect(self.lens("v6", config), config, **{
+            "model": "gemma-2-2b", "in": "blocks.3.hook_resid_post", "out": "blocks.4.hook_mlp_out",
+            "prepend_bos": True, "context_size": 1024, "hook_head_index": 2})
+        config = {"model_name": "gpt2", "hook_point": "blocks.0.hook_z", "prepend_bos": False, "context_size": [1]}
+        self.expect(self.lens("v5", config), config, **{
+            "model": "gpt2", "in": "blocks.0.hook_z", "prepend_bos": False})
+
+    def test_a_config_that_is_too_large(self):
+        d = self.shown(self.lens("large", {"sae_lens_version": "6.1.0", "x": ["0123456789"] * 6000}))
+        self.assertIsNone(d["metadata"])
+        self.assertIn("metadata is above 64 KB as JSON, and not shown", d["reading"]["notes"])
+        d = self.shown(self.lens("small", {"sae_lens_version": "6.1.0", "x": ["0123456789"] * 4900}))
+        self.assertEqual(len(d["metadata"]["x"]), 4900)
+
+    def test_dictionary_learning(self):
+        config = {"trainer": {"dict_class": "AutoEncoder", "lm_name": "pythia", "layer": 3,
+                              "submodule_name": "resid_post"}, "buffer": {"io": "out"}}
+        folder = os.path.dirname(self.put("dl/ae.pt", ("config.json", config)))
+        shutil.copy(os.path.join(GOLDEN, "autoencoder_7x5_f64.pt"), folder + "/ae.pt")
+        self.expect(folder, config, **{"model": "pythia", "in": "resid_post", "layer": 3, "io": "out"})
+
+    def test_circuit_tracer(self):
+        path = self.put("ct/layer_12.safetensors",
+                        ("config.yaml", "model_name: 'Qwen'\nfeature_input_hook: mlp.in\n"
+                                        "feature_output_hook: mlp.out\nlist:\n  - 1\n"),
+                        W_enc=tensor(4, 3), W_dec=tensor(4, 3), b_enc=tensor(4), b_dec=tensor(3))
+        d = self.shown(path)
+        self.assertEqual(d["taps"], {**dict.fromkeys(ASKED), "model": "Qwen", "in": "mlp.in", "out": "mlp.out",
+                                     "layer": 12})
+        self.assertEqual(d["metadata"]["model_name"], "Qwen")
+
+    def test_gemma_scope_2(self):
+        config = {"model_name": "gemma-3", "hf_hook_point_in": "a", "hf_hook_point_out": "b"}
+        path = self.put("g2/params.safetensors", ("config.json", config), w_enc=tensor(3, 4), w_dec=tensor(4, 3),
+                        b_enc=tensor(4), b_dec=tensor(3), threshold=tensor(4))
+        self.expect(path, config, **{"model": "gemma-3", "in": "a", "out": "b"})
+
+    def test_names_of_folders_and_files(self):
+        path = self.put("layers.10.mlp/sae.safetensors", ("cfg.json", {"k": 2, "transcode": False}),
+                        **{"encoder.weight": tensor(4, 3), "encoder.bias": tensor(4), "W_dec": tensor(4, 3),
+                           "b_dec": tensor(3)})
+        self.expect(os.path.dirname(path) + "/", {"k": 2, "transcode": False}, **{"in": "layers.10.mlp"})
+        shutil.copy(os.path.join(os.path.dirname(GOLDEN), "formats", "qwen", "a.pt"),
+                    os.path.join(self.dir.name, "layer7.sae.pt"))
+        self.expect(os.path.join(self.dir.name, "layer7.sae.pt:k=3"), None, **{"in": "output of block 7"})
+
+    def test_the_file_itself(self):
+        d = self.shown(os.path.join(os.path.dirname(GOLDEN), "cases", "ckpt_tutorial.pt"))
+        self.assertIn("epoch", d["metadata"])
+        path = self.put("plain.safetensors", None, W=tensor(4, 3))
+        d = self.expect("linear:" + path, None)
+        self.assertIsNone(d["decoder_norm"])
+        self.assertIsNone(d["output_dim"])
+
+
+if __name__ == "__main__":
+    main()
