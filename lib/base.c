@@ -44,6 +44,21 @@ enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char 
     return st;
 }
 
+enum sae_status sae_err_option(struct sae_err *err, enum sae_status st, const char *option,
+                               const char *fmt, ...)
+{
+    if (err && err->status == SAE_OK) {
+        va_list ap;
+
+        err->status = st;
+        err->option = option;
+        va_start(ap, fmt);
+        set_text(err->text, sizeof err->text, fmt, ap);
+        va_end(ap);
+    }
+    return st;
+}
+
 enum sae_status sae_err_limit(struct sae_err *err, enum sae_status st, const char *option,
                               uint64_t limit, uint64_t got, const char *fmt, ...)
 {
@@ -52,6 +67,7 @@ enum sae_status sae_err_limit(struct sae_err *err, enum sae_status st, const cha
 
         err->status = st;
         err->option = option;
+        err->has_limit = true;
         err->limit = limit;
         err->got = got;
         va_start(ap, fmt);

@@ -34,6 +34,8 @@ enum sae_status {
     SAE_E_BAD_OPTION,
     SAE_E_MALFORMED_BODY,
     SAE_E_BAD_REQUEST,
+    SAE_E_UNAUTHORIZED,
+    SAE_E_FORBIDDEN,
     SAE_E_UNKNOWN_DICTIONARY,
     SAE_E_NOT_FOUND,
     SAE_E_METHOD_NOT_ALLOWED,
@@ -59,8 +61,9 @@ struct sae_err {
     enum sae_status status;
     char where[96];     /* file:offset, tensor name, or JSON pointer; "" if none */
     char text[400];     /* "cannot <verb> <thing>: <fact with value>" */
-    const char *option; /* static: the command-line option that moves the limit, or NULL */
-    uint64_t limit;     /* with option: the limit ... */
+    const char *option; /* static: the command-line option that would allow it, or NULL */
+    bool has_limit;     /* the option is a limit: */
+    uint64_t limit;     /* ... it ... */
     uint64_t got;       /* ... and what was met */
     bool is_width;      /* rows are of another width than is taken: ... */
     uint64_t width;     /* ... this one, for who knows what would take them */
@@ -70,6 +73,10 @@ struct sae_err {
  * well. Text is cut at its field's size; control bytes in it become '?'. */
 enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char *where,
                             const char *fmt, ...) SAE_PRINTF(4, 5);
+
+/* The same for what an option (static) would allow. */
+enum sae_status sae_err_option(struct sae_err *err, enum sae_status st, const char *option,
+                               const char *fmt, ...) SAE_PRINTF(4, 5);
 
 /* The same for a limit: also fills option, limit and got. */
 enum sae_status sae_err_limit(struct sae_err *err, enum sae_status st, const char *option,

@@ -95,9 +95,10 @@ enum sae_status sae_problem_print(struct sae_buf *out, const struct sae_err *err
         st = add_detail(out, err);
     if (st == SAE_OK)
         st = sae_buf_addf(out, ",\"code\":\"%s\"", info.code);
+    if (st == SAE_OK && err->has_limit)
+        st = sae_buf_addf(out, ",\"limit\":%" PRIu64 ",\"got\":%" PRIu64, err->limit, err->got);
     if (st == SAE_OK && err->option) {
-        st = sae_buf_addf(out, ",\"limit\":%" PRIu64 ",\"got\":%" PRIu64 ",\"option\":", err->limit,
-                          err->got);
+        st = sae_buf_add(out, ",\"option\":", 10);
         if (st == SAE_OK)
             st = sae_json_string(out, err->option, strlen(err->option));
     }

@@ -3,6 +3,7 @@
 #define SAED_OP_H
 
 #include "proto/wire.h"
+#include "server/api/access.h"
 #include "server/api/pool.h"
 #include "server/api/routes.h"
 #include "server/budget.h"
@@ -20,6 +21,7 @@ struct saed_routes {
     const struct saed_opts *opts;
     const _Atomic size_t *n_loaded;
     struct saed_metrics *metrics;
+    struct saed_access access;
     struct saed_pool *pool;
     struct saed_budget budget; /* bytes in flight */
     _Atomic int state;         /* the three below are set before READY */

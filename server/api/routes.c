@@ -1,8 +1,9 @@
 /* routes.c - which route a request is for: one table. See routes.h.
  *
- * The order of what is refused is the contract's (spec 3.3): 404, 405 (OPTIONS is answered here, at
- * any time), then loading, draining and a full house, and in api/op.c 415, 413 by length, and the
- * rest. Paths match byte by byte: a trailing or doubled slash or another case is another path. */
+ * The order of what is refused is the contract's (spec 3.3): who may not call (access.h), 404, 405
+ * (OPTIONS is answered here, at any time), then loading, draining and a full house, and in api/op.c
+ * 415, 413 by length, and the rest. Paths match byte by byte: a trailing or doubled slash or
+ * another case is another path. */
 #include "server/api/op.h"
 
 #include <stdio.h>
@@ -153,8 +154,14 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     bool loaded = atomic_load(&r->loaded);
     const struct route *route;
     char name[208] = "";
-    enum sae_status st;
+    enum sae_status st = saed_access_check(&r->access, x, err);
 
+    if (st != SAE_OK)
+        return st;
+    if (saed_access_is_preflight(x)) {
+        saed_access_allow(x);
+        return reply_options(x, "GET, HEAD, POST, OPTIONS");
+    }
     if (x->method == SAED_METHOD_OPTIONS && strcmp(x->path, "*") == 0) /* the server as a whole */
         return reply_options(x, "GET, HEAD, POST, OPTIONS");
     route = find_route(x->path, name, sizeof name);
@@ -231,6 +238,7 @@ enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_o
     r->opts = opts;
     r->n_loaded = n_loaded;
     r->metrics = metrics;
+    saed_access_init(&r->access, opts);
     saed_budget_init(&r->budget, opts->max_inflight_bytes);
     st = saed_pool_create(&r->pool, opts->http_threads, err);
     if (st != SAE_OK) {

@@ -7,7 +7,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#define HEAD_MAX 4096 /* more than a status line, 14 headers and their names come to */
+#define HEAD_MAX 6144 /* more than a status line, 20 headers and their names come to */
 
 struct text {
     char p[HEAD_MAX];

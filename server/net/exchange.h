@@ -23,7 +23,7 @@
 /* MHD's own default. A head must fit in, a body comes in pieces of half of it. MHD zeroes one and a
  * half times as much for each request: with 64 KB that was a fifth of this thread's time. */
 #define SAED_HTTP_MEMORY (32u << 10)
-#define SAED_HTTP_HEADERS 14
+#define SAED_HTTP_HEADERS 20
 
 /* A connection thread. Owned by it but for `loop`. */
 struct saed_http_io {
@@ -63,7 +63,7 @@ struct saed_http_exchange {
     size_t body_cap;     /* bytes of the body's array */
     size_t body_held;    /* those of them in flight, never less than are used */
     uint64_t body_seen;  /* bytes of body read, kept or not */
-    char *copies[4];     /* owned: header values that could not be borrowed */
+    char *copies[8];     /* owned: header values that could not be borrowed */
     unsigned n_copies;
 
     int status; /* the reply, once made */

@@ -80,6 +80,7 @@ static const char *skip_authority(struct saed_head *h, const char *target)
     if (authority.n == 0 || authority.p[0] == ':' || !is_authority(authority))
         fault(h, "the target's host is no host and port");
     h->has_authority = true;
+    h->host = authority;
     return authority.p + authority.n;
 }
 
@@ -135,6 +136,8 @@ static void check_host(struct saed_head *h, struct saed_value v)
         fault(h, "Host is sent twice");
     if (!is_authority(v))
         fault(h, "Host is no host and port");
+    if (!h->has_authority)
+        h->host = v;
 }
 
 static void check_length(struct saed_head *h, struct saed_value v)
@@ -262,6 +265,12 @@ void saed_head_field(struct saed_head *h, const char *name, size_t name_len, con
         once(h, &h->shape, v, "Saed-Shape is sent twice");
     else if (named(name, name_len, "Saed-Request-Id"))
         once(h, &h->request_id, v, "Saed-Request-Id is sent twice");
+    else if (named(name, name_len, "Origin"))
+        once(h, &h->origin, v, "Origin is sent twice");
+    else if (named(name, name_len, "Authorization"))
+        once(h, &h->authorization, v, "Authorization is sent twice");
+    else if (named(name, name_len, "Access-Control-Request-Method"))
+        once(h, &h->asks_method, v, "Access-Control-Request-Method is sent twice");
     else if (named(name, name_len, "Accept")) {
         if (h->n_accept == SAE_COUNTOF(h->accept))
             fault(h, "Accept is sent more than 4 times");

@@ -40,7 +40,10 @@ struct saed_head {
     uint64_t length; /* Content-Length, when has_length */
     struct saed_value content_type, shape, request_id;
     struct saed_value content_encoding; /* the first that is not identity */
-    struct saed_value accept[4];        /* Accept may be sent in several fields; more are refused */
+    /* HOST[:PORT] that is asked: of the target, where it has one, else of Host. */
+    struct saed_value host;
+    struct saed_value origin, authorization, asks_method; /* Access-Control-Request-Method */
+    struct saed_value accept[4]; /* Accept may be sent in several fields; more are refused */
     unsigned n_accept;
 
     /* private */

@@ -34,6 +34,8 @@ struct saed_exchange {
     const char *query; /* as sent, what follows '?'; NULL if there is none */
     const char *content_type, *accept, *shape; /* NULL: not sent */
     const char *content_encoding;              /* NULL: identity */
+    const char *host; /* HOST[:PORT] that is asked, of the target or of Host */
+    const char *origin, *authorization, *asks_method;
     bool has_body, chunked;
     uint64_t content_length; /* unless chunked */
     uint64_t arrival_ns;     /* first byte */
@@ -49,7 +51,8 @@ struct saed_exchange {
     uint64_t max_body_bytes;
     const char *max_body_option; /* "--max-body-bytes" */
     void *user;
-    struct saed_dict *dict; /* of the handler; nothing to http.c */
+    struct saed_dict *dict;  /* of the handler; nothing to http.c */
+    const char *readable_by; /* an Origin, or "*", whose pages may read the answer; NULL: none */
     /* For metrics: NULL and SAED_MOP_OTHER unless set. */
     struct saed_series *series;
     enum saed_metric_op op;

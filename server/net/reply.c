@@ -75,6 +75,10 @@ void saed_http_free_reply(struct saed_http_exchange *e)
 /* As milliseconds: whole ones and microseconds. */
 #define MS(ns) (unsigned long long)((ns) / 1000000), (unsigned)((ns) / 1000 % 1000)
 
+/* What a page of another origin may read of an answer, beside what it may always. */
+#define EXPOSED \
+    "Saed-Shape, Saed-Batch-Rows, Saed-Request-Id, Server-Timing, Retry-After, WWW-Authenticate"
+
 /* What every answer has. */
 static void add_headers(struct saed_http_exchange *e)
 {
@@ -88,6 +92,11 @@ static void add_headers(struct saed_http_exchange *e)
     saed_http_header(x, "Server-Timing",
                      "queue;dur=%llu.%03u, compute;dur=%llu.%03u, total;dur=%llu.%03u",
                      MS(x->queue_ns), MS(x->compute_ns), MS(saed_now_ns() - x->arrival_ns));
+    if (!x->readable_by)
+        return;
+    saed_http_header(x, "Access-Control-Allow-Origin", "%s", x->readable_by);
+    saed_http_header(x, "Access-Control-Expose-Headers", EXPOSED);
+    saed_http_header(x, "Vary", "Origin");
 }
 
 /* While draining a connection ends with the last request that has arrived on it; one beyond the

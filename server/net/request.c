@@ -62,13 +62,23 @@ static bool take_strings(struct saed_http_exchange *e, const struct saed_head *h
 {
     struct saed_exchange *x = &e->x;
 
-    if (head->content_type.p && !(x->content_type = as_string(e, &head->content_type, 1)))
-        return false;
-    if (head->content_encoding.p &&
-        !(x->content_encoding = as_string(e, &head->content_encoding, 1)))
-        return false;
-    if (head->shape.p && !(x->shape = as_string(e, &head->shape, 1)))
-        return false;
+    const struct {
+        const char **to;
+        const struct saed_value *from;
+    } single[] = {
+        {&x->content_type, &head->content_type},
+        {&x->content_encoding, &head->content_encoding},
+        {&x->shape, &head->shape},
+        {&x->host, &head->host},
+        {&x->origin, &head->origin},
+        {&x->authorization, &head->authorization},
+        {&x->asks_method, &head->asks_method},
+    };
+
+    _Static_assert(SAE_COUNTOF(single) < SAE_COUNTOF(e->copies), "each may have to be copied");
+    for (size_t i = 0; i < SAE_COUNTOF(single); i++)
+        if (single[i].from->p && !(*single[i].to = as_string(e, single[i].from, 1)))
+            return false;
     if (head->n_accept && !(x->accept = as_string(e, head->accept, head->n_accept)))
         return false;
     return true;

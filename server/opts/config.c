@@ -111,7 +111,7 @@ static const char *value_text(const struct saed_opt_def *def, const json_t *v, c
     return def->kind != SAED_KIND_INT && json_is_string(v) ? json_string_value(v) : NULL;
 }
 
-static void apply_option(struct saed_parse *p, enum saed_opt_index i, const json_t *v)
+static void apply_value(struct saed_parse *p, enum saed_opt_index i, const json_t *v)
 {
     const struct saed_opt_def *def = &saed_opt_defs[i];
     char number[32], want[160], what[161];
@@ -126,6 +126,16 @@ static void apply_option(struct saed_parse *p, enum saed_opt_index i, const json
         saed_parse_fail(p, SAE_E_USAGE, "cannot use %s in %.120s: want %s, found %s", def->key,
                         p->config, want, type_name(v));
     }
+}
+
+static void apply_option(struct saed_parse *p, enum saed_opt_index i, const json_t *v)
+{
+    if (!saed_kind_is_list(saed_opt_defs[i].kind) || !json_is_array(v)) {
+        apply_value(p, i, v);
+        return;
+    }
+    for (size_t k = 0; k < json_array_size(v); k++)
+        apply_value(p, i, json_array_get(v, k));
 }
 
 static void unknown_key(struct saed_parse *p, const char *where, const char *key,

@@ -62,14 +62,57 @@ void saed_parse_fail(struct saed_parse *p, enum sae_status st, const char *fmt, 
 
 /* ---- values and dictionaries --------------------------------------------------------------- */
 
+static void list_clear(struct saed_list *l)
+{
+    while (l->n > 0)
+        sae_free(l->items[--l->n]);
+    sae_free(l->items);
+    l->items = NULL;
+}
+
+static bool list_add(struct saed_list *l, const char *text)
+{
+    char **items = sae_realloc(l->items, l->n + 1, sizeof *items), *copy = sae_strdup(text);
+
+    if (items)
+        l->items = items;
+    if (!items || !copy) {
+        sae_free(copy);
+        return false;
+    }
+    l->items[l->n++] = copy;
+    return true;
+}
+
+/* False: it is no value of this list. */
+static bool add_to_list(struct saed_parse *p, enum saed_opt_index i, enum saed_opt_rank rank,
+                        const char *text)
+{
+    const struct saed_opt_def *def = &saed_opt_defs[i];
+    struct saed_list *l = (struct saed_list *)(void *)((char *)p->o + def->field);
+
+    if (!saed_value_check(def, text))
+        return false;
+    if (rank < p->rank[i])
+        return true;
+    if (rank > p->rank[i])
+        list_clear(l);
+    if (!list_add(l, text))
+        saed_parse_fail(p, SAE_E_NOMEM, "cannot allocate value %zu of %s", l->n + 1, def->key);
+    return true;
+}
+
 void saed_parse_value(struct saed_parse *p, enum saed_opt_index i, enum saed_opt_rank rank,
                       const char *text, const char *what)
 {
     const struct saed_opt_def *def = &saed_opt_defs[i];
     struct saed_opts scratch;
     char want[160];
+    bool ok = saed_kind_is_list(def->kind)
+                  ? add_to_list(p, i, rank, text)
+                  : saed_value_set(rank < p->rank[i] ? &scratch : p->o, def, text);
 
-    if (!saed_value_set(rank < p->rank[i] ? &scratch : p->o, def, text)) {
+    if (!ok) {
         saed_value_want(def, want, sizeof want);
         saed_parse_fail(p, SAE_E_USAGE, "cannot use %.160s: want %s", what, want);
     } else if (rank > p->rank[i]) {
@@ -350,6 +393,19 @@ static const char *env_get(char *const *envp, const char *name)
     return NULL;
 }
 
+/* Values with ';' between them. */
+static void parse_env_list(struct saed_parse *p, enum saed_opt_index i, const char *value,
+                           const char *what)
+{
+    char *copy = sae_strdup(value), *rest = copy;
+
+    if (!copy)
+        saed_parse_fail(p, SAE_E_NOMEM, "cannot copy %.160s", what);
+    for (const char *text; (text = strsep(&rest, ";"));)
+        saed_parse_value(p, i, SAED_FROM_ENV, text, what);
+    sae_free(copy);
+}
+
 /* An empty variable counts as unset: that is how a pod's manifest takes one away. */
 static void parse_env(struct saed_parse *p, char *const *envp)
 {
@@ -364,7 +420,10 @@ static void parse_env(struct saed_parse *p, char *const *envp)
         if (!value || !value[0])
             continue;
         snprintf(what, sizeof what, "%s=%.80s", name, value);
-        saed_parse_value(p, (enum saed_opt_index)i, SAED_FROM_ENV, value, what);
+        if (saed_kind_is_list(saed_opt_defs[i].kind))
+            parse_env_list(p, (enum saed_opt_index)i, value, what);
+        else
+            saed_parse_value(p, (enum saed_opt_index)i, SAED_FROM_ENV, value, what);
     }
     if (isa && isa[0])
         p->o->isa = isa;
@@ -435,6 +494,9 @@ void saed_opts_fini(struct saed_opts *o)
     sae_free(o->sources);
     o->sources = NULL;
     o->n_sources = 0;
+    for (unsigned i = 0; i < SAED_N_OPTIONS; i++)
+        if (saed_kind_is_list(saed_opt_defs[i].kind))
+            list_clear((struct saed_list *)(void *)((char *)o + saed_opt_defs[i].field));
 }
 
 bool saed_opts_limit(const struct saed_opts *o, size_t i, const char **key, uint64_t *value)

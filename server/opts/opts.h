@@ -14,6 +14,12 @@ struct saed_source {
     char *source;
 };
 
+/* What may be given several times. */
+struct saed_list {
+    char **items; /* owned by the options, as each of them */
+    size_t n;
+};
+
 struct saed_opts {
     enum saed_action action;
     bool verbose;          /* of --version */
@@ -22,6 +28,7 @@ struct saed_opts {
     char host[256];        /* without brackets for IPv6 */
     uint16_t port;
     bool insecure_no_auth;
+    struct saed_list allow_host, cors_allow_origin;
     uint64_t threads;      /* resolved: CPUs by affinity and cgroup cpu.max unless given */
     uint64_t http_threads; /* resolved: 1, and 2 above 4 CPUs, unless given */
     enum sae_engine_kind engine;

@@ -2,6 +2,7 @@
  *
  * opts.c          orchestrates: command line, environment, defaults, cross-checks
  * opts/value.c    text -> value of an option; HOST:PORT; the nearest name
+ * opts/origin.c   hosts and origins
  * opts/name.c     NAMEs
  * opts/config.c   the JSON file
  * opts/help.c     --help
@@ -16,7 +17,9 @@ enum saed_opt_kind {
     SAED_KIND_SIZE,
     SAED_KIND_BOOL,
     SAED_KIND_CHOICE,
-    SAED_KIND_LISTEN
+    SAED_KIND_LISTEN,
+    SAED_KIND_HOSTS, /* this and what follows: lists */
+    SAED_KIND_ORIGINS
 };
 
 struct saed_opt_def {
@@ -84,13 +87,17 @@ bool saed_is_name(const char *s, size_t n);
  * SAED_NAME_MAX (or none) where there is no NAME. */
 size_t saed_name_of(const char *source, char *out, size_t cap);
 
+/* Lists grow by each value of one rank; a higher rank's takes the place of all of them. */
+bool saed_kind_is_list(enum saed_opt_kind kind);
+/* Of a list: is this one of its values? */
+bool saed_value_check(const struct saed_opt_def *def, const char *text);
 /* Store text as the option's value in *o; false (and *o untouched) when it is not one. */
 bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const char *text);
 /* What the option takes, to follow "want": "a whole number from 1 to 1024". */
 void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap);
 /* "max_batch_rows" as "--max-batch-rows". */
 void saed_flag_name(const char *key, char out[64]);
-/* True for 127.0.0.0/8, ::1 and localhost: hosts that only this machine can reach. */
+/* True for 127.0.0.0/8, ::1 and localhost. */
 bool saed_host_is_loopback(const char *host);
 
 #endif

@@ -1,6 +1,7 @@
 /* value.c - text to the value of an option.
  *
  * Pure functions of their arguments; called by opts.c and opts/config.c. */
+#include "server/opts/origin.h"
 #include "server/opts/table.h"
 
 #include "lib/scan.h"
@@ -10,7 +11,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 static bool parse_size(const char *s, uint64_t *out)
 {
@@ -130,6 +130,46 @@ static bool parse_listen(struct saed_opts *o, const char *s)
     return true;
 }
 
+/* What may be asked as Host: a name, an address with or without brackets, or *. */
+static bool is_allowed_host(const char *text)
+{
+    size_t n = strlen(text);
+    char host[64];
+
+    if (strcmp(text, "*") == 0 || is_host(text) || is_ipv6(text))
+        return true;
+    if (text[0] != '[' || text[n - 1] != ']' || n - 2 >= sizeof host)
+        return false;
+    memcpy(host, text + 1, n - 2);
+    host[n - 2] = '\0';
+    return is_ipv6(host);
+}
+
+/* "null" is what pages of files and sandboxes say. */
+static bool is_allowed_origin(const char *text)
+{
+    struct saed_origin o;
+
+    return strcmp(text, "*") == 0 || strcmp(text, "null") == 0 || saed_origin_parse(&o, text);
+}
+
+bool saed_kind_is_list(enum saed_opt_kind kind)
+{
+    return kind == SAED_KIND_HOSTS || kind == SAED_KIND_ORIGINS;
+}
+
+bool saed_value_check(const struct saed_opt_def *def, const char *text)
+{
+    switch (def->kind) {
+    case SAED_KIND_HOSTS:
+        return is_allowed_host(text);
+    case SAED_KIND_ORIGINS:
+        return is_allowed_origin(text);
+    default:
+        return false;
+    }
+}
+
 bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const char *text)
 {
     void *field = (char *)o + def->field;
@@ -155,6 +195,9 @@ bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const c
         return true;
     case SAED_KIND_LISTEN:
         return parse_listen(o, text);
+    case SAED_KIND_HOSTS:
+    case SAED_KIND_ORIGINS:
+        break; /* lists: saed_value_check */
     }
     return false;
 }
@@ -195,17 +238,17 @@ void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap)
         snprintf(out, cap,
                  "HOST:PORT with a port from 0 to 65535, and an IPv6 address in brackets");
         break;
+    case SAED_KIND_HOSTS:
+        snprintf(out, cap, "a host without a port, or * for any");
+        break;
+    case SAED_KIND_ORIGINS:
+        snprintf(out, cap, "SCHEME://HOST[:PORT] of at most %d bytes, null, or * for any",
+                 SAED_ORIGIN_MAX);
+        break;
     }
 }
 
 bool saed_host_is_loopback(const char *host)
 {
-    struct in_addr a4;
-    struct in6_addr a6;
-
-    if (inet_pton(AF_INET, host, &a4) == 1)
-        return ntohl(a4.s_addr) >> 24 == 127;
-    if (inet_pton(AF_INET6, host, &a6) == 1)
-        return IN6_IS_ADDR_LOOPBACK(&a6);
-    return strcasecmp(host, "localhost") == 0;
+    return saed_authority_is_loopback(&(struct saed_authority){host, strlen(host), 0}, false);
 }

@@ -85,7 +85,7 @@ def wait_for(port):
 def hold_room(port, over):
     """Most of a body, and then a little of it now and then: no room is left for another."""
     s = socket.create_connection(("127.0.0.1", port))
-    s.sendall(b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+    s.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
               % (ENCODE.encode(), RAW.encode(), BODY))
     s.sendall(bytes(BODY - (1 << 20)))
 

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.request
 
-ENCODE = "POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: a\r\n"
+ENCODE = "POST /v1/dictionaries/i/encode HTTP/1.1\r\nHost: localhost\r\n"
 JSON = "Content-Type: application/json\r\n"
 RAW = "Content-Type: application/octet-stream\r\n"
 WIDTH = 2048
@@ -114,7 +114,7 @@ def main(program):
         "a chunked body that stalls": (
             stalls, port, ENCODE + JSON + "Transfer-Encoding: chunked\r\n\r\n", '5\r\n{"x":\r\n'),
         "a body that nobody wants": (
-            stalls, port, "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", "1"),
+            stalls, port, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n", "1"),
         "50 KB/s": (trickles, port, 50000),
         "900 KB/s": (is_served, port, 32 << 20, 900000),
         "an answer that nobody takes": (is_dropped, port, log),

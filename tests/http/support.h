@@ -18,8 +18,8 @@ struct server {
     char url[64]; /* http://127.0.0.1:PORT */
 };
 
-/* Spawn with these arguments (NULL ends them) and `--listen 127.0.0.1:0` before them; wait for
- * the `listening on` line. */
+/* Spawn with these arguments (NULL ends them) and `--listen 127.0.0.1:0 --allow-host a` before
+ * them; wait for the `listening on` line. */
 struct server server_start(const char *const *args);
 /* Spawn only, with exactly these arguments. */
 struct server server_spawn(const char *const *args);

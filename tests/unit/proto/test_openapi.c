@@ -138,14 +138,16 @@ START_TEST(every_route_is_there)
 }
 END_TEST
 
-/* What the HTTP library or a slow body answers, on every route; nobody is asked who they are. */
+/* What the HTTP library or a slow body answers, on every route, and who may not call. */
 START_TEST(every_route_may_answer_so)
 {
-    static const char *const any[] = {"400", "405", "414", "431", "505"};
+    static const char *const any[] = {"400", "403", "405", "414", "431", "505"};
     const char *path, *method;
     json_t *item, *op;
 
-    ck_assert_uint_eq(json_array_size(at(doc, "security")), 0);
+    /* without keys, or with one */
+    ck_assert_uint_eq(json_object_size(json_array_get(at(doc, "security"), 0)), 0);
+    at(json_array_get(at(doc, "security"), 1), "key");
     json_object_foreach(at(doc, "paths"), path, item)
     {
         json_object_foreach(item, method, op)
@@ -158,6 +160,10 @@ START_TEST(every_route_may_answer_so)
                 at(at(op, "responses"), any[i]);
             ck_assert_msg((json_object_get(at(op, "responses"), "408") != NULL) == is_post, "%s",
                           path);
+            /* open to all, or with a 401 */
+            ck_assert_msg((json_object_get(at(op, "responses"), "401") != NULL) ==
+                              !json_object_get(op, "security"),
+                          "%s", path);
         }
     }
 }

@@ -64,6 +64,11 @@ START_TEST(problem_has_its_members)
                         "\"status\":413,\"detail\":\"cannot queue 20000 rows\","
                         "\"code\":\"too_many_rows\",\"limit\":16384,\"got\":20000,"
                         "\"option\":\"--max-queue-rows\"}\n");
+    err = (struct sae_err){0};
+    sae_err_option(&err, SAE_E_FORBIDDEN, "--allow-host", "cannot answer as host \"a\"");
+    check_problem(&err, "{\"type\":\"urn:saed:error:forbidden\",\"title\":\"Forbidden\","
+                        "\"status\":403,\"detail\":\"cannot answer as host \\\"a\\\"\","
+                        "\"code\":\"forbidden\",\"option\":\"--allow-host\"}\n");
 }
 END_TEST
 

@@ -277,6 +277,14 @@ static const struct {
     {"a=x --listen 300.1.1.1:80", "--listen 300.1.1.1:80", "HOST:PORT"},
     {"a=x --listen 127.1:80", "--listen 127.1:80", "HOST:PORT"},
     {"a=x --listen h/x:80", "--listen h/x:80", "HOST:PORT"},
+    {"a=x --allow-host=", "--allow-host \"\"", "a host without a port"},
+    {"a=x --allow-host a:80", "--allow-host a:80", "a host without a port"},
+    {"a=x --allow-host *.a", "--allow-host *.a", "a host without a port"},
+    {"a=x --allow-host [::1", "--allow-host [::1", "a host without a port"},
+    {"a=x --allow-host []", "--allow-host []", "a host without a port"},
+    {"a=x --allow-host a --allow-host /", "--allow-host /", "a host without a port"},
+    {"a=x --cors-allow-origin a.example", "--cors-allow-origin a.example", "SCHEME://HOST"},
+    {"a=x --cors-allow-origin http://a/", "--cors-allow-origin http://a/", "SCHEME://HOST"},
     {"a=x --listen 0.0.0.0:8673", "listen on 0.0.0.0", "--insecure-no-auth"},
     {"a=x --listen [::]:8673", "listen on ::", "--insecure-no-auth"},
     {"a=x --listen example.org:1", "listen on example.org", "--insecure-no-auth"},
@@ -558,6 +566,45 @@ START_TEST(a_file_that_cannot_be_read_is_no_usage_error)
 }
 END_TEST
 
+static void check_list(const struct saed_list *l, const char *want)
+{
+    char got[256] = "";
+    size_t n = 0;
+
+    for (size_t i = 0; i < l->n; i++)
+        n += (size_t)snprintf(got + n, sizeof got - n, "%s%s", i ? " " : "", l->items[i]);
+    ck_assert_str_eq(got, want);
+}
+
+/* Values of one place stand together; those of a higher place stand alone. */
+START_TEST(lists_take_several_values)
+{
+    const char *file = "{\"allow_host\": [\"c\", \"d\"], \"cors_allow_origin\": \"http://c\"}";
+
+    ck_assert_int_eq(parse("a=x"), SAE_OK);
+    check_list(&o.allow_host, "");
+    ck_assert_int_eq(parse("a=x --allow-host a --allow-host=[::1] --allow-host fe80::1 "
+                           "--allow-host 10.0.0.1 --allow-host *"),
+                     SAE_OK);
+    check_list(&o.allow_host, "a [::1] fe80::1 10.0.0.1 *");
+    ck_assert_int_eq(parse_env("a=x", "SAED_ALLOW_HOST=b;c SAED_CORS_ALLOW_ORIGIN=null;http://a"),
+                     SAE_OK);
+    check_list(&o.allow_host, "b c");
+    check_list(&o.cors_allow_origin, "null http://a");
+    ck_assert_int_eq(parse_file(file, "a=x"), SAE_OK);
+    check_list(&o.allow_host, "c d");
+    check_list(&o.cors_allow_origin, "http://c");
+    ck_assert_int_eq(parse_file_n(file, strlen(file), "a=x --allow-host a", "SAED_ALLOW_HOST=b;c"),
+                     SAE_OK);
+    check_list(&o.allow_host, "a");
+    check_list(&o.cors_allow_origin, "http://c");
+    one_report("SAED_ALLOW_HOST=b;;c", parse_env("a=x", "SAED_ALLOW_HOST=b;;c"),
+               "SAED_ALLOW_HOST=b;;c", "a host without a port");
+    one_report("[1]", parse_file("{\"allow_host\": [\"a\", 1]}", "a=x"), "allow_host",
+               "found a whole number");
+}
+END_TEST
+
 START_TEST(help_fits_a_terminal_and_names_everything)
 {
     struct sae_buf b;
@@ -628,12 +675,12 @@ START_TEST(out_of_memory_is_reported_and_nothing_leaks)
 
     ck_assert_int_eq(
         parse_file("{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\"}]}", "a=x"), SAE_OK);
-    snprintf(line, sizeof line, "--config %s/c.json a=x", dir);
+    snprintf(line, sizeof line, "--config %s/c.json a=x --allow-host a --allow-host b", dir);
     for (long i = 0;; i++) {
         enum sae_status st;
 
         sae_alloc_fault(i, true);
-        st = parse(line);
+        st = parse_env(line, "SAED_CORS_ALLOW_ORIGIN=http://a;null");
         sae_alloc_fault(-1, false);
         if (st == SAE_OK)
             break;
@@ -709,6 +756,7 @@ int main(void)
     tcase_add_loop_test(t, bad_files_are_refused_by_name, 0, (int)SAE_COUNTOF(bad_files));
     tcase_add_test(t, nul_bytes_and_deep_nesting_in_the_file);
     tcase_add_test(t, a_file_that_cannot_be_read_is_no_usage_error);
+    tcase_add_test(t, lists_take_several_values);
     tcase_add_test(t, help_fits_a_terminal_and_names_everything);
     tcase_add_test(t, limits_by_their_keys);
     tcase_add_test(t, the_example_in_deploy_is_good);

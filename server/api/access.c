@@ -1,0 +1,107 @@
+/* access.c - see access.h. */
+#include "server/api/access.h"
+
+#include "server/opts/origin.h"
+
+#include <string.h>
+
+/* What a page may send once it may call, and for how long it need not ask again. */
+#define METHODS "GET, HEAD, POST, OPTIONS"
+#define HEADERS                                                                            \
+    "Accept, Authorization, Content-Encoding, Content-Type, Saed-Request-Id, Saed-Shape, " \
+    "traceparent, tracestate"
+#define MAX_AGE "600"
+
+static enum sae_status check_host(const struct saed_access *a, const struct saed_exchange *x,
+                                  struct sae_err *err)
+{
+    const struct saed_list *allowed = &a->opts->allow_host;
+    struct saed_authority host;
+    bool is_host;
+
+    /* No browser leaves it out. */
+    if (!a->guards_host || !x->host || !x->host[0])
+        return SAE_OK;
+    is_host = saed_authority_parse(&host, x->host);
+    if (is_host && saed_authority_is_loopback(&host, true))
+        return SAE_OK;
+    for (size_t i = 0; i < allowed->n; i++)
+        if (strcmp(allowed->items[i], "*") == 0 ||
+            (is_host && saed_authority_has_host(&host, allowed->items[i])))
+            return SAE_OK;
+    return sae_err_option(err, SAE_E_FORBIDDEN, "--allow-host",
+                          "cannot answer as host \"%.100s\": without keys saed answers on loopback "
+                          "as localhost alone; a proxy's name can be added by --allow-host",
+                          x->host);
+}
+
+/* The page is of the very host and port that it calls. */
+static bool is_own(const struct saed_exchange *x)
+{
+    struct saed_origin origin;
+    struct saed_authority host;
+
+    return x->host && saed_origin_parse(&origin, x->origin) &&
+           saed_authority_parse(&host, x->host) && saed_origin_is_at(&origin, &host);
+}
+
+/* What answers to it say of who may read them; NULL: it is not listed. */
+static const char *listed(const struct saed_access *a, const char *origin)
+{
+    const struct saed_list *allowed = &a->opts->cors_allow_origin;
+    struct saed_origin o, p;
+    bool is_origin = saed_origin_parse(&o, origin);
+
+    for (size_t i = 0; i < allowed->n; i++) {
+        const char *item = allowed->items[i];
+
+        if (strcmp(item, "*") == 0)
+            return item;
+        if (is_origin ? saed_origin_parse(&p, item) && saed_origin_equals(&o, &p)
+                      : strcmp(origin, "null") == 0 && strcmp(item, origin) == 0)
+            return origin;
+    }
+    return NULL;
+}
+
+static enum sae_status check_origin(const struct saed_access *a, struct saed_exchange *x,
+                                    struct sae_err *err)
+{
+    if (!x->origin)
+        return SAE_OK;
+    x->readable_by = listed(a, x->origin);
+    if (x->readable_by || is_own(x))
+        return SAE_OK;
+    return sae_err_option(
+        err, SAE_E_FORBIDDEN, "--cors-allow-origin",
+        "cannot answer a page of origin \"%.100s\": it is not of the host and port "
+        "that it calls (\"%.100s\"), and not listed by --cors-allow-origin",
+        x->origin, x->host ? x->host : "");
+}
+
+void saed_access_init(struct saed_access *a, const struct saed_opts *opts)
+{
+    a->opts = opts;
+    a->guards_host = saed_authority_is_loopback(
+        &(struct saed_authority){opts->host, strlen(opts->host), 0}, false);
+}
+
+enum sae_status saed_access_check(const struct saed_access *a, struct saed_exchange *x,
+                                  struct sae_err *err)
+{
+    enum sae_status st = check_host(a, x, err);
+
+    return st == SAE_OK ? check_origin(a, x, err) : st;
+}
+
+bool saed_access_is_preflight(const struct saed_exchange *x)
+{
+    return x->readable_by && x->method == SAED_METHOD_OPTIONS && x->asks_method;
+}
+
+void saed_access_allow(struct saed_exchange *x)
+{
+    saed_http_header(x, "Access-Control-Allow-Methods", METHODS);
+    saed_http_header(x, "Access-Control-Allow-Headers", HEADERS);
+    saed_http_header(x, "Access-Control-Max-Age", MAX_AGE);
+}
