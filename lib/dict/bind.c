@@ -23,25 +23,26 @@ void sae_shape_text(char text[64], const uint64_t *shape, unsigned ndim)
         snprintf(text + n, 64 - n, "]");
 }
 
-static bool is_called(const struct sae_file *b, const char *name, const char *key, size_t n)
-{
-    return strlen(name) == n &&
-           (b->layout->any_case ? strncasecmp(name, key, n) : memcmp(name, key, n)) == 0;
-}
-
-/* Among the first `count` tensors. */
-static size_t find(const struct sae_file *b, const char *key, size_t n, size_t count)
-{
-    size_t i = 0;
-
-    while (i < count && !is_called(b, sae_load_tensor(b->ts, i)->name, key, n))
-        i++;
-    return i < count ? i : NONE;
-}
-
 size_t sae_file_find(const struct sae_file *b, const char *key)
 {
-    return find(b, key, strlen(key), sae_load_count(b->ts));
+    size_t i = 0, n = sae_load_count(b->ts);
+
+    while (i < n && !sae_layout_is_key(b->layout, key, sae_load_tensor(b->ts, i)->name))
+        i++;
+    return i < n ? i : NONE;
+}
+
+/* A name of the n bytes that someone states, among the first `count` tensors. */
+static size_t find(const struct sae_file *b, const char *text, size_t n, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *name = sae_load_tensor(b->ts, i)->name;
+
+        if (strlen(name) == n &&
+            (b->layout->any_case ? strncasecmp(name, text, n) : memcmp(name, text, n)) == 0)
+            return i;
+    }
+    return NONE;
 }
 
 bool sae_file_number(const struct sae_file *b, const char *key, float *out)
@@ -102,18 +103,23 @@ static enum sae_status bind_text(const struct sae_file *b, enum sae_role role, c
     return SAE_OK;
 }
 
-static const char *const orientations[] = {"F,d", "d,F", "F,m", "m,F", "m,d", "d,m"};
+/* The two ways that a matrix may lie. */
+static const char *const ways[SAE_N_ROLES][2] = {
+    [SAE_ROLE_ENCODER] = {"F,d", "d,F"},
+    [SAE_ROLE_DECODER] = {"F,m", "m,F"},
+    [SAE_ROLE_SKIP] = {"m,d", "d,m"},
+};
 
-/* What stands behind the last '@', if it is one of the orientations; *n is the length before it. */
-static const char *orientation_of(const char *text, size_t *n)
+/* What stands behind the last '@', if it is a way of the role; *n is the length before it. */
+static const char *orientation_of(enum sae_role role, const char *text, size_t *n)
 {
     const char *at = strrchr(text, '@');
 
     *n = strlen(text);
-    for (size_t i = 0; at && i < SAE_COUNTOF(orientations); i++)
-        if (strcmp(at + 1, orientations[i]) == 0) {
+    for (size_t i = 0; at && i < 2; i++)
+        if (strcmp(at + 1, ways[role][i]) == 0) {
             *n = (size_t)(at - text);
-            return orientations[i];
+            return ways[role][i];
         }
     return NULL;
 }
@@ -149,7 +155,7 @@ static const char *vector_dims(enum sae_role role)
 
 static bool is_matrix(enum sae_role role)
 {
-    return role == SAE_ROLE_ENCODER || role == SAE_ROLE_DECODER || role == SAE_ROLE_SKIP;
+    return ways[role][0] != NULL;
 }
 
 #define SHOWN_TENSORS 3
@@ -192,7 +198,7 @@ static enum sae_status bind_role(struct sae_file *b, enum sae_role role, struct 
 
     if (text) {
         if (is_matrix(role))
-            bound->dims = orientation_of(text, &n);
+            bound->dims = orientation_of(role, text, &n);
         else
             bound->dims = vector_dims(role);
         return bind_text(b, role, text, n, bound, err);
@@ -264,7 +270,7 @@ static enum sae_status bind_skip(struct sae_file *b, struct sae_err *err)
 
     if (v->choice == SAE_SKIP_NONE || b->formula.encodes_only)
         return SAE_OK;
-    bound->dims = orientation_of(v->key, &n);
+    bound->dims = orientation_of(SAE_ROLE_SKIP, v->key, &n);
     return bind_text(b, SAE_ROLE_SKIP, v->key, n, bound, err);
 }
 
@@ -307,8 +313,8 @@ static uint64_t features_by_vectors(const struct sae_file *b)
     return n;
 }
 
-static enum sae_status which_way(enum sae_role role, const char *const two[2],
-                                 const struct sae_tensor *t, bool both, struct sae_err *err)
+static enum sae_status which_way(enum sae_role role, const struct sae_tensor *t, bool both,
+                                 struct sae_err *err)
 {
     char shape[64];
 
@@ -318,13 +324,14 @@ static enum sae_status which_way(enum sae_role role, const char *const two[2],
                        "%s=%s@%s or @%s",
                        t->name, shape,
                        both ? "the vectors go with both ways" : "the vectors go with none",
-                       option_of(role), t->name, two[0], two[1]);
+                       option_of(role), t->name, ways[role][0], ways[role][1]);
 }
 
 /* The one of two orientations that goes with the lengths of its dimensions, 0: not known. */
-static enum sae_status orient(struct sae_file *b, enum sae_role role, const char *const two[2],
-                              uint64_t first, uint64_t second, struct sae_err *err)
+static enum sae_status orient(struct sae_file *b, enum sae_role role, uint64_t first,
+                              uint64_t second, struct sae_err *err)
 {
+    const char *const *two = ways[role];
     struct sae_bound *bound = &b->bound[role];
     const struct sae_tensor *t = bound->n ? sae_load_tensor(b->ts, bound->index[0]) : NULL;
     bool fits[2] = {true, true};
@@ -339,7 +346,7 @@ static enum sae_status orient(struct sae_file *b, enum sae_role role, const char
     if (fits[0] && fits[1] && b->layout->is_any_tensor)
         return SAE_OK; /* a probe is [F,d] unless something says otherwise */
     if (fits[0] == fits[1])
-        return which_way(role, two, t, fits[0], err);
+        return which_way(role, t, fits[0], err);
     bound->dims = two[fits[1]];
     return SAE_OK;
 }
@@ -386,12 +393,10 @@ static bool is_one_row(const struct sae_file *b, const struct sae_bound *enc)
 
 static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
 {
-    static const char *const encoder[] = {"F,d", "d,F"}, *const decoder[] = {"F,m", "m,F"},
-                             *const skip[] = {"m,d", "d,m"};
     struct sae_bound *enc = &b->bound[SAE_ROLE_ENCODER], *dec = &b->bound[SAE_ROLE_DECODER];
     struct sae_formula *f = &b->formula;
-    enum sae_status st = orient(b, SAE_ROLE_ENCODER, encoder, features_by_vectors(b),
-                                length_of(b, SAE_ROLE_CENTRE), err);
+    enum sae_status st =
+        orient(b, SAE_ROLE_ENCODER, features_by_vectors(b), length_of(b, SAE_ROLE_CENTRE), err);
 
     if (st == SAE_OK && is_one_row(b, enc)) {
         enc->dims = "d";
@@ -405,15 +410,27 @@ static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
         return st;
     b->n_stored = dim_of(b, enc, 'F');
     f->d_in = f->d_out = (size_t)dim_of(b, enc, 'd');
-    st = orient(b, SAE_ROLE_DECODER, decoder, b->n_stored, length_of(b, SAE_ROLE_DEC_BIAS), err);
+    st = orient(b, SAE_ROLE_DECODER, b->n_stored, length_of(b, SAE_ROLE_DEC_BIAS), err);
     if (st == SAE_OK && dec->n && strchr(dec->dims, 'm')) {
         st = check_matrix(b, dec, err);
         if (st == SAE_OK)
             f->d_out = (size_t)dim_of(b, dec, 'm');
     }
     if (st == SAE_OK)
-        st = orient(b, SAE_ROLE_SKIP, skip, f->d_out, f->d_in, err);
+        st = orient(b, SAE_ROLE_SKIP, f->d_out, f->d_in, err);
     return st;
+}
+
+/* The bias of a single direction may be a number of no dimension. */
+static void take_lone_bias(struct sae_file *b)
+{
+    struct sae_bound *bias = &b->bound[SAE_ROLE_ENC_BIAS];
+    const struct sae_tensor *t = bias->n ? sae_load_tensor(b->ts, bias->index[0]) : NULL;
+
+    if (!t || t->ndim > 0 || b->n_stored != 1 || !b->layout->is_any_tensor)
+        return;
+    bias->is_number = sae_file_number(b, t->name, &bias->number);
+    bias->dims = "";
 }
 
 /* ---- shapes ------------------------------------------------------------------------------- */
@@ -456,6 +473,28 @@ static enum sae_status check_tensor(const struct sae_file *b, const struct sae_b
     return sae_err_set(err, SAE_E_WEIGHTS, t->name,
                        "\"%s\" has shape %s, wanted [%s] = %s (%s, by %s)", t->name, found,
                        bound->dims, wanted, b->layout->name, encoder_name(b));
+}
+
+/* A config's width is looked at for this alone. */
+static enum sae_status check_widths(const struct sae_file *b, struct sae_err *err)
+{
+    for (unsigned i = 0; i < SAE_LAYOUT_MAX_WIDTHS && b->layout->widths[i].path; i++) {
+        const char *path = b->layout->widths[i].path, *dims = b->layout->widths[i].dims;
+        bool is_known = dims[0] != 'm' || b->bound[SAE_ROLE_DECODER].n > 0, found = false;
+        uint64_t shape[2];
+        int64_t said = 0;
+        enum sae_status st = sae_facts_int(b->config, path, &said, &found, err);
+
+        if (st != SAE_OK)
+            return st;
+        shape_of(b, dims, shape);
+        if (found && is_known && said > 0 && (uint64_t)said != shape[0])
+            return sae_err_set(err, SAE_E_FORMAT, path,
+                               "\"%s\" of %s is %lld, and the tensors have %llu (by %s)", path,
+                               sae_facts_name(b->config), (long long)said,
+                               (unsigned long long)shape[0], encoder_name(b));
+    }
+    return SAE_OK;
 }
 
 static enum sae_status check_shapes(const struct sae_file *b, struct sae_err *err)
@@ -520,7 +559,8 @@ static bool has_decoder(const struct sae_file *b)
     const struct sae_layout_key *key = row_key(b, SAE_ROLE_DECODER);
 
     return b->stated->key[SAE_ROLE_DECODER] ||
-           (key && (key->need == SAE_KEY_REQUIRED || sae_file_find(b, key->name) != NONE));
+           (key && !b->leaves_decoder &&
+            (key->need == SAE_KEY_REQUIRED || sae_file_find(b, key->name) != NONE));
 }
 
 enum sae_status sae_file_bind(struct sae_file *b, struct sae_err *err)
@@ -532,6 +572,9 @@ enum sae_status sae_file_bind(struct sae_file *b, struct sae_err *err)
     st = bind_all(b, err);
     if (st == SAE_OK)
         st = take_dims(b, err);
+    if (st == SAE_OK)
+        st = check_widths(b, err);
+    take_lone_bias(b);
     if (st == SAE_OK)
         st = check_shapes(b, err);
     if (st == SAE_OK)

@@ -1,13 +1,14 @@
 /* choose.c - see choose.h. */
 #include "lib/dict/choose.h"
 
+#include "lib/dict/file.h"
 #include "lib/dict/text.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#define SHOWN_KEYS 4 /* of a list in a message */
+#define SHOWN_KEYS 10 /* of a list in a message */
 
 /* What wrappers put before every key: torch.compile, DataParallel, a module that holds the SAE. */
 static const char *const prefixes[] = {"_orig_mod.", "module.", "sae."};
@@ -25,15 +26,22 @@ static enum sae_status SAE_PRINTF(2, 3) refuse(struct sae_err *err, const char *
 
 /* ---- keys and classes --------------------------------------------------------------------- */
 
+/* Of all tensors; at least `at` bytes long are they by then. */
 static bool all_begin(const struct sae_group *g, size_t at, const char *prefix)
 {
-    for (size_t i = 0; i < g->n; i++)
+    bool some = false;
+
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->entries[i].kind != SAE_ENTRY_TENSOR)
+            continue;
         if (strncmp(g->entries[i].name + at, prefix, strlen(prefix)) != 0)
             return false;
-    return g->n > 0;
+        some = true;
+    }
+    return some;
 }
 
-/* Bytes of the prefixes that all names have, in whatever order they stand. */
+/* Bytes of the prefixes that all tensors' names have, in whatever order they stand. */
 static size_t common_prefix(const struct sae_group *g)
 {
     size_t at = 0;
@@ -53,7 +61,16 @@ struct keys {
     const struct sae_group *g;
     size_t prefix;
     const char *format, *container; /* format NULL: none is told */
+    bool encodes_only;              /* no decoder is wanted */
 };
+
+/* What is no tensor need not have the prefix. */
+static const char *name_of(const struct keys *k, size_t i)
+{
+    const char *name = k->g->entries[i].name;
+
+    return k->g->entries[i].kind == SAE_ENTRY_TENSOR ? name + k->prefix : name;
+}
 
 /* Is the row one that these keys may be of? */
 static bool is_tried(const struct keys *k, const struct sae_layout *a)
@@ -65,18 +82,20 @@ static bool is_tried(const struct keys *k, const struct sae_layout *a)
     return !a->is_told && (!a->container || strcmp(a->container, k->container) == 0);
 }
 
-static struct keys keys_of(const struct sae_tensors *ts, const char *format, size_t g)
+static struct keys keys_of(const struct sae_tensors *ts, const struct sae_statement *stated,
+                           const char *format, size_t g)
 {
     const struct sae_group *group = sae_load_group(ts, g);
 
-    return (struct keys){group, common_prefix(group), format, sae_load_container(ts)};
+    return (struct keys){group, common_prefix(group), format, sae_load_container(ts),
+                         stated->encodes_only};
 }
 
 /* A key of row a. */
 static bool has_key(const struct keys *k, const struct sae_layout *a, const char *name)
 {
     for (size_t i = 0; i < k->g->n; i++)
-        if (sae_layout_is_key(a, name, k->g->entries[i].name + k->prefix))
+        if (sae_layout_is_key(a, name, name_of(k, i)))
             return true;
     return false;
 }
@@ -100,7 +119,10 @@ static unsigned n_found(const struct keys *k, const struct sae_layout *a)
 
 static bool is_missing(const struct keys *k, const struct sae_layout *a, unsigned i)
 {
-    return a->keys[i].need == SAE_KEY_REQUIRED && !has_key(k, a, a->keys[i].name);
+    enum sae_role role = a->keys[i].role;
+    bool is_wanted = !k->encodes_only || (role != SAE_ROLE_DECODER && role != SAE_ROLE_DEC_BIAS);
+
+    return is_wanted && a->keys[i].need == SAE_KEY_REQUIRED && !has_key(k, a, a->keys[i].name);
 }
 
 static unsigned n_missing(const struct keys *k, const struct sae_layout *a)
@@ -112,12 +134,30 @@ static unsigned n_missing(const struct keys *k, const struct sae_layout *a)
     return n;
 }
 
+static bool is_k(const struct sae_entry *e)
+{
+    bool integer =
+        e->kind == SAE_ENTRY_INT || (e->kind == SAE_ENTRY_TENSOR && e->integer && e->ndim == 0);
+
+    return integer && (strcmp(e->name, "k") == 0 || strcmp(e->name, "top_k") == 0);
+}
+
+/* A tensor that is none of the row's keys. A k is no tensor of ReLU classes, but a question. */
+static bool is_surplus(const struct keys *k, const struct sae_layout *a, size_t i)
+{
+    const struct sae_entry *e = &k->g->entries[i];
+    const char *name = name_of(k, i);
+
+    return e->kind == SAE_ENTRY_TENSOR && !(a && is_key(a, name)) &&
+           strcmp(name, SAE_LAYOUT_NO_KEY) != 0 && !(a && a->is_top_k_too && is_k(e));
+}
+
 static size_t n_surplus(const struct keys *k, const struct sae_layout *a)
 {
     size_t n = k->g->other_keys;
 
     for (size_t i = 0; i < k->g->n; i++)
-        n += !is_key(a, k->g->entries[i].name + k->prefix);
+        n += is_surplus(k, a, i);
     return n;
 }
 
@@ -157,21 +197,36 @@ static void add_missing(struct sae_text *l, const struct keys *k, const struct s
     sae_text_add(l, n == 1 ? " is missing" : " are missing");
 }
 
-/* Entries that are none of a's keys (a may be NULL): the first few. */
+/* "W_enc" [5, 7], as long as there is room for it and for how many more there are. */
+static bool add_key(struct sae_text *l, const struct keys *k, size_t i, const char *before)
+{
+    const struct sae_entry *e = &k->g->entries[i];
+    char shape[64] = "", item[140];
+
+    if (e->kind == SAE_ENTRY_TENSOR)
+        sae_shape_text(shape, e->shape, e->ndim);
+    snprintf(item, sizeof item, "%s\"%.60s\"%s%s", before, name_of(k, i), shape[0] ? " " : "",
+             shape);
+    if (l->len + strlen(item) + 40 > sizeof l->text)
+        return false;
+    sae_text_add(l, "%s", item);
+    return true;
+}
+
+/* Tensors that are none of a's keys: the first few. a NULL: all entries. */
 static void add_surplus(struct sae_text *l, const struct keys *k, const struct sae_layout *a)
 {
-    size_t total = 0;
+    size_t total = 0, shown = 0;
 
     for (size_t i = 0; i < k->g->n; i++) {
-        const char *name = k->g->entries[i].name + k->prefix;
-
-        if (a && is_key(a, name))
+        if (a && !is_surplus(k, a, i))
             continue;
-        if (total++ < SHOWN_KEYS)
-            sae_text_add(l, "%s\"%.60s\"", total > 1 ? ", " : "", name);
+        total++;
+        if (shown == total - 1 && shown < SHOWN_KEYS)
+            shown += add_key(l, k, i, shown ? ", " : "");
     }
-    if (total > SHOWN_KEYS)
-        sae_text_add(l, " and %zu more", total - SHOWN_KEYS);
+    if (total > shown)
+        sae_text_add(l, " and %zu more", total - shown);
     if (k->g->other_keys)
         sae_text_add(l, "%skeys that are no strings", total ? " and " : "");
 }
@@ -187,6 +242,21 @@ static void add_difference(struct sae_text *l, const struct keys *k, const struc
     if (n_surplus(k, a) > 0) {
         sae_text_add(l, some_missing ? ", and these are unexpected: " : "these are unexpected: ");
         add_surplus(l, k, a);
+        sae_text_add(l, ", which format=custom would ignore");
+    }
+}
+
+/* Rows that the file's name or a config would have told, by their keys. */
+static void add_untold(struct sae_text *l, const struct keys *k)
+{
+    for (size_t i = 0; i < sae_n_layouts; i++) {
+        const struct sae_layout *a = &sae_layouts[i];
+        struct keys told = *k;
+        bool is_first = sae_layout_of_format(a->format) == a;
+
+        told.format = a->format;
+        if (a->is_told && is_first && !a->is_any_tensor && a->n_keys && distance(&told, a) == 0)
+            sae_text_add(l, "%sformat=%s", l->len ? " or " : "", a->format);
     }
 }
 
@@ -228,15 +298,92 @@ static bool is_state_dict(const struct sae_group *g)
     return !g->other_keys;
 }
 
-static enum sae_status no_class(const struct sae_tensors *ts, const char *format,
-                                struct sae_err *err)
+/* Keys that tell what a file is, of kinds whose features are no function of the row alone, or no
+ * dictionary of directions. One that ends in '.' begins the key. */
+static const struct {
+    const char *key, *what;
+    bool is_next; /* a format that will be read */
+} strangers[] = {
+    {"router.weight", "a Switch SAE", false},
+    {"b_router", "a Switch SAE", false},
+    {"enc_L", "a Kron SAE", false},
+    {"W_Q", "a Lorsa", false},
+    {"U_matrices.", "a MOLT", false},
+    {"attn_layers.", "a temporal SAE", false},
+    {"W_E_glu", "llamascopium with a gated encoder", true},
+    {"W_E", "llamascopium", true},
+    {"log_jumprelu_threshold", "lm_saes", true},
+    {"activation_function.log_jumprelu_threshold", "lm_saes", true},
+};
+
+static bool is_stranger(const char *name, const char *key)
+{
+    size_t n = strlen(key);
+
+    return key[n - 1] == '.' ? strncmp(name, key, n) == 0 : strcmp(name, key) == 0;
+}
+
+static enum sae_status check_strangers(const struct keys *k, struct sae_err *err)
+{
+    for (size_t s = 0; s < SAE_COUNTOF(strangers); s++)
+        for (size_t i = 0; i < k->g->n; i++)
+            if (is_stranger(name_of(k, i), strangers[s].key))
+                return refuse(err,
+                              "cannot use its keys: \"%.60s\" is of %s, which saed does not read%s",
+                              name_of(k, i), strangers[s].what, strangers[s].is_next ? " yet" : "");
+    return SAE_OK;
+}
+
+/* An encoder for each of several layers or models. */
+static enum sae_status check_crosscoder(const struct keys *k, struct sae_err *err)
+{
+    static const char *const encoders[] = {"encoder.weight", "W_enc", "w_enc"};
+
+    for (size_t i = 0; i < k->g->n; i++)
+        for (size_t e = 0; e < SAE_COUNTOF(encoders); e++)
+            if (k->g->entries[i].ndim == 3 && strcmp(name_of(k, i), encoders[e]) == 0)
+                return refuse(
+                    err,
+                    "cannot use a crosscoder: \"%s\" has three dimensions; concatenate the "
+                    "layers and state format=custom",
+                    encoders[e]);
+    return SAE_OK;
+}
+
+static enum sae_status no_config(const struct keys *k, const char *formats, struct sae_err *err)
+{
+    struct sae_text l = {.len = 0};
+
+    add_surplus(&l, k, NULL);
+    return refuse(err,
+                  "cannot name the class: neither a config nor the file's name says it; its keys "
+                  "go with %s, and are %s",
+                  formats, l.text);
+}
+
+/* All that is wrong with none of its dicts having a row's keys. */
+static enum sae_status no_class(const struct sae_tensors *ts, const struct sae_statement *stated,
+                                const char *format, struct sae_err *err)
 {
     struct sae_text l = {.len = 0};
     size_t best = SIZE_MAX, at = 0, n = sae_load_n_groups(ts);
-    struct keys top = keys_of(ts, format, 0);
+    struct keys top = keys_of(ts, stated, format, 0);
 
     for (size_t g = 0; g < n; g++) {
-        struct keys k = keys_of(ts, format, g);
+        struct keys k = keys_of(ts, stated, format, g);
+        enum sae_status st = check_crosscoder(&k, err);
+
+        if (st == SAE_OK)
+            st = check_strangers(&k, err);
+        if (st != SAE_OK)
+            return st;
+        if (!format)
+            add_untold(&l, &k);
+        if (l.len > 0)
+            return no_config(&k, l.text, err);
+    }
+    for (size_t g = 0; g < n; g++) {
+        struct keys k = keys_of(ts, stated, format, g);
 
         if (nearest(&k) < best) {
             best = nearest(&k);
@@ -244,7 +391,7 @@ static enum sae_status no_class(const struct sae_tensors *ts, const char *format
         }
     }
     if (best < SIZE_MAX) {
-        struct keys k = keys_of(ts, format, at);
+        struct keys k = keys_of(ts, stated, format, at);
 
         add_nearest(&l, &k);
         return refuse(err, "cannot name the class: %s", l.text);
@@ -271,12 +418,10 @@ static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae
     for (size_t g = 0; is_open && g < sae_load_n_groups(ts); g++) {
         const struct sae_group *group = sae_load_group(ts, g);
 
-        for (size_t i = 0; g != c->group && i < group->n; i++) {
+        for (size_t i = 0; i < group->n; i++) {
             const struct sae_entry *e = &group->entries[i];
-            bool integer = e->kind == SAE_ENTRY_INT ||
-                           (e->kind == SAE_ENTRY_TENSOR && e->integer && e->ndim == 0);
 
-            if (integer && (strcmp(e->name, "k") == 0 || strcmp(e->name, "top_k") == 0))
+            if (is_k(e))
                 return refuse(err,
                               "cannot choose between two readings: keys are %s's, and an integer "
                               "\"%s\" stands beside them%s%.60s%s: features may be the %s largest "
@@ -309,12 +454,14 @@ static bool is_said(const struct sae_statement *stated, const struct sae_entry *
 {
     const struct sae_reading_field *field = stated->reading.field;
     const char *centre = field[SAE_FIELD_CENTRE].is_set ? field[SAE_FIELD_CENTRE].value.key : "";
-    const char *at = strstr(centre, e->name);
     size_t n = strlen(e->name);
 
     if (e->ndim == 0)
         return field[SAE_FIELD_INPUT].is_set;
-    return at && (at == centre || at[-1] == '+') && (at[n] == '\0' || at[n] == '+');
+    for (const char *at = centre; (at = strstr(at, e->name)); at++)
+        if ((at == centre || at[-1] == '+') && (at[n] == '\0' || at[n] == '+'))
+            return true;
+    return false;
 }
 
 static enum sae_status check_beside(const struct sae_tensors *ts,
@@ -327,12 +474,15 @@ static enum sae_status check_beside(const struct sae_tensors *ts,
     for (size_t i = 0; c->group != 0 && i < top->n; i++) {
         const struct sae_entry *e = &top->entries[i];
 
-        if (!is_part_of_maths(e) || is_said(stated, e))
+        if (!is_part_of_maths(e))
             continue;
         if (strcmp(chosen->name, "ae") == 0 && strcmp(e->name, "norm_factor") == 0)
-            return refuse(err, "cannot use a training backup of dictionary_learning: the biases of "
-                               "\"ae\" are not yet multiplied by \"norm_factor\" beside it; load "
-                               "the ae.pt that the training saved at its end");
+            return refuse(
+                err, "cannot use a training backup of dictionary_learning, which saed does not "
+                     "read yet: the biases of \"ae\" wait for \"norm_factor\" beside it; "
+                     "load the ae.pt that the training saved at its end");
+        if (is_said(stated, e))
+            continue;
         return refuse(err,
                       "cannot tell the formula: %s \"%.60s\" stands beside the state dict "
                       "\"%.60s\" and may be part of it; state %s%s%s%.60s, or save the state dict "
@@ -359,7 +509,7 @@ static enum sae_status choose_stated(const struct sae_tensors *ts,
     snprintf(key, sizeof key, "%s", encoder);
     for (int at = 0; at < 2; at++) { /* as it stands, then without an orientation behind it */
         for (size_t g = 0; g < sae_load_n_groups(ts); g++) {
-            struct keys k = keys_of(ts, NULL, g);
+            struct keys k = keys_of(ts, stated, NULL, g);
 
             if (has_key(&k, layout, key)) {
                 *out = (struct sae_choice){layout, g, k.prefix};
@@ -373,12 +523,13 @@ static enum sae_status choose_stated(const struct sae_tensors *ts,
 }
 
 /* The one dict that has tensors. */
-static enum sae_status choose_any(const struct sae_tensors *ts, const struct sae_layout *layout,
-                                  struct sae_choice *out, struct sae_err *err)
+static enum sae_status choose_any(const struct sae_tensors *ts, const struct sae_statement *stated,
+                                  const struct sae_layout *layout, struct sae_choice *out,
+                                  struct sae_err *err)
 {
     *out = (struct sae_choice){.layout = NULL};
     for (size_t g = 0; g < sae_load_n_groups(ts); g++) {
-        struct keys k = keys_of(ts, NULL, g);
+        struct keys k = keys_of(ts, stated, NULL, g);
 
         if (!has_tensors(k.g))
             continue;
@@ -402,10 +553,10 @@ enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_s
     if (row && (row->is_stated || (row->is_any_tensor && stated->key[SAE_ROLE_ENCODER])))
         return choose_stated(ts, stated, row, out, err);
     if (row && row->is_any_tensor)
-        return choose_any(ts, row, out, err);
+        return choose_any(ts, stated, row, out, err);
 
     for (size_t g = 0; g < n && !(c.layout && c.group == 0); g++) {
-        struct keys k = keys_of(ts, format, g);
+        struct keys k = keys_of(ts, stated, format, g);
         const struct sae_layout *a = class_of(&k);
 
         if (!a || (g > 0 && !has_tensors(k.g)))
@@ -413,12 +564,16 @@ enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_s
         if (c.layout)
             return refuse(err,
                           "cannot choose between the dicts \"%.60s\" and \"%.60s\": both have a "
-                          "class's keys; save one of them alone",
+                          "class's keys; state prefix=%.60s. or prefix=%.60s.",
+                          sae_load_group(ts, c.group)->name, k.g->name,
                           sae_load_group(ts, c.group)->name, k.g->name);
+        st = check_crosscoder(&k, err);
+        if (st != SAE_OK)
+            return st;
         c = (struct sae_choice){a, g, k.prefix};
     }
     if (!c.layout)
-        return no_class(ts, format, err);
+        return no_class(ts, stated, format, err);
     st = check_no_k(ts, stated, &c, err);
     if (st == SAE_OK)
         st = check_beside(ts, stated, &c, err);

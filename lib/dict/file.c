@@ -72,14 +72,24 @@ static bool is_left(const struct sae_file *b, const struct sae_layout_key *key)
     return i != SIZE_MAX;
 }
 
-/* An optional tensor of the row that nothing uses, so that the row may be the wrong one. What is
- * stated may leave one, and dictionary_learning's classes may. */
+/* Is it what is stated that leaves the tensor? A skip goes by its own field, all others by the
+ * activation. */
+static bool is_left_by_statement(const struct sae_file *b, const struct sae_layout_key *key)
+{
+    const struct sae_reading *r = &b->reading;
+
+    if (key->role == SAE_ROLE_SKIP)
+        return sae_reading_is_stated(r, SAE_FIELD_SKIP);
+    return sae_reading_is_stated(r, SAE_FIELD_ACTIVATION) ||
+           sae_reading_is_stated(r, SAE_FIELD_THRESHOLD);
+}
+
+/* An optional tensor of the row that nothing uses, so that the row may be the wrong one. An encoder
+ * alone leaves many. */
 static enum sae_status check_left(const struct sae_file *b, struct sae_err *err)
 {
-    bool may_leave = b->is_altered || b->formula.encodes_only;
-
-    for (unsigned k = 0; !may_leave && k < b->layout->n_keys; k++)
-        if (is_left(b, &b->layout->keys[k]))
+    for (unsigned k = 0; !b->formula.encodes_only && k < b->layout->n_keys; k++)
+        if (is_left(b, &b->layout->keys[k]) && !is_left_by_statement(b, &b->layout->keys[k]))
             return sae_err_set(err, SAE_E_FORMAT, b->layout->keys[k].name,
                                "the file has \"%s\", which its formula does not use; state "
                                "format=custom, or a reading that uses it",
@@ -112,6 +122,16 @@ static enum sae_status name_class(struct sae_file *b, struct sae_err *err)
 
 /* ---- what it will be ---- */
 
+/* Configs that are nobody's, a model's own perhaps. */
+static void note_configs(struct sae_file *b)
+{
+    for (size_t i = 0; i < SAE_COUNTOF(b->hints.found) && b->hints.found[i]; i++)
+        if (!b->layout->is_stated && !b->layout->is_any_tensor &&
+            !(b->config && strcmp(sae_facts_name(b->config), b->hints.found[i]) == 0))
+            sae_dict_add_note(&b->info, "%s beside it was looked at for a k alone",
+                              b->hints.found[i]);
+}
+
 /* What the file did not say by itself. */
 static void add_notes(struct sae_file *b)
 {
@@ -127,6 +147,7 @@ static void add_notes(struct sae_file *b)
         sae_dict_add_note(info, "%s", sae_load_note(b->ts));
     if (b->layout->note && !b->is_altered && !b->is_class_told)
         sae_dict_add_note(info, "%s", b->layout->note);
+    note_configs(b);
     if (b->hints.unread[0])
         sae_dict_add_note(info, "%s", b->hints.unread);
     for (unsigned k = 0; k < b->layout->n_keys; k++)

@@ -36,6 +36,7 @@ struct sae_file {
     bool is_class_told;              /* a config names it among those of the same keys */
     struct sae_hints hints;
     struct sae_reading reading; /* complete once settled */
+    bool leaves_decoder;        /* its decoder is no matrix, and not read */
     bool is_altered;            /* ... and by a statement another than the row's and the files' */
     struct sae_bound bound[SAE_N_ROLES];
     struct sae_formula formula;

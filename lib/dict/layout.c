@@ -29,12 +29,21 @@
 #define ENCODER KEY("encoder.weight", SAE_ROLE_ENCODER, "F,d")
 #define DECODER KEY("decoder.weight", SAE_ROLE_DECODER, "d,F")
 #define DL "dictionary_learning"
+#define DL_WIDTHS                        \
+    {                                    \
+        {"trainer.activation_dim", "d"}, \
+        {                                \
+            "trainer.dict_size", "F"     \
+        }                                \
+    }
 #define ENC_BIAS KEY("encoder.bias", SAE_ROLE_ENC_BIAS, "F")
 
 const struct sae_layout sae_layouts[] = {
     {
         .format = DL,
         .name = "AutoEncoder",
+        .widths = DL_WIDTHS,
+        .settle = sae_settle_class,
         .unit = SAE_UNIT_RELU,
         .keys = {KEY("bias", SAE_ROLE_CENTRE, "d"), ENCODER, ENC_BIAS, DECODER},
         .n_keys = 4,
@@ -52,6 +61,8 @@ const struct sae_layout sae_layouts[] = {
     {
         .format = DL,
         .name = "GatedAutoEncoder",
+        .widths = DL_WIDTHS,
+        .settle = sae_settle_class,
         .unit = SAE_UNIT_GATED,
         .keys = {KEY("decoder_bias", SAE_ROLE_CENTRE, "d"), ENCODER,
                  KEY("r_mag", SAE_ROLE_R_MAG, "F"), KEY("gate_bias", SAE_ROLE_GATE_BIAS, "F"),
@@ -64,6 +75,8 @@ const struct sae_layout sae_layouts[] = {
     {
         .format = DL,
         .name = "JumpAutoEncoder",
+        .widths = DL_WIDTHS,
+        .settle = sae_settle_class,
         .unit = SAE_UNIT_JUMP,
         .keys = {KEY("bias", SAE_ROLE_CENTRE, "d"), ENCODER, ENC_BIAS,
                  KEY("jump", SAE_ROLE_JUMP, "F"), DECODER},
@@ -74,6 +87,8 @@ const struct sae_layout sae_layouts[] = {
     {
         .format = DL,
         .name = "AutoEncoderNew",
+        .widths = DL_WIDTHS,
+        .settle = sae_settle_class,
         .unit = SAE_UNIT_RELU,
         .keys = {ENCODER, ENC_BIAS, DECODER, KEY("decoder.bias", SAE_ROLE_DEC_BIAS, "d")},
         .n_keys = 4,
@@ -86,6 +101,8 @@ const struct sae_layout sae_layouts[] = {
     {
         .format = DL,
         .name = "JumpReluAutoEncoder",
+        .widths = DL_WIDTHS,
+        .settle = sae_settle_class,
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
                  KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "d"),
@@ -100,6 +117,7 @@ const struct sae_layout sae_layouts[] = {
     {
         .format = DL,
         .name = "AutoEncoderTopK",
+        .widths = DL_WIDTHS,
         .unit = SAE_UNIT_RELU,
         .keys = {ENCODER, ENC_BIAS, DECODER, KEY("b_dec", SAE_ROLE_CENTRE, "d"),
                  MAY("k", SAE_ROLE_TOP_K, ""), MAY("threshold", SAE_ROLE_THRESHOLD, "")},
@@ -112,6 +130,7 @@ const struct sae_layout sae_layouts[] = {
     {
         .format = DL,
         .name = "BatchTopKSAE", /* told from AutoEncoderTopK by its config */
+        .widths = DL_WIDTHS,
         .is_told = true,
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {ENCODER, ENC_BIAS, DECODER, KEY("b_dec", SAE_ROLE_CENTRE, "d"),
@@ -122,6 +141,7 @@ const struct sae_layout sae_layouts[] = {
     {
         .format = DL,
         .name = "MatryoshkaBatchTopKSAE",
+        .widths = DL_WIDTHS,
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
                  KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_CENTRE, "d"),
@@ -134,6 +154,7 @@ const struct sae_layout sae_layouts[] = {
     {
         .format = "sae_lens",
         .name = "sae_lens",
+        .widths = {{"d_in", "d"}, {"d_sae", "F"}, {"d_out", "m"}},
         .is_told = true,
         .by_reading = true,
         .unit = SAE_UNIT_RELU,
@@ -142,8 +163,8 @@ const struct sae_layout sae_layouts[] = {
                  MAY("b_gate", SAE_ROLE_GATE_BIAS, "F"), MAY("b_mag", SAE_ROLE_MAG_BIAS, "F"),
                  MAY("r_mag", SAE_ROLE_R_MAG, "F"), MAY("threshold", SAE_ROLE_THRESHOLD, "F"),
                  MAY("log_threshold", SAE_ROLE_NONE, "F"), MAY("W_skip", SAE_ROLE_SKIP, "m,d"),
-                 MAY("topk_threshold", SAE_ROLE_NONE, ""), UNREAD("scaling_factor")},
-        .n_keys = 12,
+                 MAY("topk_threshold", SAE_ROLE_NONE, "")},
+        .n_keys = 11,
         .options = OPTIONS_ALL,
         .settle = sae_settle_sae_lens,
     },
@@ -156,8 +177,8 @@ const struct sae_layout sae_layouts[] = {
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("W_dec", SAE_ROLE_DECODER, "F,m"),
                  KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "m"),
-                 KEY("threshold", SAE_ROLE_THRESHOLD, "F"), UNREAD("scaling_factor")},
-        .n_keys = 6,
+                 KEY("threshold", SAE_ROLE_THRESHOLD, "F")},
+        .n_keys = 5,
         .options = OPTIONS_ALL,
         .settle = sae_settle_gemma_scope,
     },
@@ -190,8 +211,21 @@ const struct sae_layout sae_layouts[] = {
         .settle = sae_settle_circuit_tracer,
     },
     {
+        .format = "circuit_tracer",
+        .name = "circuit_tracer", /* a layer of a set that is cross-layer */
+        .is_told = true,
+        .by_reading = true,
+        .unit = SAE_UNIT_RELU,
+        .keys = {KEY("W_enc_#", SAE_ROLE_ENCODER, "F,d"), KEY("b_enc_#", SAE_ROLE_ENC_BIAS, "F"),
+                 MAY("threshold_#", SAE_ROLE_THRESHOLD, "F"), UNREAD("b_dec_#")},
+        .n_keys = 4,
+        .options = OPTIONS_ALL,
+        .settle = sae_settle_cross_layer,
+    },
+    {
         .format = "sparsify",
         .name = "sparsify",
+        .widths = {{"d_in", "d"}, {"num_latents", "F"}},
         .is_told = true,
         .by_reading = true,
         .unit = SAE_UNIT_RELU,
@@ -204,6 +238,7 @@ const struct sae_layout sae_layouts[] = {
     {
         .format = "sentence_transformers",
         .name = "sentence_transformers",
+        .widths = {{"input_dim", "d"}, {"hidden_dim", "F"}},
         .is_told = true,
         .by_reading = true,
         .tied_key = "decoder.linear.weight",
@@ -301,7 +336,7 @@ bool sae_layout_fits(const char *pattern, const char *name)
 
 bool sae_layout_is_key(const struct sae_layout *l, const char *key, const char *name)
 {
-    return (l->any_case ? strcasecmp(key, name) : strcmp(key, name)) == 0;
+    return l->any_case ? strcasecmp(key, name) == 0 : sae_layout_fits(key, name);
 }
 
 const struct sae_layout *sae_layout_by_name(const char *name)

@@ -16,20 +16,29 @@ enum sae_need {
 };
 
 struct sae_layout_key {
-    const char *name; /* key of the state dict */
+    const char *name; /* key of the state dict; '#' is digits */
     enum sae_role role;
     const char *dims; /* "F,d", "d,F", "F", "d"; "": one number */
     enum sae_need need;
 };
 
+/* A width that the row's config gives, which must be that of the tensors; 0 there is none. */
+struct sae_layout_width {
+    const char *path, *dims; /* "trainer.dict_size", "F" */
+};
+#define SAE_LAYOUT_MAX_WIDTHS 3
+
 struct sae_file;
 #define SAE_LAYOUT_MAX_KEYS 12 /* required, optional and ignored */
+/* Beside them each row may have it, if it is all ones: it was to multiply f. */
+#define SAE_LAYOUT_NO_KEY "scaling_factor"
 struct sae_layout {
     const char *format; /* the rows of one stand together */
     const char *name;   /* the class's name: "GatedAutoEncoder" */
     enum sae_unit_id unit;
     struct sae_layout_key keys[SAE_LAYOUT_MAX_KEYS];
     unsigned n_keys;
+    struct sae_layout_width widths[SAE_LAYOUT_MAX_WIDTHS];
     bool is_told;         /* by a file's name, a config beside it or format=, never by keys alone */
     bool any_case;        /* its keys are written in any case */
     const char *tied_key; /* the decoder under this key is the encoder; either may be missing */

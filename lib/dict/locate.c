@@ -94,6 +94,7 @@ static enum sae_status try_rule(const struct rule *rule, const char *folder,
                                 struct sae_facts **config, struct sae_err *err)
 {
     struct sae_err low = {0};
+    const struct sae_fact *root;
     enum sae_status st = sae_config_read(config, folder, rule->config, &low);
 
     /* A config that cannot be understood is no mark, unless the weights' name is one. */
@@ -101,11 +102,15 @@ static enum sae_status try_rule(const struct rule *rule, const char *folder,
         return SAE_OK;
     if (st != SAE_OK)
         return sae_err_set(err, st, low.where, "%s", low.text);
-    if (*config && !has_marks(rule, *config)) {
+    root = sae_facts_root(*config);
+    if (*config && !rule->marks[0] && root->kind != SAE_FACT_DICT)
+        st = sae_err_set(err, SAE_E_FORMAT, rule->config, "%s is %s, a dict is wanted",
+                         rule->config, sae_fact_describe(root));
+    if (*config && (st != SAE_OK || !has_marks(rule, *config))) {
         sae_facts_free(*config);
         *config = NULL;
     }
-    return SAE_OK;
+    return st;
 }
 
 /* Try a rule and take what it finds; *fitted tells. Two that fit are one too many. */

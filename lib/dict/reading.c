@@ -438,10 +438,24 @@ const char *sae_reading_class(const struct sae_reading *r, bool has_skip)
 }
 
 /* `follow` of no scaling is none. */
-static bool shows_none(const struct sae_reading *r, enum sae_field f)
+static void print_shown(const struct sae_reading *r, enum sae_field f,
+                        char text[SAE_READING_TEXT_MAX])
 {
-    return f == SAE_FIELD_OUTPUT && is(r, f, SAE_OUTPUT_FOLLOW) &&
-           is(r, SAE_FIELD_INPUT, SAE_INPUT_NONE);
+    bool is_none = f == SAE_FIELD_OUTPUT && is(r, f, SAE_OUTPUT_FOLLOW) &&
+                   is(r, SAE_FIELD_INPUT, SAE_INPUT_NONE);
+
+    sae_value_print(f, &r->field[f].value, text);
+    if (is_none)
+        snprintf(text, SAE_READING_TEXT_MAX, "none");
+}
+
+bool sae_reading_same(const struct sae_reading *a, const struct sae_reading *b, enum sae_field f)
+{
+    char x[SAE_READING_TEXT_MAX], y[SAE_READING_TEXT_MAX];
+
+    print_shown(a, f, x);
+    print_shown(b, f, y);
+    return strcmp(x, y) == 0;
 }
 
 static bool is_usual(enum sae_field f, const struct sae_value *v, const char *text)
@@ -458,9 +472,7 @@ void sae_reading_show(const struct sae_reading *r, struct sae_dict_info *info)
 
         shown->name = fields[f].name;
         shown->from = field->from;
-        sae_value_print(f, &field->value, shown->text);
-        if (shows_none(r, f))
-            snprintf(shown->text, sizeof shown->text, "none");
+        print_shown(r, f, shown->text);
         shown->is_usual = is_usual(f, &field->value, shown->text);
         shown->by_file[0] = '\0';
         if (field->contradicts)

@@ -74,6 +74,9 @@ enum sae_status sae_value_parse(enum sae_field f, const char *text, struct sae_v
 void sae_value_print(enum sae_field f, const struct sae_value *v, char text[SAE_READING_TEXT_MAX]);
 bool sae_value_equal(enum sae_field f, const struct sae_value *a, const struct sae_value *b);
 
+/* Do two complete readings mean the same by the field? */
+bool sae_reading_same(const struct sae_reading *a, const struct sae_reading *b, enum sae_field f);
+
 /* Nothing is set. */
 void sae_reading_init(struct sae_reading *r);
 /* What comes from further ahead (enum sae_origin) is not overwritten. What the files say against a

@@ -5,6 +5,7 @@
  * values and the option that decides. */
 #include "lib/dict/file.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,14 +18,41 @@ static void say_k(struct sae_file *b, int64_t k)
     sae_reading_set(&b->reading, SAE_FIELD_SELECT, &v, SAE_FROM_FILE);
 }
 
-/* Does a statement say what is selected, by itself or by a threshold? */
-static bool is_selection_stated(const struct sae_statement *stated)
+/* The config that told the row may stand elsewhere than beside the file. */
+static enum sae_status take_config_k(struct sae_file *b, struct sae_err *err)
 {
-    const struct sae_reading_field *said = stated->reading.field;
+    static const char path[] = "trainer.k";
+    bool found = false;
+    int64_t k = 0;
+    enum sae_status st = SAE_OK;
 
-    return said[SAE_FIELD_SELECT].is_set || sae_reading_wants_threshold(&stated->reading) ||
-           (said[SAE_FIELD_THRESHOLD].is_set &&
-            said[SAE_FIELD_THRESHOLD].value.choice != SAE_THRESHOLD_NONE);
+    if (strcmp(b->layout->format, "dictionary_learning") == 0)
+        st = sae_facts_int(b->config, path, &k, &found, err);
+    if (found) {
+        b->hints.k_file = sae_facts_name(b->config);
+        b->hints.k_under = "trainer";
+        b->hints.k_key = "k";
+        b->hints.k = k;
+    }
+    return st;
+}
+
+/* A k that plays no role under a threshold. */
+static enum sae_status note_k(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_layout_key *key = sae_layout_key_of(b->layout, SAE_ROLE_TOP_K);
+    size_t i = key ? sae_file_find(b, key->name) : SIZE_MAX;
+    int64_t k = 0;
+    enum sae_status st;
+
+    if (i == SIZE_MAX || b->layout->keeps_top_k || !b->hints.k_file ||
+        sae_load_tensor(b->ts, i)->ndim > 0)
+        return SAE_OK;
+    st = sae_load_integer(b->ts, i, &k, err);
+    if (st == SAE_OK && k != b->hints.k)
+        sae_dict_add_note(&b->info, "k is %lld in the file and %lld in %s; its threshold decides",
+                          (long long)k, (long long)b->hints.k, b->hints.k_file);
+    return st;
 }
 
 /* k of a row of top-k features: the file's, and no other in a config beside it, which would be a
@@ -34,7 +62,7 @@ static enum sae_status settle_k(struct sae_file *b, struct sae_err *err)
     const struct sae_layout_key *key = sae_layout_key_of(b->layout, SAE_ROLE_TOP_K);
     size_t i = key ? sae_file_find(b, key->name) : SIZE_MAX;
     const struct sae_hints *h = &b->hints;
-    bool is_said = is_selection_stated(b->stated);
+    bool is_said = sae_statement_says_selection(b->stated);
     int64_t k = h->k;
 
     if (!key || !b->layout->keeps_top_k)
@@ -85,6 +113,20 @@ static enum sae_status check_no_k(const struct sae_file *b, struct sae_err *err)
 
 /* ---- a threshold that is one number ------------------------------------------------------- */
 
+/* One that is used, and was never set: -1 in files of a training that had not come so far. */
+static enum sae_status unset_threshold(const struct sae_file *b, const char *key, bool is_there,
+                                       struct sae_err *err)
+{
+    bool is_stated = b->stated->reading.field[SAE_FIELD_ACTIVATION].is_set ||
+                     sae_statement_says_threshold(b->stated);
+
+    return sae_err_set(err, SAE_E_FORMAT, key, "cannot use \"%s\": it %s; state %s", key,
+                       is_there ? "is -1, never set" : "is not in the file",
+                       is_stated ? "threshold=NUMBER"
+                                 : "k=N for the k largest of each row, activation=relu for all "
+                                   "above 0, or threshold=NUMBER");
+}
+
 /* Files of the k largest and of what lies above a threshold have the same keys. */
 static enum sae_status check_threshold(const struct sae_file *b, struct sae_err *err)
 {
@@ -101,18 +143,47 @@ static enum sae_status check_threshold(const struct sae_file *b, struct sae_err 
         return sae_err_set(err, SAE_E_WEIGHTS, key->name,
                            "\"%s\" is not one floating number of no dimension", key->name);
     if (is_used && number == -1.0f)
-        return sae_err_set(
-            err, SAE_E_FORMAT, key->name, "cannot use \"%s\": it %s; state %sthreshold=NUMBER",
-            key->name, is_there ? "is -1, never set" : "is not in the file",
-            is_selection_stated(b->stated) ? "" : "k=N (each row by itself), activation=relu or ");
+        return unset_threshold(b, key->name, is_there, err);
     if (!is_used && number != -1.0f && b->layout->keeps_top_k && !b->is_class_told &&
-        !is_selection_stated(b->stated))
+        !sae_statement_says_selection(b->stated))
         return sae_err_set(err, SAE_E_FORMAT, key->name,
                            "cannot choose between two readings: \"%s\" is %g: features may be "
                            "those above it and not the k largest; state k=N or "
                            "activation=threshold",
                            key->name, (double)number);
     return SAE_OK;
+}
+
+/* ---- a tensor that would multiply features --------------------------------------------------- */
+
+/* A finetuned file multiplies f by it before the decoder; of ones it is nothing. */
+static enum sae_status check_no_scaling(const struct sae_file *b, struct sae_err *err)
+{
+    static const char key[] = SAE_LAYOUT_NO_KEY;
+    size_t i = sae_file_find(b, key);
+    const struct sae_tensor *t = i == SIZE_MAX ? NULL : sae_load_tensor(b->ts, i);
+    uint64_t n = t && t->ndim == 1 ? t->shape[0] : 0;
+    enum sae_status st = SAE_OK;
+    float lone, *v = &lone;
+
+    if (!t || b->layout->is_stated || b->layout->is_any_tensor)
+        return SAE_OK;
+    if (t->ndim == 0 && sae_file_number(b, key, &lone))
+        n = 1;
+    else if (n < 1 || n > SAE_DICT_MAX_DIM)
+        return sae_err_set(err, SAE_E_FORMAT, key, "\"%s\" is no vector", key);
+    else if (!(v = sae_alloc((size_t)n, sizeof *v)))
+        return sae_err_set(err, SAE_E_NOMEM, key, "cannot read %s: out of memory", key);
+    else
+        st = sae_load_read(b->ts, i, v, false, err);
+    for (size_t j = 0; st == SAE_OK && j < n; j++)
+        if (!(fabsf(v[j] - 1.0f) <= 1e-5f))
+            st = sae_err_set(err, SAE_E_FORMAT, key,
+                             "\"%s\" of feature %zu is %g, and saed multiplies by none", key, j,
+                             (double)v[j]);
+    if (v != &lone)
+        sae_free(v);
+    return st;
 }
 
 /* ---- what is stated ----------------------------------------------------------------------- */
@@ -130,15 +201,17 @@ static void settle_implied(struct sae_file *b)
     const struct sae_reading_field *said = b->stated->reading.field;
     struct sae_reading *r = &b->reading;
     const struct sae_layout_key *key = sae_layout_key_of(b->layout, SAE_ROLE_THRESHOLD);
-    bool says_threshold = said[SAE_FIELD_THRESHOLD].is_set &&
-                          said[SAE_FIELD_THRESHOLD].value.choice != SAE_THRESHOLD_NONE;
+    bool says_threshold = sae_statement_says_threshold(b->stated);
     bool has_activation = r->field[SAE_FIELD_ACTIVATION].is_set;
 
     if (says_threshold && !said[SAE_FIELD_ACTIVATION].is_set && !sae_reading_wants_threshold(r))
         imply(b, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_THRESHOLD);
     else if (b->stated->has_k && !said[SAE_FIELD_ACTIVATION].is_set && !says_threshold &&
-             (!has_activation || sae_reading_wants_threshold(r)))
+             (!has_activation || sae_reading_wants_threshold(r))) {
         imply(b, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_RELU);
+        if (!has_activation)
+            sae_dict_add_note(&b->info, "activation = relu is implied by k=");
+    }
     if (!said[SAE_FIELD_SELECT].is_set &&
         (says_threshold || (said[SAE_FIELD_ACTIVATION].is_set && sae_reading_wants_threshold(r))) &&
         r->field[SAE_FIELD_SELECT].is_set)
@@ -152,8 +225,7 @@ static void settle_implied(struct sae_file *b)
 static bool is_altered(const struct sae_reading *before, const struct sae_reading *after)
 {
     for (enum sae_field f = 0; f < SAE_N_FIELDS; f++)
-        if (f != SAE_FIELD_KIND &&
-            !sae_value_equal(f, &before->field[f].value, &after->field[f].value))
+        if (f != SAE_FIELD_KIND && !sae_reading_same(before, after, f))
             return true;
     return false;
 }
@@ -166,9 +238,15 @@ enum sae_status sae_file_settle(struct sae_file *b, struct sae_err *err)
     sae_layout_reading(b->layout, &b->reading);
     st = b->layout->settle ? b->layout->settle(b, err) : SAE_OK;
     if (st == SAE_OK)
+        st = check_no_scaling(b, err);
+    if (st == SAE_OK)
+        st = take_config_k(b, err);
+    if (st == SAE_OK)
         st = check_no_k(b, err);
     if (st == SAE_OK)
         st = settle_k(b, err);
+    if (st == SAE_OK)
+        st = note_k(b, err);
     if (st != SAE_OK)
         return st;
     before = b->reading;

@@ -330,6 +330,19 @@ enum sae_status sae_statement_parse(struct sae_statement *out, const char *text,
     return SAE_OK;
 }
 
+bool sae_statement_says_threshold(const struct sae_statement *s)
+{
+    const struct sae_reading_field *threshold = &s->reading.field[SAE_FIELD_THRESHOLD];
+
+    return threshold->is_set && threshold->value.choice != SAE_THRESHOLD_NONE;
+}
+
+bool sae_statement_says_selection(const struct sae_statement *s)
+{
+    return s->reading.field[SAE_FIELD_SELECT].is_set || sae_reading_wants_threshold(&s->reading) ||
+           sae_statement_says_threshold(s);
+}
+
 void sae_statement_fini(struct sae_statement *s)
 {
     sae_free(s->text);

@@ -24,6 +24,10 @@ struct sae_statement {
 enum sae_status sae_statement_parse(struct sae_statement *out, const char *text,
                                     struct sae_err *err) SAE_MUST_USE;
 void sae_statement_fini(struct sae_statement *s);
+/* Does it state a threshold other than none? */
+bool sae_statement_says_threshold(const struct sae_statement *s);
+/* Does it say what is selected, by itself or by a threshold? */
+bool sae_statement_says_selection(const struct sae_statement *s);
 /* Bytes of the text that are no option. */
 size_t sae_statement_path(const char *text);
 

@@ -33,6 +33,7 @@ static void describe(const struct sae_tensors *ts, size_t i, struct sae_entry *e
     e->floating = sae_dtype_is_floating(t->dtype);
     e->integer = sae_dtype_is_integer(t->dtype);
     e->ndim = t->ndim;
+    memcpy(e->shape, t->shape, sizeof e->shape);
     if (e->floating && t->ndim == 0) {
         ts->reader->origin(ts, i, &origin);
         e->has_number = sae_origin_number(&origin, &e->number);

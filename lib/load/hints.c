@@ -43,7 +43,7 @@ enum sae_status sae_hints_read(struct sae_hints *out, const char *path, struct s
 {
     const char *slash = strrchr(path, '/');
     struct sae_hints h = {.k_file = NULL};
-    size_t n = slash ? (size_t)(slash - path) + 1 : 0;
+    size_t n = slash ? (size_t)(slash - path) + 1 : 0, n_found = 0;
     char folder[PATH_MAX];
 
     if (n >= sizeof folder) { /* nor can a file in it be opened */
@@ -61,6 +61,8 @@ enum sae_status sae_hints_read(struct sae_hints *out, const char *path, struct s
             note_unread(&h, files[i], low.text);
         else if (st != SAE_OK)
             return sae_err_set(err, st, low.where, "%s", low.text);
+        if (facts)
+            h.found[n_found++] = files[i];
         look_for_k(facts, files[i], &h);
         sae_facts_free(facts);
     }

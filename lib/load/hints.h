@@ -12,7 +12,8 @@ struct sae_hints {
     const char *k_key;   /* which of the two */
     const char *k_under; /* "" at its top, else the key of the object that holds it */
     int64_t k;
-    char unread[160]; /* why a config tells nothing (it is no JSON, it is too large); "" */
+    const char *found[2]; /* configs that were read, NULL behind the last */
+    char unread[160];     /* why a config tells nothing (it is no JSON, it is too large); "" */
 };
 
 /* Look beside the file at `path`. Other strings of *out are static. SAE_E_IO: a config that is no

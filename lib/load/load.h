@@ -37,9 +37,10 @@ enum sae_entry_kind {
 struct sae_entry {
     char name[SAE_TENSOR_NAME_MAX + 4];
     enum sae_entry_kind kind;
-    bool floating;   /* tensor: of f32, f16, bf16 or f64 */
-    bool integer;    /* tensor: of an integer dtype */
-    unsigned ndim;   /* tensor */
+    bool floating; /* tensor: of f32, f16, bf16 or f64 */
+    bool integer;  /* tensor: of an integer dtype */
+    unsigned ndim; /* tensor */
+    uint64_t shape[SAE_MAX_DIMS];
     bool has_number; /* INT, REAL, and floating tensors of no dimension: ... */
     double number;   /* ... its value */
 };

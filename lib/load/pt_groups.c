@@ -99,6 +99,7 @@ static void describe_tensor(const struct sae_pt_archive *a, const struct sae_pk_
     if (sae_pt_tensor_bind(a, v, &t, &bound, NULL) != SAE_OK)
         return;
     e->ndim = t.ndim;
+    memcpy(e->shape, t.shape, sizeof e->shape);
     e->floating = sae_dtype_is_floating(t.dtype);
     e->integer = sae_dtype_is_integer(t.dtype);
     sae_pt_tensor_origin(a, &bound, &origin);

@@ -66,7 +66,8 @@ def the_five():
     pt("new/ae.pt", dict(new, **{"encoder.weight": transposed(new["encoder.weight"])}))
     config("new/config.json", trainer("AutoEncoder"))
     case("AutoEncoderNew, a config that says AutoEncoder", "new", "AutoEncoderNew", NEW,
-         model(new, "decoder.bias"), X)
+         model(new, "decoder.bias"), X,
+         ["config.json has the dict_class AutoEncoder; its keys are AutoEncoderNew's"])
     gated = {k: v for k, v in linear().items() if k != "encoder.bias"}
     gated.update(f32(decoder_bias=b_dec(), r_mag=np.zeros(7), gate_bias=b_enc(),
                      mag_bias=b_enc()[::-1]))
@@ -151,7 +152,7 @@ def topk():
     config("topk_other/config.json", trainer("AutoEncoder"))
     pt("topk_other/ae.pt", dict(t, k=np.int32(3), threshold=np.float32(-1)))
     case("TopK keys, a config that says AutoEncoder", "topk_other", "AutoEncoderTopK", TOP3, m, XC,
-         [SAME_KEYS])
+         ["config.json has the dict_class AutoEncoder; its keys are AutoEncoderTopK's", SAME_KEYS])
 
 
 def batch_topk():
@@ -223,7 +224,8 @@ def beside():
     config("k_plain/config.json", {"hidden_dim": 7, "k": 3})
     for name, key in (("k_beside.pt", "\"k\""), ("k_in_config.pt", "\"top_k\""),
                       ("k_trainer", "\"k\": 3 in \"trainer\""), ("k_plain", "\"k\": 3")):
-        notes = [wrapped] if name.endswith(".pt") else []
+        notes = [wrapped if name.endswith(".pt")
+                 else "config.json beside it was looked at for a k alone"]
         refused(f"a k beside ReLU's keys, {name}", name, key, "k=none")
         case(f"a k beside, none: {name}", name + ":k=none", "AutoEncoderNew", NEW, m, X, notes)
         case(f"a k beside, stated: {name}", name + ":k=3", "AutoEncoderNew",

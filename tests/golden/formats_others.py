@@ -219,6 +219,9 @@ def linear():
          rows(w_enc(B), b_enc(B), plain=True), m=0)
 
 
+IMPLIED = "activation = relu is implied by k="
+
+
 def bare():
     begin("bare")
     four = f32(W_enc=w_enc().T, W_dec=w_dec(), b_enc=b_enc(), b_dec=BD)
@@ -232,13 +235,13 @@ def bare():
     case("bare, relu", "four.safetensors:centre=b_dec:activation=relu", "standard",
          ["centre=b_dec, stated", "activation=relu, stated"], model(relu, BD), XC)
     case("bare, k", "four.safetensors:centre=none:k=3", "topk",
-         ["activation=relu, stated", "select=top_k:3, stated"], model(top(3)), X)
+         ["activation=relu, stated", "select=top_k:3, stated"], model(top(3)), X, [IMPLIED])
     case("bare, a threshold", "five.safetensors:centre=none:threshold=threshold", "jumprelu",
          ["activation=threshold, stated", "threshold=threshold, stated"],
          model(lambda v: above(v, THETA)), rows(w_enc(), b_enc(), None, THETA))
     case("bare, a threshold that is not used", "five.safetensors:centre=none:k=3", "topk",
          ["activation=relu, stated", "select=top_k:3, stated"], model(top(3)), X,
-         ["threshold is not used under the stated reading"])
+         [IMPLIED, "threshold is not used under the stated reading"])
     pt("hook_z.pt", f32(W_enc=w_enc().T, W_dec=w_dec(), b_enc=b_enc(), b_dec=BD))
     case("bare, hook_z files", "hook_z.pt:centre=b_dec:activation=relu", "standard",
          ["centre=b_dec, stated", "activation=relu, stated"], model(relu, BD), XC)
@@ -246,7 +249,7 @@ def bare():
     safetensors("b.safetensors", u)
     case("bare, shape b", "b.safetensors:centre=none:k=3", "topk",
          ["activation=relu, stated", "select=top_k:3, stated"], model(top(3), None, B),
-         rows(w_enc(B), b_enc(B), plain=True))
+         rows(w_enc(B), b_enc(B), plain=True), [IMPLIED])
     u = f32(W_enc=w_enc(C).T, W_dec=w_dec(C), b_enc=b_enc(C), b_dec=b_dec(6))
     safetensors("c.safetensors", u)
     refused("bare, square", "c.safetensors:centre=none:k=3", "\"W_enc\"", "format=custom")
@@ -262,7 +265,7 @@ def custom():
     relu_ = "activation=relu, stated"
     case("custom, oriented", f"mine.safetensors:encoder={W}:decoder={V}:{vectors}:centre=c:k=3",
          "topk", ["centre=c, stated", "activation=relu, stated", "select=top_k:3, stated"],
-         model(top(3), BD), XC)
+         model(top(3), BD), XC, [IMPLIED])
     case("custom, by its vectors", f"mine.safetensors:encoder=W:decoder=V:{vectors}:centre=none:activation=relu",
          "standard", [relu_], model(), X)
     case("custom, a mean", f"mine.safetensors:encoder=W:decoder=V:{vectors}:centre=act_mean:activation=relu",
@@ -281,7 +284,7 @@ def custom():
     safetensors("turned.safetensors", f32(W=w_enc(), V=w_dec().T, b=b_enc(), c=BD))
     case("custom, the other way round", f"turned.safetensors:encoder=W:decoder=V:{vectors}:centre=c:k=3",
          "topk", ["centre=c, stated", "activation=relu, stated", "select=top_k:3, stated"],
-         model(top(3), BD), XC)
+         model(top(3), BD), XC, [IMPLIED])
     safetensors("two.safetensors", f32(W=w_enc().T, V=w_enc().T))
     refused("custom, two matrices alone", "two.safetensors:encoder=W:decoder=V:centre=none:k=3",
             "which way round", "W@F,d or @d,F")
@@ -291,7 +294,7 @@ def custom():
     case("custom, square and oriented",
          f"square.safetensors:encoder=W@d,F:decoder=V@F,m:{vectors}:centre=none:k=3", "topk",
          ["activation=relu, stated", "select=top_k:3, stated"], model(top(3), None, C),
-         rows(w_enc(C), b_enc(C), plain=True))
+         rows(w_enc(C), b_enc(C), plain=True), [IMPLIED])
     safetensors("skip.safetensors", dict(t, **f32(S=w_skip())))
     stem = f"skip.safetensors:encoder=W:decoder=V:{vectors}:centre=none:activation=relu:skip="
     refused("custom, a square skip", stem + "S", "which way round", "S@m,d or @d,m")
@@ -319,12 +322,14 @@ def custom():
     scored = Rescaled(w_enc().T, b_enc(), w_norm(), BD, None, top(3))
     case("custom, the decoder's norms alone",
          stem + ":decoder=V@F,m:k=3:score=decoder_norm_folded:parts=encoder", "topk",
-         [relu_, "select=top_k:3, stated", "score=decoder_norm_folded, stated"], scored, X, m=0)
+         [relu_, "select=top_k:3, stated", "score=decoder_norm_folded, stated"], scored, X,
+         [IMPLIED], m=0)
     norms = np.linalg.norm(w_norm(), axis=1)
     ranked = Model(w_enc().T, b_enc(), w_norm(), np.zeros(5), None,
                    lambda h: np.where(keep(relu(h * norms), 3) != 0, relu(h), 0))
     case("custom, ranked by the decoder's norms", stem + ":decoder=V@F,m:k=3:score=decoder_norm",
-         "topk", [relu_, "select=top_k:3, stated", "score=decoder_norm, stated"], ranked, X)
+         "topk", [relu_, "select=top_k:3, stated", "score=decoder_norm, stated"], ranked, X,
+         [IMPLIED])
 
 
 def write():

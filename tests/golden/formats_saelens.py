@@ -122,7 +122,7 @@ def topk():
          lines + ["score=decoder_norm_folded"], model(u, BD, top(3), Rescaled), XC, [UNITS])
     for name, shape in ("b", B), ("c", C):
         u = keys(w_dec(shape), shape)
-        folder(f"topk_{name}", {"architecture": "topk", "k": 3}, u)
+        folder(f"topk_{name}", {"architecture": "topk", "k": 3, "d_in": shape[0], "d_sae": shape[1]}, u)
         case(f"topk, shape {name}", f"topk_{name}", "topk", lines,
              model(u, b_dec(shape[0]), top(3)),
              rows(w_enc(shape), b_enc(shape), b_dec(shape[0]), plain=True), [VALUE_DEFAULT])

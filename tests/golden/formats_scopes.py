@@ -48,7 +48,8 @@ def gemma_scope():
              rows(w_enc(shape), b_enc(shape), plain=True))
     npz("x-transcoders/params.npz", t)
     case("gemma_scope, a transcoder by its path", "x-transcoders", "jumprelu_transcoder",
-         ["kind=transcoder"] + OVER, m, XT, ["kind = transcoder comes from the path"])
+         ["kind=transcoder"] + OVER, m, XT, 
+         ["kind = transcoder comes from the path component x-transcoders"])
     u, n = gemma(m=M)
     npz("narrow/params.npz", u)
     case("gemma_scope, a transcoder by its widths", "narrow", "jumprelu_transcoder",
@@ -108,7 +109,7 @@ def qwen_scope():
 
     t = files(A)
     note = "SAELens applies relu after the top-k; they differ where fewer than k values are positive"
-    comes = "select = top_k:3 comes from the path component L0_3"
+    comes = "select = top_k:3 comes from the path component %sX-L0_3"
     lines = ["activation=linear", "select=top_k:3"]
     pt("a.pt", t)
     refused("qwen_scope without k", "a.pt", "state k=N", "format=custom")
@@ -116,15 +117,16 @@ def qwen_scope():
          model(6), X, [note])
     pt("X-L0_3/layer0.sae.pt", t)
     case("qwen_scope, k of the path", "X-L0_3/layer0.sae.pt", "topk", lines, model(3), X,
-         [note, comes])
+         [note, comes % ""])
     case("qwen_scope, signs kept", "X-L0_3/layer0.sae.pt:k=6", "topk",
-         lines[:1] + ["select=top_k:6, stated, the file says top_k:3"], model(6), X, [note, comes])
+         lines[:1] + ["select=top_k:6, stated, the file says top_k:3"], model(6), X,
+         [note, comes % ""])
     # As the Hugging Face cache lays it out: a link three folders below the name with k.
     pt("models--X-L0_3/blobs/1", t)
     link = "models--X-L0_3/snapshots/0/layer0.sae.pt"
     os.symlink("../../blobs/1", path("qwen_scope", link))
     case("qwen_scope in a cache", link, "topk", lines,
-         model(3), X, [note, comes])
+         model(3), X, [note, comes % "models--"])
     pt("turned.pt", f32(W_enc=w_enc().T, W_dec=w_dec(), b_enc=b_enc(), b_dec=b_dec()))
     refused("SAELens's orientation", "turned.pt", "state centre=b_dec", "activation=, k= or threshold=")
     pt("b.sae.pt", files(B))

@@ -4,61 +4,82 @@
 
 #include "lib/scan.h"
 
-#include <stdio.h>
 #include <string.h>
 
-/* "L0_50" at the end of the nearest component of the path. */
-static bool l0_of_path(const char *path, int64_t *k, char word[32])
+/* Digits at the end of a component, behind "L0_". */
+static size_t digits_at_end(const char *p, size_t n)
 {
-    size_t end = strlen(path);
+    size_t digits = 0;
 
-    while (end > 0) {
-        size_t begin = end, at;
+    while (digits < n && sae_is_digit(p[n - digits - 1]))
+        digits++;
+    return digits;
+}
 
-        while (begin > 0 && path[begin - 1] != '/')
-            begin--;
-        at = end;
-        while (at > begin && sae_is_digit(path[at - 1]))
-            at--;
-        if (at < end && end - at < 10 && at - begin >= 3 && memcmp(path + at - 3, "L0_", 3) == 0) {
-            *k = 0;
-            for (size_t i = at; i < end; i++)
-                *k = *k * 10 + (path[i] - '0');
-            snprintf(word, 32, "%.*s", (int)(end - at + 3), path + at - 3);
-            return true;
-        }
-        end = begin > 0 ? begin - 1 : 0;
-    }
-    return false;
+static bool ends_in_l0(const char *p, size_t n)
+{
+    size_t digits = digits_at_end(p, n);
+
+    return digits > 0 && digits < 10 && n >= digits + 3 &&
+           memcmp(p + n - digits - 3, "L0_", 3) == 0;
 }
 
 enum sae_status sae_settle_qwen_scope(struct sae_file *b, struct sae_err *err)
 {
-    char word[32];
-    int64_t k = 0;
+    struct sae_component c = sae_say_component(b, ends_in_l0);
+    size_t digits = c.n ? digits_at_end(c.p, c.n) : 0;
+    uint64_t k = 0;
 
     NOTE(b, "SAELens applies relu after the top-k; they differ where fewer than k values are "
             "positive");
-    if (l0_of_path(b->path, &k, word) && k > 0) {
-        NOTE(b, "select = top_k:%lld comes from the path component %s", (long long)k, word);
-        sae_say_k(b, k);
+    if (digits && sae_scan_whole_u64(c.p + c.n - digits, digits, &k) && k > 0) {
+        NOTE(b, "select = top_k:%llu comes from the path component %.*s", (unsigned long long)k,
+             c.n < 80 ? (int)c.n : 80, c.p);
+        sae_say_k(b, (int64_t)k, SAE_FROM_FILE);
         return SAE_OK;
     }
     return is_stated(b, SAE_FIELD_SELECT)
                ? SAE_OK
                : REFUSE(err, "k",
-                        "k stands in the name of a folder (L0_50), and this path has "
-                        "none; state k=N, or format=custom for a file with a ReLU");
+                        "k stands in the name of a folder (L0_50), and this path has none; state "
+                        "k=N, or format=custom for a file with a ReLU");
+}
+
+/* Which features are pairs: W_enc[d, h (a + b)] makes h a b of them, a row of W_dec each. */
+static enum sae_status check_no_kron(const struct sae_tensor *enc, const struct sae_tensor *dec,
+                                     const struct sae_tensor *bias, struct sae_err *err)
+{
+    if (!dec || enc->ndim != 2 || dec->ndim != 2 || bias->ndim != 1 ||
+        enc->shape[1] != bias->shape[0] || enc->shape[0] != dec->shape[1] ||
+        dec->shape[0] <= enc->shape[1])
+        return SAE_OK;
+    return REFUSE(
+        err, "W_dec",
+        "\"W_dec\" has %llu features and \"W_enc\" %llu: it is a Kron SAE, which saed does "
+        "not read",
+        (unsigned long long)dec->shape[0], (unsigned long long)enc->shape[1]);
+}
+
+static const struct sae_tensor *tensor_of(const struct sae_file *b, const char *key)
+{
+    size_t i = sae_file_find(b, key);
+
+    return i == SIZE_MAX ? NULL : sae_load_tensor(b->ts, i);
 }
 
 /* Four keys that several producers use, and nothing that says which formula. */
 enum sae_status sae_settle_bare(struct sae_file *b, struct sae_err *err)
 {
-    const struct sae_tensor *enc = sae_load_tensor(b->ts, sae_file_find(b, "W_enc"));
-    const struct sae_tensor *bias = sae_load_tensor(b->ts, sae_file_find(b, "b_enc"));
+    const struct sae_tensor *enc = tensor_of(b, "W_enc"), *dec = tensor_of(b, "W_dec"),
+                            *bias = tensor_of(b, "b_enc");
+    bool is_said =
+        is_stated(b, SAE_FIELD_ACTIVATION) || b->stated->has_k || is_stated(b, SAE_FIELD_THRESHOLD);
+    enum sae_status st = check_no_kron(enc, dec, bias, err);
 
-    if (!b->stated->format && strcmp(sae_load_container(b->ts), "pt") == 0 &&
-        !has(b, "threshold") && enc->ndim == 2 && bias->ndim == 1 &&
+    if (st != SAE_OK)
+        return st;
+    if (!b->stated->format && strcmp(sae_load_container(b->ts), "pt") == 0 && dec &&
+        has(b, "b_dec") && !has(b, "threshold") && enc->ndim == 2 && bias->ndim == 1 &&
         enc->shape[0] == bias->shape[0] && enc->shape[0] != enc->shape[1]) {
         b->layout = sae_layout_of_format("qwen_scope");
         sae_layout_reading(b->layout, &b->reading);
@@ -66,12 +87,11 @@ enum sae_status sae_settle_bare(struct sae_file *b, struct sae_err *err)
     }
     if (enc->ndim == 2 && enc->shape[0] == enc->shape[1])
         return REFUSE(err, "W_enc",
-                      "\"W_enc\" is square, so its shape does not tell which way round "
-                      "it lies; state format=custom and encoder=W_enc@d,F or @F,d");
-    if (is_stated(b, SAE_FIELD_CENTRE) && (is_stated(b, SAE_FIELD_ACTIVATION) || b->stated->has_k ||
-                                           is_stated(b, SAE_FIELD_THRESHOLD)))
+                      "\"W_enc\" is square, so its shape does not tell which way round it lies; "
+                      "state format=custom and encoder=W_enc@d,F or @F,d");
+    if (is_stated(b, SAE_FIELD_CENTRE) && is_said)
         return SAE_OK;
     return REFUSE(err, "",
-                  "no config says the formula of its keys; state centre=b_dec or "
-                  "centre=none, and activation=, k= or threshold=");
+                  "no config says the formula of its keys; state centre=b_dec or centre=none, and "
+                  "activation=, k= or threshold=");
 }

@@ -2,34 +2,53 @@
 #include "lib/dict/producers/say.h"
 
 #include <string.h>
+#include <strings.h>
 
-/* Does the path hold `word`, in any case? */
-static bool path_holds(const char *path, const char *word)
+static bool is_transcoder(const char *p, size_t n)
 {
-    return strcasestr(path, word) != NULL;
+    static const char word[] = "transcoder";
+
+    for (size_t m = strlen(word); n >= m; p++, n--)
+        if (strncasecmp(p, word, m) == 0)
+            return true;
+    return false;
+}
+
+static bool is_embedding(const char *p, size_t n)
+{
+    return n == strlen("embedding") && memcmp(p, "embedding", n) == 0;
 }
 
 static enum sae_status gemma_scope_path(struct sae_file *b, struct sae_err *err)
 {
-    if (path_holds(b->path, "transcoder")) {
+    struct sae_component c = sae_say_component(b, is_transcoder);
+
+    if (c.n > 0) {
         file_says(b, SAE_FIELD_KIND, "transcoder");
-        NOTE(b, "kind = transcoder comes from the path");
+        NOTE(b, "kind = transcoder comes from the path component %.*s", c.n < 80 ? (int)c.n : 80,
+             c.p);
     }
-    if (!path_holds(b->path, "embedding/"))
+    if (sae_say_component(b, is_embedding).n == 0)
         return SAE_OK;
     if (!is_stated(b, SAE_FIELD_INPUT))
         return REFUSE(err, "",
-                      "below \"embedding\" x may be a row of the embedding table or what "
-                      "the model makes of it; state input=none or input=scale:C, C = 1/sqrt(d)");
+                      "below \"embedding\" x may be a row of the embedding table or what the model "
+                      "makes of it; state input=none or input=scale:C, C = 1/sqrt(d)");
     NOTE(b, "SAELens scales W_enc and W_dec by sqrt(d) here and leaves b_dec unscaled");
     return SAE_OK;
 }
 
 enum sae_status sae_settle_gemma_scope(struct sae_file *b, struct sae_err *err)
 {
-    enum sae_status st = sae_say_no_scaling_factor(b, err);
+    return gemma_scope_path(b, err);
+}
 
-    return st == SAE_OK ? gemma_scope_path(b, err) : st;
+/* A cross-layer transcoder writes to all layers: w_dec[F, layers, m]. */
+static bool is_cross_layer(const struct sae_file *b)
+{
+    size_t i = sae_file_find(b, "w_dec");
+
+    return i != SIZE_MAX && sae_load_tensor(b->ts, i)->ndim == 3;
 }
 
 enum sae_status sae_settle_gemma_scope_2(struct sae_file *b, struct sae_err *err)
@@ -42,12 +61,18 @@ enum sae_status sae_settle_gemma_scope_2(struct sae_file *b, struct sae_err *err
         st = sae_facts_text(b->config, "hf_hook_point_out", &out, &found, err);
     if (st == SAE_OK)
         st = gemma_scope_path(b, err);
-    if (st == SAE_OK && in && out && strcmp(in, out) != 0)
+    if (st != SAE_OK)
+        return st;
+    if (in && out && strcmp(in, out) != 0)
         file_says(b, SAE_FIELD_KIND, "transcoder");
-    if (st == SAE_OK && has(b, "affine_skip_connection")) {
+    if (is_cross_layer(b)) {
+        row_says(b, SAE_FIELD_KIND, "transcoder");
+        b->leaves_decoder = true;
+        NOTE(b, "encoder only: the reconstruction needs all layers");
+    } else if (has(b, "affine_skip_connection")) {
         row_says(b, SAE_FIELD_SKIP, "affine_skip_connection@d,m");
         NOTE(b,
              "the skip is x A as the producer computes it; SAELens (seen to 6.49) computes x A^T");
     }
-    return st;
+    return SAE_OK;
 }

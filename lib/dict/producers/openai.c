@@ -6,51 +6,34 @@
 
 enum sae_status sae_settle_sentence_transformers(struct sae_file *b, struct sae_err *err)
 {
+    static const unsigned fields = 1u << SAE_FIELD_INPUT | 1u << SAE_FIELD_SELECT;
     bool normalizes = false, found = false;
-    enum sae_status st = sae_say_need_config(b, "config.json", err);
+    enum sae_status st = sae_say_need_config(b, "config.json", fields, err);
 
-    if (st == SAE_OK)
-        st = sae_facts_bool(b->config, "normalize", &normalizes, &found, err);
+    if (st != SAE_OK || !b->config)
+        return st;
+    st = sae_facts_bool(b->config, "normalize", &normalizes, &found, err);
     if (st != SAE_OK)
         return st;
-    file_says(b, SAE_FIELD_INPUT, normalizes ? "layer_norm" : "none");
+    says(b, SAE_FIELD_INPUT, normalizes ? "layer_norm" : "none", found);
     if (!found)
         NOTE(b, "input = none is sentence-transformers's default for an absent normalize");
     return sae_say_config_k(b, "k", 8, "sentence-transformers", err);
 }
 
-/* What its training saved about the activation, in the .pt alone. */
-enum sae_status sae_settle_openai(struct sae_file *b, struct sae_err *err)
+/* Of a training that keeps the k largest: how many, and what is done to them. */
+static enum sae_status openai_top_k(struct sae_file *b, struct sae_err *err)
 {
     const struct sae_facts *facts = sae_load_facts(b->ts);
-    const char *name = "ReLU", *after = "ReLU";
-    bool found = false, is_pt = strcmp(sae_load_container(b->ts), "pt") == 0;
+    const char *after = "ReLU";
+    bool found = false;
     int64_t k = 0;
-    enum sae_status st = SAE_OK;
+    enum sae_status st;
 
-    if (!is_pt)
-        return is_stated(b, SAE_FIELD_INPUT) &&
-                       (is_stated(b, SAE_FIELD_SELECT) || is_stated(b, SAE_FIELD_ACTIVATION))
-                   ? SAE_OK
-                   : REFUSE(err, "",
-                            "the file does not say its activation; state input=none or "
-                            "input=layer_norm, and k=N or activation=");
-    st = sae_facts_text(facts, "activation", &name, &found, err);
-    if (st != SAE_OK)
-        return st;
-    if (!found)
-        NOTE(b, "activation = relu is OpenAI's default for an absent activation");
-    if (strcmp(name, "Identity") == 0 || strcmp(name, "ReLU") == 0) {
-        file_says(b, SAE_FIELD_ACTIVATION, strcmp(name, "ReLU") == 0 ? "relu" : "linear");
-        return SAE_OK;
-    }
-    if (strcmp(name, "TopK") != 0)
-        return REFUSE(err, "activation", "\"activation\" is \"%.60s\", which saed does not compute",
-                      name);
     if (!is_stated(b, SAE_FIELD_INPUT))
         return REFUSE(err, "activation",
-                      "the loader of these files normalises x, their training "
-                      "may not have; state input=layer_norm or input=none");
+                      "the loader of these files normalises x, their training may not have; state "
+                      "input=layer_norm or input=none");
     st = sae_facts_text(facts, "activation_state_dict.postact_fn", &after, &found, err);
     if (st == SAE_OK)
         st = sae_facts_int(facts, "activation_state_dict.k", &k, &found, err);
@@ -61,9 +44,48 @@ enum sae_status sae_settle_openai(struct sae_file *b, struct sae_err *err)
                       after);
     file_says(b, SAE_FIELD_ACTIVATION, strcmp(after, "ReLU") == 0 ? "relu" : "linear");
     if (found && k > 0)
-        sae_say_k(b, k);
+        sae_say_k(b, k, SAE_FROM_FILE);
     else if (!is_stated(b, SAE_FIELD_SELECT))
         return REFUSE(err, "activation",
                       "\"activation\" is TopK, and the file has no k; state k=N");
+    return SAE_OK;
+}
+
+/* In no other container an activation is said. */
+static enum sae_status openai_stated(const struct sae_file *b, struct sae_err *err)
+{
+    bool is_said = is_stated(b, SAE_FIELD_SELECT) || is_stated(b, SAE_FIELD_ACTIVATION);
+
+    return is_said && is_stated(b, SAE_FIELD_INPUT)
+               ? SAE_OK
+               : REFUSE(err, "",
+                        "the file does not say its activation; state input=none or "
+                        "input=layer_norm, and k=N or activation=");
+}
+
+/* What its training saved about the activation, in the .pt alone. */
+enum sae_status sae_settle_openai(struct sae_file *b, struct sae_err *err)
+{
+    const char *name = "ReLU";
+    bool found = false;
+    enum sae_status st;
+
+    if (!has(b, "decoder.weight") && !has(b, "decoder.linear.weight") && !b->stated->encodes_only)
+        return REFUSE(err, "decoder.weight",
+                      "the file has no tensor \"decoder.weight\" or \"decoder.linear.weight\", one "
+                      "of which openai has; state parts=encoder to do without");
+    if (strcmp(sae_load_container(b->ts), "pt") != 0)
+        return openai_stated(b, err);
+    st = sae_facts_text(sae_load_facts(b->ts), "activation", &name, &found, err);
+    if (st != SAE_OK)
+        return st;
+    if (!found)
+        NOTE(b, "activation = relu is OpenAI's default for an absent activation");
+    if (strcmp(name, "TopK") == 0)
+        return openai_top_k(b, err);
+    if (strcmp(name, "Identity") != 0 && strcmp(name, "ReLU") != 0)
+        return REFUSE(err, "activation", "\"activation\" is \"%.60s\", which saed does not compute",
+                      name);
+    says(b, SAE_FIELD_ACTIVATION, strcmp(name, "ReLU") == 0 ? "relu" : "linear", found);
     return SAE_OK;
 }

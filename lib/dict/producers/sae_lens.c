@@ -4,6 +4,7 @@
 
 #include "lib/load/config.h"
 #include "lib/load/folder.h"
+#include "lib/scan.h"
 
 #include <limits.h>
 #include <math.h>
@@ -26,45 +27,90 @@ static const struct architecture {
     {"matryoshka_batchtopk", "threshold", false, false, false, true},
 };
 
+/* Known, and not computed. */
+static const struct {
+    const char *name, *why;
+} refused[] = {
+    {"temporal", ": its features look at the rows before theirs"},
+    {"matching_pursuit", ": it finds one feature after another in what is left of x"},
+};
+
 /* 6.0 wrote its version; before, the config was flat. */
 static bool is_v6(const struct sae_facts *config)
 {
     const struct sae_fact *v = sae_facts_find(config, "sae_lens_version");
+    uint64_t major;
+    bool fits;
 
     if (!v)
         v = sae_facts_find(config, "metadata.sae_lens_version");
-    return v && v->kind == SAE_FACT_TEXT && v->u.text[0] >= '6' && v->u.text[0] <= '9';
+    return v && v->kind == SAE_FACT_TEXT &&
+           sae_scan_u64(v->u.text, v->u.text + v->n, &major, &fits) && major >= 6;
 }
 
-static enum sae_status sae_lens_architecture(struct sae_file *b, bool v6,
-                                             const struct architecture **out, struct sae_err *err)
+static enum sae_status unknown_architecture(const char *name, struct sae_err *err)
 {
-    const char *name = "standard", *activation = NULL;
-    bool found = false, is_v5_top_k = false;
-    enum sae_status st = sae_facts_text(b->config, "architecture", &name, &found, err);
+    const char *why = "";
 
-    if (st == SAE_OK && !v6)
-        st = sae_facts_text(b->config, "activation_fn_str", &activation, &found, err);
-    if (st == SAE_OK && !v6 && !activation)
+    for (size_t i = 0; i < SAE_COUNTOF(refused); i++)
+        if (strcmp(refused[i].name, name) == 0)
+            why = refused[i].why;
+    return REFUSE(err, "cfg.json",
+                  "cfg.json has the architecture \"%.60s\", which saed does not read%s", name, why);
+}
+
+/* Before version 6 the activation made a standard one topk; *by_activation tells. */
+static enum sae_status sae_lens_activation(const struct sae_file *b, bool *by_activation,
+                                           struct sae_err *err)
+{
+    const char *activation = "relu";
+    bool found = false;
+    enum sae_status st = sae_facts_text(b->config, "activation_fn_str", &activation, &found, err);
+
+    if (st == SAE_OK && !found)
         st = sae_facts_text(b->config, "activation_fn", &activation, &found, err);
     if (st != SAE_OK)
         return st;
-    if (activation && strcmp(activation, "topk") == 0 && strcmp(name, "standard") == 0)
-        is_v5_top_k = true;
-    else if (activation && strcmp(activation, "relu") != 0 && strcmp(activation, "topk") != 0)
-        return REFUSE(err, "cfg.json",
-                      "cfg.json has the activation \"%.60s\", which saed does not "
-                      "compute",
-                      activation);
+    *by_activation = strcmp(activation, "topk") == 0;
+    if (*by_activation || strcmp(activation, "relu") == 0 || is_stated(b, SAE_FIELD_ACTIVATION))
+        return SAE_OK;
+    return REFUSE(err, "cfg.json",
+                  "cfg.json has the activation \"%.60s\", which saed does not compute; state "
+                  "activation=",
+                  activation);
+}
+
+/* What cfg.json calls its architecture; *found is false where it is the default. */
+static enum sae_status sae_lens_architecture(struct sae_file *b, bool v6,
+                                             const struct architecture **out, bool *found,
+                                             struct sae_err *err)
+{
+    const char *name = "standard";
+    bool by_activation = false;
+    enum sae_status st = sae_facts_text(b->config, "architecture", &name, found, err);
+
+    if (st == SAE_OK && !v6)
+        st = sae_lens_activation(b, &by_activation, err);
+    if (st != SAE_OK)
+        return st;
+    if (by_activation && strcmp(name, "standard") == 0) {
+        name = "topk";
+        *found = true;
+    }
     for (size_t i = 0; i < SAE_COUNTOF(architectures); i++)
-        if (strcmp(architectures[i].name, is_v5_top_k ? "topk" : name) == 0) {
+        if (strcmp(architectures[i].name, name) == 0) {
             *out = &architectures[i];
             return SAE_OK;
         }
-    return REFUSE(err, "cfg.json",
-                  "cfg.json has the architecture \"%.60s\", which saed does not "
-                  "read",
-                  name);
+    return unknown_architecture(name, err);
+}
+
+/* Before version 6 it stood among the activation's arguments, and had no default. */
+static enum sae_status sae_lens_k(struct sae_file *b, bool v6, struct sae_err *err)
+{
+    if (v6 || sae_facts_find(b->config, "k"))
+        return sae_say_config_k(b, "k", 100, "SAELens", err);
+    return sae_say_config_k(b, "activation_fn_kwargs.k", 0, "SAELens", err);
 }
 
 /* The constant of expected_average_only_in stands in a file of its own, or nowhere. */
@@ -127,8 +173,9 @@ static enum sae_status sae_lens_input(struct sae_file *b, bool is_transcoder, st
         file_says(b, SAE_FIELD_INPUT, "layer_norm");
     else if (strcmp(text, "expected_average_only_in") == 0)
         return sae_lens_constant(b, is_transcoder, err);
-    else
-        return REFUSE(err, key, "cfg.json has %s \"%.60s\", which saed does not compute", key,
+    else if (!is_stated(b, SAE_FIELD_INPUT))
+        return REFUSE(err, key,
+                      "cfg.json has %s \"%.60s\", which saed does not compute; state input=", key,
                       text);
     return SAE_OK;
 }
@@ -146,7 +193,7 @@ static enum sae_status sae_lens_centre(struct sae_file *b, bool is_transcoder, s
                       key);
     if (!found && !is_transcoder)
         NOTE(b, "centre = b_dec is SAELens's default for an absent %s", key);
-    file_says(b, SAE_FIELD_CENTRE, is_applied ? "b_dec" : "none");
+    says(b, SAE_FIELD_CENTRE, is_applied ? "b_dec" : "none", found);
     return SAE_OK;
 }
 
@@ -165,82 +212,131 @@ static enum sae_status sae_lens_score(struct sae_file *b, const struct architect
         NOTE(b, "score = %s is SAELens's default for an absent %s",
              is_scaled ? "decoder_norm_folded" : "value", key);
     if (is_scaled) {
-        file_says(b, SAE_FIELD_SCORE, "decoder_norm_folded");
+        says(b, SAE_FIELD_SCORE, "decoder_norm_folded", found);
         NOTE(b, "f is in units of the decoder norm; Neuronpedia shows these");
     }
     return SAE_OK;
 }
 
-/* hook_z: the heads of a layer, one behind the other. */
-static enum sae_status sae_lens_reshape(struct sae_file *b, struct sae_err *err)
+/* Of which hook, before version 6. */
+static bool is_of_hook_z(const struct sae_facts *config)
+{
+    const struct sae_fact *name = sae_facts_find(config, "hook_name");
+
+    if (!name)
+        name = sae_facts_find(config, "hook_point");
+    return name && name->kind == SAE_FACT_TEXT && strstr(name->u.text, "hook_z");
+}
+
+/* hook_z: the heads of a layer, one behind the other, or one of them. */
+static enum sae_status sae_lens_reshape(struct sae_file *b, bool v6, struct sae_err *err)
 {
     const char *text = "none";
-    bool found = false;
+    int64_t head = 0;
+    bool found = false, is_one_head = false;
     enum sae_status st = sae_facts_text(b->config, "reshape_activations", &text, &found, err);
 
-    if (st != SAE_OK)
+    if (st == SAE_OK && !found && !v6 && is_of_hook_z(b->config))
+        text = "hook_z";
+    if (st == SAE_OK && strcmp(text, "hook_z") == 0)
+        st = sae_facts_int(b->config, v6 ? "metadata.hook_head_index" : "hook_head_index", &head,
+                           &is_one_head, err);
+    if (st != SAE_OK || strcmp(text, "none") == 0)
         return st;
-    if (strcmp(text, "hook_z") == 0)
-        NOTE(b, "hook_z: x is the heads of the layer concatenated");
-    else if (strcmp(text, "none") != 0)
+    if (strcmp(text, "hook_z") != 0)
         return REFUSE(err, "reshape_activations",
                       "cfg.json has reshape_activations \"%.60s\", which saed does not compute",
                       text);
+    if (is_one_head)
+        NOTE(b, "hook_z: x is head %lld of the layer", (long long)head);
+    else
+        NOTE(b, "hook_z: x is the heads of the layer concatenated");
     return SAE_OK;
 }
 
-/* The threshold of a thresholded architecture; an architecture whose own tensor is missing is
- * refused. */
-static enum sae_status sae_lens_own(struct sae_file *b, const struct architecture *a,
+/* The tensors that an architecture is made of, but for those that all have: one that is missing is
+ * refused, unless what is stated does without. */
+static enum sae_status sae_lens_gap(const struct sae_file *b, const struct architecture *a,
                                     struct sae_err *err)
 {
     bool is_gated = strcmp(a->activation, "gated") == 0;
-    const char *key = is_gated ? "r_mag" : a->is_batch ? "topk_threshold" : "threshold";
-    bool is_log = !is_gated && !a->is_batch && !has(b, key) && has(b, "log_threshold");
+    bool is_thresholded = strcmp(a->activation, "threshold") == 0;
+    const char *missing = NULL, *state = "activation=";
 
-    if (!is_gated && strcmp(a->activation, "threshold") != 0)
-        return SAE_OK;
-    if (!is_gated)
-        file_says(b, SAE_FIELD_THRESHOLD, is_log ? "exp:log_threshold" : key);
-    if (has(b, key) || is_log || is_stated(b, SAE_FIELD_ACTIVATION) ||
-        (!is_gated && is_stated(b, SAE_FIELD_THRESHOLD)))
-        return SAE_OK;
-    return REFUSE(
-        err, "architecture",
-        "cfg.json has the architecture \"%s\", and the file has no tensor \"%s\"; state %s",
-        a->name, key, is_gated ? "activation=" : "threshold= or activation=");
+    if (is_gated && !has(b, "r_mag") && !is_stated(b, SAE_FIELD_ACTIVATION))
+        missing = "r_mag";
+    if (!is_gated && !has(b, "b_enc") && !is_stated(b, SAE_FIELD_ACTIVATION))
+        missing = "b_enc";
+    if (is_thresholded && b->reading.field[SAE_FIELD_THRESHOLD].value.choice == SAE_THRESHOLD_KEY &&
+        !has(b, b->reading.field[SAE_FIELD_THRESHOLD].value.key) &&
+        !is_stated(b, SAE_FIELD_ACTIVATION) && !is_stated(b, SAE_FIELD_THRESHOLD)) {
+        missing = b->reading.field[SAE_FIELD_THRESHOLD].value.key;
+        state = "threshold= or activation=";
+    }
+    if (a->has_skip && !has(b, "W_skip") && !is_stated(b, SAE_FIELD_SKIP) &&
+        !b->stated->encodes_only) {
+        missing = "W_skip";
+        state = "skip=";
+    }
+    return missing ? REFUSE(err, "architecture",
+                            "cfg.json has the architecture \"%s\", and the file has no tensor "
+                            "\"%s\"; state %s",
+                            a->name, missing, state)
+                   : SAE_OK;
 }
 
-enum sae_status sae_settle_sae_lens(struct sae_file *b, struct sae_err *err)
+/* What cfg.json's architecture says of the reading. */
+static void sae_lens_says(struct sae_file *b, const struct architecture *a, bool found)
 {
-    bool v6 = is_v6(b->config);
-    const struct architecture *a = NULL;
-    enum sae_status st = sae_say_need_config(b, "cfg.json", err);
+    const char *threshold = a->is_batch                                       ? "topk_threshold"
+                            : !has(b, "threshold") && has(b, "log_threshold") ? "exp:log_threshold"
+                                                                              : "threshold";
 
-    if (st == SAE_OK)
-        st = sae_lens_architecture(b, v6, &a, err);
-    if (st != SAE_OK)
-        return st;
-    file_says(b, SAE_FIELD_ACTIVATION, a->activation);
-    file_says(b, SAE_FIELD_KIND, a->is_transcoder ? "transcoder" : "sae");
+    says(b, SAE_FIELD_ACTIVATION, a->activation, found);
+    says(b, SAE_FIELD_KIND, a->is_transcoder ? "transcoder" : "sae", found);
     if (a->is_transcoder)
         row_says(b, SAE_FIELD_OUTPUT, "none");
     if (a->has_skip)
         file_says(b, SAE_FIELD_SKIP, "W_skip@m,d");
-    st = sae_lens_own(b, a, err);
-    if (st == SAE_OK)
-        st = sae_say_no_scaling_factor(b, err);
+    if (strcmp(a->activation, "threshold") == 0)
+        file_says(b, SAE_FIELD_THRESHOLD, threshold);
+}
+
+/* What it would say, had it a cfg.json. */
+static unsigned sae_lens_fields(const struct sae_file *b)
+{
+    const struct sae_reading_field *kind = &b->stated->reading.field[SAE_FIELD_KIND];
+    unsigned fields = 1u << SAE_FIELD_KIND | 1u << SAE_FIELD_INPUT | 1u << SAE_FIELD_CENTRE |
+                      1u << SAE_FIELD_ACTIVATION | 1u << SAE_FIELD_SELECT | 1u << SAE_FIELD_SCORE;
+
+    if (kind->is_set && kind->value.choice == SAE_KIND_TRANSCODER)
+        fields |= 1u << SAE_FIELD_OUTPUT | 1u << SAE_FIELD_SKIP;
+    return fields;
+}
+
+enum sae_status sae_settle_sae_lens(struct sae_file *b, struct sae_err *err)
+{
+    bool v6 = is_v6(b->config), found = false;
+    const struct architecture *a = NULL;
+    enum sae_status st = sae_say_need_config(b, "cfg.json", sae_lens_fields(b), err);
+
+    if (st != SAE_OK || !b->config)
+        return st;
+    st = sae_lens_architecture(b, v6, &a, &found, err);
+    if (st != SAE_OK)
+        return st;
+    sae_lens_says(b, a, found);
+    st = sae_lens_gap(b, a, err);
     if (st == SAE_OK)
         st = sae_lens_centre(b, a->is_transcoder, err);
     if (st == SAE_OK)
         st = sae_lens_input(b, a->is_transcoder, err);
     if (st == SAE_OK && a->keeps_top_k)
-        st = v6 ? sae_say_config_k(b, "k", 100, "SAELens", err)
-                : sae_say_config_k(b, "activation_fn_kwargs.k", 0, "SAELens", err);
+        st = sae_lens_k(b, v6, err);
     if (st == SAE_OK)
         st = sae_lens_score(b, a, err);
     if (st == SAE_OK)
-        st = sae_lens_reshape(b, err);
+        st = sae_lens_reshape(b, v6, err);
     if (st == SAE_OK && !a->is_transcoder && !a->keeps_top_k && !a->is_batch)
         NOTE(b, "Neuronpedia shows f times the decoder norm (normalize_decoder=unit)");
     if (st == SAE_OK && strcmp(a->activation, "gated") == 0)

@@ -1,21 +1,42 @@
 /* say.c - see say.h. */
 #include "lib/dict/producers/say.h"
 
-#include <math.h>
+#include "lib/dict/text.h"
+
 #include <string.h>
 
-enum sae_status sae_say_need_config(const struct sae_file *b, const char *name, struct sae_err *err)
+/* By itself, or by what implies it (settle.c). */
+static bool is_said(const struct sae_statement *stated, enum sae_field f)
 {
-    return b->config ? SAE_OK
-                     : REFUSE(err, name, "%s wants %s beside the weights, and there is none",
-                              b->layout->format, name);
+    const struct sae_reading_field *field = stated->reading.field;
+
+    if (field[f].is_set)
+        return true;
+    if (f == SAE_FIELD_ACTIVATION)
+        return sae_statement_says_threshold(stated);
+    return f == SAE_FIELD_SELECT && sae_statement_says_selection(stated);
 }
 
-void sae_say_k(struct sae_file *b, int64_t k)
+enum sae_status sae_say_need_config(const struct sae_file *b, const char *name, unsigned fields,
+                                    struct sae_err *err)
+{
+    struct sae_text l = {.len = 0};
+
+    for (enum sae_field f = 0; !b->config && f < SAE_N_FIELDS; f++)
+        if (fields >> f & 1 && !is_said(b->stated, f))
+            sae_text_add(&l, "%s%s=", l.len ? ", " : "", sae_field_name(f));
+    return l.len == 0 ? SAE_OK
+                      : REFUSE(err, name,
+                               "%s wants %s beside the weights, and there is none; state what it "
+                               "would say: %s",
+                               b->layout->format, name, l.text);
+}
+
+void sae_say_k(struct sae_file *b, int64_t k, enum sae_origin from)
 {
     struct sae_value v = {.choice = SAE_SELECT_TOP_K, .count = (uint64_t)k};
 
-    sae_reading_set(&b->reading, SAE_FIELD_SELECT, &v, SAE_FROM_FILE);
+    sae_reading_set(&b->reading, SAE_FIELD_SELECT, &v, from);
 }
 
 enum sae_status sae_say_config_k(struct sae_file *b, const char *path, int64_t fallback,
@@ -37,32 +58,20 @@ enum sae_status sae_say_config_k(struct sae_file *b, const char *path, int64_t f
     if (!found)
         NOTE(b, "select = top_k:%lld is %s's default for an absent %s", (long long)k, producer,
              path);
-    sae_say_k(b, k);
+    sae_say_k(b, k, found ? SAE_FROM_FILE : SAE_FROM_ROW);
     return SAE_OK;
 }
 
-/* A finetuned file multiplies f by it before the decoder; of ones it is nothing. */
-enum sae_status sae_say_no_scaling_factor(struct sae_file *b, struct sae_err *err)
+struct sae_component sae_say_component(const struct sae_file *b,
+                                       bool (*fits)(const char *p, size_t n))
 {
-    static const char key[] = "scaling_factor";
-    size_t i = sae_file_find(b, key);
-    const struct sae_tensor *t = i == SIZE_MAX ? NULL : sae_load_tensor(b->ts, i);
-    uint64_t n = t && t->ndim == 1 ? t->shape[0] : 0;
-    enum sae_status st = SAE_OK;
-    float *v;
+    const char *path = b->path;
 
-    if (!t)
-        return SAE_OK;
-    if (n < 1 || n > SAE_DICT_MAX_DIM)
-        return REFUSE(err, key, "\"%s\" is no vector", key);
-    v = sae_alloc((size_t)n, sizeof *v);
-    if (!v)
-        return sae_err_set(err, SAE_E_NOMEM, key, "cannot read %s: out of memory", key);
-    st = sae_load_read(b->ts, i, v, false, err);
-    for (size_t j = 0; st == SAE_OK && j < n; j++)
-        if (!(fabsf(v[j] - 1.0f) <= 1e-5f))
-            st = REFUSE(err, key, "\"%s\" of feature %zu is %g, and saed multiplies by none", key,
-                        j, (double)v[j]);
-    sae_free(v);
-    return st;
+    for (size_t end = strlen(path), at; end > 0; end = at > 0 ? at - 1 : 0) {
+        for (at = end; at > 0 && path[at - 1] != '/'; at--)
+            ;
+        if (fits(path + at, end - at))
+            return (struct sae_component){path + at, end - at};
+    }
+    return (struct sae_component){NULL, 0};
 }

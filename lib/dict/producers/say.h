@@ -29,17 +29,30 @@ static inline bool has(const struct sae_file *b, const char *key)
     return sae_file_find(b, key) != SIZE_MAX;
 }
 
-/* The config that the row needs is there, or it is refused by its name. */
-enum sae_status sae_say_need_config(const struct sae_file *b, const char *name,
+/* By the file where `found`; else it is the producer's default, which the row knows. */
+static inline void says(struct sae_file *b, enum sae_field f, const char *text, bool found)
+{
+    sae_reading_say(&b->reading, f, text, found ? SAE_FROM_FILE : SAE_FROM_ROW);
+}
+
+/* The config that the row needs is there, or all of `fields` (a bit each) that it would have given
+ * are stated; else it is refused, naming them. */
+enum sae_status sae_say_need_config(const struct sae_file *b, const char *name, unsigned fields,
                                     struct sae_err *err) SAE_MUST_USE;
 
-/* The k largest, by the file. */
-void sae_say_k(struct sae_file *b, int64_t k);
+/* The k largest. */
+void sae_say_k(struct sae_file *b, int64_t k, enum sae_origin from);
 /* k under `path` of the config, `fallback` where it is not there; 0: then it must be stated. */
 enum sae_status sae_say_config_k(struct sae_file *b, const char *path, int64_t fallback,
                                  const char *producer, struct sae_err *err) SAE_MUST_USE;
 
-/* "scaling_factor" of ones is nothing; another is refused. */
-enum sae_status sae_say_no_scaling_factor(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
+/* A component of the path as it was given; n 0: there is none. */
+struct sae_component {
+    const char *p;
+    size_t n;
+};
+/* The nearest that `fits`. */
+struct sae_component sae_say_component(const struct sae_file *b,
+                                       bool (*fits)(const char *p, size_t n));
 
 #endif

@@ -3,38 +3,13 @@
 
 #include <string.h>
 
-enum sae_status sae_settle_sparsify(struct sae_file *b, struct sae_err *err)
-{
-    static const char *const known[] = {
-        "d_in", "expansion_factor", "num_latents", "activation", "normalize_decoder", "multi_topk",
-        "k",    "skip_connection",  "transcode",   "signed"};
-    const char *activation = "topk";
-    bool transcodes = false, is_signed = false, found = false;
-    enum sae_status st = sae_say_need_config(b, "cfg.json", err);
+/* Fields that change nothing, or are read below. */
+static const char *const known[] = {
+    "d_in", "expansion_factor", "num_latents", "activation", "normalize_decoder", "multi_topk",
+    "k",    "skip_connection",  "transcode",   "signed"};
 
-    if (st == SAE_OK)
-        st = sae_facts_text(b->config, "activation", &activation, &found, err);
-    if (st == SAE_OK)
-        st = sae_facts_bool(b->config, "signed", &is_signed, &found, err);
-    if (st == SAE_OK)
-        st = sae_facts_bool(b->config, "transcode", &transcodes, &found, err);
-    if (st != SAE_OK)
-        return st;
-    if (is_signed)
-        return REFUSE(err, "signed",
-                      "cfg.json says signed: the largest by magnitude are kept, "
-                      "which saed does not compute");
-    if (strcmp(activation, "topk") != 0)
-        return REFUSE(err, "activation",
-                      "cfg.json has the activation \"%.60s\", which saed does not "
-                      "compute",
-                      activation);
-    file_says(b, SAE_FIELD_CENTRE, transcodes ? "none" : "b_dec");
-    if (!found)
-        NOTE(b, "centre = b_dec is sparsify's default for an absent transcode");
-    if (has(b, "W_skip"))
-        row_says(b, SAE_FIELD_SKIP, "W_skip@m,d");
-    file_says(b, SAE_FIELD_KIND, transcodes || has(b, "W_skip") ? "transcoder" : "sae");
+static void note_others(struct sae_file *b)
+{
     for (const struct sae_fact *f = sae_facts_root(b->config)->u.first; f; f = f->next) {
         size_t i = 0;
 
@@ -43,5 +18,49 @@ enum sae_status sae_settle_sparsify(struct sae_file *b, struct sae_err *err)
         if (i == SAE_COUNTOF(known))
             NOTE(b, "cfg.json has a field that is not looked at: %.60s", f->key);
     }
+}
+
+static enum sae_status check_activation(const struct sae_file *b, struct sae_err *err)
+{
+    const char *activation = "topk";
+    bool is_signed = false, found;
+    enum sae_status st = sae_facts_text(b->config, "activation", &activation, &found, err);
+
+    if (st == SAE_OK)
+        st = sae_facts_bool(b->config, "signed", &is_signed, &found, err);
+    if (st != SAE_OK)
+        return st;
+    if (is_signed)
+        return REFUSE(err, "signed",
+                      "cfg.json says signed: the largest by magnitude are kept, which saed does "
+                      "not compute");
+    if (strcmp(activation, "topk") != 0)
+        return REFUSE(err, "activation",
+                      "cfg.json has the activation \"%.60s\", which saed does not %s", activation,
+                      strcmp(activation, "groupmax") == 0 ? "read yet" : "compute");
+    return SAE_OK;
+}
+
+enum sae_status sae_settle_sparsify(struct sae_file *b, struct sae_err *err)
+{
+    static const unsigned fields =
+        1u << SAE_FIELD_KIND | 1u << SAE_FIELD_CENTRE | 1u << SAE_FIELD_SELECT;
+    bool transcodes = false, found = false, has_skip = has(b, "W_skip");
+    enum sae_status st = sae_say_need_config(b, "cfg.json", fields, err);
+
+    if (has_skip)
+        row_says(b, SAE_FIELD_SKIP, "W_skip@m,d");
+    if (st != SAE_OK || !b->config)
+        return st;
+    st = check_activation(b, err);
+    if (st == SAE_OK)
+        st = sae_facts_bool(b->config, "transcode", &transcodes, &found, err);
+    if (st != SAE_OK)
+        return st;
+    says(b, SAE_FIELD_CENTRE, transcodes ? "none" : "b_dec", found);
+    if (!found)
+        NOTE(b, "centre = b_dec is sparsify's default for an absent transcode");
+    says(b, SAE_FIELD_KIND, transcodes || has_skip ? "transcoder" : "sae", found);
+    note_others(b);
     return sae_say_config_k(b, "k", 32, "sparsify", err);
 }

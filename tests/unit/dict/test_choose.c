@@ -78,6 +78,8 @@ static void add_entry(char *word, struct sae_group *g)
     e->floating = !is || is[1] == 'f';
     e->integer = is && is[1] == 'i';
     e->ndim = is ? (unsigned)(is[2] - '0') : 2;
+    e->shape[0] = 7;
+    e->shape[1] = e->shape[2] = 5;
     if (is && is[1] == '*')
         e->kind = SAE_ENTRY_OTHER;
     if (is && strchr("0123456789", is[1])) {
@@ -149,6 +151,11 @@ static const struct {
     {PRE("module._orig_mod.sae."), "AutoEncoder", 0, 21},
     {PRE("sae.module.sae."), "AutoEncoder", 0, 15},
     {"k=* | model: " PRE("module."), "AutoEncoder", 1, 7},
+    /* What is no tensor stands beside the weights, and has no prefix. */
+    {AE " step=5 cfg=*", "AutoEncoder", 0, 0},
+    {PRE("sae.") " step=5", "AutoEncoder", 0, 4},
+    {AE " | state_dict: " NEW, "AutoEncoder", 0, 0},
+    {NEW " scaling_factor=f1", "AutoEncoderNew", 0, 0},
     /* Look-alikes that are none. */
     {"k=3 | cfg: k=4 | state_dict: " GATED, "GatedAutoEncoder", 2, 0},
     {"k=0.5 top_k=* | cfg: k=f0 K=3 | state_dict: " AE, "AutoEncoder", 2, 0},
@@ -173,28 +180,45 @@ END_TEST
 
 static const struct {
     const char *file;
-    const char *said[4];
+    const char *said[4]; /* all of them */
 } bads[] = {
-    {" | a: " AE " | b: " NEW, {"\"a\" and \"b\"", "save one of them"}},
+    {" | a: " AE " | b: " NEW, {"\"a\" and \"b\"", "state prefix=a. or prefix=b."}},
     {"epoch=5 | model: V_enc V_dec c_enc c_dec",
      {"no class has its 2 keys: \"epoch\"", "in it: \"model\"", "save module.state_dict()"}},
     {"epoch=5 | opt: state=* | model: bias encoder.weight encoder.bias",
      {"in the dict \"model\"", "AutoEncoder's", "\"decoder.weight\" is missing"}},
-    {"V_enc V_dec c_enc", {"no class has its 3 keys: \"V_enc\", \"V_dec\", \"c_enc\""}},
-    {AE " step=5", {"AutoEncoder's", "unexpected: \"step\""}},
+    {"V_enc V_dec c_enc", {"no class has its 3 keys: \"V_enc\" [7, 5], \"V_dec\" [7, 5]"}},
+    {AE " step", {"AutoEncoder's", "unexpected: \"step\"", "format=custom would ignore"}},
     {AE " =", {"unexpected: keys that are no strings"}},
     {"module.bias " NEW, {"AutoEncoderNew's", "unexpected: \"module.bias\""}},
     {"k=64 | state_dict: " AE, {"AutoEncoder's", "an integer \"k\"", "largest"}},
     {"top_k=64 | state_dict: " NEW, {"AutoEncoderNew's", "an integer \"top_k\""}},
     {"k=i0 | state_dict: " AE, {"an integer \"k\""}},
     {" | cfg: lr=0.5 k=64 | state_dict: " AE, {"an integer \"k\"", "in \"cfg\""}},
-    {AE " | cfg: k=64", {"unexpected: \"cfg\""}},
-    {AE " | state_dict: " NEW, {"a tensor \"bias\" stands beside"}},
+    {AE " | cfg: k=64", {"an integer \"k\"", "in \"cfg\"", "state k=N or k=none"}},
+    {NEW " k=3", {"AutoEncoderNew's", "an integer \"k\"", "state k=N or k=none"}},
+    {NEW " top_k=i0", {"an integer \"top_k\""}},
     {"act_mean=f1 | state_dict: " AE,
      {"a tensor \"act_mean\"", "\"state_dict\"", "save the state dict alone"}},
     {"x | state_dict: " GATED, {"a tensor \"x\""}},
     {"norm_factor=0.5 | state_dict: " AE, {"a number \"norm_factor\""}},
-    {"norm_factor=0.5 | ae: " AE, {"training backup", "\"norm_factor\""}},
+    {"norm_factor=0.5 | ae: " AE,
+     {"training backup", "saed does not read yet", "\"ae\"", "\"norm_factor\""}},
+    {"encoder.weight=f3 encoder.bias decoder.weight=f3 decoder.bias",
+     {"\"encoder.weight\" has three dimensions", "crosscoder", "format=custom"}},
+    {"W_enc=f3 b_enc W_dec=f3 b_dec", {"\"W_enc\" has three dimensions", "crosscoder"}},
+    {"encoder.weight router.weight decoder b_dec b_router", {"a Switch SAE", "does not read"}},
+    {" | sae: enc_L enc_R dec_L dec_R b_dec", {"\"enc_L\" is of a Kron SAE", "does not read"}},
+    {"W_Q W_K W_V W_O b_Q b_K b_V b_D", {"a Lorsa", "does not read"}},
+    {"W_E b_E U_matrices.4 V_matrices.4 b_D", {"a MOLT", "does not read"}},
+    {"attn_layers.0.W D E b", {"a temporal SAE", "does not read"}},
+    {"W_E b_E W_D b_D", {"llamascopium", "saed does not read yet"}},
+    {NEW " log_jumprelu_threshold=f1", {"lm_saes", "saed does not read yet"}},
+    {"W_enc b_enc=f1 W_dec b_dec=f1 W_skip",
+     {"neither a config nor", "format=sae_lens or format=circuit_tracer", "\"W_skip\" [7, 5]"}},
+    {"w_enc b_enc=f1 w_dec b_dec=f1 threshold=f1", {"format=gemma_scope_2"}},
+    {"encoder.weight encoder.bias=f1 W_dec b_dec=f1", {"format=sparsify"}},
+    {"decoder.linear.weight pre_bias=f1 latent_bias=f1", {"format=sentence_transformers"}},
     {"scaling_factor=1.1 | state_dict: " AE, {"a number \"scaling_factor\""}},
     {"scale=f0 | state_dict: " AE, {"a tensor \"scale\""}},
     {"mean=2 | state_dict: " AE, {"a number \"mean\""}},

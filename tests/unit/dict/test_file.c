@@ -39,6 +39,8 @@ enum sae_status sae_load_open(struct sae_tensors **out, const char *path, struct
     for (size_t i = 0; i < fake.n; i++) {
         snprintf(fake.entries[i].name, sizeof fake.entries[i].name, "%s", fake.t[i].name);
         fake.entries[i].kind = SAE_ENTRY_TENSOR;
+        fake.entries[i].ndim = fake.t[i].ndim;
+        memcpy(fake.entries[i].shape, fake.t[i].shape, sizeof fake.t[i].shape);
     }
     fake.group = (struct sae_group){.entries = fake.entries, .n = fake.n};
     *out = &fake;
@@ -430,7 +432,7 @@ static const struct {
     {MINE,
      "x.pt:encoder=W:decoder=V:enc_bias=b:dec_bias=c:centre=c:k=2",
      "topk",
-     "centre=c! activation=relu! select=top_k:2! ",
+     "centre=c! activation=relu! select=top_k:2! ; activation = relu is implied by k=",
      {.unit = SAE_UNIT_RELU, .top_k = 2, .has_centre = true, .adds_centre = true}},
     {MINE,
      "x.pt:encoder=W:decoder=V:enc_bias=b:centre=c+c:activation=relu",
@@ -604,7 +606,8 @@ static const struct {
      SAE_E_FORMAT, "",
      "cannot name the class: keys are GatedAutoEncoder's but \"r_mag\" is missing"},
     {AE " foo:f32:3", SAE_E_FORMAT, "",
-     "cannot name the class: keys are AutoEncoder's but these are unexpected: \"foo\""},
+     "cannot name the class: keys are AutoEncoder's but these are unexpected: \"foo\" [3], "
+     "which format=custom would ignore"},
     {AE " bias:f32:2", SAE_E_FORMAT, "data.pkl",
      "cannot read .pt file: its state dict has the key bias twice"},
     {"encoder.weight:f32:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_FORMAT, "",
@@ -614,7 +617,7 @@ static const struct {
     {"decoder_bias:f32:2 encoder.weight:f32:3,2 gate_bias:f32:3 decoder.weight:f32:2,3 x:f32:1",
      SAE_E_FORMAT, "",
      "cannot name the class: keys are GatedAutoEncoder's but \"r_mag\", \"mag_bias\" are missing, "
-     "and these are unexpected: \"x\""},
+     "and these are unexpected: \"x\" [1], which format=custom would ignore"},
     {TOP_K "k:i64=0", SAE_E_WEIGHTS, "k", "\"k\" is 0, wanted 1 or more"},
     {TOP_K "k:i64=4", SAE_E_WEIGHTS, "k",
      "k is 4, wanted from 1 to dict_size, which is 3 by encoder.weight"},
@@ -631,9 +634,11 @@ static const struct {
     {"W_enc:f32:2,3 W_dec:f32:2,3 b_enc:f32:3 b_dec:f32:2 threshold:f32:3", SAE_E_WEIGHTS, "W_dec",
      "\"W_dec\" has shape [2, 3], wanted [F,d] = [3, 2] (JumpReluAutoEncoder, by W_enc)"},
     {"V_enc:f32:2,3 V_dec:f32:3,2 c_enc:f32:3 c_dec:f32:2 threshold:f32:3", SAE_E_FORMAT, "",
-     "cannot name the class: no class has its 5 keys: \"V_enc\", \"V_dec\", \"c_enc\", \"c_dec\" "
-     "and 1 more"},
-    {"bias:f32:2", SAE_E_FORMAT, "", "cannot name the class: no class has its 1 keys: \"bias\""},
+     "cannot name the class: no class has its 5 keys: \"V_enc\" [2, 3], \"V_dec\" [3, 2], "
+     "\"c_enc\" "
+     "[3], \"c_dec\" [2], \"threshold\" [3]"},
+    {"bias:f32:2", SAE_E_FORMAT, "",
+     "cannot name the class: no class has its 1 keys: \"bias\" [2]"},
     {"bias:f32:2 encoder.weight:i64:3,2 encoder.bias:f32:3 decoder.weight:f32:2,3", SAE_E_WEIGHTS,
      "encoder.weight",
      "\"encoder.weight\" has dtype int64, wanted float32, float16, bfloat16 or float64"},
@@ -711,15 +716,19 @@ START_TEST(a_whole_transformer_is_listed_in_short)
     struct sae_err err = {0};
 
     fake_file("");
-    for (; fake.n < MAX_TENSORS; fake.n++)
+    for (; fake.n < MAX_TENSORS; fake.n++) {
+        fake.t[fake.n].ndim = 1;
+        fake.t[fake.n].shape[0] = 768;
         snprintf(fake.t[fake.n].name, sizeof fake.t[0].name, "transformer.h.%zu.attn.weight",
                  fake.n);
+    }
     ck_assert_int_eq(sae_dict_load(&d, "x.pt", NULL, &err), SAE_E_FORMAT);
-    ck_assert_str_eq(err.text,
-                     "cannot load x.pt: cannot name the class: no class has its 300 keys: "
-                     "\"transformer.h.0.attn.weight\", \"transformer.h.1.attn.weight\", "
-                     "\"transformer.h.2.attn.weight\", \"transformer.h.3.attn.weight\" and 296 "
-                     "more");
+    ck_assert_str_eq(
+        err.text,
+        "cannot load x.pt: cannot name the class: no class has its 300 keys: "
+        "\"transformer.h.0.attn.weight\" [768], \"transformer.h.1.attn.weight\" [768], "
+        "\"transformer.h.2.attn.weight\" [768], \"transformer.h.3.attn.weight\" [768] and "
+        "296 more");
 }
 END_TEST
 
@@ -802,10 +811,11 @@ START_TEST(a_long_path_leaves_the_reason_whole)
         snprintf(path + n - 5, 6, "/x.pt");
         fake_file("V_enc:f32:2,3 V_dec:f32:3,2 c_enc:f32:3 c_dec:f32:2 threshold:f32:3");
         ck_assert_int_eq(sae_dict_load(&d, path, NULL, &err), SAE_E_FORMAT);
-        snprintf(want, sizeof want,
-                 "%s/x.pt: cannot name the class: no class has its 5 keys: "
-                 "\"V_enc\", \"V_dec\", \"c_enc\", \"c_dec\" and 1 more",
-                 "p");
+        snprintf(
+            want, sizeof want,
+            "%s/x.pt: cannot name the class: no class has its 5 keys: "
+            "\"V_enc\" [2, 3], \"V_dec\" [3, 2], \"c_enc\" [3], \"c_dec\" [2], \"threshold\" [3]",
+            "p");
         ck_assert_msg(strstr(err.text, want) != NULL, "%s", err.text);
         ck_assert_msg(n < 250 || strncmp(err.text, "cannot load ...pppp", 19) == 0, "%s", err.text);
     }
