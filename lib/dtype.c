@@ -10,30 +10,30 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "containers are little
 
 /* In the order of the enum, then those that share OTHER. */
 static const struct sae_dtype_row rows[] = {
-    {SAE_DTYPE_F32, 32, "float32", "F32", "f4", "FloatStorage"},
-    {SAE_DTYPE_F16, 16, "float16", "F16", "f2", "HalfStorage"},
-    {SAE_DTYPE_BF16, 16, "bfloat16", "BF16", NULL, "BFloat16Storage"},
-    {SAE_DTYPE_F64, 64, "float64", "F64", "f8", "DoubleStorage"},
-    {SAE_DTYPE_I64, 64, "int64", "I64", "i8", "LongStorage"},
-    {SAE_DTYPE_I32, 32, "int32", "I32", "i4", "IntStorage"},
-    {SAE_DTYPE_I16, 16, "int16", "I16", "i2", "ShortStorage"},
-    {SAE_DTYPE_I8, 8, "int8", "I8", "i1", "CharStorage"},
-    {SAE_DTYPE_U64, 64, "uint64", "U64", "u8", NULL},
-    {SAE_DTYPE_U32, 32, "uint32", "U32", "u4", NULL},
-    {SAE_DTYPE_U16, 16, "uint16", "U16", "u2", NULL},
-    {SAE_DTYPE_U8, 8, "uint8", "U8", "u1", "ByteStorage"},
-    {SAE_DTYPE_BOOL, 8, "bool", "BOOL", "b1", "BoolStorage"},
-    {SAE_DTYPE_OTHER, 64, "complex64", "C64", "c8", "ComplexFloatStorage"},
-    {SAE_DTYPE_OTHER, 128, "complex128", NULL, "c16", "ComplexDoubleStorage"},
-    {SAE_DTYPE_OTHER, 32, "complex32", NULL, NULL, NULL},
-    {SAE_DTYPE_OTHER, 8, "float8_e4m3fn", "F8_E4M3", NULL, NULL},
-    {SAE_DTYPE_OTHER, 8, "float8_e5m2", "F8_E5M2", NULL, NULL},
-    {SAE_DTYPE_OTHER, 8, "float8_e4m3fnuz", "F8_E4M3FNUZ", NULL, NULL},
-    {SAE_DTYPE_OTHER, 8, "float8_e5m2fnuz", "F8_E5M2FNUZ", NULL, NULL},
-    {SAE_DTYPE_OTHER, 8, "float8_e8m0fnu", "F8_E8M0", NULL, NULL},
-    {SAE_DTYPE_OTHER, 6, "float6_e2m3", "F6_E2M3", NULL, NULL},
-    {SAE_DTYPE_OTHER, 6, "float6_e3m2", "F6_E3M2", NULL, NULL},
-    {SAE_DTYPE_OTHER, 4, "float4", "F4", NULL, NULL},
+    {SAE_DTYPE_F32, 32, "float32", "F32", "f4", "FloatStorage", "f32"},
+    {SAE_DTYPE_F16, 16, "float16", "F16", "f2", "HalfStorage", "f16"},
+    {SAE_DTYPE_BF16, 16, "bfloat16", "BF16", NULL, "BFloat16Storage", "bf16"},
+    {SAE_DTYPE_F64, 64, "float64", "F64", "f8", "DoubleStorage", "f64"},
+    {SAE_DTYPE_I64, 64, "int64", "I64", "i8", "LongStorage", NULL},
+    {SAE_DTYPE_I32, 32, "int32", "I32", "i4", "IntStorage", NULL},
+    {SAE_DTYPE_I16, 16, "int16", "I16", "i2", "ShortStorage", NULL},
+    {SAE_DTYPE_I8, 8, "int8", "I8", "i1", "CharStorage", NULL},
+    {SAE_DTYPE_U64, 64, "uint64", "U64", "u8", NULL, NULL},
+    {SAE_DTYPE_U32, 32, "uint32", "U32", "u4", NULL, NULL},
+    {SAE_DTYPE_U16, 16, "uint16", "U16", "u2", NULL, NULL},
+    {SAE_DTYPE_U8, 8, "uint8", "U8", "u1", "ByteStorage", NULL},
+    {SAE_DTYPE_BOOL, 8, "bool", "BOOL", "b1", "BoolStorage", NULL},
+    {SAE_DTYPE_OTHER, 64, "complex64", "C64", "c8", "ComplexFloatStorage", NULL},
+    {SAE_DTYPE_OTHER, 128, "complex128", NULL, "c16", "ComplexDoubleStorage", NULL},
+    {SAE_DTYPE_OTHER, 32, "complex32", NULL, NULL, NULL, NULL},
+    {SAE_DTYPE_OTHER, 8, "float8_e4m3fn", "F8_E4M3", NULL, NULL, NULL},
+    {SAE_DTYPE_OTHER, 8, "float8_e5m2", "F8_E5M2", NULL, NULL, NULL},
+    {SAE_DTYPE_OTHER, 8, "float8_e4m3fnuz", "F8_E4M3FNUZ", NULL, NULL, NULL},
+    {SAE_DTYPE_OTHER, 8, "float8_e5m2fnuz", "F8_E5M2FNUZ", NULL, NULL, NULL},
+    {SAE_DTYPE_OTHER, 8, "float8_e8m0fnu", "F8_E8M0", NULL, NULL, NULL},
+    {SAE_DTYPE_OTHER, 6, "float6_e2m3", "F6_E2M3", NULL, NULL, NULL},
+    {SAE_DTYPE_OTHER, 6, "float6_e3m2", "F6_E3M2", NULL, NULL, NULL},
+    {SAE_DTYPE_OTHER, 4, "float4", "F4", NULL, NULL, NULL},
 };
 #define N_ROWS (sizeof rows / sizeof rows[0])
 
@@ -48,6 +48,8 @@ static const char *word_of(const struct sae_dtype_row *row, enum sae_dtype_words
         return row->numpy;
     case SAE_DTYPE_STORAGE:
         return row->storage;
+    case SAE_DTYPE_WIRE:
+        return row->wire;
     }
     return NULL;
 }
@@ -138,6 +140,66 @@ void sae_dtype_to_f32(enum sae_dtype t, const void *src, float *dst, size_t n)
     case SAE_DTYPE_F64:
         for (size_t i = 0; i < n; i++)
             dst[i] = (float)sae_dtype_f64_at(p + 8 * i);
+        break;
+    default: /* no caller asks for another */
+        break;
+    }
+}
+
+/* All but the lowest `drop` bits of v, rounded to nearest, ties to even. */
+static uint32_t shift_rounded(uint32_t v, unsigned drop)
+{
+    return (v + ((1u << (drop - 1)) - 1) + (v >> drop & 1)) >> drop;
+}
+
+static uint16_t f16_bits(float v)
+{
+    const uint32_t bits = sae_f32_bits(v), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    uint32_t h;
+
+    if (rest > 0x7f800000)
+        h = 0x7e00; /* NaN */
+    else if (rest >= 0x477ff000)
+        h = 0x7c00; /* 65520 and more round to infinity */
+    else if (rest >= 0x38800000)
+        h = shift_rounded(rest - (112u << 23), 13);
+    else if (rest >= 0x33000000) /* 2^-25 and more: what is below 2^-14 becomes subnormal */
+        h = shift_rounded((rest & 0x7fffff) | 0x800000, 126 - (rest >> 23));
+    else
+        h = 0;
+    return (uint16_t)(sign | h);
+}
+
+static uint16_t bf16_bits(float v)
+{
+    const uint32_t bits = sae_f32_bits(v);
+
+    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16 | 0x40)
+                                                       : shift_rounded(bits, 16));
+}
+
+void sae_dtype_from_f32(enum sae_dtype t, const float *src, void *dst, size_t n)
+{
+    unsigned char *p = dst;
+
+    switch (t) {
+    case SAE_DTYPE_F32:
+        if (n)
+            memcpy(p, src, n * sizeof *src);
+        break;
+    case SAE_DTYPE_F16:
+        for (size_t i = 0; i < n; i++) {
+            const uint16_t h = f16_bits(src[i]);
+
+            memcpy(p + 2 * i, &h, sizeof h);
+        }
+        break;
+    case SAE_DTYPE_BF16:
+        for (size_t i = 0; i < n; i++) {
+            const uint16_t h = bf16_bits(src[i]);
+
+            memcpy(p + 2 * i, &h, sizeof h);
+        }
         break;
     default: /* no caller asks for another */
         break;

@@ -34,6 +34,7 @@ struct sae_dtype_row {
     const char *safetensors; /* "F32"; NULL: it has none. So below */
     const char *numpy;       /* of a descr, its byte order taken off: "f4" */
     const char *storage;     /* torch.STORAGE: "FloatStorage"; some dtypes are over bytes alone */
+    const char *wire;        /* of a media type's parameter: "f32" */
 };
 
 /* The row whose name in this vocabulary are the n bytes at s; NULL: none. */
@@ -42,6 +43,7 @@ enum sae_dtype_words {
     SAE_DTYPE_SAFETENSORS,
     SAE_DTYPE_NUMPY,
     SAE_DTYPE_STORAGE,
+    SAE_DTYPE_WIRE,
 };
 const struct sae_dtype_row *sae_dtype_find(enum sae_dtype_words words, const char *s, size_t n);
 
@@ -59,6 +61,10 @@ float sae_bf16_to_f32(uint16_t h);
 
 /* n values of a floating dtype. f64 is rounded to nearest, and infinite when out of range. */
 void sae_dtype_to_f32(enum sae_dtype t, const void *src, float *dst, size_t n);
+
+/* n values as F32, F16 or BF16: rounded to nearest, ties to even, what is too large infinite; NaN
+ * stays NaN. dst has no alignment. */
+void sae_dtype_from_f32(enum sae_dtype t, const float *src, void *dst, size_t n);
 
 /* The double at p, as stored. */
 double sae_dtype_f64_at(const void *p);

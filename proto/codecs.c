@@ -3,6 +3,15 @@
  * Called by routes and by negotiate.c. Pure functions, any thread. */
 #include "proto/wire.h"
 
+#define RAW "application/octet-stream"
+#define SAFETENSORS "application/x-safetensors"
+#define NPY "application/x-npy"
+/* numpy has no bfloat16. */
+enum {
+    NPY_DTYPES = 1 << SAE_DTYPE_F32 | 1 << SAE_DTYPE_F16 | 1 << SAE_DTYPE_F64,
+    ALL_DTYPES = NPY_DTYPES | 1 << SAE_DTYPE_BF16
+};
+
 const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
     [SAE_MEDIA_JSON] =
         {
@@ -21,8 +30,10 @@ const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
         },
     [SAE_MEDIA_RAW] =
         {
-            .name = "application/octet-stream",
+            .name = RAW,
             .short_name = "octet-stream",
+            .body_dtypes = ALL_DTYPES,
+            .dtyped = {[SAE_DTYPE_F16] = RAW ";dtype=f16", [SAE_DTYPE_BF16] = RAW ";dtype=bf16"},
             .rank = {[SAE_RANK_NAMED] = 2, [SAE_RANK_LEFT] = 2},
             .number_bytes = 4,
             .parse = sae_raw_parse,
@@ -33,8 +44,11 @@ const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
         },
     [SAE_MEDIA_SAFETENSORS] =
         {
-            .name = "application/x-safetensors",
+            .name = SAFETENSORS,
             .short_name = "safetensors",
+            .dtyped = {[SAE_DTYPE_F16] = SAFETENSORS ";dtype=f16",
+                       [SAE_DTYPE_BF16] = SAFETENSORS ";dtype=bf16"},
+            .has_layouts = true,
             .rank = {[SAE_RANK_NAMED] = 1, [SAE_RANK_LEFT] = 0},
             .number_bytes = 4,
             .frame_bytes = 128,  /* its header ... */
@@ -45,8 +59,10 @@ const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
         },
     [SAE_MEDIA_NPY] =
         {
-            .name = "application/x-npy",
+            .name = NPY,
             .short_name = "npy",
+            .body_dtypes = NPY_DTYPES,
+            .dtyped = {[SAE_DTYPE_F16] = NPY ";dtype=f16"},
             .rank = {[SAE_RANK_NAMED] = 3, [SAE_RANK_LEFT] = 3},
             .number_bytes = 4,
             .frame_bytes = 128, /* its header, as numpy writes it */
@@ -65,5 +81,24 @@ unsigned sae_media_can(const struct sae_answer *a)
     for (int m = 0; m < SAE_N_MEDIA; m++)
         if (!sae_codecs[m].can || sae_codecs[m].can(a))
             can |= 1u << m;
+    for (unsigned i = 0; i < a->n_tensors; i++)
+        can |= a->tensors[i].form == SAE_FORM_TOP      ? SAE_CAN_CSR | SAE_CAN_TOP
+               : a->tensors[i].form == SAE_FORM_SPARSE ? SAE_CAN_CSR
+                                                       : 0;
     return can;
+}
+
+void sae_answer_as(struct sae_answer *a, const struct sae_media_type *type)
+{
+    a->dtype = type->dtype;
+    for (unsigned i = 0; i < a->n_tensors; i++)
+        if (type->layout == SAE_LAYOUT_CSR && a->tensors[i].form == SAE_FORM_TOP)
+            a->tensors[i].form = SAE_FORM_SPARSE;
+}
+
+const char *sae_media_type_name(const struct sae_media_type *type)
+{
+    const struct sae_codec *c = &sae_codecs[type->media];
+
+    return type->dtype == SAE_DTYPE_F32 ? c->name : c->dtyped[type->dtype];
 }

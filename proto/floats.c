@@ -56,7 +56,8 @@ uint64_t sae_dense_bytes(const struct sae_answer *a)
 {
     uint64_t n;
 
-    if (sae_mul_u64(a->n_rows, a->tensors[0].width, &n) || sae_mul_u64(n, sizeof(float), &n))
+    if (sae_mul_u64(a->n_rows, a->tensors[0].width, &n) ||
+        sae_mul_u64(n, sae_dtype_bytes(a->dtype), &n))
         return UINT64_MAX;
     return n;
 }
@@ -77,8 +78,8 @@ enum sae_status sae_dense_print(struct sae_body *out, const void *head, size_t n
         return sae_err_set(err, SAE_E_NOMEM, "",
                            "cannot print answer: no memory for %" PRIu64 " bytes", n);
     memcpy(out->data, head, n_head);
-    if (values)
-        memcpy(out->data + n_head, a->tensors[0].data, (size_t)values);
+    sae_dtype_from_f32(a->dtype, a->tensors[0].data, out->data + n_head,
+                       (size_t)values / sae_dtype_bytes(a->dtype));
     out->n = (size_t)n;
     return SAE_OK;
 }

@@ -3,9 +3,9 @@
  * RFC 9110 sections 8.3 and 12.5.1, read as servers must: a piece of Accept that does not parse is
  * passed over, an Accept in which nothing parses counts as absent. Two slips of widespread clients
  * are understood: "*" for any type and "q=.2" (Java's HttpURLConnection sends both). A type with
- * parameters that this version does not serve matches nothing, so that a client which asks for
- * another element type is told so and never gets f32 by surprise.
- * Called by routes; pure functions, any thread. */
+ * parameters, or values of them, that are not known matches nothing, so that a client which asks
+ * for another element type is told so and never gets f32 by surprise. Called by routes; pure
+ * functions, any thread. */
 #include "proto/wire.h"
 
 #include "lib/scan.h"
@@ -20,7 +20,10 @@ struct range {
     size_t type_n, subtype_n;
     bool has_charset;   /* charset=utf-8 */
     bool is_other_text; /* another charset */
-    bool has_parameter; /* any other before q */
+    bool has_dtype, has_layout;
+    enum sae_dtype dtype;
+    enum sae_layout layout;
+    bool has_other; /* any other before q, or a value that is not known */
     bool has_q;
     unsigned q; /* 0 to 1000 */
 };
@@ -86,6 +89,29 @@ static const char *read_value(const char *s, char *dst, size_t cap)
     return s + 1;
 }
 
+static const char *const layouts[SAE_N_LAYOUTS] = {
+    [SAE_LAYOUT_CSR] = "csr", [SAE_LAYOUT_TOP] = "top"};
+
+/* dtype and layout, each once. False: it is neither, or its value is not known. */
+static bool read_ours(struct range *r, const char *name, size_t n, const char *value)
+{
+    if (text_is(name, n, "dtype") && !r->has_dtype)
+        for (int t = 0; t <= SAE_DTYPE_F64; t++)
+            if (strcasecmp(value, sae_dtype_word((enum sae_dtype)t, SAE_DTYPE_WIRE)) == 0) {
+                r->dtype = (enum sae_dtype)t;
+                r->has_dtype = true;
+                return true;
+            }
+    if (text_is(name, n, "layout") && !r->has_layout)
+        for (int l = SAE_LAYOUT_CSR; l < SAE_N_LAYOUTS; l++)
+            if (strcasecmp(value, layouts[l]) == 0) {
+                r->layout = (enum sae_layout)l;
+                r->has_layout = true;
+                return true;
+            }
+    return false;
+}
+
 /* `;name=value` pieces up to a comma or the end. NULL: malformed. */
 static const char *read_parameters(const char *s, struct range *r)
 {
@@ -112,7 +138,7 @@ static const char *read_parameters(const char *s, struct range *r)
         } else if (text_is(name, n, "charset")) {
             r->is_other_text = true;
         } else if (!r->has_q) { /* behind q: extensions of old, no part of the type */
-            r->has_parameter = true;
+            r->has_other |= !read_ours(r, name, n, value);
         }
     }
     return s;
@@ -155,25 +181,53 @@ static const char *next_piece(const char *s)
     return NULL;
 }
 
-/* How closely a range names form m: 0 not at all, 1 by star/star, 2 by type/star, 3 by name. */
+static bool names(const struct range *r, enum sae_media m)
+{
+    const char *name = sae_codecs[m].name, *slash = strchr(name, '/');
+
+    return r->type_n == (size_t)(slash - name) && strncasecmp(r->type, name, r->type_n) == 0 &&
+           text_is(r->subtype, r->subtype_n, slash + 1);
+}
+
+static bool has_parameters(const struct range *r)
+{
+    return r->has_dtype || r->has_layout;
+}
+
+/* How closely a range without parameters of ours names form m: 0 not at all, 1 by star/star, 2 by
+ * type/star, 3 by name. */
 static int match(const struct range *r, enum sae_media m)
 {
     const char *name = sae_codecs[m].name, *slash = strchr(name, '/');
-    bool any_type = text_is(r->type, r->type_n, "*");
-    bool any_subtype = text_is(r->subtype, r->subtype_n, "*");
 
-    if (r->has_parameter || r->is_other_text)
+    if (has_parameters(r) || r->has_other || r->is_other_text ||
+        (r->has_charset && !sae_codecs[m].is_text))
         return 0;
-    if (any_type)
-        return any_subtype && !r->has_charset ? 1 : 0;
-    if (r->type_n != (size_t)(slash - name) || strncasecmp(r->type, name, r->type_n) != 0)
+    if (names(r, m))
+        return 3;
+    if (r->has_charset || !text_is(r->subtype, r->subtype_n, "*"))
         return 0;
-    if (any_subtype)
-        return r->has_charset ? 0 : 2;
-    if (!text_is(r->subtype, r->subtype_n, slash + 1) || (r->has_charset && !sae_codecs[m].is_text))
-        return 0;
-    return 3;
+    if (text_is(r->type, r->type_n, "*"))
+        return 1;
+    return r->type_n == (size_t)(slash - name) && strncasecmp(r->type, name, r->type_n) == 0 ? 2
+                                                                                             : 0;
 }
+
+/* How many of the bits there are. */
+static int count(unsigned bits)
+{
+    return __builtin_popcount(bits);
+}
+
+/* What stands in front of the item of `bits`, of those from `bit` on: "a, b or c". */
+static const char *separator(unsigned bits, int bit, const char *last)
+{
+    const int before = count(bits & ((1u << bit) - 1));
+
+    return before == 0 ? "" : count(bits) == before + 1 ? last : ", ";
+}
+
+#define ALL_MEDIA ((1u << SAE_N_MEDIA) - 1)
 
 /* "a, b or c" of the forms in `can`. */
 static void list_media(char *dst, size_t cap, unsigned can, const char *last)
@@ -181,12 +235,36 @@ static void list_media(char *dst, size_t cap, unsigned can, const char *last)
     size_t len = 0;
 
     dst[0] = '\0';
-    for (int m = 0; m < SAE_N_MEDIA && len < cap; m++) {
-        const char *sep = len == 0 ? "" : can >> (m + 1) ? ", " : last;
-
+    for (int m = 0; m < SAE_N_MEDIA && len < cap; m++)
         if (can & 1u << m)
-            len += (size_t)snprintf(dst + len, cap - len, "%s%s", sep, sae_codecs[m].name);
-    }
+            len += (size_t)snprintf(dst + len, cap - len, "%s%s",
+                                    separator(can & ALL_MEDIA, m, last), sae_codecs[m].name);
+}
+
+/* Append "NAME: dtype f32, f16 or bf16", `sep` before it; nothing where there is no dtype to name.
+ */
+static void add_dtypes(char *dst, size_t cap, const char *sep, enum sae_media m, unsigned bits)
+{
+    size_t len = strlen(dst);
+
+    if (!(bits & (bits - 1)))
+        return;
+    len += (size_t)snprintf(dst + len, cap - len, "%s%s: dtype ", sep, sae_codecs[m].short_name);
+    for (int t = 0; t <= SAE_DTYPE_F64 && len < cap; t++)
+        if (bits & 1u << t)
+            len += (size_t)snprintf(dst + len, cap - len, "%s%s", separator(bits, t, " or "),
+                                    sae_dtype_word((enum sae_dtype)t, SAE_DTYPE_WIRE));
+}
+
+/* The dtypes that answers of form m may have. */
+static unsigned answer_dtypes(enum sae_media m)
+{
+    unsigned bits = 1u << SAE_DTYPE_F32;
+
+    for (int t = 0; t <= SAE_DTYPE_F64; t++)
+        if (sae_codecs[m].dtyped[t])
+            bits |= 1u << t;
+    return bits;
 }
 
 /* ---- Content-Type ---------------------------------------------------------------------------- */
@@ -206,61 +284,102 @@ static const struct {
      "application/json'"},
 };
 
-/* Is it form m? A parameter says nothing about text, but for a charset: that must be its own. */
+/* Are its parameters those of a body of form m? One says nothing about text, but for a charset:
+ * that must be its own. */
 static bool is_form(const struct range *r, enum sae_media m)
 {
-    struct range bare = *r;
-
     if (sae_codecs[m].is_text)
-        bare.has_parameter = false;
-    else if (r->has_q)
-        return false;
-    return match(&bare, m) == 3;
+        return !r->is_other_text;
+    return !r->has_q && !r->has_charset && !r->is_other_text && !r->has_other && !r->has_layout &&
+           (!r->has_dtype || sae_codecs[m].body_dtypes & 1u << r->dtype);
 }
 
-enum sae_status sae_content_type(const char *value, enum sae_media *out, struct sae_err *err)
+static enum sae_status refuse_type(const char *value, struct sae_err *err)
 {
-    char all[128];
+    char all[128], dtypes[128] = "";
+
+    list_media(all, sizeof all, ALL_MEDIA, " and ");
+    for (int m = 0; m < SAE_N_MEDIA; m++)
+        add_dtypes(dtypes, sizeof dtypes, "; ", (enum sae_media)m, sae_codecs[m].body_dtypes);
+    return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
+                       "cannot read body: its Content-Type is \"%.80s\", saed reads %s (JSON in "
+                       "UTF-8, the others without parameters%s)",
+                       value, all, dtypes);
+}
+
+enum sae_status sae_content_type(const char *value, struct sae_media_type *out, struct sae_err *err)
+{
     const char *end;
     struct range r;
 
     if (!value || *skip_blanks(value) == '\0') {
-        *out = SAE_MEDIA_JSON;
+        *out = (struct sae_media_type){.media = SAE_MEDIA_JSON};
         return SAE_OK;
     }
     end = read_range(value, &r);
-    if (end && *end == '\0')
-        for (int m = 0; m < SAE_N_MEDIA; m++)
-            if (is_form(&r, (enum sae_media)m)) {
-                *out = (enum sae_media)m;
-                return SAE_OK;
+    for (int m = 0; end && *end == '\0' && m < SAE_N_MEDIA; m++)
+        if (names(&r, (enum sae_media)m) && is_form(&r, (enum sae_media)m)) {
+            *out = (struct sae_media_type){.media = (enum sae_media)m};
+            if (!sae_codecs[m].is_text && r.has_dtype) {
+                out->has_dtype = true;
+                out->dtype = r.dtype;
             }
+            return SAE_OK;
+        }
     for (size_t i = 0; end && i < SAE_COUNTOF(unnamed); i++)
         if (text_is(r.type, r.type_n, unnamed[i].type) &&
             text_is(r.subtype, r.subtype_n, unnamed[i].subtype))
             return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
                                "cannot read body: its Content-Type is \"%.80s\", %s", value,
                                unnamed[i].advice);
-    list_media(all, sizeof all, (1u << SAE_N_MEDIA) - 1, " and ");
-    return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
-                       "cannot read body: its Content-Type is \"%.80s\", saed reads %s (JSON in "
-                       "UTF-8, the others without parameters)",
-                       value, all);
+    return refuse_type(value, err);
 }
 
 /* ---- Accept ---------------------------------------------------------------------------------- */
 
-/* What an Accept says: for each form the q of the closest range that names it. */
+/* What an Accept says of a form: the q of the closest range that names it without parameters; and
+ * the best of those that name it with some and can be had. */
+struct wish {
+    unsigned q;
+    int closeness;
+    unsigned typed_q;
+    struct sae_media_type typed;
+};
 struct wishes {
-    unsigned q[SAE_N_MEDIA];
-    int closeness[SAE_N_MEDIA];
+    struct wish of[SAE_N_MEDIA];
     bool any;      /* a range parsed */
     bool specific; /* one without a star did */
+    bool typed;    /* one names a dtype or a layout, as far as we know them */
 };
 
-static void read_wishes(const char *value, struct wishes *w)
+/* Can it be had with these parameters, of what `can` has? */
+static bool is_served(const struct range *r, enum sae_media m, unsigned can)
 {
-    *w = (struct wishes){0};
+    static const unsigned needs[SAE_N_LAYOUTS] = {
+        [SAE_LAYOUT_CSR] = SAE_CAN_CSR, [SAE_LAYOUT_TOP] = SAE_CAN_TOP};
+
+    return !r->has_other && !r->has_charset && !r->is_other_text && names(r, m) && can & 1u << m &&
+           (!r->has_dtype || answer_dtypes(m) & 1u << r->dtype) &&
+           (!r->has_layout || (sae_codecs[m].has_layouts && can & needs[r->layout]));
+}
+
+static void read_wish(struct wish *w, const struct range *r, enum sae_media m, unsigned can)
+{
+    const int close = match(r, m);
+
+    if (close > w->closeness || (close == w->closeness && close && r->q > w->q)) {
+        w->closeness = close;
+        w->q = r->q;
+    }
+    if (has_parameters(r) && r->q > w->typed_q && is_served(r, m, can)) {
+        w->typed_q = r->q;
+        w->typed = (struct sae_media_type){
+            .media = m, .has_dtype = r->has_dtype, .dtype = r->dtype, .layout = r->layout};
+    }
+}
+
+static void read_wishes(const char *value, unsigned can, struct wishes *w)
+{
     for (const char *s = value; s; s = next_piece(s)) {
         struct range r;
 
@@ -268,23 +387,26 @@ static void read_wishes(const char *value, struct wishes *w)
             continue;
         w->any = true;
         w->specific |= !text_is(r.subtype, r.subtype_n, "*");
-        for (int m = 0; m < SAE_N_MEDIA; m++) {
-            int close = match(&r, (enum sae_media)m);
-
-            if (close > w->closeness[m] || (close == w->closeness[m] && close && r.q > w->q[m])) {
-                w->closeness[m] = close;
-                w->q[m] = r.q;
-            }
-        }
+        w->typed |= has_parameters(&r) || r.has_other;
+        for (int m = 0; m < SAE_N_MEDIA; m++)
+            read_wish(&w->of[m], &r, (enum sae_media)m, can);
     }
+}
+
+/* Of a form, the better of what is wished without parameters and with: its q. */
+static unsigned best_q(const struct wish *w)
+{
+    return w->typed_q > w->q ? w->typed_q : w->q;
 }
 
 /* Is `a` to be preferred to `b`: by its q, then as the request's form, then by rank? */
 static bool is_before(const struct wishes *w, enum sae_media request, enum sae_rank rank,
                       enum sae_media a, enum sae_media b)
 {
-    if (w->q[a] != w->q[b])
-        return w->q[a] > w->q[b];
+    const unsigned q_a = best_q(&w->of[a]), q_b = best_q(&w->of[b]);
+
+    if (q_a != q_b)
+        return q_a > q_b;
     if (a == request || b == request)
         return a == request;
     return sae_codecs[a].rank[rank] < sae_codecs[b].rank[rank];
@@ -292,39 +414,66 @@ static bool is_before(const struct wishes *w, enum sae_media request, enum sae_r
 
 /* The best of the forms in `can`. False: none is wanted. */
 static bool choose(const struct wishes *w, enum sae_media request, enum sae_rank rank, unsigned can,
-                   enum sae_media *out)
+                   struct sae_media_type *out)
 {
+    enum sae_media best = SAE_MEDIA_JSON;
     bool any = false;
 
     for (int i = 0; i < SAE_N_MEDIA; i++) {
         enum sae_media m = (enum sae_media)i;
 
-        if (!(can & 1u << m) || w->q[m] == 0)
+        if (!(can & 1u << m) || best_q(&w->of[m]) == 0)
             continue;
-        if (!any || is_before(w, request, rank, m, *out))
-            *out = m;
+        if (!any || is_before(w, request, rank, m, best))
+            best = m;
         any = true;
     }
+    if (any)
+        *out = w->of[best].typed_q > 0 && w->of[best].typed_q >= w->of[best].q
+                   ? w->of[best].typed
+                   : (struct sae_media_type){.media = best};
     return any;
 }
 
+/* "; octet-stream: dtype f32, f16 or bf16; ..." of the forms in `can`. */
+static void list_parameters(char *dst, size_t cap, unsigned can)
+{
+    const char *layout = can & SAE_CAN_TOP   ? ", layout csr or top"
+                         : can & SAE_CAN_CSR ? ", layout csr (top with top_k)"
+                                             : " (layout is for sparse tensors)";
+
+    dst[0] = '\0';
+    for (int m = 0; m < SAE_N_MEDIA; m++) {
+        size_t len;
+
+        if (!(can & 1u << m))
+            continue;
+        add_dtypes(dst, cap, "; ", (enum sae_media)m, answer_dtypes((enum sae_media)m));
+        len = strlen(dst);
+        if (sae_codecs[m].has_layouts)
+            snprintf(dst + len, cap - len, "%s", layout);
+    }
+}
+
 enum sae_status sae_accept(const char *value, enum sae_media request, unsigned can,
-                           enum sae_media *out, struct sae_err *err)
+                           struct sae_media_type *out, struct sae_err *err)
 {
     struct wishes w = {0};
     enum sae_rank rank;
-    char able[128];
+    char able[128], parameters[160] = "";
 
     if (value)
-        read_wishes(value, &w);
+        read_wishes(value, can, &w);
     if (!w.any)
         for (int m = 0; m < SAE_N_MEDIA; m++)
-            w.q[m] = 1000;
+            w.of[m].q = 1000;
     rank = w.specific || sae_codecs[request].is_text ? SAE_RANK_NAMED : SAE_RANK_LEFT;
     if (choose(&w, request, rank, can, out))
         return SAE_OK;
     list_media(able, sizeof able, can, " or ");
+    if (w.typed)
+        list_parameters(parameters, sizeof parameters, can);
     return sae_err_set(err, SAE_E_NOT_ACCEPTABLE, "Accept",
-                       "cannot answer as \"%.100s\": this answer can be %s", value ? value : "",
-                       able);
+                       "cannot answer as \"%.100s\": this answer can be %s%s", value ? value : "",
+                       able, parameters);
 }

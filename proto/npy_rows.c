@@ -52,6 +52,10 @@ static enum sae_status open_array(struct sae_npy *npy, struct sae_request *r,
                            "cannot read .npy array %s: its dtype is %s, wanted float16, float32 or "
                            "float64",
                            name, npy->dtype->name);
+    if (t->type.has_dtype && t->type.dtype != npy->dtype->dtype)
+        return sae_err_set(err, SAE_E_MALFORMED_BODY, name,
+                           "cannot read .npy array %s: its dtype is %s, its Content-Type says %s",
+                           name, npy->dtype->name, sae_dtype_name(t->type.dtype));
     if (npy->ndim == 0)
         return sae_err_set(err, SAE_E_BAD_SHAPE, name,
                            "cannot read .npy array %s: its shape is (), wanted 1 to %d dimensions",
@@ -163,7 +167,7 @@ static size_t write_header(char dst[SAE_NPY_WRITTEN_MAX], const struct sae_answe
 
     memcpy(shape, a->lead.dim, a->lead.n * sizeof shape[0]);
     shape[a->lead.n] = a->tensors[0].width;
-    return sae_npy_write(dst, SAE_DTYPE_F32, shape, a->lead.n + 1);
+    return sae_npy_write(dst, a->dtype, shape, a->lead.n + 1);
 }
 
 uint64_t sae_npy_bound(const struct sae_answer *a)

@@ -1,9 +1,11 @@
-/* raw.c - application/octet-stream: rows of little-endian f32, nothing else.
+/* raw.c - application/octet-stream: rows of little-endian f32, or of the dtype that is named,
+ * nothing else.
  *
  * The leading dimensions travel in the Saed-Shape header, since the bytes have none. Called by
  * routes on a connection or pool thread; touches nothing but its arguments. Spec section 3.2. */
 #include "proto/wire.h"
 
+#include "lib/dtype.h"
 #include "lib/num.h"
 #include "lib/scan.h"
 
@@ -67,12 +69,12 @@ static enum sae_status shape_from_header(struct sae_request *r, const struct sae
             rows = 0;
     for (unsigned i = 0; rows && i + 1 < n; i++)
         too_big |= sae_mul_u64(rows, dim[i], &rows);
-    too_big |= sae_mul_u64(rows, dim[n - 1] * 4, &bytes);
+    too_big |= sae_mul_u64(rows, dim[n - 1] * sae_dtype_bytes(t->type.dtype), &bytes);
     if (too_big || bytes != n_bytes)
         return sae_err_set(err, SAE_E_BAD_SHAPE, "Saed-Shape",
                            "cannot read body: Saed-Shape \"%.100s\" does not fit its %" PRIu64
-                           " bytes of f32",
-                           shape, n_bytes);
+                           " bytes of %s",
+                           shape, n_bytes, sae_dtype_word(t->type.dtype, SAE_DTYPE_WIRE));
     r->n_rows = (size_t)rows;
     return SAE_OK;
 }
@@ -80,27 +82,30 @@ static enum sae_status shape_from_header(struct sae_request *r, const struct sae
 static enum sae_status shape_from_size(struct sae_request *r, const struct sae_target *t,
                                        uint64_t n_bytes, struct sae_err *err)
 {
-    uint64_t width = sae_target_width(t), row_bytes = width * 4;
+    uint64_t width = sae_target_width(t), row_bytes = width * sae_dtype_bytes(t->type.dtype);
 
     if (n_bytes % row_bytes)
         return sae_err_set(err, SAE_E_BAD_SHAPE, sae_op_input(t->op)->name,
                            "cannot read body: %" PRIu64 " bytes are not whole rows of %" PRIu64
-                           " bytes (%" PRIu64 " f32 each for \"%.100s\")",
-                           n_bytes, row_bytes, width, t->dictionary);
+                           " bytes (%" PRIu64 " %s each for \"%.100s\")",
+                           n_bytes, row_bytes, width, sae_dtype_word(t->type.dtype, SAE_DTYPE_WIRE),
+                           t->dictionary);
     r->n_rows = (size_t)(n_bytes / row_bytes);
     r->lead = (struct sae_lead){.n = 1, .dim = {r->n_rows}};
     return SAE_OK;
 }
 
 /* Bytes whose shape is not given, or another, may be anything. */
-static enum sae_status check_foreign(const void *body, size_t n, struct sae_err *err)
+static enum sae_status check_foreign(const struct sae_target *t, const void *body, size_t n,
+                                     struct sae_err *err)
 {
     const char *advice = sae_foreign_type(body, n);
 
     if (!advice)
         return SAE_OK;
     return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "",
-                       "cannot read body: its Content-Type says rows of float32, it is %s", advice);
+                       "cannot read body: its Content-Type says rows of %s, it is %s",
+                       sae_dtype_name(t->type.dtype), advice);
 }
 
 static enum sae_status shape_and_check(struct sae_request *r, const struct sae_target *t,
@@ -111,7 +116,7 @@ static enum sae_status shape_and_check(struct sae_request *r, const struct sae_t
 
     if (t->shape)
         st = shape_from_header(r, t, n, &misfit);
-    if (st != SAE_OK && check_foreign(body, n, err) != SAE_OK)
+    if (st != SAE_OK && check_foreign(t, body, n, err) != SAE_OK)
         return SAE_E_UNSUPPORTED_MEDIA_TYPE;
     if (!t->shape)
         st = shape_from_size(r, t, n, &misfit);
@@ -122,28 +127,37 @@ static enum sae_status shape_and_check(struct sae_request *r, const struct sae_t
     return st;
 }
 
+enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const void *body,
+                              size_t n, struct sae_err *err)
+{
+    const enum sae_dtype dtype = t->type.dtype;
+    const size_t n_values = n / sae_dtype_bytes(dtype);
+    enum sae_status st = shape_and_check(r, t, body, n, err);
+
+    if (st != SAE_OK || r->n_rows == 0)
+        return st;
+    if (dtype == SAE_DTYPE_F64)
+        st = sae_f64_check(sae_op_input(t->op)->name, body, n_values, err);
+    if (st == SAE_OK)
+        st = sae_values_alloc(r, t, n_values, err);
+    if (st == SAE_OK)
+        sae_dtype_to_f32(dtype, body, r->values, n_values);
+    return st;
+}
+
 enum sae_status sae_raw_keep(struct sae_request *r, const struct sae_target *t, void **body,
                              size_t n, struct sae_err *err)
 {
-    enum sae_status st = shape_and_check(r, t, *body, n, err);
+    enum sae_status st;
 
+    if (t->type.dtype != SAE_DTYPE_F32)
+        return sae_raw_parse(r, t, *body, n, err);
+    st = shape_and_check(r, t, *body, n, err);
     if (st != SAE_OK || r->n_rows == 0)
         return st;
     r->values = *body;
     *body = NULL;
     return SAE_OK;
-}
-
-enum sae_status sae_raw_parse(struct sae_request *r, const struct sae_target *t, const void *body,
-                              size_t n, struct sae_err *err)
-{
-    enum sae_status st = shape_and_check(r, t, body, n, err);
-
-    if (st == SAE_OK && r->n_rows > 0)
-        st = sae_values_alloc(r, t, n / sizeof *r->values, err);
-    if (st == SAE_OK && r->n_rows > 0)
-        memcpy(r->values, body, n);
-    return st;
 }
 
 /* ---- answers -------------------------------------------------------------------------------- */

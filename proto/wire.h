@@ -7,6 +7,7 @@
 #define SAE_WIRE_H
 
 #include "lib/base.h"
+#include "lib/dtype.h"
 #include "lib/types.h"
 
 enum sae_media {
@@ -15,6 +16,17 @@ enum sae_media {
     SAE_MEDIA_SAFETENSORS, /* application/x-safetensors */
     SAE_MEDIA_NPY,         /* application/x-npy */
     SAE_N_MEDIA
+};
+
+/* Which form a sparse tensor of an answer has: as the options ask for it, or as is named. */
+enum sae_layout { SAE_LAYOUT_USUAL, SAE_LAYOUT_CSR, SAE_LAYOUT_TOP, SAE_N_LAYOUTS };
+
+/* A form of bodies, with what its media type's parameters say. */
+struct sae_media_type {
+    enum sae_media media;
+    bool has_dtype;         /* it is named */
+    enum sae_dtype dtype;   /* of floats; F32 unless it is named */
+    enum sae_layout layout; /* of an answer */
 };
 
 /* ---- operations (ops.def) ------------------------------------------------------------------ */
@@ -49,10 +61,11 @@ struct sae_target {
     const char *dictionary; /* its name */
     const char *class_name;
     uint64_t activation_dim, dict_size;
-    uint64_t state_width;      /* of input_state; 0: the dictionary has none */
-    bool wants_state, wants_x; /* decode: these beside f */
-    unsigned class_options;    /* SAE_OPT_* of the class (sae_dict_info.options) */
-    const char *shape;         /* the Saed-Shape header or NULL: for forms without dimensions */
+    uint64_t state_width;       /* of input_state; 0: the dictionary has none */
+    bool wants_state, wants_x;  /* decode: these beside f */
+    unsigned class_options;     /* SAE_OPT_* of the class (sae_dict_info.options) */
+    struct sae_media_type type; /* of the body */
+    const char *shape;          /* the Saed-Shape header or NULL: for forms without dimensions */
     uint64_t max_bytes; /* cap on what the decoded request may allocate (max_inflight_bytes) */
     /* From now on the decoder holds `bytes` in all: count them among the bytes in flight, or say
      * why not (SAE_E_OVERLOADED, SAE_E_BODY_TOO_LARGE). NULL: nobody counts. */
@@ -230,6 +243,7 @@ struct sae_answer {
     unsigned n_tensors;
     struct sae_out_tensor tensors[SAE_MAX_OUT]; /* the main tensor first (f, or x_hat) */
     const char *f_units;                        /* "encode", "decoder_norm", or NULL */
+    enum sae_dtype dtype;                       /* of its floats where they are bytes */
 };
 
 /* A printed body. Owned by the caller (sae_body_fini). */
@@ -241,8 +255,8 @@ struct sae_body {
 void sae_body_fini(struct sae_body *b);
 
 /* Upper bound of the body's bytes, known before compute for dense answers (JSON: 16 a number; the
- * others: exact); sparse tensors count with their nnz, so call again after selection. UINT64_MAX on
- * overflow. */
+ * others: exact, by dtype); sparse tensors count with their nnz, so call again after selection.
+ * UINT64_MAX on overflow. */
 typedef uint64_t sae_bound_fn(const struct sae_answer *a);
 sae_bound_fn sae_json_bound, sae_dense_bytes, sae_safetensors_bound, sae_npy_bound;
 
@@ -279,8 +293,11 @@ struct sae_codec {
     const char *name;       /* media type */
     const char *short_name; /* in control documents */
     /* In UTF-8: a charset may say so, other parameters mean nothing; --max-json-bytes is for it.
-     * Any other form has no parameters. */
+     * Any other form has those that are below. */
     bool is_text;
+    unsigned body_dtypes; /* 1 << dtype: which Content-Type may name; 0: a body says it itself */
+    const char *dtyped[SAE_DTYPE_F64 + 1]; /* media types of answers of other dtypes than F32 */
+    bool has_layouts;                      /* of sparse tensors in answers */
     unsigned rank[SAE_N_RANKS]; /* the lowest goes first; that of the request before all */
     /* Of a body: bytes of a number, beside those of a row, beside rows; what reading it takes. */
     unsigned number_bytes, row_bytes, frame_bytes, parser_bytes;
@@ -293,23 +310,31 @@ struct sae_codec {
 };
 extern const struct sae_codec sae_codecs[SAE_N_MEDIA];
 
-/* Which forms can carry an answer of these tensors, bits 1 << media. */
+/* Which forms can carry an answer of these tensors, bits 1 << media, and which layouts its sparse
+ * tensors may have. */
+#define SAE_CAN_CSR (1u << 30)
+#define SAE_CAN_TOP (1u << 31)
 unsigned sae_media_can(const struct sae_answer *a);
+/* The answer is to be printed so: its dtype, and its tensors' forms by layout. */
+void sae_answer_as(struct sae_answer *a, const struct sae_media_type *type);
+/* The Content-Type of an answer: static. */
+const char *sae_media_type_name(const struct sae_media_type *type);
 
 /* ---- negotiation (negotiate.c) ------------------------------------------------------------- */
 
 /* The request's form from Content-Type (NULL: absent = JSON). SAE_E_UNSUPPORTED_MEDIA_TYPE; for
- * application/x-www-form-urlencoded the text says to use curl's --json. Parameters: charset=utf-8
- * is allowed for JSON; others refused (they would change the meaning). */
-enum sae_status sae_content_type(const char *value, enum sae_media *out,
+ * application/x-www-form-urlencoded the text says to use curl's --json. Parameters: JSON's mean
+ * nothing but for a charset, which is UTF-8; others have a dtype or none. */
+enum sae_status sae_content_type(const char *value, struct sae_media_type *out,
                                  struct sae_err *err) SAE_MUST_USE;
 
 /* The answer's form from Accept (NULL: absent), of those in `can` (sae_media_can). Absent or
  * all-wildcard: the request's form if it can, else safetensors for binary requests, JSON for JSON.
  * q-values, wildcards and q=0 as RFC 9110 12.5.1; among equals the request's form, then JSON,
- * safetensors, raw. SAE_E_NOT_ACCEPTABLE says which can. */
+ * safetensors, raw, npy; of one form what has parameters. F32 unless a dtype is named, whatever the
+ * request had. SAE_E_NOT_ACCEPTABLE says which can. */
 enum sae_status sae_accept(const char *value, enum sae_media request, unsigned can,
-                           enum sae_media *out, struct sae_err *err) SAE_MUST_USE;
+                           struct sae_media_type *out, struct sae_err *err) SAE_MUST_USE;
 
 /* ---- the contract (openapi.c) --------------------------------------------------------------- */
 

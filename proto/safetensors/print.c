@@ -2,11 +2,12 @@
  *
  * First an outline: the parts with their shapes and offsets, then the header's text from it,
  * then one allocation of the exact size. The same answer gives the same bytes: parts stand in the
- * order of the answer's tensors, the I64 shapes before all others so that each part is aligned to
- * its item when the buffer is. Called by routes on a connection or pool thread; no state.
- * Spec section 3.2. */
+ * order of the answer's tensors, those of larger items before all others so that each part is
+ * aligned to its item when the buffer is. Called by routes on a connection or pool thread; no
+ * state. Spec section 3.2. */
 #include "proto/wire.h"
 
+#include "lib/dtype.h"
 #include "lib/num.h"
 
 #include <assert.h>
@@ -23,19 +24,24 @@ enum part_kind {
     PART_TOP_VALUES
 };
 
+/* Floats have the answer's dtype in place of F32. */
 static const struct part_type {
-    const char *suffix, *dtype;
-    unsigned item_bytes;
+    const char *suffix;
+    enum sae_dtype dtype;
 } part_types[] = {
-    [PART_SHAPE] = {".shape", "I64", 8},           [PART_DENSE] = {"", "F32", 4},
-    [PART_INDPTR] = {".indptr", "I32", 4},         [PART_INDICES] = {".indices", "I32", 4},
-    [PART_VALUES] = {".values", "F32", 4},         [PART_TOP_INDICES] = {".top_indices", "I32", 4},
-    [PART_TOP_VALUES] = {".top_values", "F32", 4},
+    [PART_SHAPE] = {".shape", SAE_DTYPE_I64},
+    [PART_DENSE] = {"", SAE_DTYPE_F32},
+    [PART_INDPTR] = {".indptr", SAE_DTYPE_I32},
+    [PART_INDICES] = {".indices", SAE_DTYPE_I32},
+    [PART_VALUES] = {".values", SAE_DTYPE_F32},
+    [PART_TOP_INDICES] = {".top_indices", SAE_DTYPE_I32},
+    [PART_TOP_VALUES] = {".top_values", SAE_DTYPE_F32},
 };
 
 struct part {
     const struct sae_out_tensor *tensor;
     enum part_kind kind;
+    enum sae_dtype dtype;
     struct sae_lead shape;
     uint64_t begin, bytes;
 };
@@ -46,6 +52,8 @@ struct part {
 #define MAX_HEADER 8192
 
 struct outline {
+    enum sae_dtype floats; /* of the answer */
+    size_t item_bytes;     /* of the parts that are being added */
     struct part parts[MAX_PARTS];
     size_t n;
     uint64_t bytes; /* of the buffer */
@@ -55,14 +63,20 @@ struct outline {
 
 /* ---- the outline ----------------------------------------------------------------------------- */
 
-/* False: a product passes 64 bits. */
+/* One whose items are of another size has its turn later, or has had it. False: a product passes 64
+ * bits. */
 static bool add_part(struct outline *o, const struct sae_out_tensor *ts, enum part_kind kind,
                      const struct sae_lead *lead, uint64_t last)
 {
-    struct part *part = &o->parts[o->n++];
+    const enum sae_dtype usual = part_types[kind].dtype,
+                         dtype = usual == SAE_DTYPE_F32 ? o->floats : usual;
+    struct part *part;
     uint64_t items = last;
 
-    *part = (struct part){.tensor = ts, .kind = kind, .begin = o->bytes};
+    if (sae_dtype_bytes(dtype) != o->item_bytes)
+        return true;
+    part = &o->parts[o->n++];
+    *part = (struct part){.tensor = ts, .kind = kind, .dtype = dtype, .begin = o->bytes};
     if (lead)
         part->shape = *lead;
     for (unsigned i = 0; lead && i < lead->n; i++)
@@ -72,7 +86,7 @@ static bool add_part(struct outline *o, const struct sae_out_tensor *ts, enum pa
         if (sae_mul_u64(items, lead->dim[i], &items))
             return false;
     part->shape.dim[part->shape.n++] = last;
-    return !sae_mul_u64(items, part_types[kind].item_bytes, &part->bytes) &&
+    return !sae_mul_u64(items, o->item_bytes, &part->bytes) &&
            !sae_add_u64(o->bytes, part->bytes, &o->bytes);
 }
 
@@ -81,7 +95,8 @@ static bool add_parts(struct outline *o, const struct sae_answer *a,
 {
     switch (ts->form) {
     case SAE_FORM_SPARSE:
-        return add_part(o, ts, PART_INDPTR, NULL, (uint64_t)a->n_rows + 1) &&
+        return add_part(o, ts, PART_SHAPE, NULL, a->lead.n + 1) &&
+               add_part(o, ts, PART_INDPTR, NULL, (uint64_t)a->n_rows + 1) &&
                add_part(o, ts, PART_INDICES, NULL, ts->nnz) &&
                add_part(o, ts, PART_VALUES, NULL, ts->nnz);
     case SAE_FORM_TOP:
@@ -118,13 +133,11 @@ static void put_u64(struct outline *o, uint64_t v)
 
 static void write_entry(struct outline *o, const struct part *part)
 {
-    const struct part_type *type = &part_types[part->kind];
-
     put(o, o->header_n > 1 ? ",\"" : "\"");
     put(o, part->tensor->name);
-    put(o, type->suffix);
+    put(o, part_types[part->kind].suffix);
     put(o, "\":{\"dtype\":\"");
-    put(o, type->dtype);
+    put(o, sae_dtype_word(part->dtype, SAE_DTYPE_SAFETENSORS));
     put(o, "\",\"shape\":[");
     for (unsigned k = 0; k < part->shape.n; k++) {
         if (k > 0)
@@ -157,16 +170,14 @@ static void write_header(struct outline *o, const struct sae_answer *a)
 /* False: the sizes pass 64 bits. */
 static bool make_outline(struct outline *o, const struct sae_answer *a)
 {
+    o->floats = a->dtype;
     o->n = 0;
     o->bytes = 0;
     o->header_n = 0;
-    for (unsigned i = 0; i < a->n_tensors; i++)
-        if (a->tensors[i].form == SAE_FORM_SPARSE &&
-            !add_part(o, &a->tensors[i], PART_SHAPE, NULL, a->lead.n + 1))
-            return false;
-    for (unsigned i = 0; i < a->n_tensors; i++)
-        if (!add_parts(o, a, &a->tensors[i]))
-            return false;
+    for (o->item_bytes = 8; o->item_bytes >= 2; o->item_bytes /= 2)
+        for (unsigned i = 0; i < a->n_tensors; i++)
+            if (!add_parts(o, a, &a->tensors[i]))
+                return false;
     write_header(o, a);
     return true;
 }
@@ -215,14 +226,22 @@ static void fill_indptr(char *dst, const struct sae_answer *a, const struct sae_
     }
 }
 
-static void fill_entries(char *dst, const struct sae_answer *a, const struct sae_out_tensor *ts,
-                         bool ids)
+static char *convert(char *dst, const float *values, size_t n, enum sae_dtype dtype)
 {
-    for (size_t r = 0; r < a->n_rows; r++) {
-        const struct sae_sparse_row *row = &ts->rows[r];
+    sae_dtype_from_f32(dtype, values, dst, n);
+    return dst + n * sae_dtype_bytes(dtype);
+}
 
-        dst = copy(dst, ids ? (const void *)row->ids : row->values, row->n * 4);
-    }
+static void fill_indices(char *dst, const struct sae_answer *a, const struct sae_out_tensor *ts)
+{
+    for (size_t r = 0; r < a->n_rows; r++)
+        dst = copy(dst, ts->rows[r].ids, ts->rows[r].n * sizeof *ts->rows[r].ids);
+}
+
+static void fill_values(char *dst, const struct sae_answer *a, const struct sae_out_tensor *ts)
+{
+    for (size_t r = 0; r < a->n_rows; r++)
+        dst = convert(dst, ts->rows[r].values, ts->rows[r].n, a->dtype);
 }
 
 /* Where `id` stands among the candidates (all ids: at itself); n_candidates if nowhere. */
@@ -284,11 +303,11 @@ static void fill_top_values(char *dst, const struct sae_answer *a, const struct 
 {
     for (size_t r = 0; r < a->n_rows; r++) {
         const struct sae_sparse_row *row = &ts->rows[r];
-        size_t fillers = (size_t)ts->top_width - row->n;
+        size_t fillers = ((size_t)ts->top_width - row->n) * sae_dtype_bytes(a->dtype);
 
-        dst = copy(dst, row->values, row->n * sizeof *row->values);
-        memset(dst, 0, fillers * sizeof *row->values);
-        dst += fillers * sizeof *row->values;
+        dst = convert(dst, row->values, row->n, a->dtype);
+        memset(dst, 0, fillers);
+        dst += fillers;
     }
 }
 
@@ -302,16 +321,17 @@ static void fill_part(char *dst, const struct sae_answer *a, const struct part *
         fill_shape(dst, a, ts);
         break;
     case PART_DENSE:
-        copy(dst, ts->data, (size_t)part->bytes);
+        sae_dtype_from_f32(part->dtype, ts->data, dst,
+                           (size_t)part->bytes / sae_dtype_bytes(part->dtype));
         break;
     case PART_INDPTR:
         fill_indptr(dst, a, ts);
         break;
     case PART_INDICES:
-        fill_entries(dst, a, ts, true);
+        fill_indices(dst, a, ts);
         break;
     case PART_VALUES:
-        fill_entries(dst, a, ts, false);
+        fill_values(dst, a, ts);
         break;
     case PART_TOP_INDICES:
         fill_top_indices(dst, a, ts, used);

@@ -25,8 +25,8 @@
 struct op {
     struct saed_routes *r;
     struct saed_exchange *x;
-    struct saed_dict *dict; /* held by the exchange until its end */
-    enum sae_media in, out;
+    struct saed_dict *dict;    /* held by the exchange until its end */
+    struct sae_media_type out; /* of the answer */
     struct sae_target target;
     struct sae_request req;
     struct sae_sparse_row *f_in; /* rows of a sparse decode, pointing into req.csr */
@@ -91,7 +91,7 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
 {
     struct saed_dict *d = x->dict;
     const struct saed_opts *o = r->opts;
-    enum sae_media in;
+    struct sae_media_type in;
     enum sae_status st = check_parts(d, kind, err);
     struct op *op;
 
@@ -106,11 +106,10 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
     if (!op)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot take request: memory has run out");
     x->user = op;
-    x->max_body_bytes = saed_fit_body(in, o, &x->max_body_option);
+    x->max_body_bytes = saed_fit_body(in.media, o, &x->max_body_option);
     op->r = r;
     op->x = x;
     op->dict = d;
-    op->in = in;
     op->target = (struct sae_target){
         .op = kind,
         .dictionary = d->name,
@@ -121,6 +120,7 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
         .wants_state = d->info->wants_state,
         .wants_x = d->info->wants_x,
         .class_options = d->info->options,
+        .type = in,
         .shape = x->shape,
         .max_bytes = o->max_inflight_bytes,
         .hold = hold_decoded,
@@ -134,7 +134,7 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
 static enum sae_status parse_body(struct op *op)
 {
     struct saed_exchange *x = op->x;
-    const struct sae_codec *codec = &sae_codecs[op->in];
+    const struct sae_codec *codec = &sae_codecs[op->target.type.media];
     enum sae_status st;
     void *body = x->body;
 
@@ -195,6 +195,7 @@ static void make_answer(struct op *op)
 {
     op->answer = (struct sae_answer){.lead = op->req.lead, .n_rows = op->req.n_rows};
     saed_fit_answer(&op->job.task, &op->answer);
+    sae_answer_as(&op->answer, &op->out);
 }
 
 /* To an answer that is too large: how many rows of this request it could have had. */
@@ -202,7 +203,7 @@ static enum sae_status say_fit(struct op *op, uint64_t held_bytes)
 {
     const struct saed_fit f = {.task = &op->job.task,
                                .answer = &op->answer,
-                               .out = op->out,
+                               .out = op->out.media,
                                .n_rows = op->req.n_rows,
                                .held_bytes = held_bytes};
     const uint64_t n = saed_fit_rows(&f, op->r->opts);
@@ -222,13 +223,13 @@ static enum sae_status check_bound(struct op *op, uint64_t held_bytes, uint64_t 
 {
     uint64_t limit = op->r->opts->max_response_bytes;
 
-    *bound = sae_codecs[op->out].bound(&op->answer);
+    *bound = sae_codecs[op->out.media].bound(&op->answer);
     if (*bound <= limit)
         return SAE_OK;
     sae_err_limit(&op->err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", limit, *bound,
                   "cannot answer %zu rows: up to %llu bytes of %s, and the limit is %llu "
                   "(--max-response-bytes)",
-                  op->req.n_rows, (unsigned long long)*bound, sae_codecs[op->out].name,
+                  op->req.n_rows, (unsigned long long)*bound, sae_codecs[op->out.media].name,
                   (unsigned long long)limit);
     return say_fit(op, held_bytes);
 }
@@ -266,9 +267,11 @@ static enum sae_status decode(struct op *op)
         return st;
     make_task(op);
     make_answer(op);
-    st = sae_accept(op->x->accept, op->in, sae_media_can(&op->answer), &op->out, &op->err);
+    st = sae_accept(op->x->accept, op->target.type.media, sae_media_can(&op->answer), &op->out,
+                    &op->err);
     if (st != SAE_OK)
         return st;
+    sae_answer_as(&op->answer, &op->out);
     if (op->req.n_rows > limit_rows)
         return sae_err_limit(&op->err, SAE_E_TOO_MANY_ROWS, "--max-queue-rows", limit_rows,
                              op->req.n_rows,
@@ -312,7 +315,7 @@ static enum sae_status finish(struct op *op)
         st = hold_all(op, bound, held);
     if (st != SAE_OK)
         return st;
-    st = sae_codecs[op->out].print(&op->body, &op->answer, o->max_response_bytes, &op->err);
+    st = sae_codecs[op->out.media].print(&op->body, &op->answer, o->max_response_bytes, &op->err);
     if (st != SAE_OK)
         return st;
     free_rows(op);
@@ -357,7 +360,7 @@ static void on_done(struct saed_job *job, void *arg)
         return;
     }
     make_answer(op);
-    bound = sae_codecs[op->out].bound(&op->answer);
+    bound = sae_codecs[op->out.media].bound(&op->answer);
     if (bound > SAED_POOL_BYTES) {
         op->work.run = finish_and_resume;
         op->work.arg = op;
@@ -445,7 +448,7 @@ static void reply(struct op *op)
     saed_http_header(x, "Vary", "Accept");
     if (op->body.shape[0])
         saed_http_header(x, "Saed-Shape", "%s", op->body.shape);
-    saed_http_reply(x, 200, sae_codecs[op->out].name, op->body.data, op->body.n, sae_free,
+    saed_http_reply(x, 200, sae_media_type_name(&op->out), op->body.data, op->body.n, sae_free,
                     op->body.data);
     op->body.data = NULL; /* the reply's now */
 }

@@ -52,6 +52,12 @@ static const struct {
     {NPY, NPY, "encode?top_k=1", NULL},
     {RAW, NPY, "encode?features=1,0", NPY},
     {JSON, NPY, "forward?output_features=true", NULL},
+    {RAW, RAW ";dtype=bf16", "encode", RAW ";dtype=bf16"},
+    {JSON, RAW ";dtype=f32", "encode", RAW},
+    {NPY, NPY ";dtype=f16", "encode", NPY ";dtype=f16"},
+    {ST, ST ";dtype=f16;layout=csr", "encode?top_k=1", ST ";dtype=f16"},
+    {ST, ST ";layout=top", "encode?sparse=true", NULL},
+    {RAW, RAW ";dtype=f64", "encode", NULL},
     {ST, NULL, "encode", ST},
     {ST, "*/*", "forward", ST},
     {JSON, RAW, "encode", RAW},
@@ -109,6 +115,39 @@ START_TEST(accept_names_the_form)
 }
 END_TEST
 
+/* Floats of another dtype in and out: octet-stream beside safetensors, whose values are known. */
+START_TEST(dtype_is_that_of_the_bytes)
+{
+    static const uint16_t x[4] = {0x3f80, 0xc000, 0x4049, 0x0000}; /* 1, -2, 3.140625, 0 */
+    const char *headers[] = {"Content-Type: " RAW ";dtype=bf16", "Accept: " RAW, NULL};
+    struct reply r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, x, sizeof x);
+    struct got g = got_read(&r, "f", GOT_ASCENDING);
+    static const double wide[4] = {1 + 0x1p-8, 1 + 0x1p-7, 1e39, 0};
+
+    ck_assert(g.n_rows == 1 && g.v[0] == 1 && g.v[1] == -2 && g.v[2] == 3.140625f && g.v[3] == 0);
+    got_free(&g);
+    reply_free(&r);
+    headers[1] = "Accept: " RAW ";dtype=bf16";
+    r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, x, sizeof x);
+    ck_assert_msg(r.status == 200 && r.n == sizeof x && memcmp(r.body, x, sizeof x) == 0, "%s",
+                  r.body);
+    ck_assert_str_eq(reply_header(&r, "Saed-Shape"), "1,4");
+    reply_free(&r);
+    headers[0] = "Content-Type: " RAW ";dtype=f64";
+    r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, wide, sizeof wide);
+    check_problem(&r, 400, "bad_number", "value 2 is 1e+39", NULL);
+    reply_free(&r);
+    r = request(&s, "POST", "/v1/dictionaries/two/encode?features=0,1", headers,
+                (double[4]){1 + 0x1p-8, 1 + 0x1p-7}, sizeof wide);
+    ck_assert(r.status == 200 && r.n == 4 && memcmp(r.body, "\x80\x3f\x81\x3f", 4) == 0);
+    reply_free(&r);
+    headers[0] = "Content-Type: " RAW ";dtype=f16"; /* 7 bytes are no rows of 8 */
+    r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, x, 7);
+    check_problem(&r, 400, "bad_shape", "4 f16 each", NULL);
+    reply_free(&r);
+}
+END_TEST
+
 START_TEST(several_accept_lines_are_one)
 {
     const char *headers[] = {"Content-Type: " JSON, "Accept: text/html", "Accept: " ST, NULL};
@@ -127,7 +166,7 @@ static const struct {
     {"Content-Type: application/json; charset=utf-8", true},
     {"Content-Type: APPLICATION/JSON;charset=UTF-8", true},
     {"Content-Type: application/json; charset=latin1", false},
-    {"Content-Type: application/octet-stream;dtype=bf16", false},
+    {"Content-Type: application/octet-stream;dtype=f8", false},
     {"Content-Type: application/x-npz", false},
     {"Content-Type: application/x-www-form-urlencoded", false},
     {"Content-Type: multipart/form-data; boundary=x", false},
@@ -438,6 +477,7 @@ int main(void)
     tcase_add_unchecked_fixture(t, start, stop);
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, accept_names_the_form, 0, sizeof cases / sizeof cases[0]);
+    tcase_add_test(t, dtype_is_that_of_the_bytes);
     tcase_add_test(t, several_accept_lines_are_one);
     tcase_add_loop_test(t, content_type_names_the_form, 0, sizeof types / sizeof types[0]);
     tcase_add_test(t, v1_tells_what_it_is);

@@ -49,6 +49,7 @@ START_TEST(each_name_finds_its_row)
         {SAE_DTYPE_NUMPY, "c16", SAE_DTYPE_OTHER, 128},
         {SAE_DTYPE_STORAGE, "HalfStorage", SAE_DTYPE_F16, 16},
         {SAE_DTYPE_STORAGE, "CharStorage", SAE_DTYPE_I8, 8},
+        {SAE_DTYPE_WIRE, "bf16", SAE_DTYPE_BF16, 16},
     };
     static const struct {
         enum sae_dtype_words words;
@@ -58,6 +59,7 @@ START_TEST(each_name_finds_its_row)
         {SAE_DTYPE_NUMPY, "<f4"},         {SAE_DTYPE_NUMPY, "f"},
         {SAE_DTYPE_STORAGE, "Storage"},   {SAE_DTYPE_STORAGE, "UInt16Storage"},
         {SAE_DTYPE_SAFETENSORS, "float"}, {SAE_DTYPE_NAME, ""},
+        {SAE_DTYPE_WIRE, "i64"},          {SAE_DTYPE_WIRE, "F32"},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -115,6 +117,54 @@ START_TEST(floats_become_f32)
 }
 END_TEST
 
+static uint16_t narrow(enum sae_dtype t, float v)
+{
+    unsigned char bytes[3] = {0}; /* not aligned */
+    uint16_t h;
+
+    sae_dtype_from_f32(t, &v, bytes + 1, 1);
+    memcpy(&h, bytes + 1, sizeof h);
+    return h;
+}
+
+/* Every 16-bit value, and what lies between it and the next: just below the middle, there, just
+ * above. To nearest, ties to even. */
+static void check_between(enum sae_dtype t, float (*widen)(uint16_t), uint16_t infinity)
+{
+    for (uint32_t sign = 0; sign <= 0x8000; sign += 0x8000)
+        for (uint32_t h = 0; h < infinity; h++) {
+            const float low = widen((uint16_t)(h | sign)),
+                        high = h + 1 < infinity ? widen((uint16_t)((h + 1) | sign))
+                                                : 2 * widen((uint16_t)(h | sign)) -
+                                                      widen((uint16_t)((h - 1) | sign));
+            const float middle = low + (high - low) / 2;
+
+            ck_assert_uint_eq(narrow(t, low), h | sign);
+            if (isinf(high)) /* beyond bfloat16 is beyond f32 */
+                continue;
+            ck_assert_uint_eq(narrow(t, nextafterf(middle, low)), h | sign);
+            ck_assert_uint_eq(narrow(t, middle), (h + (h & 1)) | sign);
+            ck_assert_uint_eq(narrow(t, nextafterf(middle, high)), (h + 1) | sign);
+        }
+    ck_assert_uint_eq(narrow(t, INFINITY), infinity);
+    ck_assert_uint_eq(narrow(t, -INFINITY), 0x8000u | infinity);
+    ck_assert_uint_eq(narrow(t, 3.4028235e38f), infinity);
+    ck_assert(isnan(widen(narrow(t, NAN))));
+    for (uint32_t low = 1; low < 0x800000; low <<= 1) /* a NaN that only low bits make one */
+        ck_assert(isnan(widen(narrow(t, sae_f32_from_bits(0xff800000u | low)))));
+}
+
+START_TEST(f32_becomes_16_bits)
+{
+    check_between(SAE_DTYPE_F16, sae_f16_to_f32, 0x7c00);
+    check_between(SAE_DTYPE_BF16, sae_bf16_to_f32, 0x7f80);
+    ck_assert_uint_eq(narrow(SAE_DTYPE_F16, 65519.996f), 0x7bff);
+    ck_assert_uint_eq(narrow(SAE_DTYPE_F16, 65520), 0x7c00);
+    ck_assert_uint_eq(narrow(SAE_DTYPE_F16, 0x1p-25f), 0);
+    ck_assert_uint_eq(narrow(SAE_DTYPE_F16, -1e-45f), 0x8000);
+}
+END_TEST
+
 START_TEST(integers_become_i64)
 {
     static const struct {
@@ -155,6 +205,7 @@ int main(void)
     tcase_add_test(t, each_name_finds_its_row);
     tcase_add_test(t, each_dtype_is_of_one_kind);
     tcase_add_test(t, floats_become_f32);
+    tcase_add_test(t, f32_becomes_16_bits);
     tcase_add_test(t, integers_become_i64);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -10,9 +10,19 @@
 #define ST_TYPE "application/x-safetensors"
 #define NPY_TYPE "application/x-npy"
 
+#define F16 SAE_DTYPE_F16
+#define BF16 SAE_DTYPE_BF16
+#define F64 SAE_DTYPE_F64
+#define AS(media, dtype, layout) ((int)(media) | (int)(dtype) << 8 | (int)(layout) << 16)
+
+static int type_of(const struct sae_media_type *t)
+{
+    return AS(t->media, t->dtype, t->layout);
+}
+
 static const struct {
     const char *value;
-    int media; /* -1: 415 */
+    int type; /* a media, or one AS dtype and layout; -1: 415 */
 } types[] = {
     {NULL, J},
     {"", J},
@@ -35,8 +45,25 @@ static const struct {
     {JSON_TYPE "; charset=", -1},
     {JSON_TYPE ", " JSON_TYPE, -1},
     {RAW_TYPE, R},
-    {RAW_TYPE ";dtype=bf16", -1},
+    {RAW_TYPE ";dtype=f32", R},
+    {RAW_TYPE ";dtype=f16", AS(R, F16, 0)},
+    {RAW_TYPE ";dtype=bf16", AS(R, BF16, 0)},
+    {RAW_TYPE " ; DType=\"BF16\" ", AS(R, BF16, 0)},
+    {RAW_TYPE ";dtype=f64", AS(R, F64, 0)},
+    {RAW_TYPE ";dtype=f8", -1},
+    {RAW_TYPE ";dtype=", -1},
+    {RAW_TYPE ";dtype=float32", -1},
+    {RAW_TYPE ";dtype=i32", -1},
+    {RAW_TYPE ";dtype=f16;dtype=f16", -1},
+    {RAW_TYPE ";dtype=f16;order=f", -1},
+    {RAW_TYPE ";dtype=f16;q=1", -1},
+    {RAW_TYPE ";layout=csr", -1},
     {RAW_TYPE ";charset=utf-8", -1},
+    {NPY_TYPE ";dtype=f16", AS(N, F16, 0)},
+    {NPY_TYPE ";dtype=f64", AS(N, F64, 0)},
+    {NPY_TYPE ";dtype=bf16", -1},
+    {ST_TYPE ";dtype=f16", -1},
+    {JSON_TYPE ";dtype=f16", J},
     {ST_TYPE, S},
     {"APPLICATION/X-SAFETENSORS", S},
     {ST_TYPE "; x=y", -1},
@@ -62,17 +89,18 @@ static const struct {
 
 START_TEST(content_type)
 {
-    enum sae_media m = SAE_N_MEDIA;
+    struct sae_media_type t = {.media = SAE_N_MEDIA};
     struct sae_err err = {0};
-    enum sae_status st = sae_content_type(types[_i].value, &m, &err);
+    enum sae_status st = sae_content_type(types[_i].value, &t, &err);
 
-    if (types[_i].media < 0) {
+    if (types[_i].type < 0) {
         ck_assert_msg(st == SAE_E_UNSUPPORTED_MEDIA_TYPE, "%s", types[_i].value);
-        ck_assert_int_eq(m, SAE_N_MEDIA);
+        ck_assert_int_eq(t.media, SAE_N_MEDIA);
         ck_assert(contains(err.text, "application/json"));
     } else {
         ck_assert_msg(st == SAE_OK, "%s: %s", types[_i].value, err.text);
-        ck_assert_int_eq((int)m, types[_i].media);
+        ck_assert_int_eq(type_of(&t), types[_i].type);
+        ck_assert_int_eq(t.has_dtype, t.media != J && strstr(types[_i].value, "ype=") != NULL);
     }
 }
 END_TEST
@@ -84,7 +112,7 @@ START_TEST(clients_that_name_no_type_are_told_to)
 
     for (size_t i = 0; i < SAE_COUNTOF(values); i++) {
         struct sae_err err = {0};
-        enum sae_media m;
+        struct sae_media_type m;
 
         ck_assert_int_eq(sae_content_type(values[i], &m, &err), SAE_E_UNSUPPORTED_MEDIA_TYPE);
         assert_err(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "name what it is");
@@ -93,9 +121,22 @@ START_TEST(clients_that_name_no_type_are_told_to)
 }
 END_TEST
 
+START_TEST(refusal_says_which_dtypes_there_are)
+{
+    struct sae_media_type t;
+    struct sae_err err = {0};
+
+    ck_assert_int_eq(sae_content_type(RAW_TYPE ";dtype=f8", &t, &err),
+                     SAE_E_UNSUPPORTED_MEDIA_TYPE);
+    assert_err(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "octet-stream: dtype f32, f16, bf16 or f64");
+    assert_err(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "npy: dtype f32, f16 or f64");
+    assert_err(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, ";dtype=f8");
+}
+END_TEST
+
 START_TEST(form_urlencoded_is_told_about_curl)
 {
-    enum sae_media m;
+    struct sae_media_type m;
     struct sae_err err = {0};
 
     ck_assert_int_eq(sae_content_type("application/x-www-form-urlencoded; charset=UTF-8", &m, &err),
@@ -106,12 +147,15 @@ START_TEST(form_urlencoded_is_told_about_curl)
 END_TEST
 
 enum { ALL = 15, NO_RAW = 1 << J | 1 << S };
+/* Answers with a sparse tensor, and with one by top_k. */
+#define CSR (NO_RAW | SAE_CAN_CSR)
+#define TOP (CSR | SAE_CAN_TOP)
 
 static const struct {
     const char *value;
     enum sae_media request;
     unsigned can;
-    int media; /* -1: 406 */
+    int type; /* a media, or one AS dtype and layout; -1: 406 */
 } accepts[] = {
     /* absent, empty, or all wild: the request's form if it can carry the answer */
     {NULL, J, ALL, J},
@@ -148,8 +192,46 @@ static const struct {
     {JSON_TYPE ";charset=utf-8", R, ALL, J},
     {JSON_TYPE ";charset=\"UTF-8\"", R, ALL, J},
     {JSON_TYPE ";charset=latin-1", J, ALL, -1},
-    {RAW_TYPE ";dtype=bf16", R, ALL, -1},
     {RAW_TYPE ";charset=utf-8", R, ALL, -1},
+    {RAW_TYPE ";dtype=bf16;charset=utf-8", R, ALL, -1},
+    /* dtype and layout */
+    {RAW_TYPE ";dtype=f32", J, ALL, R},
+    {RAW_TYPE ";dtype=bf16", R, ALL, AS(R, BF16, 0)},
+    {RAW_TYPE ";DTYPE=\"F16\"", J, ALL, AS(R, F16, 0)},
+    {RAW_TYPE ";dtype=f64", R, ALL, -1},
+    {RAW_TYPE ";dtype=bf8", R, ALL, -1},
+    {RAW_TYPE ";dtype=bf16;dtype=f16", R, ALL, -1},
+    {RAW_TYPE ";dtype=bf16;endian=big", R, ALL, -1},
+    {RAW_TYPE ";dtype=bf16", R, NO_RAW, -1},
+    {NPY_TYPE ";dtype=f16", R, ALL, AS(N, F16, 0)},
+    {NPY_TYPE ";dtype=bf16", R, ALL, -1},
+    {ST_TYPE ";dtype=bf16", R, ALL, AS(S, BF16, 0)},
+    {JSON_TYPE ";dtype=f16", J, ALL, -1},
+    {"*/*;dtype=f16", R, ALL, -1},
+    {"application/*;dtype=f16", R, ALL, -1},
+    {ST_TYPE ";layout=csr", J, TOP, AS(S, 0, SAE_LAYOUT_CSR)},
+    {ST_TYPE ";layout=top", J, TOP, AS(S, 0, SAE_LAYOUT_TOP)},
+    {ST_TYPE ";layout=csr", J, CSR, AS(S, 0, SAE_LAYOUT_CSR)},
+    {ST_TYPE ";layout=top", J, CSR, -1},
+    {ST_TYPE ";layout=csr", J, ALL, -1},
+    {ST_TYPE ";layout=csr;dtype=f16", J, TOP, AS(S, F16, SAE_LAYOUT_CSR)},
+    {ST_TYPE ";layout=csr;layout=csr", J, TOP, -1},
+    {ST_TYPE ";layout=bsr", J, TOP, -1},
+    {JSON_TYPE ";layout=csr", J, TOP, -1},
+    {RAW_TYPE ";layout=csr", J, ALL, -1},
+    {ST_TYPE ";dtype=f16;q=0.5;layout=top", J, ALL,
+     AS(S, F16, 0)}, /* behind q it is an extension */
+    {RAW_TYPE ";dtype=bf16, " RAW_TYPE, J, ALL, AS(R, BF16, 0)},
+    {RAW_TYPE ", " RAW_TYPE ";dtype=bf16;q=0.5", J, ALL, R},
+    {RAW_TYPE ";q=0, " RAW_TYPE ";dtype=bf16", J, ALL, AS(R, BF16, 0)},
+    {RAW_TYPE ";dtype=bf16;q=0, " RAW_TYPE, J, ALL, R},
+    {RAW_TYPE ";dtype=bf16;q=0", J, ALL, -1},
+    {RAW_TYPE ";dtype=bf16;q=0.5, " RAW_TYPE ";dtype=f16", J, ALL, AS(R, F16, 0)},
+    {RAW_TYPE ";dtype=bf16, " RAW_TYPE ";dtype=f16", J, ALL, AS(R, BF16, 0)},
+    {ST_TYPE ";layout=top, " ST_TYPE ";q=0.1", J, CSR, S},
+    {RAW_TYPE ";dtype=bf16, */*;q=0.1", J, ALL, AS(R, BF16, 0)},
+    {RAW_TYPE ";dtype=bf16, */*;q=0.1", J, NO_RAW, J},
+    {RAW_TYPE ";dtype=f16, " JSON_TYPE, J, ALL, J}, /* equals: the request's form */
     {ST_TYPE ";layout=coo, " JSON_TYPE ";q=0.5", S, ALL, J},
     {"*/*;charset=utf-8", J, ALL, -1},
     /* q-values */
@@ -194,26 +276,46 @@ static const struct {
 
 START_TEST(accept_header)
 {
-    enum sae_media m = SAE_N_MEDIA;
+    struct sae_media_type m = {.media = SAE_N_MEDIA};
     struct sae_err err = {0};
     enum sae_status st =
         sae_accept(accepts[_i].value, accepts[_i].request, accepts[_i].can, &m, &err);
 
-    if (accepts[_i].media < 0) {
-        ck_assert_msg(st == SAE_E_NOT_ACCEPTABLE, "%s gives %d", accepts[_i].value, (int)m);
+    if (accepts[_i].type < 0) {
+        ck_assert_msg(st == SAE_E_NOT_ACCEPTABLE, "%s gives %d", accepts[_i].value, (int)m.media);
         for (int k = 0; k < SAE_N_MEDIA; k++)
             ck_assert(!(accepts[_i].can & 1u << k) || contains(err.text, sae_codecs[k].name));
     } else {
         ck_assert_msg(st == SAE_OK, "%s: %s", accepts[_i].value, err.text);
-        ck_assert_msg((int)m == accepts[_i].media, "%s gives %s", accepts[_i].value,
-                      sae_codecs[m].name);
+        ck_assert_msg(type_of(&m) == accepts[_i].type, "%s gives %s, dtype %d, layout %d",
+                      accepts[_i].value, sae_codecs[m.media].name, (int)m.dtype, (int)m.layout);
+        ck_assert_ptr_nonnull(sae_media_type_name(&m));
     }
+}
+END_TEST
+
+START_TEST(refusal_says_which_parameters_there_are)
+{
+    struct sae_media_type m;
+    struct sae_err err = {0};
+
+    ck_assert_int_eq(sae_accept(RAW_TYPE ";dtype=f64", R, ALL, &m, &err), SAE_E_NOT_ACCEPTABLE);
+    assert_err(
+        err, SAE_E_NOT_ACCEPTABLE,
+        "octet-stream: dtype f32, f16 or bf16; safetensors: dtype f32, f16 or bf16 (layout is "
+        "for sparse tensors); npy: dtype f32 or f16");
+    err = (struct sae_err){0};
+    ck_assert_int_eq(sae_accept(ST_TYPE ";layout=top", R, CSR, &m, &err), SAE_E_NOT_ACCEPTABLE);
+    assert_err(err, SAE_E_NOT_ACCEPTABLE, "layout csr (top with top_k)");
+    err = (struct sae_err){0};
+    ck_assert_int_eq(sae_accept(ST_TYPE ";layout=coo", R, TOP, &m, &err), SAE_E_NOT_ACCEPTABLE);
+    assert_err(err, SAE_E_NOT_ACCEPTABLE, "layout csr or top");
 }
 END_TEST
 
 START_TEST(refusal_says_which_can)
 {
-    enum sae_media m;
+    struct sae_media_type m;
     struct sae_err err = {0};
 
     ck_assert_int_eq(sae_accept(RAW_TYPE, R, NO_RAW, &m, &err), SAE_E_NOT_ACCEPTABLE);
@@ -232,8 +334,9 @@ START_TEST(any_bytes_are_survived)
 {
     static const char seed[] =
         "text/x;a=\"b\\\",c\" ;q=0.5, application/json; charset=\"utf-8\";q=1,"
+        "application/x-safetensors;dtype=bf16;layout=csr,"
         "application/*;q=.25;x, */*;q=0";
-    enum sae_media m;
+    struct sae_media_type m;
 
     for (size_t n = 0; n < sizeof seed; n++)
         for (int c = 1; c < 256; c += 3) {
@@ -243,9 +346,9 @@ START_TEST(any_bytes_are_survived)
             if (n)
                 s[n - 1] = (char)c;
             if (sae_accept(s, R, NO_RAW, &m, NULL) == SAE_OK)
-                ck_assert(m == J || m == S);
+                ck_assert(m.media == J || m.media == S);
             if (sae_content_type(s, &m, NULL) == SAE_OK)
-                ck_assert(m < SAE_N_MEDIA);
+                ck_assert(m.media < SAE_N_MEDIA);
             sae_free(s);
         }
 }
@@ -258,9 +361,11 @@ int main(void)
 
     tcase_add_loop_test(t, content_type, 0, SAE_COUNTOF(types));
     tcase_add_test(t, clients_that_name_no_type_are_told_to);
+    tcase_add_test(t, refusal_says_which_dtypes_there_are);
     tcase_add_test(t, form_urlencoded_is_told_about_curl);
     tcase_add_loop_test(t, accept_header, 0, SAE_COUNTOF(accepts));
     tcase_add_test(t, refusal_says_which_can);
+    tcase_add_test(t, refusal_says_which_parameters_there_are);
     tcase_add_test(t, any_bytes_are_survived);
     suite_add_tcase(s, t);
     return run_suite(s);

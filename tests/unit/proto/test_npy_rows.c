@@ -213,6 +213,26 @@ START_TEST(a_double_beyond_f32_is_a_bad_number)
 }
 END_TEST
 
+START_TEST(a_dtype_that_is_named_is_that_of_the_array)
+{
+    const uint16_t data[4] = {0};
+    struct sae_target t = target_of(CLASS_AUTO, SAE_OP_ENCODE, 4, 8);
+    struct sae_request r = {0};
+    struct sae_err err = {0};
+    size_t n;
+    unsigned char *body = make("<f2", "False", "(4,)", 1, data, sizeof data, &n);
+
+    t.type = (struct sae_media_type){SAE_MEDIA_NPY, true, SAE_DTYPE_F16, SAE_LAYOUT_USUAL};
+    ck_assert_int_eq(sae_npy_parse(&r, &t, body, n, NULL), SAE_OK);
+    sae_request_fini(&r);
+    t.type.dtype = SAE_DTYPE_F32;
+    ck_assert_int_eq(sae_npy_parse(&r, &t, body, n, &err), SAE_E_MALFORMED_BODY);
+    assert_err(err, SAE_E_MALFORMED_BODY, "its dtype is float16, its Content-Type says float32");
+    sae_request_fini(&r);
+    sae_free(body);
+}
+END_TEST
+
 START_TEST(memory_is_held_and_may_run_out)
 {
     const uint16_t data[8] = {0};
@@ -342,6 +362,7 @@ int main(void)
     tcase_add_loop_test(t, reads_every_dtype_order_and_shape, 0, SAE_COUNTOF(good));
     tcase_add_loop_test(t, what_is_no_array_of_rows_is_told, 0, SAE_COUNTOF(bad));
     tcase_add_test(t, a_double_beyond_f32_is_a_bad_number);
+    tcase_add_test(t, a_dtype_that_is_named_is_that_of_the_array);
     tcase_add_test(t, memory_is_held_and_may_run_out);
     tcase_add_loop_test(t, any_bytes_are_survived, 0, 3);
     tcase_add_test(t, decode_takes_features);

@@ -132,6 +132,67 @@ START_TEST(misfit_is_bad_shape)
 }
 END_TEST
 
+/* A body of another dtype: its rows by its own bytes, and values as f32 has them. */
+START_TEST(dtypes_are_converted)
+{
+    static const uint16_t f16[8] = {0x3c00, 0xc000, 0x7bff, 0x0001, 0x8000, 0x7c00, 0xfc00, 0x7e00};
+    static const uint16_t bf16[8] = {0x3f80, 0xc000, 0x7f7f, 0x0001,
+                                     0x8000, 0x7f80, 0xff80, 0x7fc0};
+    static const double f64[8] = {1, -2, 3.4e38, 1e-46, -0.0, INFINITY, -INFINITY, NAN};
+    static const struct {
+        enum sae_dtype dtype;
+        const void *body;
+        size_t item;
+        float want[8];
+    } cases[] = {
+        {SAE_DTYPE_F16, f16, 2, {1, -2, 65504, 0x1p-24f, -0.0f, INFINITY, -INFINITY, NAN}},
+        {SAE_DTYPE_BF16, bf16, 2, {1, -2, 0x1.fep127f, 0x1p-133f, -0.0f, INFINITY, -INFINITY, NAN}},
+        {SAE_DTYPE_F64, f64, 8, {1, -2, 3.4e38f, 0, -0.0f, INFINITY, -INFINITY, NAN}},
+    };
+
+    for (size_t i = 0; i < SAE_COUNTOF(cases); i++)
+        for (int shaped = 0; shaped < 2; shaped++) {
+            struct sae_target t = target_of(CLASS_AUTO, SAE_OP_ENCODE, 4, 8);
+            struct sae_request r = {0};
+            struct sae_err err = {0};
+            void *body = (void *)(uintptr_t)cases[i].body;
+
+            t.type = (struct sae_media_type){
+                .media = SAE_MEDIA_RAW, .has_dtype = true, .dtype = cases[i].dtype};
+            t.shape = shaped ? "2,4" : NULL;
+            ck_assert_msg(sae_raw_keep(&r, &t, &body, cases[i].item * 8, &err) == SAE_OK, "%s",
+                          err.text);
+            ck_assert_ptr_eq(body, cases[i].body);
+            ck_assert(r.n_rows == 2 && r.held_bytes == 32);
+            for (size_t k = 0; k < 8; k++)
+                ck_assert_msg(memcmp(&r.values[k], &cases[i].want[k], 4) == 0 ||
+                                  (isnan(r.values[k]) && isnan(cases[i].want[k])),
+                              "%s: value %zu is %g", sae_dtype_name(cases[i].dtype), k,
+                              (double)r.values[k]);
+            sae_request_fini(&r);
+            ck_assert_int_eq(sae_raw_parse(&r, &t, cases[i].body, cases[i].item * 7, &err),
+                             SAE_E_BAD_SHAPE);
+            assert_err(err, SAE_E_BAD_SHAPE, shaped ? " bytes of " : " not whole rows of ");
+            assert_err(err, SAE_E_BAD_SHAPE, sae_dtype_word(cases[i].dtype, SAE_DTYPE_WIRE));
+            sae_request_fini(&r);
+        }
+}
+END_TEST
+
+START_TEST(a_double_beyond_f32_is_a_bad_number)
+{
+    const double body[4] = {1, INFINITY, 1e39, 0};
+    struct sae_target t = target_of(CLASS_AUTO, SAE_OP_ENCODE, 4, 8);
+    struct sae_request r = {0};
+    struct sae_err err = {0};
+
+    t.type.dtype = SAE_DTYPE_F64;
+    ck_assert_int_eq(sae_raw_parse(&r, &t, body, sizeof body, &err), SAE_E_BAD_NUMBER);
+    assert_err(err, SAE_E_BAD_NUMBER, "tensor x: value 2 is 1e+39, f32 cannot hold it");
+    sae_request_fini(&r);
+}
+END_TEST
+
 START_TEST(decode_takes_rows_of_features)
 {
     struct sae_target t = target_of(CLASS_GATED, SAE_OP_DECODE, 4, 8);
@@ -209,6 +270,8 @@ int main(void)
     tcase_add_loop_test(t, reads_rows_from_any_alignment, 0, SAE_COUNTOF(good));
     tcase_add_loop_test(t, keeps_a_body_without_copying, 0, SAE_COUNTOF(good));
     tcase_add_loop_test(t, misfit_is_bad_shape, 0, SAE_COUNTOF(bad));
+    tcase_add_test(t, dtypes_are_converted);
+    tcase_add_test(t, a_double_beyond_f32_is_a_bad_number);
     tcase_add_test(t, decode_takes_rows_of_features);
     tcase_add_test(t, options_of_the_query_are_checked);
     tcase_add_test(t, prints_rows_and_shape);

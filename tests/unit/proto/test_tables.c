@@ -222,18 +222,68 @@ START_TEST(codecs_are_whole)
 }
 END_TEST
 
+/* Each dtype that a form has: printed as its bound says, half as many bytes of values, rounded;
+ * asked for by the very name that the answer has; and read where a body may have it. */
+START_TEST(codecs_have_their_dtypes)
+{
+    const struct sae_codec *c = &sae_codecs[_i];
+    static const float f[16] = {0.5f, -0.0f, 65504, 1 + 0x1p-9f, -7.25f};
+    struct sae_answer a = {.n_rows = 2,
+                           .lead = {.n = 1, .dim = {2}},
+                           .n_tensors = 1,
+                           .tensors = {{.name = "f", .width = 8, .data = f}}};
+    const uint64_t usual = c->bound(&a);
+
+    for (int dtype = 0; dtype <= SAE_DTYPE_F64; dtype++) {
+        struct sae_target t = target_of(CLASS_AUTO, SAE_OP_DECODE, 4, 8);
+        struct sae_media_type m = {0};
+        struct sae_request r = {0};
+        struct sae_body body = {0};
+        struct sae_err err = {0};
+        unsigned char want[sizeof f];
+        float rounded[16];
+        void *kept;
+
+        if (!c->dtyped[dtype])
+            continue;
+        ck_assert_uint_eq(sae_dtype_bytes((enum sae_dtype)dtype), 2);
+        ck_assert_int_eq(sae_accept(c->dtyped[dtype], SAE_MEDIA_JSON, sae_media_can(&a), &m, NULL),
+                         SAE_OK);
+        ck_assert(m.media == (enum sae_media)_i && m.dtype == (enum sae_dtype)dtype);
+        ck_assert_str_eq(sae_media_type_name(&m), c->dtyped[dtype]);
+        sae_answer_as(&a, &m);
+        ck_assert_msg(c->print(&body, &a, 1 << 20, &err) == SAE_OK, "%s", err.text);
+        ck_assert_uint_eq(body.n, c->bound(&a));
+        ck_assert_uint_le(body.n, usual - sizeof f / 2 + 8); /* a name may be longer */
+        sae_dtype_from_f32((enum sae_dtype)dtype, f, want, 16);
+        sae_dtype_to_f32((enum sae_dtype)dtype, want, rounded, 16);
+        ck_assert(memcmp(body.data + body.n - 32, want, 32) == 0);
+        t.shape = body.shape[0] ? body.shape : NULL;
+        t.type = c->body_dtypes ? m : t.type;
+        kept = body.data;
+        ck_assert_msg((c->keep ? c->keep(&r, &t, &kept, body.n, &err)
+                               : c->parse(&r, &t, body.data, body.n, &err)) == SAE_OK,
+                      "%s", err.text);
+        ck_assert(kept == body.data && memcmp(r.values, rounded, sizeof rounded) == 0);
+        sae_request_fini(&r);
+        sae_body_fini(&body);
+    }
+}
+END_TEST
+
 START_TEST(codecs_are_negotiated_by_name_and_rank)
 {
     const struct sae_codec *c = &sae_codecs[_i];
-    enum sae_media m;
+    struct sae_media_type m;
 
     ck_assert_int_eq(sae_content_type(c->name, &m, NULL), SAE_OK);
-    ck_assert_int_eq(m, _i);
+    ck_assert_int_eq(m.media, _i);
     for (int request = 0; request < SAE_N_MEDIA; request++) {
         ck_assert_int_eq(
             sae_accept(c->name, (enum sae_media)request, (1u << SAE_N_MEDIA) - 1, &m, NULL),
             SAE_OK);
-        ck_assert_int_eq(m, _i);
+        ck_assert_int_eq(m.media, _i);
+        ck_assert_str_eq(sae_media_type_name(&m), c->name);
     }
     for (int rank = 0; rank < SAE_N_RANKS; rank++)
         for (int other = 0; other < SAE_N_MEDIA; other++)
@@ -253,6 +303,7 @@ int main(void)
     tcase_add_loop_test(t, every_option_is_refused_and_listed_by_name, 0, SAE_N_OPTIONS);
     tcase_add_loop_test(t, operations_are_whole, 0, SAE_N_OPS);
     tcase_add_loop_test(t, codecs_are_whole, 0, SAE_N_MEDIA);
+    tcase_add_loop_test(t, codecs_have_their_dtypes, 0, SAE_N_MEDIA);
     tcase_add_loop_test(t, codecs_are_negotiated_by_name_and_rank, 0, SAE_N_MEDIA);
     suite_add_tcase(s, t);
     return run_suite(s);

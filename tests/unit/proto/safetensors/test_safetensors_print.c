@@ -69,7 +69,7 @@ static void assert_part(const struct printed *p, const char *name, const char *w
     ck_assert_uint_eq(ts->end - ts->begin, n);
     ck_assert_int_eq(memcmp(ts->data, data, n), 0);
     /* aligned to its item, as the body is */
-    ck_assert_uint_eq((uintptr_t)ts->data % (ts->dtype->dtype == SAE_DTYPE_I64 ? 8 : 4), 0);
+    ck_assert_uint_eq((uintptr_t)ts->data % (ts->dtype->bits / 8), 0);
 }
 
 START_TEST(dense_tensors_and_units)
@@ -212,6 +212,60 @@ START_TEST(tops_are_rectangular_with_lowest_inactive_ids)
 }
 END_TEST
 
+/* By layout=csr what top_k leaves is CSR, in the order of values; by dtype its values have 16 bits,
+ * behind all that has more, so that every part is aligned. */
+START_TEST(tops_may_be_csr_of_16_bits)
+{
+    static const uint32_t r0[] = {9, 2, 0}, r1[] = {1};
+    static const float v0[] = {4, 3, 1 + 0x1p-8f}, v1[] = {5};
+    static const struct sae_sparse_row f[] = {{r0, v0, 3}, {r1, v1, 1}, {NULL, NULL, 0}};
+    static const float x_hat[] = {1, 2, 3};
+    const uint16_t values[] = {0x4080, 0x4040, 0x3f80, 0x40a0}, dense[] = {0x3f80, 0x4000, 0x4040};
+    const struct sae_media_type type = {SAE_MEDIA_SAFETENSORS, true, SAE_DTYPE_BF16,
+                                        SAE_LAYOUT_CSR};
+    const int32_t indptr[] = {0, 3, 4, 4}, indices[] = {9, 2, 0, 1};
+    const int64_t shape[] = {3, 10};
+    struct sae_answer a = {.lead = {1, {3}}, .n_rows = 3, .n_tensors = 2};
+    struct printed p;
+
+    a.tensors[0] = (struct sae_out_tensor){.name = "x_hat", .width = 1, .data = x_hat};
+    a.tensors[1] = (struct sae_out_tensor){
+        .name = "f", .form = SAE_FORM_TOP, .width = 10, .rows = f, .nnz = 4, .top_width = 3};
+    ck_assert_uint_eq(sae_media_can(&a), 1u << SAE_MEDIA_JSON | 1u << SAE_MEDIA_SAFETENSORS |
+                                             SAE_CAN_CSR | SAE_CAN_TOP);
+    sae_answer_as(&a, &type);
+    print(&p, &a);
+    ck_assert_uint_eq(p.file.n, 5);
+    assert_part(&p, "x_hat", "BF16 [3,1]", dense, sizeof dense);
+    assert_part(&p, "f.indptr", "I32 [4]", indptr, sizeof indptr);
+    assert_part(&p, "f.indices", "I32 [4]", indices, sizeof indices);
+    assert_part(&p, "f.values", "BF16 [4]", values, sizeof values);
+    assert_part(&p, "f.shape", "I64 [2]", shape, sizeof shape);
+    unprint(&p);
+}
+END_TEST
+
+START_TEST(tops_have_values_of_16_bits)
+{
+    static const uint32_t r0[] = {9, 2}, r1[] = {1};
+    static const float v0[] = {4, 65520}, v1[] = {0x1p-24f};
+    static const struct sae_sparse_row f[] = {{r0, v0, 2}, {r1, v1, 1}};
+    const struct sae_media_type type = {SAE_MEDIA_SAFETENSORS, true, SAE_DTYPE_F16, SAE_LAYOUT_TOP};
+    const uint16_t values[] = {0x4400, 0x7c00, 0, 1, 0, 0};
+    const int32_t indices[] = {9, 2, 0, 1, 0, 2};
+    struct sae_answer a = {.lead = {1, {2}}, .n_rows = 2, .n_tensors = 1};
+    struct printed p;
+
+    a.tensors[0] = (struct sae_out_tensor){
+        .name = "f", .form = SAE_FORM_TOP, .width = 10, .rows = f, .nnz = 3, .top_width = 3};
+    sae_answer_as(&a, &type);
+    print(&p, &a);
+    assert_part(&p, "f.top_indices", "I32 [2,3]", indices, sizeof indices);
+    assert_part(&p, "f.top_values", "F16 [2,3]", values, sizeof values);
+    unprint(&p);
+}
+END_TEST
+
 START_TEST(fillers_come_from_the_candidates)
 {
     static const uint32_t r0[] = {9, 5}, r1[] = {3, 9}, candidates[] = {3, 5, 7, 9};
@@ -334,6 +388,8 @@ int main(void)
     tcase_add_test(t, a_sparse_answer_is_a_sparse_request);
     tcase_add_test(t, no_rows_of_sparse);
     tcase_add_test(t, tops_are_rectangular_with_lowest_inactive_ids);
+    tcase_add_test(t, tops_may_be_csr_of_16_bits);
+    tcase_add_test(t, tops_have_values_of_16_bits);
     tcase_add_test(t, fillers_come_from_the_candidates);
     tcase_add_test(t, a_top_answer_of_one_vector);
     tcase_add_test(t, what_i32_cannot_number_is_too_large);
