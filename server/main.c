@@ -54,11 +54,14 @@ static int exit_status(enum sae_status st)
 /* --help, --version. */
 static int print_about(const struct saed_opts *o)
 {
+    static char room[1u << 16];
     struct sae_buf b;
     enum sae_status st;
 
     sae_buf_init(&b, 1u << 20);
     st = o->action == SAED_HELP ? saed_opts_help(&b) : saed_version_print(&b, o->verbose);
+    /* in one piece, by the flush, which has the reason where it fails */
+    setvbuf(stdout, room, _IOFBF, sizeof room);
     if (st == SAE_OK)
         fwrite(b.data, 1, b.len, stdout);
     sae_buf_fini(&b);

@@ -60,7 +60,8 @@ size_t got_count(const struct reply *r);
 /* Server-Timing is there, with its three durations in milliseconds. */
 void check_timing(const struct reply *r);
 /* The answer is this problem+json: every member there and right, `in_detail` in its detail (NULL:
- * any); option NULL: none may be named; it is that of a limit, but of a 403. Returns nothing; frees nothing. */
+ * any); option NULL: none may be named; it is that of a limit, but of a 403. Returns nothing; frees
+ * nothing. */
 void check_problem(const struct reply *r, int status, const char *code, const char *in_detail,
                    const char *option);
 /* A head was refused: with 400 and saed's bad_request, or by the library; then the connection ends.
