@@ -5,7 +5,8 @@
 #   docker run -p 127.0.0.1:8673:8673 -v /my/saes:/dictionaries:ro saed mine=/dictionaries/ae.pt
 #
 # Inside the container saed listens on all addresses, IPv6 and IPv4 ([::]; 0.0.0.0 where IPv6 is off),
-# and asks nobody who they are: whoever reaches the published port can use it. It runs as a numeric
+# and asks nobody who they are unless SAED_API_KEY_FILE names a file of keys: whoever reaches the
+# published port can use it. It runs as a numeric
 # non-root user, as any other uid, and with --read-only.
 ARG BASE=docker.io/library/debian:trixie-slim
 

@@ -1,6 +1,7 @@
 /* daemon.c - see daemon.h. */
 #include "server/daemon.h"
 
+#include "server/api/keys.h"
 #include "server/net/http.h"
 #include "server/report/log.h"
 #include "server/api/routes.h"
@@ -65,11 +66,27 @@ static void on_signal(int sig)
     errno = saved;
 }
 
+/* A file that is broken must not lock out those who have keys. */
+static void reload(struct daemon *d)
+{
+    struct saed_keys *keys = saed_routes_keys(d->routes);
+    struct sae_err err = {0};
+
+    if (!keys)
+        saed_log(SAED_INFO, "hup", saed_str("reload", "there is nothing to reload"));
+    else if (saed_keys_reload(keys, &err) == SAE_OK)
+        saed_log(SAED_INFO, "hup", saed_str("reload", "keys"),
+                 saed_uint("keys", saed_keys_count(keys)));
+    else
+        saed_log(SAED_ERROR, "hup", saed_str("reload", "keys"), saed_str("error", err.text),
+                 saed_uint("kept", saed_keys_count(keys)));
+}
+
 static void take_signals(struct daemon *d, uint64_t count)
 {
     d->n_signals += count & UINT32_MAX;
     if (count >> HUP_SHIFT)
-        saed_log(SAED_INFO, "hup", saed_str("reload", "there is nothing to reload yet"));
+        reload(d);
 }
 
 /* stdout takes the line, or never will: this is one write of less than a pipe's page. */

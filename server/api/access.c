@@ -4,6 +4,7 @@
 #include "server/opts/origin.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* What a page may send once it may call, and for how long it need not ask again. */
 #define METHODS "GET, HEAD, POST, OPTIONS"
@@ -79,19 +80,58 @@ static enum sae_status check_origin(const struct saed_access *a, struct saed_exc
         x->origin, x->host ? x->host : "");
 }
 
-void saed_access_init(struct saed_access *a, const struct saed_opts *opts)
+/* The key of "Bearer KEY"; NULL: it is another scheme's, or none. */
+static const char *bearer(const char *authorization)
+{
+    static const char scheme[] = "Bearer";
+    const size_t n = sizeof scheme - 1;
+
+    if (!authorization || strncasecmp(authorization, scheme, n) != 0 || authorization[n] != ' ')
+        return NULL;
+    authorization += n;
+    return authorization + strspn(authorization, " ");
+}
+
+static enum sae_status check_key(const struct saed_access *a, struct saed_exchange *x,
+                                 struct sae_err *err)
+{
+    const char *key = bearer(x->authorization);
+
+    _Static_assert(sizeof x->client == SAED_KEY_NAME_MAX + 1, "a key's name fits");
+    if (key && saed_keys_find(a->keys, key, x->client))
+        return SAE_OK;
+    saed_http_header(x, "WWW-Authenticate", "Bearer");
+    return sae_err_set(err, SAE_E_UNAUTHORIZED, "Authorization", "cannot answer without a key: %s",
+                       key ? "the one that was sent is not known"
+                           : "want \"Bearer KEY\", with one of --api-key-file");
+}
+
+enum sae_status saed_access_init(struct saed_access *a, const struct saed_opts *opts,
+                                 struct sae_err *err)
 {
     a->opts = opts;
+    if (opts->api_key_file.n > 0)
+        return saed_keys_create(&a->keys, &opts->api_key_file, err);
     a->guards_host = saed_authority_is_loopback(
         &(struct saed_authority){opts->host, strlen(opts->host), 0}, false);
+    return SAE_OK;
+}
+
+void saed_access_fini(struct saed_access *a)
+{
+    saed_keys_free(a->keys);
 }
 
 enum sae_status saed_access_check(const struct saed_access *a, struct saed_exchange *x,
-                                  struct sae_err *err)
+                                  bool is_open, struct sae_err *err)
 {
     enum sae_status st = check_host(a, x, err);
 
-    return st == SAE_OK ? check_origin(a, x, err) : st;
+    if (st == SAE_OK)
+        st = check_origin(a, x, err);
+    if (st == SAE_OK && a->keys && !is_open && !saed_access_is_preflight(x))
+        st = check_key(a, x, err);
+    return st;
 }
 
 bool saed_access_is_preflight(const struct saed_exchange *x)

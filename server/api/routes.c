@@ -16,7 +16,9 @@
 struct route {
     const char *path; /* {} stands for a dictionary's name, at its place only */
     bool is_op;
-    bool always; /* also while loading, and when all else is refused */
+    bool always;  /* also while loading, and when all else is refused */
+    bool is_open; /* to those without a key, too; or by --metrics-open */
+    bool is_open_by_option;
     enum sae_op op;
     enum saed_metric_op series;
     void (*reply)(struct saed_routes *r, struct saed_exchange *x);
@@ -34,9 +36,9 @@ static const struct route routes[] = {
 #include "proto/ops.def"
 #undef SAE_OPERATION
     {.path = "/openapi.json", .reply = saed_info_contract},
-    {.path = "/healthz", .always = true, .reply = saed_info_health},
-    {.path = "/readyz", .always = true, .reply = saed_info_ready},
-    {.path = "/metrics", .always = true, .reply = saed_info_metrics},
+    {.path = "/healthz", .always = true, .is_open = true, .reply = saed_info_health},
+    {.path = "/readyz", .always = true, .is_open = true, .reply = saed_info_ready},
+    {.path = "/metrics", .always = true, .is_open_by_option = true, .reply = saed_info_metrics},
 };
 
 /* Match one path; the name is copied to `name` (cap bytes, cut: a cut one is unknown anyway). */
@@ -148,13 +150,19 @@ static enum sae_status full_house(const struct saed_exchange *x, struct sae_err 
                          x->beyond);
 }
 
+/* Everybody may ask, also where there are keys. */
+static bool is_open(const struct saed_routes *r, const struct route *route)
+{
+    return route && (route->is_open || (route->is_open_by_option && r->opts->metrics_open));
+}
+
 static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_err *err)
 {
     struct saed_routes *r = arg;
     bool loaded = atomic_load(&r->loaded);
-    const struct route *route;
     char name[208] = "";
-    enum sae_status st = saed_access_check(&r->access, x, err);
+    const struct route *route = find_route(x->path, name, sizeof name);
+    enum sae_status st = saed_access_check(&r->access, x, is_open(r, route), err);
 
     if (st != SAE_OK)
         return st;
@@ -164,7 +172,6 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     }
     if (x->method == SAED_METHOD_OPTIONS && strcmp(x->path, "*") == 0) /* the server as a whole */
         return reply_options(x, "GET, HEAD, POST, OPTIONS");
-    route = find_route(x->path, name, sizeof name);
     if (!route)
         return no_route(r, x->path, loaded, err);
     if (name[0] && loaded) {
@@ -238,9 +245,10 @@ enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_o
     r->opts = opts;
     r->n_loaded = n_loaded;
     r->metrics = metrics;
-    saed_access_init(&r->access, opts);
     saed_budget_init(&r->budget, opts->max_inflight_bytes);
-    st = saed_pool_create(&r->pool, opts->http_threads, err);
+    st = saed_access_init(&r->access, opts, err);
+    if (st == SAE_OK)
+        st = saed_pool_create(&r->pool, opts->http_threads, err);
     if (st != SAE_OK) {
         saed_routes_free(r);
         return st;
@@ -273,10 +281,16 @@ void saed_routes_refuse(struct saed_routes *r)
     atomic_store(&r->state, SAED_ROUTES_REFUSING);
 }
 
+struct saed_keys *saed_routes_keys(struct saed_routes *r)
+{
+    return r->access.keys;
+}
+
 void saed_routes_free(struct saed_routes *r)
 {
     if (!r)
         return;
     saed_pool_free(r->pool);
+    saed_access_fini(&r->access);
     sae_free(r);
 }

@@ -14,6 +14,7 @@
 #include "server/sched/sched.h"
 
 struct saed_routes;
+struct saed_keys;
 
 /* opts, n_loaded (dictionaries loaded, of opts->n_sources) and metrics are borrowed until free. */
 enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_opts *opts,
@@ -26,6 +27,8 @@ void saed_routes_ready(struct saed_routes *r, struct saed_registry *registry,
 void saed_routes_drain(struct saed_routes *r);
 /* Every request that comes is answered 503 draining. */
 void saed_routes_refuse(struct saed_routes *r);
+/* Whose requests are answered, to be read anew; borrowed until free. NULL: everybody's. */
+struct saed_keys *saed_routes_keys(struct saed_routes *r);
 /* When no exchange is left. NULL allowed. */
 void saed_routes_free(struct saed_routes *r);
 

@@ -53,6 +53,7 @@ struct saed_exchange {
     void *user;
     struct saed_dict *dict;  /* of the handler; nothing to http.c */
     const char *readable_by; /* an Origin, or "*", whose pages may read the answer; NULL: none */
+    char client[65];         /* whose key came with it; "": none */
     /* For metrics: NULL and SAED_MOP_OTHER unless set. */
     struct saed_series *series;
     enum saed_metric_op op;

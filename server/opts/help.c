@@ -99,7 +99,7 @@ enum sae_status saed_opts_help(struct sae_buf *out)
         "Examples:\n"
         "  saed layer12=/models/layer12.pt\n"
         "  saed run/*/ae.pt\n"
-        "  saed --listen 0.0.0.0:8673 --insecure-no-auth --config /etc/saed/config.json\n";
+        "  saed --listen 0.0.0.0:8673 --api-key-file keys --config /etc/saed/config.json\n";
     enum sae_status st = sae_buf_add(out, head, sizeof head - 1);
 
     if (st == SAE_OK)

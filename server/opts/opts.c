@@ -452,11 +452,12 @@ static void cross_check(struct saed_parse *p)
 {
     const struct saed_opts *o = p->o;
 
-    if (!saed_host_is_loopback(o->host) && !o->insecure_no_auth)
-        saed_parse_fail(p, SAE_E_USAGE,
-                        "cannot listen on %s: others could reach it and nothing would ask who they "
-                        "are; give --insecure-no-auth to allow that, or a loopback host",
-                        o->host);
+    if (!saed_host_is_loopback(o->host) && !o->insecure_no_auth && o->api_key_file.n == 0)
+        saed_parse_fail(
+            p, SAE_E_USAGE,
+            "cannot listen on %s: others could reach it and nothing would ask who they "
+            "are; give --api-key-file, or --insecure-no-auth to allow that, or a loopback host",
+            o->host);
     /* A config file that cannot be read may well have named some. */
     if (o->n_sources == 0 && p->status == SAE_OK)
         saed_parse_fail(p, SAE_E_USAGE,

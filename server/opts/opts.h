@@ -28,6 +28,8 @@ struct saed_opts {
     char host[256];        /* without brackets for IPv6 */
     uint16_t port;
     bool insecure_no_auth;
+    bool metrics_open;
+    struct saed_list api_key_file; /* none: nobody is asked for a key */
     struct saed_list allow_host, cors_allow_origin;
     uint64_t threads;      /* resolved: CPUs by affinity and cgroup cpu.max unless given */
     uint64_t http_threads; /* resolved: 1, and 2 above 4 CPUs, unless given */

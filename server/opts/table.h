@@ -18,7 +18,8 @@ enum saed_opt_kind {
     SAED_KIND_BOOL,
     SAED_KIND_CHOICE,
     SAED_KIND_LISTEN,
-    SAED_KIND_HOSTS, /* this and what follows: lists */
+    SAED_KIND_FILES, /* this and what follows: lists */
+    SAED_KIND_HOSTS,
     SAED_KIND_ORIGINS
 };
 

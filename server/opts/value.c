@@ -155,12 +155,14 @@ static bool is_allowed_origin(const char *text)
 
 bool saed_kind_is_list(enum saed_opt_kind kind)
 {
-    return kind == SAED_KIND_HOSTS || kind == SAED_KIND_ORIGINS;
+    return kind == SAED_KIND_FILES || kind == SAED_KIND_HOSTS || kind == SAED_KIND_ORIGINS;
 }
 
 bool saed_value_check(const struct saed_opt_def *def, const char *text)
 {
     switch (def->kind) {
+    case SAED_KIND_FILES:
+        return text[0] != '\0';
     case SAED_KIND_HOSTS:
         return is_allowed_host(text);
     case SAED_KIND_ORIGINS:
@@ -195,6 +197,7 @@ bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const c
         return true;
     case SAED_KIND_LISTEN:
         return parse_listen(o, text);
+    case SAED_KIND_FILES:
     case SAED_KIND_HOSTS:
     case SAED_KIND_ORIGINS:
         break; /* lists: saed_value_check */
@@ -237,6 +240,9 @@ void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap)
     case SAED_KIND_LISTEN:
         snprintf(out, cap,
                  "HOST:PORT with a port from 0 to 65535, and an IPv6 address in brackets");
+        break;
+    case SAED_KIND_FILES:
+        snprintf(out, cap, "the path of a file");
         break;
     case SAED_KIND_HOSTS:
         snprintf(out, cap, "a host without a port, or * for any");

@@ -111,7 +111,7 @@ START_TEST(signals_that_end_others)
     server_signal(&s, SIGUSR2);
     for (int n = 1; n <= 3; n++) {
         server_signal(&s, SIGHUP);
-        logs(&s, "info hup reload=\"there is nothing to reload yet\"", n);
+        logs(&s, "info hup reload=\"there is nothing to reload\"", n);
         encodes(&s);
     }
     server_signal(&s, SIGTERM);

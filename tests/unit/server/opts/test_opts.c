@@ -605,6 +605,21 @@ START_TEST(lists_take_several_values)
 }
 END_TEST
 
+/* Whoever has a key may come from anywhere. */
+START_TEST(keys_are_leave_to_listen)
+{
+    ck_assert_int_eq(parse("a=x --listen 0.0.0.0:1 --api-key-file k --api-key-file=l"), SAE_OK);
+    check_list(&o.api_key_file, "k l");
+    ck_assert(!o.metrics_open);
+    ck_assert_int_eq(parse_env("a=x --listen [::]:1 --metrics-open", "SAED_API_KEY_FILE=k;l"),
+                     SAE_OK);
+    check_list(&o.api_key_file, "k l");
+    ck_assert(o.metrics_open);
+    one_report("--api-key-file=", parse("a=x --api-key-file="), "--api-key-file \"\"",
+               "the path of a file");
+}
+END_TEST
+
 START_TEST(help_fits_a_terminal_and_names_everything)
 {
     struct sae_buf b;
@@ -757,6 +772,7 @@ int main(void)
     tcase_add_test(t, nul_bytes_and_deep_nesting_in_the_file);
     tcase_add_test(t, a_file_that_cannot_be_read_is_no_usage_error);
     tcase_add_test(t, lists_take_several_values);
+    tcase_add_test(t, keys_are_leave_to_listen);
     tcase_add_test(t, help_fits_a_terminal_and_names_everything);
     tcase_add_test(t, limits_by_their_keys);
     tcase_add_test(t, the_example_in_deploy_is_good);
