@@ -92,26 +92,6 @@ bool sae_dtype_is_integer(enum sae_dtype t)
 
 /* ---- values ------------------------------------------------------------------------------- */
 
-float sae_f16_to_f32(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
-    uint32_t exp = h >> 10 & 0x1f;
-    uint32_t man = h & 0x3ff;
-
-    if (exp == 31)
-        return sae_f32_from_bits(sign | 0x7f800000u | man << 13);
-    if (exp != 0)
-        return sae_f32_from_bits(sign | (exp + 112) << 23 | man << 13);
-    /* Subnormal: man * 2^-24 is exact in binary32. */
-    float v = (float)man * 0x1p-24f;
-    return sign ? -v : v;
-}
-
-float sae_bf16_to_f32(uint16_t h)
-{
-    return sae_f32_from_bits((uint32_t)h << 16);
-}
-
 double sae_dtype_f64_at(const void *p)
 {
     double v;

@@ -6,6 +6,8 @@
 #ifndef SAE_DTYPE_H
 #define SAE_DTYPE_H
 
+#include "lib/num.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -55,9 +57,19 @@ bool sae_dtype_is_floating(enum sae_dtype t);
 bool sae_dtype_is_integer(enum sae_dtype t); /* BOOL is none */
 
 /* IEEE 754 binary16 and bfloat16 (the high half of a binary32) to binary32: exact, NaN stays NaN.
- */
-float sae_f16_to_f32(uint16_t h);
-float sae_bf16_to_f32(uint16_t h);
+ * Without branches, for the compiler's vectoriser. */
+static inline float sae_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = (uint32_t)(h & 0x7fffu) << 13;
+    uint32_t beyond = rest >= 0x0f800000u ? 0x7f800000u : 0u; /* infinity, NaN */
+
+    /* The same fields under binary32's larger bias: 2^112 moves them, subnormals too. */
+    return sae_f32_from_bits(sae_f32_bits(sae_f32_from_bits(rest) * 0x1p112f) | beyond | sign);
+}
+static inline float sae_bf16_to_f32(uint16_t h)
+{
+    return sae_f32_from_bits((uint32_t)h << 16);
+}
 
 /* n values of a floating dtype. f64 is rounded to nearest, and infinite when out of range. */
 void sae_dtype_to_f32(enum sae_dtype t, const void *src, float *dst, size_t n);

@@ -47,8 +47,9 @@ struct sae_dict_info {
     uint64_t activation_dim;
     uint64_t output_dim; /* of x_hat; 0: it has no decoder */
     uint64_t dict_size;
-    const char *dtype; /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
-    uint64_t bytes;    /* f32 bytes of all tensors; UINT64_MAX: more than can be counted */
+    const char *dtype;    /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
+    const char *resident; /* ... and in memory */
+    uint64_t bytes;       /* f32 bytes of all tensors; UINT64_MAX: more than can be counted */
     uint64_t resident_bytes;   /* what it takes in memory, without what an engine adds */
     unsigned options;          /* SAE_OPT_* that some operation of this class takes */
     const char *aux_name;      /* second feature tensor: "gate", "pre_jump" or NULL */

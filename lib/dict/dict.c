@@ -21,16 +21,17 @@
     "\"context_size\":null}"
 #define NORMS_STEP 512 /* columns of a piece: some 100 microseconds at d 768 */
 
-/* The array of `d` that a role fills, NULL: its unit has no such parameter. */
+static struct sae_matrix *matrix_of(struct sae_dict *d, enum sae_role role)
+{
+    return role == SAE_ROLE_ENCODER ? &d->enc : role == SAE_ROLE_DECODER ? &d->dec : NULL;
+}
+
+/* The f32 array of `d` that a role fills, NULL: its unit has no such parameter. */
 static float **slot(struct sae_dict *d, enum sae_role role)
 {
     const struct sae_unit *unit = sae_formula_unit(&d->formula);
 
     switch (role) {
-    case SAE_ROLE_ENCODER:
-        return &d->enc;
-    case SAE_ROLE_DECODER:
-        return &d->dec;
     case SAE_ROLE_SKIP:
         return &d->skip;
     case SAE_ROLE_CENTRE:
@@ -48,8 +49,11 @@ static float **slot(struct sae_dict *d, enum sae_role role)
 
 float *sae_dict_array(const struct sae_dict *d, enum sae_role role)
 {
-    float **p = slot((struct sae_dict *)d, role);
+    const struct sae_matrix *m = matrix_of((struct sae_dict *)d, role);
+    float **p = m ? NULL : slot((struct sae_dict *)d, role);
 
+    if (m)
+        return m->dtype == SAE_DTYPE_F32 ? m->f32 : NULL;
     return p ? *p : NULL;
 }
 
@@ -104,35 +108,54 @@ static float *vector_alloc(size_t n)
     return v;
 }
 
+static const struct sae_storage f32_apart = {SAE_DTYPE_F32, SAE_DTYPE_F32, false};
+
+/* Bytes of a value of the role in memory; 0: it has none of its own. */
+static size_t item_bytes(const struct sae_storage *kept, enum sae_role role)
+{
+    if (role == SAE_ROLE_ENCODER)
+        return sae_dtype_bytes(kept->enc);
+    if (role == SAE_ROLE_DECODER)
+        return kept->is_tied ? 0 : sae_dtype_bytes(kept->dec);
+    return sizeof(float);
+}
+
 /* Either the matrices or the vectors. Matrices come first: a size that memory cannot hold is
  * refused by their mmap before a vector is touched. */
-static bool alloc_arrays(struct sae_dict *d, bool matrices)
+static bool alloc_arrays(struct sae_dict *d, const struct sae_storage *kept, bool matrices)
 {
     for (enum sae_role role = 0; role < SAE_N_ROLES; role++) {
-        size_t n = role_values(&d->formula, role);
-        float **p = slot(d, role);
+        size_t n = role_values(&d->formula, role), item = item_bytes(kept, role);
+        struct sae_matrix *m = matrix_of(d, role);
+        void *p;
 
-        if (n == 0 || is_matrix(role) != matrices)
+        if (n == 0 || item == 0 || is_matrix(role) != matrices)
             continue;
-        *p = matrices ? sae_huge_alloc(n, sizeof **p) : vector_alloc(n);
-        if (!*p)
+        p = matrices ? sae_huge_alloc(n, item) : vector_alloc(n);
+        if (!p)
             return false;
+        if (m)
+            m->values = p;
+        else
+            *slot(d, role) = p;
     }
     return true;
 }
 
 /* UINT64_MAX where it cannot be counted, and from then on. */
-static uint64_t add_floats(uint64_t bytes, uint64_t n)
+static uint64_t add_values(uint64_t bytes, uint64_t n, uint64_t item)
 {
-    if (sae_mul_u64(n, sizeof(float), &n) || sae_add_u64(bytes, n, &n))
+    if (sae_mul_u64(n, item, &n) || sae_add_u64(bytes, n, &n))
         return UINT64_MAX;
     return n;
 }
 
 void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout,
-                       const struct sae_formula *f)
+                       const struct sae_formula *f, const struct sae_storage *kept)
 {
     struct sae_reading r;
+
+    kept = kept ? kept : &f32_apart;
 
     info->class_name = layout->name;
     info->format = layout->format;
@@ -147,9 +170,14 @@ void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layo
     info->aux_name = sae_formula_unit(f)->aux_name;
     info->scales_forward_f = f->scales_forward_f;
     info->bytes = 0;
-    for (enum sae_role role = 0; role < SAE_N_ROLES; role++)
-        info->bytes = add_floats(info->bytes, role_values(f, role));
-    info->resident_bytes = has_norms(f) ? add_floats(info->bytes, f->F) : info->bytes;
+    info->resident = sae_dtype_name(kept->enc);
+    info->resident_bytes = has_norms(f) ? add_values(0, f->F, sizeof(float)) : 0;
+    for (enum sae_role role = 0; role < SAE_N_ROLES; role++) {
+        uint64_t n = role_values(f, role);
+
+        info->bytes = add_values(info->bytes, n, sizeof(float));
+        info->resident_bytes = add_values(info->resident_bytes, n, item_bytes(kept, role));
+    }
     info->taps = SAE_NO_TAPS;
     sae_layout_reading(layout, &r);
     sae_reading_complete(&r);
@@ -162,12 +190,15 @@ static bool is_dim(uint64_t n)
 }
 
 enum sae_status sae_dict_create_as(struct sae_dict **out, const struct sae_layout *layout,
-                                   const struct sae_formula *f, struct sae_err *err)
+                                   const struct sae_formula *f, const struct sae_storage *kept,
+                                   struct sae_err *err)
 {
     enum sae_status st = sae_formula_check(f, err);
     struct sae_dict *dict = NULL;
     bool ok;
 
+    kept = kept ? kept : &f32_apart;
+    assert(!kept->is_tied || (f->d_in == f->d_out && !f->encodes_only && kept->enc == kept->dec));
     if (st != SAE_OK)
         return st;
     if (!is_dim(f->d_in) || (!is_dim(f->d_out) && !f->encodes_only) || !is_dim(f->F))
@@ -178,8 +209,12 @@ enum sae_status sae_dict_create_as(struct sae_dict **out, const struct sae_layou
         goto nomem;
     dict->layout = layout;
     dict->formula = *f;
-    sae_dict_describe(&dict->info, layout, f);
-    ok = alloc_arrays(dict, true) && alloc_arrays(dict, false);
+    dict->enc = (struct sae_matrix){.dtype = kept->enc, .width = f->d_in};
+    dict->dec = (struct sae_matrix){.dtype = kept->dec, .width = f->d_out};
+    sae_dict_describe(&dict->info, layout, f, kept);
+    ok = alloc_arrays(dict, kept, true) && alloc_arrays(dict, kept, false);
+    if (kept->is_tied)
+        dict->dec = dict->enc;
     if (ok && has_norms(f))
         ok = (dict->dec_norm = vector_alloc(f->F)) != NULL;
     if (!ok)
@@ -201,7 +236,7 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *
 {
     struct sae_formula f = sae_layout_formula(layout, (size_t)d, (size_t)F);
 
-    return sae_dict_create_as(out, layout, &f, err);
+    return sae_dict_create_as(out, layout, &f, NULL, err);
 }
 
 void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...)
@@ -230,8 +265,9 @@ void sae_dict_free(struct sae_dict *d)
     for (unsigned i = 0; i < SAE_MAX_PARAMS; i++)
         sae_free(d->param[i]);
     sae_free(d->dec_norm);
-    sae_huge_free(d->enc, d->formula.d_in * d->formula.F, sizeof *d->enc);
-    sae_huge_free(d->dec, d->formula.d_out * d->formula.F, sizeof *d->dec);
+    if (d->dec.values != d->enc.values)
+        sae_huge_free(d->dec.values, d->formula.d_out * d->formula.F, sae_matrix_item(&d->dec));
+    sae_huge_free(d->enc.values, d->formula.d_in * d->formula.F, sae_matrix_item(&d->enc));
     sae_huge_free(d->skip, d->formula.d_out * d->formula.d_in, sizeof *d->skip);
     sae_free(d->metadata);
     sae_free(d->taps);
@@ -283,6 +319,7 @@ static const char *role_name(const struct sae_dict *d, enum sae_role role)
 struct norms {
     struct sae_dict *d;
     _Atomic size_t bad; /* the first column that is not finite; F: none */
+    atomic_bool nomem;
 };
 
 /* A sum of squares is finite for finite floats (at most 2^31 times 2^256): one that is not tells
@@ -291,15 +328,20 @@ static void norms_range(void *arg, size_t from, size_t to)
 {
     struct norms *n = arg;
     const struct sae_dict *d = n->d;
+    float *room = sae_alloc(d->formula.d_out, sizeof *room); /* a row of 16 bits, widened */
 
-    for (size_t j = from; j < to; j++) {
-        double norm = sqrt(sae_ref_squares(d->dec + j * d->formula.d_out, 0.0, d->formula.d_out));
+    for (size_t j = from; room && j < to; j++) {
+        const float *row = sae_matrix_row(&d->dec, j, room);
+        double norm = sqrt(sae_ref_squares(row, 0.0, d->formula.d_out));
         size_t bad = atomic_load(&n->bad);
 
         d->dec_norm[j] = (float)norm;
         while (!isfinite(norm) && j < bad && !atomic_compare_exchange_weak(&n->bad, &bad, j))
             ;
     }
+    if (!room)
+        atomic_store(&n->nomem, true);
+    sae_free(room);
 }
 
 static enum sae_status decoder_norms(struct sae_dict *d, struct sae_team *team, struct sae_err *err)
@@ -309,6 +351,8 @@ static enum sae_status decoder_norms(struct sae_dict *d, struct sae_team *team, 
     struct norms n = {.d = d, .bad = d->formula.F};
 
     sae_team_run(team, d->formula.F, NORMS_STEP, norms_range, &n);
+    if (n.nomem)
+        return sae_err_set(err, SAE_E_NOMEM, name, "cannot widen %s: out of memory", name);
     if (n.bad < d->formula.F)
         return sae_err_set(err, SAE_E_WEIGHTS, name,
                            "cannot use %s: %s %zu holds a value that is not finite", name,
@@ -389,7 +433,7 @@ enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_
     info->dtype = dtype;
     info->has_norms = d->formula.is_identity || d->dec_norm;
     info->norm_min = info->norm_median = info->norm_max = 1.0f;
-    if (d->dec)
+    if (d->dec.values)
         st = decoder_norms(d, team, err);
     return st == SAE_OK && d->dec_norm ? sum_up_norms(d, err) : st;
 }

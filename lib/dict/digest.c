@@ -13,11 +13,12 @@
 #define PIECE_BYTES ((size_t)4 << 20)
 #define PIECE (PIECE_BYTES / sizeof(float)) /* values */
 #define MAX_TENSORS 12
+#define WIDENED 2048 /* values of 16 bits that are widened at a time */
 
 /* A tensor in its canonical form. */
 struct tensor {
     const char *name;
-    const float *values;
+    struct sae_matrix values;
     size_t n, rows, cols; /* cols 0: a vector */
     size_t first_piece;
 };
@@ -29,19 +30,27 @@ struct digest {
     unsigned char (*pieces)[SAE_SHA256_BYTES]; /* owned */
 };
 
-static void add(struct digest *g, const char *name, const float *values, size_t rows, size_t cols)
+static void add_matrix(struct digest *g, const char *name, const struct sae_matrix *values,
+                       size_t rows, size_t cols)
 {
     size_t n = cols ? rows * cols : rows;
 
-    g->tensors[g->n_tensors++] = (struct tensor){name, values, n, rows, cols, g->n_pieces};
+    g->tensors[g->n_tensors++] = (struct tensor){name, *values, n, rows, cols, g->n_pieces};
     g->n_pieces += (n + PIECE - 1) / PIECE;
+}
+
+static void add(struct digest *g, const char *name, float *values, size_t rows, size_t cols)
+{
+    const struct sae_matrix m = {.width = cols, .f32 = values};
+
+    add_matrix(g, name, &m, rows, cols);
 }
 
 /* A vector of the unit; a threshold of one number for all features is that number. */
 static void add_param(struct digest *g, const struct sae_dict *d, const char *name,
                       enum sae_role role)
 {
-    const float *values = sae_dict_array(d, role);
+    float *values = sae_dict_array(d, role);
 
     if (values && !(d->absent >> role & 1))
         add(g, name, values, d->single >> role & 1 ? 1 : d->formula.F, 0);
@@ -51,10 +60,10 @@ static void list(struct digest *g, const struct sae_dict *d)
 {
     const struct sae_formula *f = &d->formula;
 
-    if (d->enc)
-        add(g, "W_enc", d->enc, f->F, f->d_in);
-    if (d->dec)
-        add(g, "W_dec", d->dec, f->F, f->d_out);
+    if (d->enc.values)
+        add_matrix(g, "W_enc", &d->enc, f->F, f->d_in);
+    if (d->dec.values)
+        add_matrix(g, "W_dec", &d->dec, f->F, f->d_out);
     else if (d->dec_norm)
         add(g, "norms", d->dec_norm, f->F, 0);
     add_param(g, d, "b_enc", SAE_ROLE_ENC_BIAS);
@@ -71,6 +80,26 @@ static void list(struct digest *g, const struct sae_dict *d)
         add(g, "W_skip", d->skip, f->d_out, f->d_in);
 }
 
+/* n values from `at` on, as f32. */
+static void sum_up(const struct sae_matrix *m, size_t at, size_t n,
+                   unsigned char digest[SAE_SHA256_BYTES])
+{
+    float wide[WIDENED];
+    struct sae_sha256 h;
+
+    if (m->dtype == SAE_DTYPE_F32) {
+        sae_sha256_of(m->f32 + at, n * sizeof *m->f32, digest);
+        return;
+    }
+    sae_sha256_init(&h);
+    for (size_t now; n > 0; at += now, n -= now) {
+        now = n < WIDENED ? n : WIDENED;
+        sae_matrix_widen(m, 0, at, now, wide);
+        sae_sha256_add(&h, wide, now * sizeof *wide);
+    }
+    sae_sha256_end(&h, digest);
+}
+
 static void pieces_range(void *arg, size_t from, size_t to)
 {
     const struct digest *g = arg;
@@ -83,7 +112,7 @@ static void pieces_range(void *arg, size_t from, size_t to)
             t--;
         at = (i - t->first_piece) * PIECE;
         n = t->n - at < PIECE ? t->n - at : PIECE;
-        sae_sha256_of(t->values + at, n * sizeof(float), g->pieces[i]);
+        sum_up(&t->values, at, n, g->pieces[i]);
     }
 }
 

@@ -19,7 +19,7 @@ static enum sae_status describe(struct sae_draft *t, const char *source, struct 
     if (t->src.kind == SAE_SOURCE_FILE)
         return sae_file_open(&t->file, &t->src.stated, &t->info, err);
     f = sae_layout_formula(t->src.layout, (size_t)t->src.d, (size_t)t->src.F);
-    sae_dict_describe(&t->info, t->src.layout, &f);
+    sae_dict_describe(&t->info, t->src.layout, &f, NULL);
     if (t->src.kind == SAE_SOURCE_INIT)
         t->info.format = "init";
     t->info.dtype = "float32";

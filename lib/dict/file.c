@@ -164,7 +164,7 @@ static void describe(struct sae_file *b)
     struct sae_dict_info *info = &b->info;
     size_t encoder = b->bound[SAE_ROLE_ENCODER].index[0];
 
-    sae_dict_describe(info, b->layout, &b->formula);
+    sae_dict_describe(info, b->layout, &b->formula, NULL);
     if (b->layout->by_reading)
         info->class_name = sae_reading_class(&b->reading, b->formula.has_skip);
     if (b->is_altered)
@@ -268,7 +268,7 @@ static enum sae_status read_norms(const struct sae_file *b, struct sae_dict *d, 
     enum sae_status st;
     float *all;
 
-    if (d->dec || !d->dec_norm)
+    if (d->dec.values || !d->dec_norm)
         return SAE_OK;
     all = sae_alloc(stored, sizeof *all);
     if (!all)
@@ -287,8 +287,8 @@ static enum sae_status check_tied(const struct sae_file *b, const struct sae_dic
     const char *key = b->layout->tied_key;
     size_t n = b->formula.F * b->formula.d_in;
 
-    if (!key || !d->dec || b->bound[SAE_ROLE_DECODER].index[0] != sae_file_find(b, key) ||
-        memcmp(d->enc, d->dec, n * sizeof *d->enc) == 0)
+    if (!key || !d->dec.values || b->bound[SAE_ROLE_DECODER].index[0] != sae_file_find(b, key) ||
+        memcmp(d->enc.f32, d->dec.f32, n * sizeof *d->enc.f32) == 0)
         return SAE_OK;
     return sae_err_set(err, SAE_E_WEIGHTS, key,
                        "\"%s\" is not the encoder, which it is tied to by its name", key);
@@ -362,7 +362,7 @@ enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct 
 {
     struct sae_dict *d = NULL;
     struct sae_err low = {0};
-    enum sae_status st = sae_dict_create_as(&d, b->layout, &b->formula, &low);
+    enum sae_status st = sae_dict_create_as(&d, b->layout, &b->formula, NULL, &low);
 
     for (enum sae_role role = 0; st == SAE_OK && role < SAE_N_ROLES; role++)
         st = read_role(b, d, role, &low);

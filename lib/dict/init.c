@@ -144,7 +144,8 @@ static void fill_thresholds(struct sae_dict *d, double l0)
     if (z > 16.0)
         z = 16.0;
     for (size_t j = 0; j < d->formula.F; j++) {
-        threshold[j] = (float)(sae_dict_norm(d->enc + j * d->formula.d_in, d->formula.d_in) * z);
+        threshold[j] =
+            (float)(sae_dict_norm(d->enc.f32 + j * d->formula.d_in, d->formula.d_in) * z);
         if (mag_bias && z > 0.0)
             mag_bias[j] = threshold[j];
     }
@@ -160,7 +161,7 @@ enum sae_status sae_dict_create_fresh(struct sae_dict **out, const struct sae_so
     if (st != SAE_OK)
         return st;
     for (size_t j = 0; j < d->formula.F; j++) {
-        float *enc = d->enc + j * d->formula.d_in, *dec = d->dec + j * d->formula.d_out;
+        float *enc = d->enc.f32 + j * d->formula.d_in, *dec = d->dec.f32 + j * d->formula.d_out;
 
         fill_direction(dec, d->formula.d_out, (double)src->layout->init_norm,
                        stream(src->seed, SAE_ROLE_DECODER, j));

@@ -99,11 +99,11 @@ static float input_of(const struct sae_dict *d, const float *x, const float *sta
 static float project(const struct sae_dict *d, const float *x, const float *state, size_t j)
 {
     const size_t n = d->formula.d_in;
-    const float *w = d->enc + j * n;
     float chain[16] = {0.0f};
 
     for (size_t k = 0; k < (n + 15) / 16 * 16; k++)
-        chain[k % 16] = fmaf(k < n ? input_of(d, x, state, k) : 0.0f, at(w, k, n), chain[k % 16]);
+        chain[k % 16] = fmaf(k < n ? input_of(d, x, state, k) : 0.0f,
+                             k < n ? sae_matrix_value(&d->enc, j, k) : 0.0f, chain[k % 16]);
     return fold(chain);
 }
 
@@ -113,7 +113,7 @@ void sae_ref_project(const struct sae_dict *d, const float *x, float *p)
 
     sae_ref_state(d, x, state);
     for (size_t j = 0; j < d->formula.F; j++)
-        p[j] = d->enc ? project(d, x, state, j) : x[j];
+        p[j] = d->enc.values ? project(d, x, state, j) : x[j];
 }
 
 /* t_j, what a score makes of a feature: of v = h n. Without a decoder row it is never on. */
@@ -211,13 +211,13 @@ void sae_ref_decode(const struct sae_dict *d, const float *f, bool bias, float *
     for (size_t k = 0; k < d->formula.d_out; k++) {
         float acc = 0.0f;
 
-        for (size_t j = 0; d->dec && j < d->formula.F; j++) {
+        for (size_t j = 0; d->dec.values && j < d->formula.F; j++) {
             float u = unscored(d, j, f[j]);
 
             if (u != 0.0f) /* a NaN is not 0: it takes part */
-                acc = fmaf(u, d->dec[j * d->formula.d_out + k], acc);
+                acc = fmaf(u, sae_matrix_value(&d->dec, j, k), acc);
         }
-        if (!d->dec)
+        if (!d->dec.values)
             acc = f[k];
         x_hat[k] = bias && d->dec_bias ? acc + d->dec_bias[k] : acc;
     }

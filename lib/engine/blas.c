@@ -148,7 +148,7 @@ static void encode(struct sae_batch *b, size_t block, struct sae_scratch *s)
     struct sae_cols cols = sae_cols_block(b->dict, block);
     size_t d = b->dict->formula.d_in;
 
-    project(b->x, b->ld, b->n_gemm, b->dict->enc + cols.first * d, d, cols.n, s->p);
+    project(b->x, b->ld, b->n_gemm, b->dict->enc.f32 + cols.first * d, d, cols.n, s->p);
     for (size_t r = 0; r < b->n_gemm; r++)
         sae_epilogue(b, r, block, &cols, s->p + r * SAE_BLOCK, s);
 }
@@ -168,7 +168,7 @@ static void decode_items(struct sae_batch *b, const struct sae_item *items, size
             sae_item_block(b, &items[i], j, n, &s->cursor[i], s->p + i * SAE_BLOCK);
         enter();
         blas.sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)(k1 - k0),
-                   (blasint)n, 1.0f, s->p, SAE_BLOCK, d->dec + j * d->formula.d_out + k0,
+                   (blasint)n, 1.0f, s->p, SAE_BLOCK, d->dec.f32 + j * d->formula.d_out + k0,
                    (blasint)d->formula.d_out, j == 0 ? 0.0f : 1.0f, s->c, SAE_DECODE_COLS);
         leave();
     }

@@ -128,7 +128,7 @@ struct sae_screen_stats sae_engine_stats(const struct sae_engine *e, const struc
 /* ---- scratch ----------------------------------------------------------------------------------
  */
 
-static void scratch_cut(struct sae_scratch *s, size_t max_F)
+static void scratch_cut(struct sae_scratch *s, size_t max_F, size_t max_d)
 {
     const size_t slack = SAE_KERN_SLACK;
     struct sae_slab *slab = &s->slab;
@@ -138,6 +138,7 @@ static void scratch_cut(struct sae_scratch *s, size_t max_F)
     s->f = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->f);
     s->aux = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->aux);
     s->scaled = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->scaled);
+    s->wide = sae_slab_cut(slab, 4 * ((max_d + 15) & ~(size_t)15), sizeof *s->wide);
     s->pos = sae_slab_cut(slab, SAE_BLOCK + slack, sizeof *s->pos);
     s->ids = sae_slab_cut(slab, SAE_BLOCK + slack, sizeof *s->ids);
     s->key = sae_slab_cut(slab, SAE_BLOCK, sizeof *s->key);
@@ -152,12 +153,12 @@ static void scratch_cut(struct sae_scratch *s, size_t max_F)
     s->cursor = sae_slab_cut(slab, s->max_rows, sizeof *s->cursor);
 }
 
-static bool scratch_alloc(struct sae_scratch *s, size_t max_F)
+static bool scratch_alloc(struct sae_scratch *s, const struct sae_capacity *c)
 {
-    scratch_cut(s, max_F);
+    scratch_cut(s, c->max_F, c->max_d);
     if (!sae_slab_make(&s->slab))
         return false;
-    scratch_cut(s, max_F);
+    scratch_cut(s, c->max_F, c->max_d);
     return true;
 }
 
@@ -170,7 +171,7 @@ enum sae_status sae_scratch_create(struct sae_scratch **out, const struct sae_en
         goto nomem;
     s->e = e;
     s->max_rows = c.max_rows;
-    if (!scratch_alloc(s, c.max_F) || (e->ops->scratch_init && !e->ops->scratch_init(s, &c)))
+    if (!scratch_alloc(s, &c) || (e->ops->scratch_init && !e->ops->scratch_init(s, &c)))
         goto nomem;
     *out = s;
     return SAE_OK;

@@ -225,6 +225,7 @@ struct sae_scratch {
     float *p;                 /* [max_rows + 3][SAE_BLOCK] projections, or a dense block of f */
     float *c;                 /* [max_rows][SAE_DECODE_COLS] */
     float *f, *aux, *scaled;  /* [SAE_BLOCK] of one row */
+    float *wide;              /* [4][max ld] weight rows of 16 bits */
     uint32_t *pos, *ids;      /* [SAE_BLOCK + SAE_KERN_SLACK] */
     uint32_t *key;            /* [SAE_BLOCK] */
     float *list_f, *list_aux; /* [SAE_BLOCK] */

@@ -63,7 +63,7 @@ static void rig_init(struct rig *g, const struct bench *bench, size_t d, size_t 
         g->wild = dicts_rows(MAX_ROWS, d, 1);
         for (size_t o = 0; o < N_OUTLIERS; o++) {
             for (size_t j = 0; j < F; j++)
-                g->dict->enc[j * d + outliers[o]] /= OUTLIER_SCALE;
+                g->dict->enc.f32[j * d + outliers[o]] /= OUTLIER_SCALE;
             for (size_t r = 0; r < MAX_ROWS; r++)
                 g->wild[r * d + outliers[o]] *= OUTLIER_SCALE;
         }

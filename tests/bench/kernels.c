@@ -88,8 +88,8 @@ static void rig_init(struct rig *g, const struct bench *b)
         bench_die("out of memory");
     for (size_t j = 0; j < g->dict->formula.F; j++)
         theta[j] = -(double)sae_dict_array(g->dict, SAE_ROLE_ENC_BIAS)[j];
-    if (sae_plane_create(&g->plane, g->dict->enc, g->dict->formula.F, g->dict->formula.d_in, theta,
-                         g->k.xmax, g->k.quant, NULL, &err) != SAE_OK)
+    if (sae_plane_create(&g->plane, &g->dict->enc, g->dict->formula.F, theta, g->k.xmax, g->k.quant,
+                         NULL, &err) != SAE_OK)
         bench_die("%s", err.text);
     v = sae_alloc(sae_plane_row_scratch(g->plane), sizeof *v);
     for (size_t r = 0; r < MAX_ROWS; r++) {
@@ -120,8 +120,7 @@ static double dense(struct rig *g, size_t n)
     for (size_t j = 0; j < d->formula.F; j += SAE_BLOCK) {
         size_t m = d->formula.F - j < SAE_BLOCK ? d->formula.F - j : SAE_BLOCK;
 
-        g->k.dense(g->x, n, d->enc + j * d->formula.d_in, m, d->formula.d_in, g->p, SAE_BLOCK,
-                   g->scratch);
+        g->k.dense(g->x, n, &d->enc, j, m, g->p, SAE_BLOCK, g->scratch);
     }
     return 2.0 * (double)n * (double)d->formula.F * (double)d->formula.d_in / (bench_cpu() - t0);
 }

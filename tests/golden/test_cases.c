@@ -46,8 +46,8 @@ START_TEST(is_the_plain_dictionary)
 
     ck_assert_str_eq(d->layout->name, "AutoEncoder");
     ck_assert(d->formula.d_in == 8 && d->formula.F == 20);
-    ck_assert_mem_eq(d->enc, want->enc, 160 * sizeof(float));
-    ck_assert_mem_eq(d->dec, want->dec, 160 * sizeof(float));
+    ck_assert_mem_eq(d->enc.f32, want->enc.f32, 160 * sizeof(float));
+    ck_assert_mem_eq(d->dec.f32, want->dec.f32, 160 * sizeof(float));
     ck_assert_mem_eq(sae_dict_array(d, SAE_ROLE_ENC_BIAS), sae_dict_array(want, SAE_ROLE_ENC_BIAS),
                      20 * sizeof(float));
     ck_assert_mem_eq(d->centre, want->centre, 8 * sizeof(float));

@@ -217,8 +217,8 @@ START_TEST(file_gives_the_same_bits)
     ck_assert_uint_eq(sae_dict_info(d)->dict_size, s.g->F);
     ck_assert_uint_eq(sae_dict_info(d)->bytes, s.d->info.bytes);
     ck_assert_str_eq(sae_dict_info(d)->dtype, stored_dtype(s.g));
-    same_bits(s.g, "enc", d->enc, s.d->enc, s.g->d * s.g->F);
-    same_bits(s.g, "dec", d->dec, s.d->dec, s.g->d * s.g->F);
+    same_bits(s.g, "enc", d->enc.f32, s.d->enc.f32, s.g->d * s.g->F);
+    same_bits(s.g, "dec", d->dec.f32, s.d->dec.f32, s.g->d * s.g->F);
     same_bits(s.g, "centre", d->centre, s.d->centre, s.g->d);
     same_bits(s.g, "dec_bias", d->dec_bias, s.d->dec_bias, s.g->d);
     same_bits(s.g, "enc_bias", sae_dict_array(d, SAE_ROLE_ENC_BIAS),

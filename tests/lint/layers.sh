@@ -19,7 +19,7 @@ rule() {
         bad=1
     done
 }
-low='lib/(base|num|nearest|scan|cpu|types|dtype|sha256)\.h'
+low='lib/(base|num|nearest|scan|cpu|types|dtype|matrix|sha256)\.h'
 wire="$low|proto/[a-z_]+\.(h|def)"
 # lib: base <- format <- load <- dict <- engine <- engine/batch, engine/native
 rule 'lib/saed.h lib' "$low"
@@ -28,7 +28,7 @@ rule lib/load "$low|lib/format/[a-z_]+\.h|lib/load/[a-z_]+\.h"
 dict="$low|lib/saed\.h|lib/load/(load|hints|facts|config|folder)\.h|lib/dict/[a-z_]+\.h"
 rule lib/dict "$dict|lib/dict/producers/producers\.h"
 rule lib/dict/producers "$dict|lib/dict/producers/[a-z_]+\.h"
-rule lib/engine/kern 'lib/types\.h|lib/engine/kern/[a-z_0-9]+\.(h|inc)'
+rule lib/engine/kern 'lib/(types|matrix|dtype)\.h|lib/engine/kern/[a-z_0-9]+\.(h|inc)'
 engine="$low|lib/saed\.h|lib/dict/(dict|unit|ref)\.h|lib/engine/engine\.h|lib/engine/batch/plan\.h|lib/engine/kern/[a-z]+\.h"
 rule 'lib/engine lib/engine/batch' "$engine"
 rule lib/engine/native "$engine|lib/engine/native/[a-z_]+\.h"

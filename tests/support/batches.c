@@ -53,8 +53,8 @@ struct sae_dict *batches_exact_dict(const char *class_name, size_t d, size_t F, 
 
     must(layout && sae_dict_create(&dict, layout, d, F, NULL) == SAE_OK,
          "cannot make a dictionary");
-    fill_integers(dict->enc, dict->enc ? F * d : 0, -1, 1, &random);
-    fill_integers(dict->dec, dict->dec ? F * d : 0, -2, 2, &random);
+    fill_integers(dict->enc.f32, dict->enc.f32 ? F * d : 0, -1, 1, &random);
+    fill_integers(dict->dec.f32, dict->dec.f32 ? F * d : 0, -2, 2, &random);
     fill_integers(dict->centre, d, -1, 1, &random);
     if (dict->dec_bias != dict->centre)
         fill_integers(dict->dec_bias, d, -2, 2, &random);

@@ -1,6 +1,9 @@
 /* dicts.c - dictionaries for tests. See dicts.h. */
 #include "tests/support/dicts.h"
 
+#include "lib/dict/ref.h"
+#include "lib/num.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,7 +124,7 @@ static struct sae_dict *create_as(const struct sae_formula *f)
     struct sae_err err = {0};
     struct sae_dict *dict = NULL;
 
-    must(sae_dict_create_as(&dict, &layout, f, &err), &err);
+    must(sae_dict_create_as(&dict, &layout, f, NULL, &err), &err);
     return dict;
 }
 
@@ -134,10 +137,76 @@ struct sae_dict *dicts_make_as(const struct sae_formula *f, uint64_t seed)
     for (enum sae_role role = 0; role < SAE_ROLE_TOP_K; role++)
         if (sae_dict_array(dict, role))
             fill_role(dict, role, &state);
-    for (size_t j = 0; dict->dec_norm && !dict->dec && j < f->F; j++)
+    for (size_t j = 0; dict->dec_norm && !dict->dec.f32 && j < f->F; j++)
         dict->dec_norm[j] = (float)(j % 5) / 2.0f;
     must(sae_dict_seal(dict, "float32", NULL, &err), &err);
     return dict;
+}
+
+/* ---- kept otherwise ----------------------------------------------------------------------- */
+
+static uint16_t f16_towards_zero(float v)
+{
+    uint16_t sign = (uint16_t)(sae_f32_bits(v) >> 16 & 0x8000);
+    float m = fabsf(v);
+
+    if (m < 0x1p-14f)
+        return sign | (uint16_t)(m * 0x1p24f);
+    return sign | (uint16_t)(m > 65504.0f ? 0x7bff : (sae_f32_bits(m) >> 13) - (112 << 10));
+}
+
+static void store(struct sae_matrix *to, const struct sae_matrix *from, size_t rows)
+{
+    for (size_t i = 0; i < rows * to->width; i++) {
+        float v = sae_matrix_value(from, 0, i);
+
+        if (to->dtype == SAE_DTYPE_F32)
+            to->f32[i] = v;
+        else
+            to->bits[i] = to->dtype == SAE_DTYPE_F16 ? f16_towards_zero(v)
+                                                     : (uint16_t)(sae_f32_bits(v) >> 16);
+    }
+}
+
+static void make_norms(struct sae_dict *d)
+{
+    float *row = sae_alloc(d->formula.d_out, sizeof *row);
+
+    for (size_t j = 0; row && j < d->formula.F; j++) {
+        sae_matrix_widen(&d->dec, j, 0, d->formula.d_out, row);
+        d->dec_norm[j] = (float)sqrt(sae_ref_squares(row, 0.0, d->formula.d_out));
+    }
+    sae_free(row);
+}
+
+struct sae_dict *dicts_kept_take(struct sae_dict *d, const struct sae_storage *kept)
+{
+    const struct sae_formula *f = &d->formula;
+    struct sae_dict *out = NULL;
+    struct sae_err err = {0};
+
+    must(sae_dict_create_as(&out, d->layout, f, kept, &err), &err);
+    for (enum sae_role role = SAE_ROLE_CENTRE; role < SAE_ROLE_TOP_K; role++) {
+        float *to = sae_dict_array(out, role);
+        size_t n = role == SAE_ROLE_CENTRE     ? f->d_in
+                   : role == SAE_ROLE_DEC_BIAS ? f->d_out
+                   : role == SAE_ROLE_SKIP     ? f->d_out * f->d_in
+                                               : f->F;
+
+        if (to)
+            memcpy(to, sae_dict_array(d, role), n * sizeof *to);
+    }
+    if (out->dec_norm)
+        memcpy(out->dec_norm, d->dec_norm, f->F * sizeof *out->dec_norm);
+    store(&out->enc, &d->enc, f->F);
+    if (out->dec.values) {
+        if (!kept->is_tied)
+            store(&out->dec, &d->dec, f->F);
+        make_norms(out);
+    }
+    out->info.norm_max = d->info.norm_max;
+    sae_dict_free(d);
+    return out;
 }
 
 /* A whole number of eighths: (a j + b k + c) mod m, less its middle. */
@@ -190,7 +259,7 @@ struct sae_dict *dicts_fixture(const struct sae_formula *f)
         for (size_t i = 0; v && i < rows * cols; i++)
             v[i] = fixture_value(role, i / cols, i % cols);
     }
-    for (size_t j = 0; dict->dec_norm && !dict->dec && j < f->F; j++)
+    for (size_t j = 0; dict->dec_norm && !dict->dec.f32 && j < f->F; j++)
         dict->dec_norm[j] = (float)(j % 5) / 2.0f;
     must(sae_dict_seal(dict, "float32", NULL, &err), &err);
     return dict;

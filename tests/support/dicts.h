@@ -15,6 +15,10 @@ struct sae_dict *dicts_make(const char *class_name, size_t d, size_t F, uint64_t
 /* The same of a formula; its thresholds, biases and matrices as dicts_make's. */
 struct sae_dict *dicts_make_as(const struct sae_formula *f, uint64_t seed);
 
+/* The same dictionary with its matrices kept otherwise, owned; `d` is taken. To 16 bits values are
+ * cut towards zero, and norms are made anew. */
+struct sae_dict *dicts_kept_take(struct sae_dict *d, const struct sae_storage *kept);
+
 /* A dictionary of the formula whose values are whole eighths, and rows of whole quarters for it:
  * every product and sum is exact in f32 in any order. At d_in 5 and F 7, with the decoder's bias as
  * the centre, row 0 has h = 5/32, -36/32, 196/32, -31/32, -140/32, 5/32, 237/32. */

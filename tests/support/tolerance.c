@@ -89,7 +89,7 @@ static struct term project(const struct sae_dict *d, const float *x, size_t j)
     for (size_t k = 0; k < d->formula.d_in; k++) {
         double c = d->centre ? (double)d->centre[k] : 0.0;
         double v = ((double)x[k] - s.mu) / s.by - c;
-        double w = (double)d->enc[j * d->formula.d_in + k];
+        double w = (double)sae_matrix_value(&d->enc, j, k);
 
         p.v += v * w;
         p.s += (d->formula.input == SAE_SCALING_NONE
@@ -245,7 +245,7 @@ void tol_encode(const struct sae_dict *d, const float *x, bool scaled, struct to
         double scale = scaled && d->dec_norm ? (double)d->dec_norm[j] : 1.0;
         struct term p = {0.0, 0.0}, pre;
 
-        if (d->enc)
+        if (d->enc.values)
             p = project(d, x, j);
         switch (d->formula.unit) {
         case SAE_UNIT_IDENTITY:
@@ -309,10 +309,10 @@ void tol_decode(const struct sae_dict *d, const float *f, const float *x, struct
         s = scaling_of(d, x);
     tol_make(x_hat, d->formula.d_out);
     for (size_t k = 0; k < d->formula.d_out; k++) {
-        struct term y = {d->dec ? 0.0 : (double)f[k], 0.0};
+        struct term y = {d->dec.values ? 0.0 : (double)f[k], 0.0};
 
-        for (size_t j = 0; d->dec && j < d->formula.F; j++) {
-            double w = (double)d->dec[j * d->formula.d_out + k];
+        for (size_t j = 0; d->dec.values && j < d->formula.F; j++) {
+            double w = (double)sae_matrix_value(&d->dec, j, k);
 
             if (d->formula.score == SAE_SCORE_DECODER_NORM_FOLDED)
                 w = d->dec_norm[j] == 0.0f ? 0.0 : w / (double)d->dec_norm[j];
@@ -347,7 +347,7 @@ void tol_ghost(const struct sae_dict *d, const float *x, const float *mask, size
         struct term y = {0.0, 0.0};
 
         for (size_t j = 0; j < d->formula.F; j++) {
-            double w = (double)d->dec[j * d->formula.d_in + k];
+            double w = (double)sae_matrix_value(&d->dec, j, k);
 
             y.v += g[j].v * w;
             y.s += g[j].s * fabs(w);

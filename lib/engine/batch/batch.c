@@ -29,11 +29,11 @@ bool sae_capacity_widen(struct sae_capacity *c, const struct sae_dict *d)
 {
     struct sae_capacity was = *c;
 
-    if (d->enc && d->formula.d_in > c->max_d)
+    if (d->enc.values && d->formula.d_in > c->max_d)
         c->max_d = d->formula.d_in;
     if (d->formula.F > c->max_F)
         c->max_F = d->formula.F;
-    c->has_ghost |= d->enc && d->layout->options & SAE_OPT_GHOST_MASK;
+    c->has_ghost |= d->enc.values && d->layout->options & SAE_OPT_GHOST_MASK;
     return c->max_d > was.max_d || c->max_F > was.max_F || c->has_ghost > was.has_ghost;
 }
 
@@ -170,7 +170,7 @@ void sae_batch_begin(struct sae_batch *b, const struct sae_dict *dict, enum sae_
     b->ld = round_up(dict->formula.d_in, PAD);
     b->phase = SAE_PHASE_BEGUN;
     b->tile_rows = 0;
-    assert(b->n_blocks <= b->max_blocks && (!dict->enc || b->ld <= b->max_ld));
+    assert(b->n_blocks <= b->max_blocks && (!dict->enc.values || b->ld <= b->max_ld));
     sae_chunks_reset(&b->chunks);
     for (size_t i = 0; i < n_slices; i++)
         if (!slices[i].task->plan.own_columns)
@@ -302,9 +302,9 @@ bool sae_batch_next_phase(struct sae_batch *b, struct sae_phase *phase)
 /* ---- tiles ------------------------------------------------------------------------------------
  */
 
-/* p of four columns for all rows of a part: the weights stay in the nearest cache. */
+/* p of four columns for all rows of a part: the weights stay in the nearest cache, widened once. */
 static void project_columns(const struct sae_batch *b, const struct sae_part *part,
-                            const uint32_t *ids, size_t n, float *p)
+                            const uint32_t *ids, size_t n, float *p, struct sae_scratch *s)
 {
     const struct sae_dict *d = b->dict;
 
@@ -312,8 +312,15 @@ static void project_columns(const struct sae_batch *b, const struct sae_part *pa
         const float *w[4];
         float out[4];
 
-        for (size_t i = 0; i < 4; i++)
-            w[i] = d->enc + (size_t)ids[c + i < n ? c + i : c] * d->formula.d_in;
+        for (size_t i = 0; i < 4; i++) {
+            size_t j = ids[c + i < n ? c + i : c];
+
+            w[i] = d->enc.f32 + j * d->formula.d_in;
+            if (d->enc.dtype == SAE_DTYPE_F32)
+                continue;
+            b->e->kern->widen(&d->enc, j, s->wide + i * b->ld);
+            w[i] = s->wide + i * b->ld;
+        }
         for (size_t r = 0; r < part->slice.n_rows; r++) {
             b->e->kern->dot4(b->x + (part->row + r) * b->ld, w, d->formula.d_in, out);
             for (size_t i = 0; i < 4 && c + i < n; i++)
@@ -340,7 +347,7 @@ static void encode_columns(struct sae_batch *b, const struct sae_part *part, siz
     if (is_identity(b->dict))
         read_columns(b, part, cols.ids, n, s->p);
     else
-        project_columns(b, part, cols.ids, n, s->p);
+        project_columns(b, part, cols.ids, n, s->p, s);
     for (size_t r = 0; r < part->slice.n_rows; r++)
         sae_epilogue(b, part->row + r, block, &cols, s->p + r * SAE_BLOCK, s);
 }

@@ -254,8 +254,7 @@ void sae_item_decode(const struct sae_batch *b, const struct sae_item *it, size_
     const float *f;
     size_t n = item_list(b, it, s, &ids, &f);
 
-    b->e->kern->decode(sae_item_out(b, it) + k0, d->dec + k0, d->formula.d_out, k1 - k0, ids, f, n,
-                       bias);
+    b->e->kern->decode(sae_item_out(b, it) + k0, &d->dec, k0, k1 - k0, ids, f, n, bias);
 }
 
 static void decode_items(const struct sae_batch *b, size_t tile, struct sae_scratch *s)

@@ -3,6 +3,7 @@
  * ymm of columns. */
 #include "lib/engine/kern/dense.h"
 #include "lib/engine/kern/fold.h"
+#include "lib/engine/kern/widen_256.h"
 
 #include <immintrin.h>
 #include <string.h>

@@ -2,6 +2,7 @@
  * in tiles of 6 rows x 4 zmm of columns. */
 #include "lib/engine/kern/dense.h"
 #include "lib/engine/kern/fold.h"
+#include "lib/engine/kern/widen_512.h"
 
 #include <immintrin.h>
 #include <string.h>

@@ -1,12 +1,13 @@
 /* kern.h - the loops that every engine shares, once for each instruction set.
  *
- * Floats, counts and strides only: no dictionary, no task. The sets of kernels give the same bits
+ * Matrices, floats and counts only: no dictionary, no task. The sets of kernels give the same bits
  * (NaN payloads apart), so which one runs is a matter of speed. Chosen in engine/choose.c, once.
  * Files *_avx2.c and *_avx512.c are compiled for their instruction set by name (Makefile). Pure
  * functions, any thread. */
 #ifndef SAE_KERN_H
 #define SAE_KERN_H
 
+#include "lib/matrix.h"
 #include "lib/types.h"
 
 #include <stdbool.h>
@@ -28,10 +29,13 @@ struct sae_kern {
      */
     void (*dot4)(const float *x, const float *const w[4], size_t n, float out[4]);
 
-    /* y[c] = one fmaf chain of f[i] * w[ids[i] * ldw + c] over i ascending from +0, then + bias[c]
+    /* y[c] = one fmaf chain of f[i] * w[ids[i]][col + c] over i ascending from +0, then + bias[c]
      * (NULL: none), for n_cols columns. */
-    void (*decode)(float *y, const float *w, size_t ldw, size_t n_cols, const uint32_t *ids,
-                   const float *f, size_t n, const float *bias);
+    void (*decode)(float *y, const struct sae_matrix *w, size_t col, size_t n_cols,
+                   const uint32_t *ids, const float *f, size_t n, const float *bias);
+
+    /* A row of a matrix of 16 bits, as f32. */
+    void (*widen)(const struct sae_matrix *w, size_t row, float *out);
 
     /* Positions i < n where f[i] != 0, or g[i] != 0, or h[i] != 0 (NaN is not 0; g, h may be
      * NULL), ascending into pos; returns how many. */

@@ -2,6 +2,7 @@
  *
  * A canonical chain of 16 is two registers (lanes 0..7 and 8..15): the first fold is lo + hi. */
 #include "lib/engine/kern/kern.h"
+#include "lib/engine/kern/widen_256.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -61,64 +62,103 @@ static void dot4(const float *x, const float *const w[4], size_t n, float out[4]
     out[3] = fold(e0, e1);
 }
 
+/* Rows of weights that a list names, from a column on. */
+struct listed {
+    const char *w;
+    size_t ld; /* bytes of a row */
+    const uint32_t *ids;
+    const float *f;
+    size_t n;
+};
+
 /* One pass over the features for V whole registers of columns. Rows are far apart and a few KB
  * long: the one four features on is fetched while this one is added. */
 #define DECODE_AHEAD 4
-#define DECODE_COLS(V)                                                                        \
-    static inline void decode_##V(float *y, const float *w, size_t ldw, const uint32_t *ids,  \
-                                  const float *f, size_t n, const float *bias)                \
-    {                                                                                         \
-        __m256 acc[V];                                                                        \
-                                                                                              \
-        _Pragma("GCC unroll 16") for (int v = 0; v < V; v++) acc[v] = _mm256_setzero_ps();    \
-        for (size_t i = 0; i < n; i++) {                                                      \
-            const float *row = w + (size_t)ids[i] * ldw;                                      \
-            __m256 fi = _mm256_broadcast_ss(f + i);                                           \
-                                                                                              \
-            if (i + DECODE_AHEAD < n) {                                                       \
-                const char *next = (const char *)(w + (size_t)ids[i + DECODE_AHEAD] * ldw);   \
-                                                                                              \
-                _Pragma("GCC unroll 8") for (int v = 0; v < V; v += 2)                        \
-                    _mm_prefetch(next + 32 * v, _MM_HINT_T0);                                 \
-            }                                                                                 \
-            _Pragma("GCC unroll 16") for (int v = 0; v < V; v++) acc[v] =                     \
-                _mm256_fmadd_ps(fi, _mm256_loadu_ps(row + 8 * v), acc[v]);                    \
-        }                                                                                     \
-        _Pragma("GCC unroll 16") for (int v = 0; v < V; v++) _mm256_storeu_ps(                \
-            y + 8 * v, bias ? _mm256_add_ps(acc[v], _mm256_loadu_ps(bias + 8 * v)) : acc[v]); \
+static inline __attribute__((always_inline)) void decode_cols(float *y, const struct listed *l,
+                                                              size_t at, const float *bias,
+                                                              const int V, const enum sae_dtype t)
+{
+    const size_t bytes = 8 * (t == SAE_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t));
+    __m256 acc[12];
+
+#pragma GCC unroll 12
+    for (int v = 0; v < V; v++)
+        acc[v] = _mm256_setzero_ps();
+    for (size_t i = 0; i < l->n; i++) {
+        const char *row = l->w + at + l->ids[i] * l->ld;
+        __m256 fi = _mm256_broadcast_ss(l->f + i);
+
+        if (i + DECODE_AHEAD < l->n) {
+            const char *next = l->w + at + l->ids[i + DECODE_AHEAD] * l->ld;
+
+#pragma GCC unroll 6
+            for (size_t line = 0; line < (size_t)V * bytes; line += 64)
+                _mm_prefetch(next + line, _MM_HINT_T0);
+        }
+#pragma GCC unroll 12
+        for (int v = 0; v < V; v++)
+            acc[v] = _mm256_fmadd_ps(fi, weights(row + (size_t)v * bytes, t), acc[v]);
     }
-DECODE_COLS(12)
-DECODE_COLS(4)
-DECODE_COLS(1)
+#pragma GCC unroll 12
+    for (int v = 0; v < V; v++)
+        _mm256_storeu_ps(y + 8 * v,
+                         bias ? _mm256_add_ps(acc[v], _mm256_loadu_ps(bias + 8 * v)) : acc[v]);
+}
 
 /* m < 8 columns. */
-static void decode_tail(float *y, const float *w, size_t ldw, size_t m, const uint32_t *ids,
-                        const float *f, size_t n, const float *bias)
+static inline __attribute__((always_inline)) void decode_tail(float *y, const struct listed *l,
+                                                              size_t at, size_t m,
+                                                              const float *bias,
+                                                              const enum sae_dtype t)
 {
     __m256i on = lanes(m);
     __m256 acc = _mm256_setzero_ps();
 
-    for (size_t i = 0; i < n; i++)
-        acc = _mm256_fmadd_ps(_mm256_broadcast_ss(f + i),
-                              _mm256_maskload_ps(w + (size_t)ids[i] * ldw, on), acc);
+    for (size_t i = 0; i < l->n; i++) {
+        const char *row = l->w + at + l->ids[i] * l->ld;
+        __m256 w = t == SAE_DTYPE_F32 ? _mm256_maskload_ps((const float *)row, on)
+                                      : weights_tail(row, (int)m, t);
+
+        acc = _mm256_fmadd_ps(_mm256_broadcast_ss(l->f + i), w, acc);
+    }
     if (bias)
         acc = _mm256_add_ps(acc, _mm256_maskload_ps(bias, on));
     _mm256_maskstore_ps(y, on, acc);
 }
 
-static void decode(float *y, const float *w, size_t ldw, size_t n_cols, const uint32_t *ids,
-                   const float *f, size_t n, const float *bias)
+static inline __attribute__((always_inline)) void decode_as(float *y, const struct listed *l,
+                                                            size_t n_cols, const float *bias,
+                                                            const enum sae_dtype t)
 {
+    const size_t item = t == SAE_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
     size_t c = 0;
 
     for (; c + 96 <= n_cols; c += 96)
-        decode_12(y + c, w + c, ldw, ids, f, n, bias ? bias + c : NULL);
+        decode_cols(y + c, l, c * item, bias ? bias + c : NULL, 12, t);
     for (; c + 32 <= n_cols; c += 32)
-        decode_4(y + c, w + c, ldw, ids, f, n, bias ? bias + c : NULL);
+        decode_cols(y + c, l, c * item, bias ? bias + c : NULL, 4, t);
     for (; c + 8 <= n_cols; c += 8)
-        decode_1(y + c, w + c, ldw, ids, f, n, bias ? bias + c : NULL);
+        decode_cols(y + c, l, c * item, bias ? bias + c : NULL, 1, t);
     if (c < n_cols)
-        decode_tail(y + c, w + c, ldw, n_cols - c, ids, f, n, bias ? bias + c : NULL);
+        decode_tail(y + c, l, c * item, n_cols - c, bias ? bias + c : NULL, t);
+}
+
+static void decode(float *y, const struct sae_matrix *w, size_t col, size_t n_cols,
+                   const uint32_t *ids, const float *f, size_t n, const float *bias)
+{
+    const struct listed l = {sae_matrix_at(w, 0, col), w->width * sae_matrix_item(w), ids, f, n};
+
+    if (w->dtype == SAE_DTYPE_F32)
+        decode_as(y, &l, n_cols, bias, SAE_DTYPE_F32);
+    else if (w->dtype == SAE_DTYPE_F16)
+        decode_as(y, &l, n_cols, bias, SAE_DTYPE_F16);
+    else
+        decode_as(y, &l, n_cols, bias, SAE_DTYPE_BF16);
+}
+
+static void widen_row(const struct sae_matrix *w, size_t row, float *out)
+{
+    widen(sae_matrix_at(w, row, 0), out, w->width, w->dtype);
 }
 
 static inline size_t put_bits(unsigned bits, size_t i, uint32_t *pos, size_t m)
@@ -174,6 +214,7 @@ const struct sae_kern sae_kern_avx2 = {
     .name = "avx2",
     .dot4 = dot4,
     .decode = decode,
+    .widen = widen_row,
     .nonzero = nonzero,
     .at_least = at_least,
     .unit = UNITS,

@@ -1,6 +1,7 @@
 /* rows_avx512.c - the shared kernels for AVX-512 (F, BW, DQ, VL; compiled with those flags, by
  * name). A canonical chain of 16 is one register; tails are masked. */
 #include "lib/engine/kern/kern.h"
+#include "lib/engine/kern/widen_512.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -45,62 +46,98 @@ static void dot4(const float *x, const float *const w[4], size_t n, float out[4]
     out[3] = fold(e);
 }
 
+/* Rows of weights that a list names, from a column on. */
+struct listed {
+    const char *w;
+    size_t ld; /* bytes of a row */
+    const uint32_t *ids;
+    const float *f;
+    size_t n;
+};
+
 /* One pass over the features for V whole registers of columns. Rows are far apart and a few KB
  * long: the one four features on is fetched while this one is added. */
 #define DECODE_AHEAD 4
-#define DECODE_COLS(V)                                                                          \
-    static inline void decode_##V(float *y, const float *w, size_t ldw, const uint32_t *ids,    \
-                                  const float *f, size_t n, const float *bias)                  \
-    {                                                                                           \
-        __m512 acc[V];                                                                          \
-                                                                                                \
-        _Pragma("GCC unroll 16") for (int v = 0; v < V; v++) acc[v] = _mm512_setzero_ps();      \
-        for (size_t i = 0; i < n; i++) {                                                        \
-            const float *row = w + (size_t)ids[i] * ldw;                                        \
-            __m512 fi = _mm512_set1_ps(f[i]);                                                   \
-                                                                                                \
-            if (i + DECODE_AHEAD < n) {                                                         \
-                const char *next = (const char *)(w + (size_t)ids[i + DECODE_AHEAD] * ldw);     \
-                                                                                                \
-                _Pragma("GCC unroll 16") for (int v = 0; v < V; v++)                            \
-                    _mm_prefetch(next + 64 * v, _MM_HINT_T0);                                   \
-            }                                                                                   \
-            _Pragma("GCC unroll 16") for (int v = 0; v < V; v++) acc[v] =                       \
-                _mm512_fmadd_ps(fi, _mm512_loadu_ps(row + 16 * v), acc[v]);                     \
-        }                                                                                       \
-        _Pragma("GCC unroll 16") for (int v = 0; v < V; v++) _mm512_storeu_ps(                  \
-            y + 16 * v, bias ? _mm512_add_ps(acc[v], _mm512_loadu_ps(bias + 16 * v)) : acc[v]); \
+static inline __attribute__((always_inline)) void decode_cols(float *y, const struct listed *l,
+                                                              size_t at, const float *bias,
+                                                              const int V, const enum sae_dtype t)
+{
+    const size_t bytes = 16 * (t == SAE_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t));
+    __m512 acc[16];
+
+#pragma GCC unroll 16
+    for (int v = 0; v < V; v++)
+        acc[v] = _mm512_setzero_ps();
+    for (size_t i = 0; i < l->n; i++) {
+        const char *row = l->w + at + l->ids[i] * l->ld;
+        __m512 fi = _mm512_set1_ps(l->f[i]);
+
+        if (i + DECODE_AHEAD < l->n) {
+            const char *next = l->w + at + l->ids[i + DECODE_AHEAD] * l->ld;
+
+#pragma GCC unroll 16
+            for (size_t line = 0; line < (size_t)V * bytes; line += 64)
+                _mm_prefetch(next + line, _MM_HINT_T0);
+        }
+#pragma GCC unroll 16
+        for (int v = 0; v < V; v++)
+            acc[v] = _mm512_fmadd_ps(fi, weights(row + (size_t)v * bytes, t), acc[v]);
     }
-DECODE_COLS(16)
-DECODE_COLS(4)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; v++)
+        _mm512_storeu_ps(y + 16 * v,
+                         bias ? _mm512_add_ps(acc[v], _mm512_loadu_ps(bias + 16 * v)) : acc[v]);
+}
 
 /* m <= 16 columns. */
-static void decode_tail(float *y, const float *w, size_t ldw, size_t m, const uint32_t *ids,
-                        const float *f, size_t n, const float *bias)
+static inline __attribute__((always_inline)) void decode_tail(float *y, const struct listed *l,
+                                                              size_t at, size_t m,
+                                                              const float *bias,
+                                                              const enum sae_dtype t)
 {
     __mmask16 on = (__mmask16)((1u << m) - 1);
     __m512 acc = _mm512_setzero_ps();
 
-    for (size_t i = 0; i < n; i++)
-        acc = _mm512_fmadd_ps(_mm512_set1_ps(f[i]),
-                              _mm512_maskz_loadu_ps(on, w + (size_t)ids[i] * ldw), acc);
+    for (size_t i = 0; i < l->n; i++)
+        acc = _mm512_fmadd_ps(_mm512_set1_ps(l->f[i]),
+                              weights_tail(l->w + at + l->ids[i] * l->ld, (int)m, t), acc);
     if (bias)
         acc = _mm512_add_ps(acc, _mm512_maskz_loadu_ps(on, bias));
     _mm512_mask_storeu_ps(y, on, acc);
 }
 
-static void decode(float *y, const float *w, size_t ldw, size_t n_cols, const uint32_t *ids,
-                   const float *f, size_t n, const float *bias)
+static inline __attribute__((always_inline)) void decode_as(float *y, const struct listed *l,
+                                                            size_t n_cols, const float *bias,
+                                                            const enum sae_dtype t)
 {
+    const size_t item = t == SAE_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
     size_t c = 0;
 
     for (; c + 256 <= n_cols; c += 256)
-        decode_16(y + c, w + c, ldw, ids, f, n, bias ? bias + c : NULL);
+        decode_cols(y + c, l, c * item, bias ? bias + c : NULL, 16, t);
     for (; c + 64 <= n_cols; c += 64)
-        decode_4(y + c, w + c, ldw, ids, f, n, bias ? bias + c : NULL);
+        decode_cols(y + c, l, c * item, bias ? bias + c : NULL, 4, t);
     for (; c < n_cols; c += 16)
-        decode_tail(y + c, w + c, ldw, n_cols - c < 16 ? n_cols - c : 16, ids, f, n,
-                    bias ? bias + c : NULL);
+        decode_tail(y + c, l, c * item, n_cols - c < 16 ? n_cols - c : 16, bias ? bias + c : NULL,
+                    t);
+}
+
+static void decode(float *y, const struct sae_matrix *w, size_t col, size_t n_cols,
+                   const uint32_t *ids, const float *f, size_t n, const float *bias)
+{
+    const struct listed l = {sae_matrix_at(w, 0, col), w->width * sae_matrix_item(w), ids, f, n};
+
+    if (w->dtype == SAE_DTYPE_F32)
+        decode_as(y, &l, n_cols, bias, SAE_DTYPE_F32);
+    else if (w->dtype == SAE_DTYPE_F16)
+        decode_as(y, &l, n_cols, bias, SAE_DTYPE_F16);
+    else
+        decode_as(y, &l, n_cols, bias, SAE_DTYPE_BF16);
+}
+
+static void widen_row(const struct sae_matrix *w, size_t row, float *out)
+{
+    widen(sae_matrix_at(w, row, 0), out, w->width, w->dtype);
 }
 
 /* Positions of the bits of `on`, from position i. */
@@ -156,6 +193,7 @@ const struct sae_kern sae_kern_avx512 = {
     .name = "avx512",
     .dot4 = dot4,
     .decode = decode,
+    .widen = widen_row,
     .nonzero = nonzero,
     .at_least = at_least,
     .unit = UNITS,

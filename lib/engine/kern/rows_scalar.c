@@ -24,10 +24,10 @@ static void dot4(const float *x, const float *const w[4], size_t n, float out[4]
     }
 }
 
-static void decode(float *y, const float *w, size_t ldw, size_t n_cols, const uint32_t *ids,
-                   const float *f, size_t n, const float *bias)
+static void decode(float *y, const struct sae_matrix *w, size_t col, size_t n_cols,
+                   const uint32_t *ids, const float *f, size_t n, const float *bias)
 {
-    float acc[64];
+    float acc[64], room[64];
 
     for (size_t c0 = 0; c0 < n_cols; c0 += 64) {
         size_t m = n_cols - c0 < 64 ? n_cols - c0 : 64;
@@ -35,14 +35,23 @@ static void decode(float *y, const float *w, size_t ldw, size_t n_cols, const ui
         for (size_t c = 0; c < m; c++)
             acc[c] = 0.0f;
         for (size_t i = 0; i < n; i++) {
-            const float *row = w + (size_t)ids[i] * ldw + c0;
+            const float *row = room;
 
+            if (w->dtype == SAE_DTYPE_F32)
+                row = w->f32 + ids[i] * w->width + col + c0;
+            else
+                sae_matrix_widen(w, ids[i], col + c0, m, room);
             for (size_t c = 0; c < m; c++)
                 acc[c] = fmaf(f[i], row[c], acc[c]);
         }
         for (size_t c = 0; c < m; c++)
             y[c0 + c] = bias ? acc[c] + bias[c0 + c] : acc[c];
     }
+}
+
+static void widen_row(const struct sae_matrix *w, size_t row, float *out)
+{
+    sae_matrix_widen(w, row, 0, w->width, out);
 }
 
 static size_t nonzero(const float *f, const float *g, const float *h, size_t n, uint32_t *pos)
@@ -69,6 +78,7 @@ const struct sae_kern sae_kern_scalar = {
     .name = "scalar",
     .dot4 = dot4,
     .decode = decode,
+    .widen = widen_row,
     .nonzero = nonzero,
     .at_least = at_least,
     .unit = UNITS,

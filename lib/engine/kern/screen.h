@@ -48,10 +48,10 @@ struct sae_screen_group {
     size_t n_panels;   /* 1..SAE_SCREEN_STREAMS; of intervals 1..SAE_SCREEN_PANELS */
     size_t step;       /* from one panel of the group to its next, in panels; 0 is 1: neighbours */
     const char *ahead; /* the next group's first panel, to prefetch as many meanwhile; or NULL */
-    /* Weight rows of 4 * dq bytes to bring near meanwhile: SAE_SCREEN_FETCH of them a register
-     * tile, as far as the tiles reach. They are the candidates of the group before. */
+    /* Weight rows of dq / 16 * fetch_step bytes to bring near meanwhile: SAE_SCREEN_FETCH of them a
+     * register tile, as far as the tiles reach. They are the candidates of the group before. */
     const char *const *fetch;
-    size_t n_fetch;
+    size_t n_fetch, fetch_step;
 };
 
 /* masks[r][panel]: candidate bits of the panel's 16 features. */

@@ -60,9 +60,8 @@ void sae_native_decode_dense(struct sae_batch *b, size_t k0, size_t k1, struct s
             size_t left = d->formula.F - j, nj = left < SAE_BLOCK ? left : SAE_BLOCK;
 
             find_rows(b, items, m, j, nj, s);
-            sae_native_kernels(b->e)->decode(n->x, m, d->dec + j * d->formula.d_out + k0,
-                                             d->formula.d_out, nj, k1 - k0, left - nj >= 64, s->c,
-                                             SAE_DECODE_COLS);
+            sae_native_kernels(b->e)->decode(n->x, m, &d->dec, j, nj, k0, k1 - k0, left - nj >= 64,
+                                             s->c, SAE_DECODE_COLS);
         }
         for (size_t i = 0; i < m; i++)
             if (!finish(s->c + i * SAE_DECODE_COLS,

@@ -2,10 +2,11 @@
  *
  * gather quantises rows (native/plane.h). encode takes a block of features in three steps: int8
  * products and the bound prove most features off; what is left is computed exactly, in canonical
- * order, from the f32 weights, sorted by feature so that a weight row is read once; the shared
- * epilogue does the rest. Rows that cannot be screened, or whose block has too many candidates, are
- * computed densely. Rows of a small top_k go by intervals instead (native/top.c). A dictionary for
- * whose rows a way keeps failing is not computed so for a while (struct native_record).
+ * order, from the weights themselves, sorted by feature so that a weight row is read once; the
+ * shared epilogue does the rest. Rows that cannot be screened, or whose block has too many
+ * candidates, are computed densely. Rows of a small top_k go by intervals instead (native/top.c). A
+ * dictionary for whose rows a way keeps failing is not computed so for a while (struct
+ * native_record).
  *
  * THREADS  as engine.h says: gather writes rows r0..r1 - 1 of the batch's data, encode only its
  *          scratch and the row's sinks; the counters of a dictionary are relaxed atomics. */
@@ -68,7 +69,7 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
     struct sae_native_dict *nd = NULL;
     double *theta = NULL;
 
-    if (!d->enc || d->engine_data)
+    if (!d->enc.values || d->engine_data)
         return SAE_OK;
     nd = sae_calloc(1, sizeof *nd);
     theta = sae_alloc(d->formula.F, sizeof *theta);
@@ -81,8 +82,8 @@ static enum sae_status prepare(const struct sae_engine *e, struct sae_dict *d,
         nd->has_theta |= isfinite(theta[j]);
         nd->n_never_on += d->formula.score != SAE_SCORE_VALUE && d->dec_norm[j] == 0.0f;
     }
-    st = sae_plane_create(&nd->plane, d->enc, d->formula.F, d->formula.d_in, theta,
-                          sae_native_kernels(e)->xmax, sae_native_kernels(e)->quant, team, err);
+    st = sae_plane_create(&nd->plane, &d->enc, d->formula.F, theta, sae_native_kernels(e)->xmax,
+                          sae_native_kernels(e)->quant, team, err);
     if (st != SAE_OK)
         goto out;
     nd->norms_finite = isfinite(d->info.norm_max);
@@ -409,7 +410,7 @@ static size_t collect(const struct sae_plane *pl, struct native_scratch *n, size
         unsigned bit = (unsigned)__builtin_ctzll(all);
         uint32_t m = at[bit];
 
-        n->fetch[(*n_fetch)++] = (const char *)(pl->w + sae_group_feature(g, bit) * pl->d);
+        n->fetch[(*n_fetch)++] = sae_matrix_at(&pl->w, sae_group_feature(g, bit), 0);
         at[bit] = first;
         first += m;
     }
@@ -426,18 +427,16 @@ static size_t collect(const struct sae_plane *pl, struct native_scratch *n, size
 /* Exact projections of pairs from .. to - 1. */
 static void compute_pairs(struct sae_batch *b, size_t from, size_t to, struct native_scratch *n)
 {
-    const struct sae_dict *d = b->dict;
-    const float *x[64], *w[64];
+    const float *x[64];
 
     while (from < to) {
         size_t m = to - from < SAE_COUNTOF(x) ? to - from : SAE_COUNTOF(x);
 
         for (size_t i = 0; i < m; i++) {
             x[i] = b->x + n->row_of[n->pair_row[from + i]] * b->ld;
-            assert(n->pair_col[from + i] < d->formula.F);
-            w[i] = d->enc + (size_t)n->pair_col[from + i] * d->formula.d_in;
+            assert(n->pair_col[from + i] < b->dict->formula.F);
         }
-        sae_native_kernels(b->e)->pairs(x, w, m, d->formula.d_in, n->pair_p + from);
+        sae_native_kernels(b->e)->pairs(x, &b->dict->enc, n->pair_col + from, m, n->pair_p + from);
         from += m;
     }
 }
@@ -449,7 +448,7 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
 {
     const struct sae_native_kernels *k = sae_native_kernels(b->e);
     struct sae_groups groups;
-    struct sae_screen_group g = {.fetch = n->fetch};
+    struct sae_screen_group g = {.fetch = n->fetch, .fetch_step = 16 * sae_matrix_item(&pl->w)};
     size_t n_pairs = 0, computed = 0;
 
     memset(n->count, 0, n_rows * sizeof *n->count);
@@ -516,8 +515,8 @@ static void encode_dense(struct sae_batch *b, size_t block, size_t n_rows, struc
         return;
     for (size_t i = 0; i < n_rows; i++)
         n->x[i] = b->x + n->dense_row[i] * b->ld;
-    sae_native_kernels(b->e)->dense(n->x, n_rows, b->dict->enc + cols.first * b->dict->formula.d_in,
-                                    cols.n, b->dict->formula.d_in, s->p, SAE_BLOCK, n->dense);
+    sae_native_kernels(b->e)->dense(n->x, n_rows, &b->dict->enc, cols.first, cols.n, s->p,
+                                    SAE_BLOCK, n->dense);
     for (size_t i = 0; i < n_rows; i++)
         sae_epilogue(b, n->dense_row[i], block, &cols, s->p + i * SAE_BLOCK, s);
 }

@@ -43,12 +43,12 @@ static double gamma_n(size_t d)
     return n * U / (1 - n * U);
 }
 
-/* Feature j of the plane; returns |w_j|. v: scratch of dq doubles, q of dq bytes. Scales below
- * s_floor are raised to it: nearly zero rows then quantise to zero and live on their norm alone. */
-static double plane_feature(struct sae_plane *p, size_t j, double theta, double s_floor, double *v,
-                            int8_t *q)
+/* Feature j of the plane, whose weights are w; returns |w_j|. v: scratch of dq doubles, q of dq
+ * bytes. Scales below s_floor are raised to it: nearly zero rows then quantise to zero and live on
+ * their norm alone. */
+static double plane_feature(struct sae_plane *p, size_t j, const float *w, double theta,
+                            double s_floor, double *v, int8_t *q)
 {
-    const float *w = p->w + j * p->d;
     const double g = gamma_n(p->d);
     uint8_t *to = p->q + j / SAE_SCREEN_PANEL * p->dq * SAE_SCREEN_PANEL + j % SAE_SCREEN_PANEL * 4;
     double n2, err2, norm, e, tau, m;
@@ -83,14 +83,20 @@ struct making {
 static void largest_range(void *arg, size_t from, size_t to)
 {
     struct making *m = arg;
-    const float *w = m->p->w;
+    float *room = sae_alloc(m->p->d, sizeof *room);
     double largest = 0;
 
-    for (size_t i = from * m->p->d; i < to * m->p->d; i++)
-        largest = fabs((double)w[i]) > largest ? fabs((double)w[i]) : largest;
+    for (size_t j = from; room && j < to; j++) {
+        const float *w = sae_matrix_row(&m->p->w, j, room);
+
+        for (size_t k = 0; k < m->p->d; k++)
+            largest = fabs((double)w[k]) > largest ? fabs((double)w[k]) : largest;
+    }
     pthread_mutex_lock(&m->p->lock);
     m->largest = largest > m->largest ? largest : m->largest;
+    m->nomem |= !room;
     pthread_mutex_unlock(&m->p->lock);
+    sae_free(room);
 }
 
 static void quantise_range(void *arg, size_t from, size_t to)
@@ -98,11 +104,12 @@ static void quantise_range(void *arg, size_t from, size_t to)
     struct making *m = arg;
     struct sae_plane *p = m->p;
     double *v = sae_alloc(p->dq, sizeof *v), max_norm = 0;
+    float *room = sae_alloc(p->d, sizeof *room), min_s = INFINITY;
     int8_t *q = sae_alloc(p->dq, 1);
-    float min_s = INFINITY;
 
-    for (size_t j = from; v && q && j < to; j++) {
-        double norm = plane_feature(p, j, m->theta[j], m->largest * 0x1p-30, v, q);
+    for (size_t j = from; v && room && q && j < to; j++) {
+        double norm = plane_feature(p, j, sae_matrix_row(&p->w, j, room), m->theta[j],
+                                    m->largest * 0x1p-30, v, q);
 
         max_norm = norm > max_norm ? norm : max_norm;
         min_s = p->s[j] < min_s ? p->s[j] : min_s;
@@ -110,9 +117,10 @@ static void quantise_range(void *arg, size_t from, size_t to)
     pthread_mutex_lock(&p->lock);
     p->max_norm = max_norm > p->max_norm ? max_norm : p->max_norm;
     p->min_s = min_s < p->min_s ? min_s : p->min_s;
-    m->nomem |= !v || !q;
+    m->nomem |= !v || !room || !q;
     pthread_mutex_unlock(&p->lock);
     sae_free(q);
+    sae_free(room);
     sae_free(v);
 }
 
@@ -137,14 +145,14 @@ uint64_t sae_plane_bytes(uint64_t F, uint64_t d)
                : padded(F) * (padded(d) + vectors) + d * sizeof *p->asked + sizeof *p;
 }
 
-enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
+enum sae_status sae_plane_create(struct sae_plane **out, const struct sae_matrix *w, size_t F,
                                  const double *theta, int xmax, const struct sae_quant *quant,
                                  struct sae_team *team, struct sae_err *err)
 {
     enum sae_status st = SAE_OK;
     struct making m = {.theta = theta};
     struct sae_plane *p;
-    size_t dq = padded(d), Fp = padded(F);
+    size_t d = w->width, dq = padded(d), Fp = padded(F);
 
     *out = NULL;
     if (dq > MAX_WIDTH)
@@ -158,11 +166,15 @@ enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t 
                             .Fp = Fp,
                             .xmax = xmax,
                             .quant = quant,
-                            .w = w,
+                            .w = *w,
                             .gain = 1,
                             .min_s = INFINITY};
     pthread_mutex_init(&p->lock, NULL);
     sae_team_run(team, F, RANGE, largest_range, &m);
+    if (m.nomem) {
+        st = nomem(d * sizeof(float), err);
+        goto out;
+    }
     if (!(m.largest > 1e-30 && m.largest < 1e30))
         goto out;
     p->q = sae_huge_alloc(Fp, dq);
@@ -260,7 +272,7 @@ static struct sae_plane_column *column(struct sae_plane *p, size_t k)
         return NULL;
     c->k = k;
     for (size_t j = 0; j < p->Fp; j++)
-        c->values[j] = j < p->F ? p->w[j * p->d + k] / p->s[j] : 0.0f;
+        c->values[j] = j < p->F ? sae_matrix_value(&p->w, j, k) / p->s[j] : 0.0f;
     return c;
 }
 

@@ -2,7 +2,8 @@
  *
  * A feature is off when its projection p (the canonical dot product, lib/dict/ref.h) is at or below
  * a threshold. The plane answers "proved off" or "candidate" from int8 products alone; candidates
- * are computed exactly from the f32 weights, so answers have the same bits as a dense encode.
+ * are computed exactly from the weights themselves, so answers have the same bits as a dense
+ * encode.
  *
  * THE BOUND. Let Q be an orthogonal matrix (signs, then Hadamard matrices). Split the row's few
  * outlier dimensions off, x = x_O + x_R, and quantise  Q x_R = s_x q_x + e_x,  Q w_j = s_j q_j +
@@ -67,6 +68,7 @@
 #include "lib/dict/unit.h"
 #include "lib/engine/kern/quant.h"
 #include "lib/engine/kern/screen.h"
+#include "lib/matrix.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -93,7 +95,7 @@ struct sae_plane {
     double max_norm;      /* max |w_j| */
     double gain;          /* 1, or what values are multiplied by at most, if that is more */
     float min_s;
-    const float *w;       /* borrowed: the encoder, [F][d] */
+    struct sae_matrix w;  /* the encoder [F][d], whose values are borrowed */
     pthread_mutex_t lock; /* guards what follows; in create, what ranges have in common */
     struct sae_plane_column columns[SAE_PLANE_COLUMNS];
     uint32_t *asked;  /* [d]: how often a row wanted to split the dimension off, lately */
@@ -102,9 +104,10 @@ struct sae_plane {
 
 /* What the plane of such an encoder takes in memory, but for the columns that rows make it keep. */
 uint64_t sae_plane_bytes(uint64_t F, uint64_t d);
-/* Quantise an encoder. theta[j]: p <= theta[j] proves feature j off (may be infinite).
- * SAE_E_NOMEM. NULL in *out with SAE_OK: this encoder cannot be screened (width, value range). */
-enum sae_status sae_plane_create(struct sae_plane **out, const float *w, size_t F, size_t d,
+/* Quantise an encoder of F rows, whose values are borrowed until free. theta[j]: p <= theta[j]
+ * proves feature j off (may be infinite). SAE_E_NOMEM. NULL in *out with SAE_OK: this encoder
+ * cannot be screened (width, value range). */
+enum sae_status sae_plane_create(struct sae_plane **out, const struct sae_matrix *w, size_t F,
                                  const double *theta, int xmax, const struct sae_quant *quant,
                                  struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
 void sae_plane_free(struct sae_plane *p);
@@ -150,8 +153,8 @@ struct sae_groups {
 
 void sae_groups_init(struct sae_groups *s, const struct sae_plane *p, size_t first, size_t n,
                      bool apart, size_t width);
-/* The next one into *g (its fetch and n_fetch stay); false: there is none. What g prefetches is the
- * one after it, be it beyond the n features. */
+/* The next one into *g (its fetch, n_fetch and fetch_step stay); false: there is none. What g
+ * prefetches is the one after it, be it beyond the n features. */
 bool sae_groups_next(struct sae_groups *s, struct sae_screen_group *g);
 
 /* The feature of a group's bit: 16 bits a panel. */

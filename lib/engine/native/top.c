@@ -299,7 +299,7 @@ static void compute_exact(struct sae_batch *b, size_t row, const uint32_t *at, s
 {
     struct native_scratch *n = s->engine_data;
     const struct sae_dict *d = b->dict;
-    const float *x[64], *w[64], *row_x = b->x + row * b->ld;
+    const float *x[64], *row_x = b->x + row * b->ld;
     bool counts_zeros = b->rows[row].task->plan.counts_zeros;
     bool has_aux = sae_formula_unit(&d->formula)->aux_name;
     bool apart =
@@ -314,11 +314,9 @@ static void compute_exact(struct sae_batch *b, size_t row, const uint32_t *at, s
         for (size_t i = 0; i < part; i += SAE_COUNTOF(x)) {
             size_t few = part - i < SAE_COUNTOF(x) ? part - i : SAE_COUNTOF(x);
 
-            for (size_t k = 0; k < few; k++) {
+            for (size_t k = 0; k < few; k++)
                 x[k] = row_x;
-                w[k] = d->enc + (size_t)n->ids[i + k] * d->formula.d_in;
-            }
-            sae_native_kernels(b->e)->pairs(x, w, few, d->formula.d_in, n->p + i);
+            sae_native_kernels(b->e)->pairs(x, &d->enc, n->ids + i, few, n->p + i);
         }
         cols = sae_cols_ids(d, n->ids, part, 0, s);
         sae_unit(b, &cols, n->p, s->f, has_aux || apart ? s->aux : NULL);
@@ -361,8 +359,8 @@ static size_t compute_row(struct sae_batch *b, size_t row, struct sae_scratch *s
         struct sae_cols cols = sae_cols_block(d, block);
         size_t m;
 
-        sae_native_kernels(b->e)->dense(&x, 1, d->enc + cols.first * d->formula.d_in, cols.n,
-                                        d->formula.d_in, s->p, SAE_BLOCK, n->dense);
+        sae_native_kernels(b->e)->dense(&x, 1, &d->enc, cols.first, cols.n, s->p, SAE_BLOCK,
+                                        n->dense);
         sae_unit(b, &cols, s->p, s->f, aux);
         m = b->e->kern->nonzero(s->f, NULL, NULL, cols.n, s->pos);
         for (size_t i = 0; i < m; i++, kept++) {

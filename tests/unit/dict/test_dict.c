@@ -108,7 +108,7 @@ START_TEST(need_tells_what_memory_is_for)
     ck_assert(!sae_layout_is_turned(&row.keys[3]));
     ck_assert_uint_eq(sae_layout_shape(&row.keys[0], 2, 3, shape), 2);
     ck_assert(shape[0] == 2 && shape[1] == 3);
-    d->dec[3] = NAN;
+    d->dec.f32[3] = NAN;
     ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, &err), SAE_E_WEIGHTS);
     ck_assert_str_eq(err.text, "cannot use v: row 1 holds a value that is not finite");
     sae_dict_free(d);
@@ -159,7 +159,7 @@ START_TEST(formulae_are_checked)
     f.d_out = f.d_out ? f.d_out : 5;
     f.F = 7;
     f.unit = f.unit ? f.unit : SAE_UNIT_RELU;
-    ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, &err), SAE_E_WEIGHTS);
+    ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, NULL, &err), SAE_E_WEIGHTS);
     ck_assert_msg(strstr(err.text, wrong[_i].says) != NULL, "%s", err.text);
     ck_assert_ptr_null(d);
 }
@@ -179,7 +179,7 @@ START_TEST(arrays_are_the_formulas)
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
 
-    ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, NULL), SAE_OK);
+    ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, NULL, NULL), SAE_OK);
     for (size_t i = 0; i < SAE_COUNTOF(roles); i++)
         ck_assert_ptr_nonnull(sae_dict_array(d, roles[i]));
     ck_assert_ptr_null(sae_dict_array(d, SAE_ROLE_SKIP));
@@ -207,8 +207,9 @@ START_TEST(an_encoder_alone_has_no_decoder)
 
     for (int scored = 0; scored < 2; scored++) {
         f.score = scored ? SAE_SCORE_DECODER_NORM : SAE_SCORE_VALUE;
-        ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, NULL), SAE_OK);
-        ck_assert(d->enc && !d->dec && !d->dec_bias && !d->skip && (d->dec_norm != NULL) == scored);
+        ck_assert_int_eq(sae_dict_create_as(&d, &sae_layouts[0], &f, NULL, NULL), SAE_OK);
+        ck_assert(d->enc.f32 && !d->dec.f32 && !d->dec_bias && !d->skip &&
+                  (d->dec_norm != NULL) == scored);
         ck_assert_uint_eq(d->info.bytes, 4 * (35 + 7));
         ck_assert_uint_eq(d->info.output_dim, 0);
         for (size_t j = 0; scored && j < 7; j++)
@@ -239,14 +240,14 @@ START_TEST(norms_are_in_double_and_their_median_is_the_middle)
         {3, 4, 0, 0}, {0, 0, 0, 0}, {1e30f, 1e30f, 0, 0}, {0x1p-140f, 0, 0, 0}, {1, 1, 1, 1}};
     struct sae_dict *d = unsealed("AutoEncoderNew", 4, 5), *even = unsealed("AutoEncoderNew", 4, 2);
 
-    memcpy(d->dec, rows, sizeof rows);
+    memcpy(d->dec.f32, rows, sizeof rows);
     ck_assert_int_eq(sae_dict_seal(d, "float32", NULL, NULL), SAE_OK);
     ck_assert(d->dec_norm[0] == 5.0f && d->dec_norm[1] == 0.0f && d->dec_norm[4] == 2.0f);
     ck_assert(d->dec_norm[2] == (float)(sqrt(2.0) * (double)1e30f));
     ck_assert(d->dec_norm[3] == 0x1p-140f);
     ck_assert(d->info.norm_min == 0.0f && d->info.norm_median == 2.0f);
     ck_assert(d->info.norm_max == d->dec_norm[2]);
-    memcpy(even->dec, rows, 2 * sizeof rows[0]);
+    memcpy(even->dec.f32, rows, 2 * sizeof rows[0]);
     ck_assert_int_eq(sae_dict_seal(even, "float32", NULL, NULL), SAE_OK);
     ck_assert(even->info.norm_median == 2.5f);
     sae_dict_free(d);

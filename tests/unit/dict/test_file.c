@@ -487,7 +487,7 @@ START_TEST(a_statement_decides)
     ck_assert_int_eq(d->formula.input, want->input);
     ck_assert_int_eq(d->formula.output, want->output);
     ck_assert_int_eq(d->formula.encodes_only, want->encodes_only);
-    ck_assert_int_eq(d->dec == NULL, want->encodes_only);
+    ck_assert_int_eq(d->dec.f32 == NULL, want->encodes_only);
     ck_assert_int_eq(d->formula.has_centre, want->has_centre);
     ck_assert_int_eq(d->formula.adds_centre, want->adds_centre);
     ck_assert_int_eq(d->formula.has_dec_bias, want->has_dec_bias);
@@ -509,8 +509,8 @@ START_TEST(stated_values_are_in_place)
                   "%s", err.text);
     for (size_t j = 0; j < 3; j++) {
         for (size_t k = 0; k < 2; k++) {
-            ck_assert(d->enc[j * 2 + k] == value(0, k, j));
-            ck_assert(d->dec[j * 2 + k] == value(1, j, k));
+            ck_assert(d->enc.f32[j * 2 + k] == value(0, k, j));
+            ck_assert(d->dec.f32[j * 2 + k] == value(1, j, k));
         }
         ck_assert(sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j] == value(2, 0, j));
         ck_assert(sae_dict_array(d, SAE_ROLE_THRESHOLD)[j] == -0.5f);
@@ -525,8 +525,8 @@ START_TEST(stated_values_are_in_place)
     ck_assert_uint_eq(sae_dict_info(d)->dict_size, 2);
     for (size_t j = 0; j < 2; j++) {
         for (size_t k = 0; k < 2; k++) {
-            ck_assert(d->enc[j * 2 + k] == value(0, j, k));
-            ck_assert(d->dec[j * 2 + k] == value(2, k, j));
+            ck_assert(d->enc.f32[j * 2 + k] == value(0, j, k));
+            ck_assert(d->dec.f32[j * 2 + k] == value(2, k, j));
         }
         ck_assert(sae_dict_array(d, SAE_ROLE_ENC_BIAS)[j] == value(1, 0, j));
         ck_assert(sae_dict_array(d, SAE_ROLE_THRESHOLD)[j] == 0.5f);

@@ -103,22 +103,22 @@ START_TEST(constructors_distributions)
     struct sae_dict *d;
 
     d = open_source("init:AutoEncoder:64:1000");
-    is_linear(d->enc, D * F, D);
+    is_linear(d->enc.f32, D * F, D);
     is_linear(sae_dict_array(d, SAE_ROLE_ENC_BIAS), F, D);
-    is_directions(d->dec, F, D, 1.0);
+    is_directions(d->dec.f32, F, D, 1.0);
     ck_assert(all_zero(d->centre, D));
     sae_dict_free(d);
 
     d = open_source("init:JumpAutoEncoder:64:1000:seed=9");
-    is_linear(d->enc, D * F, D);
+    is_linear(d->enc.f32, D * F, D);
     is_linear(sae_dict_array(d, SAE_ROLE_ENC_BIAS), F, D);
-    is_directions(d->dec, F, D, 1.0);
+    is_directions(d->dec.f32, F, D, 1.0);
     ck_assert(all_zero(d->centre, D) && all_zero(sae_dict_array(d, SAE_ROLE_JUMP), F));
     sae_dict_free(d);
 
     d = open_source("init:GatedAutoEncoder:64:1000:seed=18446744073709551615");
-    is_linear(d->enc, D * F, D);
-    is_directions(d->dec, F, D, 1.0);
+    is_linear(d->enc.f32, D * F, D);
+    is_directions(d->dec.f32, F, D, 1.0);
     ck_assert(all_zero(d->centre, D) && all_zero(sae_dict_array(d, SAE_ROLE_GATE_BIAS), F) &&
               all_zero(sae_dict_array(d, SAE_ROLE_MAG_BIAS), F));
     for (size_t j = 0; j < F; j++)
@@ -126,8 +126,8 @@ START_TEST(constructors_distributions)
     sae_dict_free(d);
 
     d = open_source("init:AutoEncoderNew:64:1000");
-    is_directions(d->dec, F, D, 0.1);
-    ck_assert_int_eq(memcmp(d->enc, d->dec, D * F * sizeof(float)), 0);
+    is_directions(d->dec.f32, F, D, 0.1);
+    ck_assert_int_eq(memcmp(d->enc.f32, d->dec.f32, D * F * sizeof(float)), 0);
     ck_assert(all_zero(sae_dict_array(d, SAE_ROLE_ENC_BIAS), F) && all_zero(d->dec_bias, D));
     ck_assert(d->centre == NULL);
     sae_dict_free(d);
@@ -146,8 +146,8 @@ static uint64_t hash_of(const struct sae_dict *d)
 {
     uint64_t h = 0xcbf29ce484222325u;
 
-    h = hash_add(h, d->enc, d->formula.d_in * d->formula.F);
-    h = hash_add(h, d->dec, d->formula.d_in * d->formula.F);
+    h = hash_add(h, d->enc.f32, d->formula.d_in * d->formula.F);
+    h = hash_add(h, d->dec.f32, d->formula.d_in * d->formula.F);
     h = hash_add(h, sae_dict_array(d, SAE_ROLE_ENC_BIAS), d->formula.F);
     h = hash_add(h, sae_dict_array(d, SAE_ROLE_GATE_BIAS), d->formula.F);
     h = hash_add(h, sae_dict_array(d, SAE_ROLE_MAG_BIAS), d->formula.F);
@@ -186,10 +186,10 @@ START_TEST(rows_have_streams_of_their_own)
     struct sae_dict *zero = open_source("init:AutoEncoder:13:20:seed=0");
     struct sae_dict *none = open_source("init:AutoEncoder:13:20");
 
-    ck_assert_int_eq(memcmp(a->enc, b->enc, 13 * 20 * sizeof(float)), 0);
-    ck_assert_int_eq(memcmp(a->dec, b->dec, 13 * 20 * sizeof(float)), 0);
+    ck_assert_int_eq(memcmp(a->enc.f32, b->enc.f32, 13 * 20 * sizeof(float)), 0);
+    ck_assert_int_eq(memcmp(a->dec.f32, b->dec.f32, 13 * 20 * sizeof(float)), 0);
     for (size_t i = 0; i < 13 * 20; i++)
-        ck_assert(a->enc[i] != c->enc[i] && a->dec[i] != c->dec[i]);
+        ck_assert(a->enc.f32[i] != c->enc.f32[i] && a->dec.f32[i] != c->dec.f32[i]);
     ck_assert_int_eq(hash_of(zero) == hash_of(none), 1);
     sae_dict_free(a);
     sae_dict_free(b);

@@ -61,7 +61,7 @@ START_TEST(centre_is_subtracted_and_rounded_first)
         y[k] = x[k] - d->centre[k];
     sae_ref_project(d, x, p);
     for (size_t j = 0; j < 9; j++)
-        ck_assert_uint_eq(sae_f32_bits(p[j]), sae_f32_bits(dot_again(y, d->enc + j * 37, 37)));
+        ck_assert_uint_eq(sae_f32_bits(p[j]), sae_f32_bits(dot_again(y, d->enc.f32 + j * 37, 37)));
     sae_free(x);
     sae_dict_free(d);
 }
@@ -76,7 +76,7 @@ START_TEST(decode_is_one_chain_that_skips_zeros)
     f[0] = -0.0f;
     for (size_t j = 2; j < 40; j += 3)
         f[j] = 0.0f;
-    d->dec[0] = INFINITY; /* of feature 0, which is off: skipped, not 0 * infinity */
+    d->dec.f32[0] = INFINITY; /* of feature 0, which is off: skipped, not 0 * infinity */
     for (int bias = 0; bias < 2; bias++) {
         sae_ref_decode(d, f, bias == 1, y);
         for (size_t k = 0; k < 5; k++) {
@@ -84,7 +84,7 @@ START_TEST(decode_is_one_chain_that_skips_zeros)
 
             for (size_t j = 1; j < 40; j++)
                 if (j % 3 != 2)
-                    acc = fmaf(f[j], d->dec[j * 5 + k], acc);
+                    acc = fmaf(f[j], d->dec.f32[j * 5 + k], acc);
             if (bias)
                 acc += d->dec_bias[k];
             ck_assert_uint_eq(sae_f32_bits(y[k]), sae_f32_bits(acc));

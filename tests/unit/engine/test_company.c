@@ -99,7 +99,7 @@ static struct sae_dict *make_dict(const char *class_name, size_t d, size_t F, ui
                       : sae_dict_array(dict, SAE_ROLE_ENC_BIAS);
 
     for (size_t j = 0; j < F; j++) {
-        float *w = dict->enc + j * d;
+        float *w = dict->enc.f32 + j * d;
 
         bias[j] = (float)(-2.3 * sae_dict_norm(w, d)) * (j % 7 == 0 ? 0.3f : 1.0f);
         for (size_t k = 0; k < d; k++) {
@@ -113,6 +113,14 @@ static struct sae_dict *make_dict(const char *class_name, size_t d, size_t F, ui
     }
     return dict;
 }
+
+/* How its matrices are kept: as they are, or in 16 bits. */
+static const struct sae_storage storages[] = {
+    {SAE_DTYPE_F32, SAE_DTYPE_F32, false},  {SAE_DTYPE_BF16, SAE_DTYPE_BF16, false},
+    {SAE_DTYPE_F16, SAE_DTYPE_F16, false},  {SAE_DTYPE_BF16, SAE_DTYPE_F32, false},
+    {SAE_DTYPE_F16, SAE_DTYPE_BF16, false}, {SAE_DTYPE_F16, SAE_DTYPE_F16, true},
+};
+#define N_STORAGES ((int)SAE_COUNTOF(storages))
 
 static bool same(const float *a, const float *b, size_t n)
 {
@@ -233,7 +241,8 @@ START_TEST(rows_keep_their_bits_in_any_company)
     bool is_small = _i < N_SMALL;
     size_t d = is_small ? small[_i / N_CLASSES].d : large[_i - N_SMALL].d;
     size_t F = is_small ? small[_i / N_CLASSES].F : large[_i - N_SMALL].F;
-    struct sae_dict *dict = make_dict(classes[_i % N_CLASSES], d, F, (uint64_t)_i);
+    struct sae_dict *dict = dicts_kept_take(make_dict(classes[_i % N_CLASSES], d, F, (uint64_t)_i),
+                                            &storages[_i % N_STORAGES]);
     struct sae_task alone[N_FORMS];
     float *x = sae_alloc(N_KINDS * d, sizeof *x);
     uint64_t random = (uint64_t)_i;

@@ -32,7 +32,7 @@ static struct sae_dict *make_dict(size_t d)
 
     for (size_t j = 0; j < F; j++)
         for (size_t k = 0; k < d; k++) {
-            float *w = &dict->dec[j * d + k], sign = dicts_random(&random) % 2 ? 1.0f : -1.0f;
+            float *w = &dict->dec.f32[j * d + k], sign = dicts_random(&random) % 2 ? 1.0f : -1.0f;
 
             if (k % 4 == 1 && d > 1)
                 *w = sign * 0.0f;

@@ -1,5 +1,5 @@
 /* test_dense.c - dense and pair kernels against lib/dict/ref.c, the decode kernel against its
- * chains, bit for bit, on every instruction set that this CPU has. */
+ * chains, bit for bit, with weights of each form, on every instruction set that this CPU has. */
 #include "lib/cpu.h"
 #include "lib/dict/ref.h"
 #include "lib/engine/kern/dense.h"
@@ -47,6 +47,26 @@ static float number(enum oddity odd)
     return ((float)(u % 20001) - 10000.0f) * 0x1p-11f;
 }
 
+/* n weights of the dtype, as it has them, into m, and as f32 into `wide`. */
+static void weights(struct sae_matrix *m, size_t n, enum oddity odd, float *wide)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = number(odd);
+        uint32_t u = sae_f32_bits(v);
+
+        if (m->dtype == SAE_DTYPE_BF16)
+            m->bits[i] = (uint16_t)(u >> 16);
+        if (m->dtype == SAE_DTYPE_F16) /* of the middle of its range; what is odd at its ends */
+            m->bits[i] = (uint16_t)(u >> 16 & 0x8000) |
+                         (uint16_t)(fabsf(v) > 100.0f   ? 0x7bff
+                                    : fabsf(v) < 1e-30f ? u & 0x3ff
+                                                        : 0x2800 | (u >> 8 & 0x1fff));
+        if (m->dtype == SAE_DTYPE_F32)
+            m->f32[i] = v;
+    }
+    sae_dtype_to_f32(m->dtype, m->values, wide, n);
+}
+
 static bool same(float a, float b)
 {
     return (isnan(a) && isnan(b)) || sae_f32_bits(a) == sae_f32_bits(b);
@@ -54,8 +74,9 @@ static bool same(float a, float b)
 
 START_TEST(equals_the_reference)
 {
-    size_t k = (size_t)_i % SAE_COUNTOF(kernels), d = widths[(size_t)_i / SAE_COUNTOF(kernels)];
-    size_t ld = (d + 15) & ~(size_t)15;
+    const enum sae_dtype t = (enum sae_dtype)(_i % 3); /* F32, F16, BF16 */
+    size_t k = (size_t)_i / 3 % SAE_COUNTOF(kernels);
+    size_t d = widths[(size_t)_i / 3 / SAE_COUNTOF(kernels)], ld = (d + 15) & ~(size_t)15;
 
     if (!sae_cpu_has(kernels[k].isa)) {
         printf("SKIP: this CPU has no %s\n", sae_isa_name(kernels[k].isa));
@@ -67,17 +88,19 @@ START_TEST(equals_the_reference)
             float *x = sae_alloc(n * ld, sizeof *x), *w = malloc(F * d * sizeof *w);
             float *p = malloc(n * (F + 3) * sizeof *p);
             float *s = sae_alloc(sae_dense_scratch_floats(n, d), sizeof *s);
-            const float *xs[64], *ws[64], *rows[70];
+            struct sae_matrix m = {
+                .dtype = t, .width = d, .values = malloc(F * d * sae_dtype_bytes(t))};
+            const float *xs[64], *rows[70];
+            uint32_t ids[64];
             float out[64];
 
             seed = d * 1000 + n;
             for (size_t i = 0; i < n * ld; i++)
                 x[i] = i % ld < d ? number(odd ? ODD : PLAIN) : 0.0f;
-            for (size_t i = 0; i < F * d; i++)
-                w[i] = number(odd ? ODD_BUT_FINITE : PLAIN);
+            weights(&m, F * d, odd ? ODD_BUT_FINITE : PLAIN, w);
             for (size_t r = 0; r < n; r++)
                 rows[r] = x + r * ld;
-            kernels[k].dense(rows, n, w, F, d, p, F + 3, s);
+            kernels[k].dense(rows, n, &m, 0, F, p, F + 3, s);
             for (size_t r = 0; r < n; r++)
                 for (size_t j = 0; j < F; j++) {
                     float want = sae_ref_dot(x + r * ld, w + j * d, d);
@@ -88,13 +111,14 @@ START_TEST(equals_the_reference)
                 }
             for (size_t i = 0; i < 7; i++) {
                 xs[i] = x + i * 5 % n * ld;
-                ws[i] = w + i * 3 % F * d;
+                ids[i] = (uint32_t)(i * 3 % F);
             }
-            kernels[k].pairs(xs, ws, 7, d, out);
+            kernels[k].pairs(xs, &m, ids, 7, out);
             for (size_t i = 0; i < 7; i++)
-                ck_assert(same(out[i], sae_ref_dot(xs[i], ws[i], d)));
+                ck_assert(same(out[i], sae_ref_dot(xs[i], w + ids[i] * d, d)));
             sae_free(s);
             free(p);
+            free(m.values);
             free(w);
             sae_free(x);
         }
@@ -106,7 +130,8 @@ START_TEST(decode_is_a_chain)
 {
     static const size_t counts[] = {1, 2, 3, 4, 5, 9, 70};
     static const size_t n_features[] = {1, 63, 64, 65, 200};
-    size_t k = (size_t)_i;
+    const enum sae_dtype t = (enum sae_dtype)(_i % 3);
+    size_t k = (size_t)_i / 3;
 
     if (!sae_cpu_has(kernels[k].isa)) {
         printf("SKIP: this CPU has no %s\n", sae_isa_name(kernels[k].isa));
@@ -118,24 +143,25 @@ START_TEST(decode_is_a_chain)
             size_t ldy = (d + 15) & ~(size_t)15;
             float *f = malloc(n * F * sizeof *f), *w = malloc(F * d * sizeof *w);
             float *y = sae_alloc(n * ldy, sizeof *y);
+            struct sae_matrix m = {
+                .dtype = t, .width = d, .values = malloc(F * d * sae_dtype_bytes(t))};
             const float *rows[70];
 
             seed = d * 1000 + n;
             for (size_t i = 0; i < n * F; i++)
                 f[i] = number(i / F % 3 == 1);
-            for (size_t i = 0; i < F * d; i++)
-                w[i] = number(d % 2);
+            weights(&m, F * d, d % 2 ? ODD_BUT_FINITE : PLAIN, w);
             for (size_t i = 0; i < n * ldy; i++)
                 y[i] = 0.0f;
             for (size_t r = 0; r < n; r++)
                 rows[r] = f + r * F;
             if (F > 128) { /* in two calls, the first of which knows of the second */
-                kernels[k].decode(rows, n, w, d, 100, d, true, y, ldy);
+                kernels[k].decode(rows, n, &m, 0, 100, 0, d, true, y, ldy);
                 for (size_t r = 0; r < n; r++)
                     rows[r] += 100;
-                kernels[k].decode(rows, n, w + 100 * d, d, F - 100, d, false, y, ldy);
+                kernels[k].decode(rows, n, &m, 100, F - 100, 0, d, false, y, ldy);
             } else {
-                kernels[k].decode(rows, n, w, d, F, d, false, y, ldy);
+                kernels[k].decode(rows, n, &m, 0, F, 0, d, false, y, ldy);
             }
             for (size_t r = 0; r < n; r++)
                 for (size_t i = 0; i < d; i++) {
@@ -147,6 +173,7 @@ START_TEST(decode_is_a_chain)
                         ck_abort_msg("d %zu n %zu F %zu: row %zu, %zu", d, n, F, r, i);
                 }
             sae_free(y);
+            free(m.values);
             free(w);
             free(f);
         }
@@ -160,8 +187,8 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_loop_test(t, equals_the_reference, 0,
-                        (int)(SAE_COUNTOF(kernels) * SAE_COUNTOF(widths)));
-    tcase_add_loop_test(t, decode_is_a_chain, 0, (int)SAE_COUNTOF(kernels));
+                        3 * (int)(SAE_COUNTOF(kernels) * SAE_COUNTOF(widths)));
+    tcase_add_loop_test(t, decode_is_a_chain, 0, 3 * (int)SAE_COUNTOF(kernels));
     tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

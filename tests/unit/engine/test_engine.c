@@ -117,7 +117,7 @@ static void *encode_rows(void *arg)
     struct sae_scratch *s;
     struct sae_batch *b;
 
-    t.x = wide->enc; /* any numbers */
+    t.x = wide->enc.f32; /* any numbers */
     t.query.form = SAE_FORM_TOP;
     t.query.top_k = 1;
     ck_assert_int_eq(sae_batch_create(&b, e, dicts_capacity(wide, t.n_rows), NULL), SAE_OK);

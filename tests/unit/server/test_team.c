@@ -193,8 +193,8 @@ START_TEST(the_first_column_that_is_not_finite_is_named)
     struct sae_dict *d = dicts_make("AutoEncoder", 4, 3000, 1);
     struct sae_err err = {0};
 
-    d->dec[2900 * 4] = d->dec[700 * 4 + 3] = NAN;
-    d->dec[1500 * 4] = INFINITY;
+    d->dec.f32[2900 * 4] = d->dec.f32[700 * 4 + 3] = NAN;
+    d->dec.f32[1500 * 4] = INFINITY;
     ck_assert_int_eq(sae_dict_seal(d, "float32", &backwards, &err), SAE_E_WEIGHTS);
     ck_assert_ptr_nonnull(strstr(err.text, "column 700 "));
     sae_dict_free(d);

@@ -162,7 +162,7 @@ static void decode_rows(const struct sae_engine *e, struct sae_dict *dict, unsig
         ck_assert_int_eq(sae_task_prepare(&tasks[i], NULL), SAE_OK);
     }
     /* a sparse IdentityDict row has no -0 where nothing is listed */
-    for (size_t i = 1; !dict->dec && i < N; i += 2)
+    for (size_t i = 1; !dict->dec.f32 && i < N; i += 2)
         for (size_t j = 0; j < n_rows[i] * dict->formula.F; j++)
             if (f[i][j] == 0.0f && !(i == 3 && j % dict->formula.F % 3 == 0))
                 f[i][j] = 0.0f;

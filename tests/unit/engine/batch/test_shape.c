@@ -36,8 +36,8 @@ static struct sae_dict *make(int i, bool exact)
 
     d->formula.top_k = shapes[i].k;
     for (size_t j = 1; j < d->formula.F; j += 3) {
-        memcpy(d->enc + j * d->formula.d_in, d->enc + (j - 1) * d->formula.d_in,
-               d->formula.d_in * sizeof *d->enc);
+        memcpy(d->enc.f32 + j * d->formula.d_in, d->enc.f32 + (j - 1) * d->formula.d_in,
+               d->formula.d_in * sizeof *d->enc.f32);
         d->param[0][j] = d->param[0][j - 1];
     }
     return d;

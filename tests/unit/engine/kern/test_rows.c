@@ -80,6 +80,42 @@ START_TEST(dot_is_canonical)
 }
 END_TEST
 
+/* F rows of n weights of the dtype, owned (free); exact size, as values. */
+static struct sae_matrix matrix(enum sae_dtype t, size_t F, size_t n, uint64_t seed)
+{
+    struct sae_matrix m = {.dtype = t, .width = n};
+    uint64_t random = seed;
+
+    if (t == SAE_DTYPE_F32) {
+        m.f32 = values(F * n, true, seed);
+        return m;
+    }
+    m.bits = malloc(F * n * sizeof *m.bits + 1);
+    for (size_t i = 0; i < F * n; i++) /* any bits that are finite, subnormals among them */
+        m.bits[i] = (uint16_t)(dicts_random(&random) & (i % 5 ? 0xbfff : 0x807f));
+    return m;
+}
+
+START_TEST(rows_are_widened)
+{
+    size_t n;
+    const struct sae_kern *k = kern_of(_i, &n);
+
+    for (int t = SAE_DTYPE_F16; k && t <= SAE_DTYPE_BF16; t++) {
+        struct sae_matrix m = matrix((enum sae_dtype)t, 3, n, 7);
+        float *row = malloc((n + 1) * sizeof *row);
+
+        row[n] = 42.0f;
+        k->widen(&m, 2, row);
+        for (size_t i = 0; i < n; i++)
+            ck_assert_uint_eq(sae_f32_bits(row[i]), sae_f32_bits(sae_matrix_value(&m, 2, i)));
+        ck_assert(row[n] == 42.0f);
+        free(row);
+        free(m.values);
+    }
+}
+END_TEST
+
 START_TEST(decode_is_canonical)
 {
     enum { F = 60 };
@@ -88,7 +124,7 @@ START_TEST(decode_is_canonical)
     struct sae_dict d = {.formula = {.F = F, .d_in = n, .d_out = n}};
 
     for (uint64_t seed = 1; k && seed < 10; seed++) {
-        float *w = values(F * n, true, seed), *f = values(F, seed % 3 != 0, seed + 50);
+        float *f = values(F, seed % 3 != 0, seed + 50);
         float *bias = values(n, true, seed + 100), *y = malloc((n + 1) * sizeof *y);
         float *want = malloc((n + 1) * sizeof *want), list[F];
         uint32_t ids[F];
@@ -102,22 +138,22 @@ START_TEST(decode_is_canonical)
             ids[m] = (uint32_t)j;
             list[m++] = f[j];
         }
-        d.dec = w;
+        d.dec = matrix((enum sae_dtype)(seed % 3), F, n, seed); /* F32, F16, BF16 */
         d.dec_bias = bias;
         for (int b = 0; b < 2; b++) {
             y[n] = 42.0f;
             sae_ref_decode(&d, f, b, want);
-            k->decode(y, w, n, n, ids, list, m, b ? bias : NULL);
+            k->decode(y, &d.dec, 0, n, ids, list, m, b ? bias : NULL);
             ck_assert_msg(same(y, want, n), "%s decode of %zu columns", k->name, n);
             ck_assert(y[n] == 42.0f);
         }
         /* a part of the columns: the row stride stays */
         if (n > 5) {
-            k->decode(y, w + 3, n, n - 5, ids, list, m, bias + 3);
+            k->decode(y, &d.dec, 3, n - 5, ids, list, m, bias + 3);
             sae_ref_decode(&d, f, true, want);
             ck_assert(same(y, want + 3, n - 5));
         }
-        free(w);
+        free(d.dec.values);
         free(f);
         free(bias);
         free(y);
@@ -329,6 +365,7 @@ int main(void)
     int n = (int)(SAE_COUNTOF(sets) * SAE_COUNTOF(lengths));
 
     tcase_add_loop_test(t, dot_is_canonical, 0, n);
+    tcase_add_loop_test(t, rows_are_widened, 0, n);
     tcase_add_loop_test(t, decode_is_canonical, 0, n);
     tcase_add_loop_test(t, positions_are_found, 0, n);
     tcase_add_test(t, order_ascends_with_the_value);

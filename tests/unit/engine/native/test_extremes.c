@@ -111,7 +111,7 @@ static struct sae_dict *make_dict(const char *class_name, enum dict_kind kind, s
     float scale = kind == SCALED ? fabsf(log_uniform(&random, -29, 28)) : 1.0f;
 
     for (size_t j = 0; j < F; j++) {
-        float *w = dict->enc + j * d;
+        float *w = dict->enc.f32 + j * d;
         float own = kind == RAGGED ? log_uniform(&random, -45, 10) : j % 19 == 5 ? 1e-39f : scale;
 
         theta[j] = -2.0f * own * (float)sae_dict_norm(w, d) * (j % 7 ? 1.0f : 0.3f);

@@ -44,7 +44,8 @@ static void make_sparse(struct sae_dict *d)
         double n2 = 0;
 
         for (size_t k = 0; k < d->formula.d_in; k++)
-            n2 += (double)d->enc[j * d->formula.d_in + k] * (double)d->enc[j * d->formula.d_in + k];
+            n2 += (double)d->enc.f32[j * d->formula.d_in + k] *
+                  (double)d->enc.f32[j * d->formula.d_in + k];
         bias[j] = (float)(-2.3 * sqrt(n2)) * (j % 7 == 0 ? 0.5f : 1.0f);
     }
 }
@@ -116,7 +117,7 @@ START_TEST(top_k_by_intervals)
                 sae_dict_array(dict, SAE_ROLE_GATE_BIAS), sae_dict_array(dict, SAE_ROLE_MAG_BIAS),
                 sae_dict_array(dict, SAE_ROLE_JUMP),      sae_dict_array(dict, SAE_ROLE_THRESHOLD)};
 
-            memcpy(dict->enc + j * D, dict->enc + (j - 1) * D, D * sizeof *dict->enc);
+            memcpy(dict->enc.f32 + j * D, dict->enc.f32 + (j - 1) * D, D * sizeof *dict->enc.f32);
             for (size_t k = 0; k < SAE_COUNTOF(v); k++)
                 if (v[k])
                     v[k][j] = v[k][j - 1];
@@ -163,12 +164,13 @@ END_TEST
 static void quantisation_error(const struct sae_native_kernels *k, const float *x, size_t d,
                                double *out)
 {
+    const struct sae_matrix m = {.width = d, .f32 = (float *)x};
     struct sae_plane *p;
     struct sae_screen_row row;
     double n2, theta = 0, *v = sae_alloc(d, sizeof *v), *turned = sae_alloc(d, sizeof *turned);
     int8_t *q = sae_alloc(d, 1);
 
-    ck_assert_int_eq(sae_plane_create(&p, x, 1, d, &theta, k->xmax, k->quant, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(sae_plane_create(&p, &m, 1, &theta, k->xmax, k->quant, NULL, NULL), SAE_OK);
     ck_assert(sae_plane_row(p, x, q, &row, v));
     ck_assert_int_eq(row.n_split, 0);
     k->quant->widen(x, d, v, &n2);
@@ -223,7 +225,7 @@ START_TEST(floors_that_do_not_hold)
 
         sae_dict_array(dict, SAE_ROLE_ENC_BIAS)[j] = 0;
         for (size_t k = 0; k < D; k++)
-            dict->enc[j * D + k] =
+            dict->enc.f32[j * D + k] =
                 (float)(along * (double)centred[k] - (is_lure ? error[k] / sqrt(e2) : 0));
     }
     ck_assert_int_eq(sae_engine_prepare(e, dict, NULL, NULL), SAE_OK);

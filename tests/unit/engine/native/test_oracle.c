@@ -50,7 +50,7 @@ static float largest_projection(const struct sae_dict *d, const float *x, size_t
 
         for (size_t k = 0; k < D; k++)
             c[k] = d->centre ? x[r * D + k] - d->centre[k] : x[r * D + k];
-        p = sae_ref_dot(c, d->enc + j * D, D);
+        p = sae_ref_dot(c, d->enc.f32 + j * D, D);
         if (p > best && p < 100.0f) /* a row of usual size */
             best = p;
     }
@@ -63,7 +63,7 @@ static void copy_feature(struct sae_dict *d, size_t to, size_t from)
                   sae_dict_array(d, SAE_ROLE_GATE_BIAS), sae_dict_array(d, SAE_ROLE_MAG_BIAS),
                   sae_dict_array(d, SAE_ROLE_JUMP),      sae_dict_array(d, SAE_ROLE_THRESHOLD)};
 
-    memcpy(d->enc + to * D, d->enc + from * D, D * sizeof *d->enc);
+    memcpy(d->enc.f32 + to * D, d->enc.f32 + from * D, D * sizeof *d->enc.f32);
     for (size_t i = 0; i < SAE_COUNTOF(v); i++)
         if (v[i])
             v[i][to] = v[i][from];
@@ -77,7 +77,7 @@ static void set_thresholds(struct sae_dict *d, const float *x, uint64_t *random)
     float *threshold = sae_dict_array(d, SAE_ROLE_THRESHOLD);
 
     for (size_t j = 0; j < F; j++) {
-        float *w = d->enc + j * D;
+        float *w = d->enc.f32 + j * D;
 
         for (size_t k = 0; j % 11 == 2 && k < D; k++) /* heavy tails */
             w[k] *= (float)exp(1.5 * (double)dicts_normal(random));

@@ -72,11 +72,13 @@ static double normal(void)
 /* The canonical dot product; test_dense shows that the kernel used where it can be equals ref.c. */
 static float dot_of(const float *x, const float *w, size_t d)
 {
+    const struct sae_matrix m = {.width = d, .f32 = (float *)w};
+    const uint32_t first = 0;
     float out;
 
     if (!sae_cpu_has(SAE_ISA_AVX2))
         return sae_ref_dot(x, w, d);
-    sae_pairs_f32__avx2(&x, &w, 1, d, &out);
+    sae_pairs_f32__avx2(&x, &m, &first, 1, &out);
     return out;
 }
 
@@ -121,7 +123,7 @@ static void check_intervals(int k, const struct sae_plane *p, struct sae_screen_
 
     for (size_t i = 0; i < n; i++)
         for (size_t in = 0; in < in_group && g.f0 + in < p->F; in++) {
-            dot[i][in] = dot_of(x + which[i] * ld, p->w + (g.f0 + in) * p->d, p->d);
+            dot[i][in] = dot_of(x + which[i] * ld, p->w.f32 + (g.f0 + in) * p->d, p->d);
             large = fmaxf(large, fabsf(dot[i][in]));
         }
     for (size_t j = 0; j < p->F; j++) {
@@ -202,7 +204,7 @@ static struct outcome run(int k, struct sae_plane *p, const float *x, size_t n, 
                     REQUIRE(!candidate, "padding feature %zu is a candidate", j);
                     continue;
                 }
-                on = (double)dot_of(x + which[i] * ld, p->w + j * p->d, p->d) > theta[j];
+                on = (double)dot_of(x + which[i] * ld, p->w.f32 + j * p->d, p->d) > theta[j];
                 o.candidates += candidate;
                 o.on += on;
                 o.missed += on && !candidate;
@@ -224,12 +226,12 @@ static struct outcome run(int k, struct sae_plane *p, const float *x, size_t n, 
 static struct sae_plane *plane_or_none(int k, const float *w, size_t F, size_t d,
                                        const double *theta)
 {
+    const struct sae_matrix m = {.width = d, .f32 = (float *)w};
     struct sae_plane *p;
     struct sae_err err = {0};
 
     ck_assert_int_eq(
-        sae_plane_create(&p, w, F, d, theta, kernels[k].xmax, kernels[k].quant, NULL, &err),
-        SAE_OK);
+        sae_plane_create(&p, &m, F, theta, kernels[k].xmax, kernels[k].quant, NULL, &err), SAE_OK);
     return p;
 }
 

@@ -36,8 +36,8 @@ static struct sae_dict *make_dict(const char *class_name, double l0)
     memset(d->centre, 0, D * sizeof *d->centre);
     for (size_t j = 0; j < F; j++) {
         for (size_t i = 0; i < SAE_COUNTOF(outliers); i++)
-            d->enc[j * D + outliers[i]] *= 0.003f;
-        bias[j] = (float)(z * sae_dict_norm(d->enc + j * D, D));
+            d->enc.f32[j * D + outliers[i]] *= 0.003f;
+        bias[j] = (float)(z * sae_dict_norm(d->enc.f32 + j * D, D));
         if (sae_dict_array(d, SAE_ROLE_MAG_BIAS)) /* the gate decides */
             sae_dict_array(d, SAE_ROLE_MAG_BIAS)[j] = 0.1f;
     }
@@ -58,7 +58,7 @@ static void fill_rows(const struct sae_dict *d, float *x)
         for (size_t i = 0; i < SAE_COUNTOF(outliers) && (r % 4 == 1 || r % 4 == 2); i++)
             to[outliers[i]] = (r % 4 == 1 ? 300.0f : 1000.0f) * (1 + 0.1f * dicts_normal(&random));
         for (size_t i = 0; i < 15 && r % 4 == 3; i++) {
-            const float *w = d->enc + dicts_random(&random) % F * D;
+            const float *w = d->enc.f32 + dicts_random(&random) % F * D;
 
             for (size_t k = 0; k < D; k++)
                 to[k] += 3 * w[k];
