@@ -238,6 +238,23 @@ static enum sae_status read_first(const struct sae_file *b, const struct sae_bou
     return st;
 }
 
+static enum sae_status take_exp(const struct sae_file *b, const struct sae_bound *bound, float *v,
+                                size_t n, struct sae_err *err)
+{
+    const char *name = sae_load_tensor(b->ts, bound->index[0])->name;
+
+    for (size_t j = 0; j < n; j++) {
+        float was = v[j];
+
+        v[j] = sae_exp_f32(was);
+        if (!isfinite(v[j]))
+            return sae_err_set(err, SAE_E_WEIGHTS, name,
+                               "cannot use %s: exp of value %zu, %g, is not finite as f32", name, j,
+                               (double)was);
+    }
+    return SAE_OK;
+}
+
 static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, enum sae_role role,
                                  struct sae_err *err)
 {
@@ -255,9 +272,23 @@ static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, e
     else if (bound->n > 0 && !bound->is_number)
         st = n < stored ? read_first(b, bound, stored, dst, n, err)
                         : sae_load_read(b->ts, bound->index[0], dst, is_turned(bound->dims), err);
-    for (size_t j = 0; bound->is_exp && st == SAE_OK && j < n; j++)
-        dst[j] = sae_exp_f32(dst[j]);
-    return st;
+    return st == SAE_OK && bound->is_exp ? take_exp(b, bound, dst, n, err) : st;
+}
+
+/* With infinite thresholds some people prune: they are told what else does. */
+static enum sae_status read_or_tell(const struct sae_file *b, struct sae_dict *d,
+                                    enum sae_role role, struct sae_err *err)
+{
+    struct sae_err low = {0};
+    enum sae_status st = read_role(b, d, role, &low);
+    bool prunes = st == SAE_E_WEIGHTS && role == SAE_ROLE_THRESHOLD;
+
+    if (st == SAE_OK)
+        return SAE_OK;
+    return sae_err_set(err, st, low.where, "%s%s", low.text,
+                       prunes ? "; state features=N, or save the file without the features that "
+                                "are never on"
+                              : "");
 }
 
 /* The norms of a decoder that is not kept, which a score looks at: it is read once. */
@@ -365,7 +396,7 @@ enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct 
     enum sae_status st = sae_dict_create_as(&d, b->layout, &b->formula, NULL, &low);
 
     for (enum sae_role role = 0; st == SAE_OK && role < SAE_N_ROLES; role++)
-        st = read_role(b, d, role, &low);
+        st = read_or_tell(b, d, role, &low);
     if (st == SAE_OK)
         st = read_norms(b, d, &low);
     if (st == SAE_OK)

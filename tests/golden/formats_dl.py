@@ -94,6 +94,11 @@ def jump_relu():
     pt("jumprelu_bf16.pt", bf16(t, ("W_enc", "W_dec", "b_enc", "b_dec")))
     case("JumpReluAutoEncoder, bf16 beside f32", "jumprelu_bf16.pt", "JumpReluAutoEncoder", lines,
          params(t, over(THETA)), rows(w_enc(), b_enc(), None, THETA))
+    inf = np.array(THETA)
+    inf[3] = np.inf  # with which some people prune
+    pt("jumprelu_inf.pt", dict(t, **f32(threshold=inf)))
+    refused("JumpReluAutoEncoder, an infinite threshold", "jumprelu_inf.pt", "threshold", "[3]",
+            "inf", "features=")
     for name, shape in ("b", B), ("c", C):
         theta = np.resize(THETA, shape[1])
         t = f32(W_enc=w_enc(shape).T, b_enc=b_enc(shape), W_dec=w_dec(shape), b_dec=b_dec(shape[0]),
@@ -110,6 +115,9 @@ def topk():
     pt("topk_i64.pt", dict(t, k=np.int64(3), threshold=np.float32(-1)))
     for name in "topk_i32", "topk_i64":
         case(f"{name}, no config", name + ".pt", "AutoEncoderTopK", TOP3, m, XC, [SAME_KEYS])
+    pt("topk_rows.pt", dict(t, k=np.int32(3), b_dec=t["b_dec"][None],
+                            **{"encoder.bias": t["encoder.bias"][None]}))
+    case("TopK, vectors as [1, n]", "topk_rows.pt", "AutoEncoderTopK", TOP3, m, XC, [SAME_KEYS])
     case("TopK, k stated", "topk_i32.pt:k=2", "AutoEncoderTopK",
          TOP3[:2] + ["select=top_k:2, stated, the file says top_k:3"],
          model(t, "b_dec", "b_dec", top(2)), XC)

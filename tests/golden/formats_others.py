@@ -158,6 +158,12 @@ def openai():
     pt("none.pt", dict(t, **buffers))
     case("no entry", "none.pt", "standard", lines[:2], model(relu, BD), XC,
          ["activation = relu is OpenAI's default for an absent activation"])
+    odd = {"stats_last_nonzero": np.int64(3).reshape(()),
+           **f32(latents_activation_frequency=np.zeros((0, 5)),
+                 latents_mean_square=[np.nan, np.inf, 0, 0, 0, 0, 0])}
+    safetensors("odd.safetensors", dict(t, **odd))
+    case("what is ignored may be anything", "odd.safetensors:input=none:activation=relu",
+         "standard", [lines[0], "activation=relu, stated"], model(relu, BD), XC)
     tied = dict({k: v for k, v in t.items() if k != "decoder.weight"},
                 **f32(decoder__linear__weight=w_enc()))
     pt("tied.pt", tied, top=True, activation="ReLU", activation_state_dict={})
@@ -324,6 +330,12 @@ def custom():
          stem + ":decoder=V@F,m:k=3:score=decoder_norm_folded:parts=encoder", "topk",
          [relu_, "select=top_k:3, stated", "score=decoder_norm_folded, stated"], scored, X,
          [IMPLIED], m=0)
+    long = f32(W=w_enc(), V=w_norm(), b=b_enc())
+    long["V"][4, :2] = 3e38
+    safetensors("long.safetensors", long)
+    refused("custom, a norm that f32 cannot hold",
+            "long.safetensors:encoder=W@F,d:decoder=V@F,m:centre=none:k=3:score=decoder_norm",
+            "decoder", "the norm of feature 4", "inf")
     norms = np.linalg.norm(w_norm(), axis=1)
     ranked = Model(w_enc().T, b_enc(), w_norm(), np.zeros(5), None,
                    lambda h: np.where(keep(relu(h * norms), 3) != 0, relu(h), 0))

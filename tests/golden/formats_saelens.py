@@ -95,6 +95,9 @@ def jumprelu():
     theta = np.exp(np.float64(np.float32([0, np.log(2)] * 3 + [0])))
     case("jumprelu, a log threshold", "log_threshold", "jumprelu",
          OVER[:1] + ["threshold=exp:log_threshold"], model(t, act=over(theta)), X, [NEURONPEDIA])
+    folder("log_huge", no, dict(t, **f32(log_threshold=[0, 0, 0, 89, 0, 0, 0])))
+    refused("jumprelu, a log threshold whose exponential is infinite", "log_huge", "log_threshold",
+            "features=N")
     for name, shape in ("b", B), ("c", C):
         theta = np.resize(THETA, shape[1])
         u = dict(keys(w_dec(shape), shape), **f32(threshold=theta))

@@ -199,24 +199,29 @@ static void check_engine(const struct machine *m, const struct formats_case *c, 
     }
 }
 
+static void check_way(const struct formats_case *c, int way)
+{
+    bool is_native = way < SAE_N_ISAS;
+    struct sae_dict *d = opened(c);
+    struct sae_engine *e =
+        is_native ? batches_native((enum sae_isa)way, d) : batches_engine(BATCHES_OPENBLAS, d);
+    struct machine m = machine(e, d);
+
+    check_engine(&m, c, d, is_native || !c->is_near);
+    sae_batch_free(m.b);
+    sae_scratch_free(m.s);
+    batches_end(e, d);
+    sae_dict_free(d);
+}
+
 /* The last way is openblas, whose values are exact where no sum is rounded. */
 START_TEST(every_engine_answers_as_the_reference)
 {
-    const struct formats_case *c = served[_i / (SAE_N_ISAS + 1)];
-    int way = _i % (SAE_N_ISAS + 1);
-    struct sae_dict *d = opened(c);
-    struct sae_engine *e = way == SAE_N_ISAS ? batches_engine(BATCHES_OPENBLAS, d)
-                                             : batches_native((enum sae_isa)way, d);
-
-    if (e) {
-        struct machine m = machine(e, d);
-
-        check_engine(&m, c, d, way != SAE_N_ISAS || !c->is_near);
-        sae_batch_free(m.b);
-        sae_scratch_free(m.s);
-        batches_end(e, d);
-    }
-    sae_dict_free(d);
+    for (int way = 0; way <= SAE_N_ISAS; way++)
+        if (way == SAE_N_ISAS || sae_cpu_has((enum sae_isa)way))
+            check_way(served[_i], way);
+        else if (_i == 0) /* said once for all files */
+            printf("SKIP: this CPU has no %s\n", sae_isa_name((enum sae_isa)way));
 }
 END_TEST
 
@@ -247,8 +252,7 @@ int main(void)
     refusals = formats_which(true, &n_refusals);
     tcase_add_loop_test(t, a_file_is_read_as_its_producer_means_it, 0, (int)n_served);
     tcase_add_loop_test(t, the_reference_computes_what_the_producer_does, 0, (int)n_served);
-    tcase_add_loop_test(t, every_engine_answers_as_the_reference, 0,
-                        (int)n_served * (SAE_N_ISAS + 1));
+    tcase_add_loop_test(t, every_engine_answers_as_the_reference, 0, (int)n_served);
     tcase_add_loop_test(t, what_could_be_meant_in_two_ways_is_refused, 0, (int)n_refusals);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
