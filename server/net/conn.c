@@ -357,13 +357,17 @@ static bool is_timed(enum saed_conn_state state)
     return (BIT(IDLE) | BIT(HEAD) | BIT(BODY) | BIT(SEND)) & 1u << state;
 }
 
-uint64_t saed_conn_beyond_since(const struct saed_conn *n, uint64_t now)
+/* What waits to be read is not the client's delay: it may be a whole head. */
+uint64_t saed_conn_beyond_since(const struct saed_conn *n, uint64_t now, saed_counts_fn *counts)
 {
-    uint64_t may_ns = n->state == SAED_CONN_SEND ? SAED_BEYOND_NS / 2 : SAED_BEYOND_NS / 10;
-    bool is_late = n->place == SAED_PLACE_BEYOND && is_timed(n->state) && !n->no_more &&
-                   now > n->since_ns + may_ns;
+    bool sends = n->state == SAED_CONN_SEND;
+    uint64_t may_ns = sends ? SAED_BEYOND_NS / 2 : SAED_BEYOND_NS / 10;
+    struct saed_counts c;
 
-    return is_late ? n->since_ns : UINT64_MAX;
+    if (n->place != SAED_PLACE_BEYOND || !is_timed(n->state) || n->no_more ||
+        now <= n->since_ns + may_ns)
+        return UINT64_MAX;
+    return sends || (counts(n->fd, &c) && c.unread == 0) ? n->since_ns : UINT64_MAX;
 }
 
 enum saed_verdict saed_conn_sweep(struct saed_conn *n, uint64_t now,

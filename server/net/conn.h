@@ -146,7 +146,7 @@ bool saed_conn_is_kept(struct saed_conn *n, uint64_t now, saed_counts_fn *counts
 /* With the lock held: it has been beyond the limit, without a whole head or with an answer that is
  * not taken, for longer than it may be while others wait; since this time. UINT64_MAX: it has not,
  * or it is being cut. */
-uint64_t saed_conn_beyond_since(const struct saed_conn *n, uint64_t now);
+uint64_t saed_conn_beyond_since(const struct saed_conn *n, uint64_t now, saed_counts_fn *counts);
 
 enum saed_verdict {
     SAED_CONN_WELL,

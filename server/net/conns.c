@@ -349,15 +349,20 @@ static bool make_way(void *arg)
     return false;
 }
 
+static uint64_t beyond_since(const struct saed_conn *n, uint64_t now)
+{
+    return saed_conn_beyond_since(n, now, saed_tcp_counts);
+}
+
 /* Its place is free when MHD has closed it, which is told by the wake descriptor. */
 static void cut_one_beyond(struct saed_conns *c, uint64_t now)
 {
-    struct saed_conn *n = longest(c, saed_conn_beyond_since, now);
+    struct saed_conn *n = longest(c, beyond_since, now);
 
     if (!n)
         return;
     pthread_mutex_lock(&n->lock);
-    if (saed_conn_beyond_since(n, now) != UINT64_MAX) { /* nothing has come of it meanwhile */
+    if (beyond_since(n, now) != UINT64_MAX) { /* nothing has come of it meanwhile */
         n->no_more = true;
         shutdown(n->fd, SHUT_RDWR);
     }

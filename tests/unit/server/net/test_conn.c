@@ -412,14 +412,18 @@ START_TEST(beyond_the_limit_others_may_be_waiting)
     n.place = SAED_PLACE_BEYOND;
     bytes.received = 1;
     go_to(cases[_i].state, begin + S / 50);
-    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + cases[_i].may_ns), UINT64_MAX);
-    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + cases[_i].may_ns + 1),
+    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + cases[_i].may_ns, counts), UINT64_MAX);
+    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + cases[_i].may_ns + 1, counts),
                       is_timed ? since : UINT64_MAX);
+    bytes.unread = 1; /* we are late, not the client */
+    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + S, counts),
+                      cases[_i].state == SAED_CONN_SEND ? since : UINT64_MAX);
+    bytes.unread = 0;
     n.no_more = true; /* it is leaving */
-    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + S), UINT64_MAX);
+    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + S, counts), UINT64_MAX);
     n.no_more = false;
     n.place = SAED_PLACE_IN;
-    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + S), UINT64_MAX);
+    ck_assert_uint_eq(saed_conn_beyond_since(&n, since + S, counts), UINT64_MAX);
 }
 END_TEST
 
