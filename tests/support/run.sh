@@ -29,13 +29,15 @@ export CK_TIMEOUT_MULTIPLIER="${CK_TIMEOUT_MULTIPLIER:-10}"
 # shellcheck disable=SC2016
 xargs -P "$(nproc)" -I{} sh -c '
     log=$build/log/$(echo "${1#"$build"/tests/}" | tr / _).log
+    begin=$(date +%s)
     "$1" >"$log" 2>&1
-    echo "exit status $?" >>"$log"' sh {} <"$build/log/order"
+    echo "exit status $? after $(($(date +%s) - begin)) s" >>"$log"' sh {} <"$build/log/order"
 
 for t in "$@"; do
     log=$(log_of "$t")
     name=$(basename "$log" .log)
-    rc=$(sed -n 's/^exit status //p' "$log" | tail -n 1)
+    rc=$(sed -n 's/^exit status \([0-9]*\) after .*/\1/p' "$log" | tail -n 1)
+    took=$(sed -n 's/^exit status [0-9]* after //p' "$log" | tail -n 1)
     line=$(grep -E '^[0-9]+%: Checks: ' "$log" | tail -n 1)
     n=$(echo "$line" | sed -n 's/.*Checks: \([0-9]*\).*/\1/p')
     f=$(echo "$line" | sed -n 's/.*Failures: \([0-9]*\), Errors: \([0-9]*\).*/\1 + \2/p')
@@ -43,7 +45,7 @@ for t in "$@"; do
     n=${n:-0} f=$((${f:-0}))
     if [ "${rc:-1}" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; n=$((n + 1)); fi
     passed=$((passed + n - f)) failed=$((failed + f)) skipped=$((skipped + s))
-    echo "$name: $n checks, $f failed"
+    echo "$name: $n checks, $f failed, ${took:-no end}"
     if [ "$f" -gt 0 ]; then
         sed 's/^/    /' "$log" | tail -n 60
         { echo "$name: $f failed"; why "$log" | cut -c 1-300 | sed 's/^/    /' | head -n 8; } >>"$build/log/failures"
