@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MS 20000
+#define MS 60000
 #define HOLD "--max-delay-us", "10000000" /* longer than any wait in this file */
 #define QUEUE "saed_queue_rows{dictionary=\"i\"}"
 #define ROWS "saed_rows_total{dictionary=\"i\",op=\"encode\"}"

@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MS 20000
+#define MS 60000
 #define D 256
 
 /* An owned request for the `n` best of rows of noise. */
