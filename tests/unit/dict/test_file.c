@@ -724,11 +724,10 @@ START_TEST(a_whole_transformer_is_listed_in_short)
     }
     ck_assert_int_eq(sae_dict_load(&d, "x.pt", NULL, &err), SAE_E_FORMAT);
     ck_assert_str_eq(
-        err.text,
-        "cannot load x.pt: cannot name the class: no class has its 300 keys: "
-        "\"transformer.h.0.attn.weight\" [768], \"transformer.h.1.attn.weight\" [768], "
-        "\"transformer.h.2.attn.weight\" [768], \"transformer.h.3.attn.weight\" [768] and "
-        "296 more");
+        err.text, "cannot load x.pt: cannot name the class: no class has its 300 keys: "
+                  "\"transformer.h.0.attn.weight\" [768], \"transformer.h.1.attn.weight\" [768], "
+                  "\"transformer.h.2.attn.weight\" [768], \"transformer.h.3.attn.weight\" [768], "
+                  "\"transformer.h.4.attn.weight\" [768] and 295 more");
 }
 END_TEST
 
