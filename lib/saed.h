@@ -102,6 +102,11 @@ enum sae_source_key {
     SAE_SOURCE_OPTION
 };
 enum sae_source_key sae_source_key(const char *key);
+/* All such keys; NULL behind the last. */
+const char *sae_source_key_name(size_t i);
+/* Behind a source "key=value" may also stand after this byte, whatever is in the value: what the
+ * config file states. */
+#define SAE_SOURCE_CUT '\x1f'
 /* How many bytes of a source are its path; 0 when it names none (identity:D, init:...). */
 size_t sae_source_path(const char *source);
 void sae_dict_free(struct sae_dict *d); /* NULL allowed */

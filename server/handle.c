@@ -4,6 +4,7 @@
 #include "server/report/metrics.h"
 
 #include <assert.h>
+#include <string.h>
 
 static void destroy(struct saed_dict *d)
 {
@@ -11,6 +12,7 @@ static void destroy(struct saed_dict *d)
     saed_series_free(d->series);
     sae_dict_free(d->dict);
     sae_free(d->source);
+    sae_free(d->shown);
     sae_free(d->name);
     sae_free(d);
 }
@@ -23,12 +25,15 @@ enum sae_status saed_dict_create(struct saed_dict **out, const char *name, const
     if (d) {
         d->name = sae_strdup(name);
         d->source = sae_strdup(source);
+        d->shown = sae_strdup(source);
     }
-    if (!d || !d->name || !d->source) {
+    if (!d || !d->name || !d->source || !d->shown) {
         if (d)
             destroy(d);
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate dictionary %.64s", name);
     }
+    for (char *cut = d->shown; (cut = strchr(cut, SAE_SOURCE_CUT)); cut++)
+        *cut = ':';
     atomic_init(&d->refs, 1);
     for (int side = 0; side < SAE_N_SIDES; side++) {
         struct saed_queue *q = &d->queues[side];

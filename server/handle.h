@@ -34,6 +34,7 @@ enum saed_dict_state { SAED_DICT_LOADING, SAED_DICT_READY, SAED_DICT_FAILED };
 struct saed_dict {
     _Atomic size_t refs;
     char *name, *source; /* owned; as given */
+    char *shown;         /* owned: the source as a line would have it */
 
     /* Set by who loads it (loading.c). */
     uint64_t stamp;          /* of the source when it was first opened (sae_draft_stamp); 0: none */

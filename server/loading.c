@@ -17,14 +17,14 @@
 static enum sae_status check_stamp(const struct saed_dict *d, const struct sae_draft *t,
                                    struct sae_err *err)
 {
-    size_t n = strlen(d->source);
+    size_t n = strlen(d->shown);
 
     if (d->stamp == 0 || d->stamp == sae_draft_stamp(t))
         return SAE_OK;
     return sae_err_set(err, SAE_E_IO, "",
                        "cannot load %s%s: it was written to or replaced while others were loaded",
                        n > SOURCE_BYTES ? "..." : "",
-                       d->source + (n > SOURCE_BYTES ? n - SOURCE_BYTES : 0));
+                       d->shown + (n > SOURCE_BYTES ? n - SOURCE_BYTES : 0));
 }
 
 /* UINT64_MAX: more than can be counted, or no engine to ask. */
@@ -94,7 +94,7 @@ static void log_loaded(const struct saed_dict *d, uint64_t ns, size_t left)
              saed_uint("activation_dim", d->info->activation_dim),
              saed_uint("dict_size", d->info->dict_size), saed_str("dtype", d->info->dtype),
              saed_uint("bytes", d->info->bytes), saed_uint("resident_bytes", d->resident_bytes),
-             saed_str("source", d->source), saed_uint("ms", ns / 1000000), saed_uint("left", left));
+             saed_str("source", d->shown), saed_uint("ms", ns / 1000000), saed_uint("left", left));
     for (unsigned k = 0; k < d->info->n_notes; k++)
         saed_log(SAED_WARN, "note", saed_str("name", d->name), saed_str("note", d->info->notes[k]));
 }
@@ -109,7 +109,7 @@ static void load_range(void *arg, size_t from, size_t to)
         uint64_t begin = saed_now_ns();
 
         if (n_loaded)
-            saed_log(SAED_INFO, "loading", saed_str("name", d->name), saed_str("source", d->source),
+            saed_log(SAED_INFO, "loading", saed_str("name", d->name), saed_str("source", d->shown),
                      saed_uint("resident_bytes", d->resident_bytes));
         saed_loading_one(d, r->l->engine, r->l->team);
         if (n_loaded && d->state == SAED_DICT_READY)

@@ -5,22 +5,25 @@
 #include "lib/nearest.h"
 
 #include <ctype.h>
+#include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define LINEAR "linear:"
 
-enum kind { OPTION_FIELD, OPTION_K, OPTION_FORMAT, OPTION_ROLE, OPTION_PARTS, LATER };
+enum kind { OPTION_FIELD, OPTION_K, OPTION_TEXT, OPTION_ROLE, OPTION_PARTS, LATER };
 
 /* Beside these each field of a reading is an option. */
 static const struct option {
     const char *name;
     enum kind kind;
     enum sae_role role;
+    size_t text; /* of the statement: where the value is kept as it is */
 } options[] = {
     {.name = "k", .kind = OPTION_K},
-    {.name = "format", .kind = OPTION_FORMAT},
+    {.name = "format", .kind = OPTION_TEXT, .text = offsetof(struct sae_statement, format)},
     {.name = "encoder", .kind = OPTION_ROLE, .role = SAE_ROLE_ENCODER},
     {.name = "decoder", .kind = OPTION_ROLE, .role = SAE_ROLE_DECODER},
     {.name = "enc_bias", .kind = OPTION_ROLE, .role = SAE_ROLE_ENC_BIAS},
@@ -56,12 +59,17 @@ enum sae_source_key sae_source_key(const char *key)
                                                                           : SAE_SOURCE_OPTION;
 }
 
+const char *sae_source_key_name(size_t i)
+{
+    return option_name(i);
+}
+
 /* "word=" at p, behind a ':': the length of the word, 0: none stands there. */
 static size_t word_at(const char *p)
 {
     size_t n = 0;
 
-    while (islower((unsigned char)p[n]) || p[n] == '_')
+    while (isalnum((unsigned char)p[n]) || p[n] == '_' || p[n] == '-')
         n++;
     return p[n] == '=' ? n : 0;
 }
@@ -77,22 +85,47 @@ static size_t option_at(const char *p)
     return SIZE_MAX;
 }
 
-/* Where the next option's ':' stands; at the end: there is none. */
+/* Where the next statement begins, with its ':' or SAE_SOURCE_CUT; at the end: there is none. */
 static size_t next_cut(const char *text)
 {
     const char *p = text;
 
-    while ((p = strchr(p, ':')) && option_at(p + 1) == SIZE_MAX)
+    while (*p && *p != SAE_SOURCE_CUT && (*p != ':' || option_at(p + 1) == SIZE_MAX))
         p++;
-    return p ? (size_t)(p - text) : strlen(text);
+    return (size_t)(p - text);
+}
+
+/* The same of what is taken whole. */
+static size_t to_whole_cut(const char *text)
+{
+    return strcspn(text, (char[]){SAE_SOURCE_CUT, '\0'});
+}
+
+/* Bytes of a form in front of the path. */
+static size_t form_bytes(const char *text)
+{
+    return strncmp(text, LINEAR, strlen(LINEAR)) == 0 ? strlen(LINEAR) : 0;
+}
+
+/* Is there a file or folder under the n bytes? */
+static bool is_there(const char *text, size_t n)
+{
+    char path[PATH_MAX];
+    struct stat st;
+
+    if (n >= sizeof path)
+        return false;
+    memcpy(path, text, n);
+    path[n] = '\0';
+    return stat(path, &st) == 0;
 }
 
 size_t sae_statement_path(const char *text)
 {
-    struct stat st;
-    size_t n = next_cut(text);
+    size_t form = form_bytes(text), n = next_cut(text + form);
+    size_t whole = to_whole_cut(text + form);
 
-    return text[n] && stat(text, &st) == 0 ? strlen(text) : n;
+    return form + (n < whole && is_there(text + form, whole) ? whole : n);
 }
 
 struct sae_misspelt sae_statement_misspelt(const char *path)
@@ -188,8 +221,8 @@ static enum sae_status take_option(struct sae_statement *s, const char **parts, 
     switch (o->kind) {
     case OPTION_K:
         return take_k(s, value, err);
-    case OPTION_FORMAT:
-        return take_text(&s->format, o->name, value, err);
+    case OPTION_TEXT:
+        return take_text((const char **)((char *)s + o->text), o->name, value, err);
     case OPTION_ROLE:
         return take_text(&s->key[o->role], o->name, value, err);
     case OPTION_PARTS:
@@ -203,11 +236,18 @@ static enum sae_status take_option(struct sae_statement *s, const char **parts, 
 
 /* ---- all of them -------------------------------------------------------------------------- */
 
+/* Formats that are told by what stands in a folder, and not read yet. */
+static const char *const later[] = {"llama_scope", "llamascopium", "lm_saes"};
+
 static enum sae_status check_format(const struct sae_statement *s, struct sae_err *err)
 {
     char wanted[200] = "one of";
     size_t at = strlen(wanted);
 
+    for (size_t i = 0; s->format && i < SAE_COUNTOF(later); i++)
+        if (strcmp(later[i], s->format) == 0)
+            return sae_err_set(err, SAE_E_USAGE, "", "format=%s: saed does not read it yet",
+                               s->format);
     for (size_t i = 0; s->format && i < sae_n_layouts; i++) {
         const char *format = sae_layouts[i].format;
 
@@ -272,28 +312,46 @@ static bool is_url(const char *path)
     return n > 1 && strncmp(path + n, "://", 3) == 0;
 }
 
+/* The statements of a text, one after another. */
+struct cursor {
+    char *at;      /* behind the next cut; NULL: there is none */
+    bool is_whole; /* a SAE_SOURCE_CUT was met, and nothing else cuts from there on */
+};
+
+/* End what stands before the cut, and go behind it. */
+static void step(struct cursor *c, char *cut)
+{
+    c->is_whole |= *cut == SAE_SOURCE_CUT;
+    c->at = *cut ? cut + 1 : NULL;
+    *cut = '\0';
+}
+
+static enum sae_status take_next(struct sae_statement *s, struct cursor *c, const char **parts,
+                                 struct sae_err *err)
+{
+    size_t i = option_at(c->at);
+    char *value;
+
+    if (i == SIZE_MAX)
+        return sae_err_set(err, SAE_E_USAGE, "", "\"%.60s\" is no statement", c->at);
+    value = strchr(c->at, '=') + 1;
+    step(c, value + (c->is_whole ? to_whole_cut(value) : next_cut(value)));
+    return take_option(s, parts, i, value, err);
+}
+
 static enum sae_status parse(struct sae_statement *s, struct sae_err *err)
 {
-    char *p = s->text + sae_statement_path(s->text);
-    bool more = *p != '\0';
+    size_t form = form_bytes(s->text);
+    struct cursor c = {.is_whole = false};
     const char *parts = NULL;
     enum sae_status st = SAE_OK;
 
-    *p = '\0';
-    s->path = s->text;
-    if (strncmp(s->text, LINEAR, strlen(LINEAR)) == 0) {
-        s->path += strlen(LINEAR);
+    step(&c, s->text + sae_statement_path(s->text));
+    s->path = s->text + form;
+    if (form)
         s->format = "linear";
-    }
-    while (more && st == SAE_OK) {
-        size_t i = option_at(p + 1);
-        char *value = strchr(p + 1, '=') + 1;
-
-        p = value + next_cut(value);
-        more = *p != '\0';
-        *p = '\0';
-        st = take_option(s, &parts, i, value, err);
-    }
+    while (c.at && st == SAE_OK)
+        st = take_next(s, &c, &parts, err);
     if (st == SAE_OK && is_url(s->path))
         st = sae_err_set(err, SAE_E_USAGE, "", "it is a URL, and saed downloads nothing");
     if (st == SAE_OK && *s->path == '\0')

@@ -4,7 +4,8 @@
  *
  * The text is cut at every ':' that a key of the table and a '=' follow, so values may have colons
  * in them; there is no quoting. A file that exists under the whole text is that file (formats
- * section 2). Called by spec.c. Owned by one thread. */
+ * section 2). What the config file states stands behind that, each in front of a SAE_SOURCE_CUT and
+ * taken as it is. Called by spec.c. Owned by one thread. */
 #ifndef SAE_STATEMENT_H
 #define SAE_STATEMENT_H
 

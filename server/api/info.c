@@ -185,7 +185,7 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
     put_string(d, info->format);
     put(d, ",\"parts\":\"%s\",\"resident\":\"float32\",\"state\":\"ready\",\"source\":",
         info->output_dim ? "all" : "encoder");
-    put_string(d, e->source);
+    put_string(d, e->shown);
     put(d, ",\"bytes\":%" PRIu64 ",\"resident_bytes\":%" PRIu64 ",\"engine\":", info->bytes,
         e->resident_bytes);
     put_string(d, sae_engine_name(r->engine));

@@ -158,9 +158,8 @@ static void unknown_key(struct saed_parse *p, const char *where, const char *key
 /* An entry on its way to a source as the command line takes it. */
 struct entry {
     struct saed_parse *p;
-    const char *where; /* " /dictionaries/3" */
-    const char *source;
-    struct sae_buf text; /* the source, then ":key=value" for each statement */
+    const char *where;   /* " /dictionaries/3" */
+    struct sae_buf text; /* the source, then a cut and "key=value" for each statement */
     bool good;
 };
 
@@ -197,7 +196,7 @@ static const char *stated_text(const json_t *v, char number[32])
     return number;
 }
 
-/* What would be cut out of a value on a line cannot be said, neither there nor here. */
+/* Values are taken as they are, whatever stands in them. */
 static void add_statement(struct entry *e, const char *key, const json_t *v)
 {
     char number[32];
@@ -207,10 +206,10 @@ static void add_statement(struct entry *e, const char *key, const json_t *v)
         return;
     if (!text) {
         entry_fail(e, "\"%.40s\" wants a text or a number, found %s", key, type_name(v));
-    } else if (sae_source_path(text) != strlen(text)) {
-        entry_fail(e, "\"%.40s\" is \"%.80s\", which holds another statement", key, text);
+    } else if (strchr(text, SAE_SOURCE_CUT)) {
+        entry_fail(e, "\"%.40s\" holds a control character", key);
     } else {
-        add_text(e, ":");
+        add_text(e, (const char[]){SAE_SOURCE_CUT, '\0'});
         add_text(e, key);
         add_text(e, "=");
         add_text(e, text);
@@ -224,9 +223,22 @@ static bool is_shown_only(const char *key)
            strcmp(key, "notes") == 0;
 }
 
+#define MAX_KEYS 64
+
+/* The keys of that kind behind the n that are there; how many there are then. */
+static size_t add_keys(const char *names[MAX_KEYS], size_t n, enum sae_source_key kind)
+{
+    const char *name;
+
+    for (size_t i = 0; (name = sae_source_key_name(i)) && n < MAX_KEYS; i++)
+        if (sae_source_key(name) == kind)
+            names[n++] = name;
+    return n;
+}
+
 static void add_reading(struct entry *e, const json_t *reading)
 {
-    const char *key;
+    const char *names[MAX_KEYS], *key;
     json_t *v;
 
     if (!json_is_object(reading)) {
@@ -240,15 +252,15 @@ static void add_reading(struct entry *e, const json_t *reading)
         if (sae_source_key(key) == SAE_SOURCE_OF_READING)
             add_statement(e, key, v);
         else
-            entry_fail(e, "\"reading\" has no field \"%.40s\"", key);
+            entry_fail(e, "\"reading\" has no field \"%.40s\", the nearest is \"%s\"", key,
+                       sae_nearest(key, names, add_keys(names, 0, SAE_SOURCE_OF_READING)));
     }
 }
 
 /* All keys but name and source. */
 static void add_statements(struct entry *e, const json_t *object)
 {
-    static const char *const names[] = {"name", "source", "reading", "format", "encoder", "parts"};
-    const char *key;
+    const char *names[MAX_KEYS] = {"name", "source", "reading"}, *key;
     json_t *v;
 
     json_object_foreach((json_t *)object, key, v)
@@ -257,13 +269,13 @@ static void add_statements(struct entry *e, const json_t *object)
             add_reading(e, v);
         else if (sae_source_key(key) == SAE_SOURCE_OPTION)
             add_statement(e, key, v);
+        else if (sae_source_key(key) == SAE_SOURCE_OF_READING)
+            entry_fail(e, "\"%.40s\" stands in \"reading\"", key);
         else if (strcmp(key, "name") != 0 && strcmp(key, "source") != 0) {
-            unknown_key(e->p, e->where, key, names, SAE_COUNTOF(names));
+            unknown_key(e->p, e->where, key, names, add_keys(names, 3, SAE_SOURCE_OPTION));
             e->good = false;
         }
     }
-    if (e->good && sae_source_path(e->text.data) != sae_source_path(e->source))
-        entry_fail(e, "its source holds a ':' and a '=', so that nothing can be stated beside it");
 }
 
 /* One {"name": ..., "source": ...}; `where` is " /dictionaries/3". */
@@ -286,9 +298,10 @@ static void apply_dictionary(struct saed_parse *p, const json_t *entry, const ch
             entry_fail(&e, "\"%s\" wants a string, found %s", names[i],
                        value[i] ? type_name(value[i]) : "none");
     }
-    e.source = e.good ? json_string_value(value[1]) : "";
+    if (e.good && strchr(json_string_value(value[1]), SAE_SOURCE_CUT))
+        entry_fail(&e, "\"source\" holds a control character");
     sae_buf_init(&e.text, CONFIG_MAX);
-    add_text(&e, e.source);
+    add_text(&e, e.good ? json_string_value(value[1]) : "");
     add_statements(&e, entry);
     snprintf(in, sizeof in, " in %.120s%s", p->config, where);
     if (e.good)

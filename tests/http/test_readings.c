@@ -57,7 +57,8 @@ START_TEST(a_daemon_serves_tensors_by_any_name)
                 "\"centre\":\"c\",\"activation\":\"relu\",\"select\":\"top_k:2\","
                 "\"threshold\":\"none\",\"score\":\"value\",\"normalize_decoder\":\"as_stored\","
                 "\"features\":\"all\",\"skip\":\"none\",\"stated\":[\"centre\",\"activation\","
-                "\"select\"],\"contradicts\":{},\"notes\":[]}");
+                "\"select\"],\"contradicts\":{},\"notes\":[\"activation = relu is implied by "
+                "k=\"]}");
     ck_assert_int_eq(server_stop(&s), 0);
     unlink(path);
 }
@@ -129,6 +130,67 @@ START_TEST(a_decode_has_what_it_wants_beside_f)
 }
 END_TEST
 
+/* The description of a dictionary, owned. */
+static json_t *description_of(const struct server *s, const char *path)
+{
+    struct reply r = get(s, path);
+    json_t *j = json_loads(r.body, 0, NULL);
+
+    ck_assert_msg(r.status == 200 && j, "%s: %d %s", path, r.status, r.body);
+    reply_free(&r);
+    return j;
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+/* What GET shows as a reading may be stated in the config file, where a tensor's key may have in it
+ * what a line would cut: the same dictionary. */
+START_TEST(a_reading_that_is_shown_may_be_stated)
+{
+    struct server s;
+    char path[64], config[64], source[300], flag[80];
+    json_t *line, *entry, *all, *got;
+
+    snprintf(path, sizeof path, "/tmp/saed-pasted-%d.pt", (int)getpid());
+    snprintf(config, sizeof config, "/tmp/saed-pasted-%d.json", (int)getpid());
+    write_pt(path,
+             (const struct pt_tensor[]){{.name = "W", .dim = {2, 3}, .n = 2, .data = W},
+                                        {.name = "V", .dim = {3, 2}, .n = 2, .data = V},
+                                        {.name = "b", .dim = {3}, .n = 1, .data = b},
+                                        {.name = "b:k=1", .dim = {3}, .n = 1, .data = b},
+                                        {.name = "c", .dim = {2}, .n = 1, .data = c}},
+             5);
+    snprintf(source, sizeof source,
+             "a=%s:encoder=W@d,F:decoder=V@F,m:enc_bias=b:dec_bias=c:centre=c:k=2", path);
+    s = server_start((const char *const[]){source, NULL});
+    line = description_of(&s, "/v1/dictionaries/a");
+    ck_assert_int_eq(server_stop(&s), 0);
+    entry = json_pack("{s:s s:s s:s s:s s:s s:s s:O}", "name", "b", "source", path, "encoder",
+                      "W@d,F", "decoder", "V@F,m", "enc_bias", "b:k=1", "dec_bias", "c", "reading",
+                      json_object_get(line, "reading"));
+    all = json_pack("{s:[o]}", "dictionaries", entry);
+    ck_assert_int_eq(json_dump_file(all, config, 0), 0);
+    snprintf(flag, sizeof flag, "--config=%s", config);
+    s = server_start((const char *const[]){flag, NULL});
+    got = description_of(&s, "/v1/dictionaries/b");
+    ck_assert_str_eq(text_of(got, "weights_sha256"), text_of(line, "weights_sha256"));
+    for (const char *const *f = (const char *const[]){"kind", "output", "centre", "select", NULL};
+         *f; f++)
+        ck_assert_str_eq(text_of(json_object_get(got, "reading"), *f),
+                         text_of(json_object_get(line, "reading"), *f));
+    ck_assert(strstr(text_of(got, "source"), ":enc_bias=b:k=1:") != NULL);
+    ck_assert_int_eq(server_stop(&s), 0);
+    json_decref(got);
+    json_decref(all);
+    json_decref(line);
+    unlink(config);
+    unlink(path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("readings");
@@ -137,6 +199,7 @@ int main(void)
 
     tcase_add_test(t, a_daemon_serves_tensors_by_any_name);
     tcase_add_test(t, a_decode_has_what_it_wants_beside_f);
+    tcase_add_test(t, a_reading_that_is_shown_may_be_stated);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);

@@ -193,8 +193,8 @@ static const struct {
     {"activation=relu threshold=T", "activation=relu does not go with threshold=T"},
     {"activation=threshold threshold=none", "does not go with threshold=none"},
     {"features=4 select=top_k:3", "features=4 does not go with select=top_k:3"},
-    {"select=group_max:3", "saed does not compute select=group_max:3 yet"},
-    {"normalize_decoder=unit", "saed does not compute normalize_decoder=unit yet"},
+    {"select=group_max:3", "select=group_max:3: saed does not read it yet"},
+    {"normalize_decoder=unit", "normalize_decoder=unit: saed does not read it yet"},
 };
 
 START_TEST(not_everything_goes_together)

@@ -69,6 +69,18 @@ static const struct {
     {"x.pt:threshold=exp:log_t:skip=S@m,d:kind=transcoder:features=7", "x.pt",
      "| | kind=transcoder threshold=exp:log_t features=7 skip=S@m,d "},
     {"linear:x.npy:k=3", "x.npy", "linear | | select=top_k:3 "},
+    {"linear:k=3", "k=3", "linear | | "},
+    /* of the config file: taken whole */
+    {"x.pt\x1f"
+     "centre=a:k=3",
+     "x.pt", "| | centre=a:k=3 "},
+    {"x.pt:k=2\x1f"
+     "centre=a:k=3\x1fkind=sae",
+     "x.pt", "| | kind=sae centre=a:k=3 select=top_k:2 "},
+    {"x.pt\x1f"
+     "encoder=W:k=1@d,F\x1f"
+     "centre=none\x1fk=2",
+     "x.pt", "custom | W:k=1@d,F | centre=none select=top_k:2 "},
     {"x.pt:parts=encoder:score=decoder_norm:output=none:normalize_decoder=as_stored", "x.pt",
      "| | output=none score=decoder_norm normalize_decoder=as_stored "},
 };
@@ -126,6 +138,30 @@ START_TEST(a_file_that_is_there_wins)
 }
 END_TEST
 
+/* A form stands in front of the whole text; what a config states, behind it. */
+START_TEST(a_file_that_is_there_wins_in_a_form)
+{
+    static const char name[] = "/tmp/saed-test-spec.npy:k=3";
+    struct sae_source src;
+    char text[100];
+    FILE *f = fopen(name, "w");
+
+    ck_assert_ptr_nonnull(f);
+    fclose(f);
+    snprintf(text, sizeof text,
+             "linear:%s\x1f"
+             "centre=a:k=3",
+             name);
+    ck_assert_int_eq(sae_source_parse(&src, text, NULL), SAE_OK);
+    ck_assert_str_eq(src.stated.path, name);
+    ck_assert_str_eq(src.stated.format, "linear");
+    ck_assert_str_eq(src.stated.reading.field[SAE_FIELD_CENTRE].value.key, "a:k=3");
+    ck_assert_uint_eq(sae_source_path(text), strlen("linear:") + strlen(name));
+    sae_source_fini(&src);
+    ck_assert_int_eq(remove(name), 0);
+}
+END_TEST
+
 /* The text, and what the message must hold. */
 static const char *const bads[][2] = {
     {"", "wanted a path, identity:D or init:CLASS:D:F"},
@@ -170,6 +206,25 @@ static const char *const bads[][2] = {
     {":k=3", "it has no path"},
     {"hf://x", "it is a URL, and saed downloads nothing"},
     {"https://x/y.pt:k=3", "saed downloads nothing"},
+    {"hf://org/repo/x.pt:k=3", "saed downloads nothing"},
+    {"linear:s3://x/y.npy", "saed downloads nothing"},
+    {"file:///x.pt", "saed downloads nothing"},
+    {"x.pt:format=llama_scope", "format=llama_scope: saed does not read it yet"},
+    {"x.pt:format=llamascopium", "format=llamascopium: saed does not read it yet"},
+    {"x.pt:format=lm_saes", "format=lm_saes: saed does not read it yet"},
+    {"x.pt:select=group_max:2", "select=group_max:2: saed does not read it yet"},
+    {"x.pt:normalize_decoder=unit", "normalize_decoder=unit: saed does not read it yet"},
+    {"linear:x.npy:decoder=V", "decoder= does not go with format=linear"},
+    {"linear:x.npy:format=custom", "format is stated twice"},
+    {"x.pt:prefix=", "prefix has no value"},
+    {"x.pt:threshold=0.5:activation=linear", "does not go with"},
+    {"x.pt:threshold=1e39", "threshold is \"1e39\""},
+    {"x.pt:features=0", "features is \"0\""},
+    {"x.pt:features=+3", "features is \"+3\""},
+    {"x.pt:kind=both", "kind is \"both\", wanted sae or transcoder"},
+    {"x.pt\x1fk=3\x1fk=3", "k, or select, is stated twice"},
+    {"x.pt:k=3\x1fk=3", "k, or select, is stated twice"},
+    {"x.pt\x1fkk=3", "\"kk=3\" is no statement"},
     {"x.pt:k=3:k=3", "k, or select, is stated twice"},
     {"x.pt:k=3:select=all", "select is stated twice"},
     {"x.pt:centre=a:centre=b", "centre is stated twice"},
@@ -272,6 +327,7 @@ int main(void)
     tcase_add_loop_test(t, accepts, 0, (int)SAE_COUNTOF(goods));
     tcase_add_loop_test(t, takes_what_is_stated, 0, SAE_COUNTOF(stated));
     tcase_add_test(t, a_file_that_is_there_wins);
+    tcase_add_test(t, a_file_that_is_there_wins_in_a_form);
     tcase_add_loop_test(t, refuses, 0, (int)SAE_COUNTOF(bads));
     tcase_add_test(t, long_sources_are_cut_not_overrun);
     tcase_add_test(t, opens_identity);

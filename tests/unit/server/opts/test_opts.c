@@ -482,18 +482,31 @@ static const struct {
      "\"sorce\": 1}]}",
      "/dictionaries/1", "nearest is \"source\""},
     {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"k\": 3}]}", "/dictionaries/0",
-     "no such key"},
+     "\"k\" stands in \"reading\""},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"prefx\": \"m.\"}]}",
+     "/dictionaries/0: no such key", "the nearest is \"prefix\""},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"dec_bais\": \"m\"}]}",
+     "/dictionaries/0: no such key", "the nearest is \"dec_bias\""},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"parts\": \"a\\u001fb\"}]}",
+     "\"parts\" holds a control character", ""},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\\u001fk=3\"}]}",
+     "\"source\" holds a control character", ""},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"identity:4\", \"parts\": "
+     "\"all\"}]}",
+     "dictionary b in", "D of identity:D"},
     {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": 3}]}",
      "\"reading\" wants an object", "a whole number"},
     {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": {\"parts\": 1}}]}",
      "\"reading\" has no field \"parts\"", ""},
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": {\"center\": \"c\"}}]}",
+     "\"reading\" has no field \"center\"", "the nearest is \"centre\""},
     {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": {\"k\": true}}]}",
      "\"k\" wants a text or a number", "true or false"},
     {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x:k=3\", \"reading\": {\"k\": 3}}]}",
      "dictionary b in", "stated twice"},
-    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": {\"centre\": "
+    {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x:centre=a\", \"reading\": {\"centre\": "
      "\"a:k=3\"}}]}",
-     "\"centre\" is \"a:k=3\"", "holds another statement"},
+     "dictionary b in", "centre is stated twice"},
     {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"parts\": \"none\"}]}",
      "dictionary b in", "parts is \"none\""},
     {"{\"dictionaries\": [{\"name\": \"-b\", \"source\": \"x\"}]}", "name \"-b\" in",
@@ -511,18 +524,23 @@ START_TEST(bad_files_are_refused_by_name)
 }
 END_TEST
 
-/* The entry of a dictionary, and the source of a line that says the same. */
+/* The entry of a dictionary, and its source: what is stated beside a line's text is behind a cut,
+ * so that it may hold what a line would cut. */
+#define CUT "\x1f"
 static const char *const entries[][2] = {
     {"\"source\": \"x.pt\"", "x.pt"},
     {"\"source\": \"x.pt:k=3\", \"reading\": {}", "x.pt:k=3"},
     {"\"source\": \"x.pt\", \"reading\": {\"k\": 3, \"centre\": \"none\", \"input\": null}",
-     "x.pt:k=3:centre=none"},
-    {"\"source\": \"x.pt\", \"reading\": {\"threshold\": 0.5}, \"parts\": \"encoder\"",
-     "x.pt:threshold=0.5:parts=encoder"},
+     "x.pt" CUT "k=3" CUT "centre=none"},
+    {"\"source\": \"x.pt:kind=sae\", \"reading\": {\"threshold\": 0.5}, \"parts\": \"encoder\"",
+     "x.pt:kind=sae" CUT "threshold=0.5" CUT "parts=encoder"},
     {"\"source\": \"x.pt\", \"format\": \"custom\", \"encoder\": \"W@d,F\", \"reading\": "
      "{\"kind\": \"sae\", \"centre\": \"c\", \"activation\": \"relu\", \"stated\": [\"k\"], "
      "\"contradicts\": {\"k\": \"4\"}, \"notes\": []}",
-     "x.pt:format=custom:encoder=W@d,F:kind=sae:centre=c:activation=relu"},
+     "x.pt" CUT "format=custom" CUT "encoder=W@d,F" CUT "kind=sae" CUT "centre=c" CUT
+     "activation=relu"},
+    {"\"source\": \"x.pt\", \"reading\": {\"k\": 2, \"centre\": \"a:k=3\"}, \"prefix\": \"m:k=.\"",
+     "x.pt" CUT "k=2" CUT "centre=a:k=3" CUT "prefix=m:k=."},
 };
 
 START_TEST(an_entry_states_what_a_line_does)
