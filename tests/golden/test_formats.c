@@ -225,6 +225,30 @@ START_TEST(every_engine_answers_as_the_reference)
 }
 END_TEST
 
+/* The decoder is not kept, though its norms may be: f is as it was. */
+START_TEST(an_encoder_alone_encodes_the_same)
+{
+    const struct formats_case *c = served[_i];
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+    char source[400];
+    float *f;
+
+    if (c->m == 0)
+        return;
+    snprintf(source, sizeof source, "%s:parts=encoder", c->source);
+    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s: %s", c->name, err.text);
+    ck_assert(d->formula.encodes_only);
+    f = malloc(c->F * sizeof *f);
+    for (size_t r = 0; r < c->n; r++) {
+        sae_ref_encode(d, c->x + r * c->d, f, NULL);
+        compare(c, "f", r, f, c->f, c->F);
+    }
+    free(f);
+    sae_dict_free(d);
+}
+END_TEST
+
 /* ---- what is refused ---------------------------------------------------------------------- */
 
 START_TEST(what_could_be_meant_in_two_ways_is_refused)
@@ -253,6 +277,7 @@ int main(void)
     tcase_add_loop_test(t, a_file_is_read_as_its_producer_means_it, 0, (int)n_served);
     tcase_add_loop_test(t, the_reference_computes_what_the_producer_does, 0, (int)n_served);
     tcase_add_loop_test(t, every_engine_answers_as_the_reference, 0, (int)n_served);
+    tcase_add_loop_test(t, an_encoder_alone_encodes_the_same, 0, (int)n_served);
     tcase_add_loop_test(t, what_could_be_meant_in_two_ways_is_refused, 0, (int)n_refusals);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

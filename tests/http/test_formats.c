@@ -287,12 +287,11 @@ static double *columns(const struct formats_case *c, const size_t *ids, size_t n
     return out;
 }
 
-START_TEST(encode_answers_in_every_form)
+static void check_encode(size_t i, bool is_st)
 {
-    size_t i = (size_t)_i / 2, ids[3] = {5, 2, 2};
+    size_t ids[3] = {5, 2, 2};
     const struct formats_case *c = served[i];
     double *top = largest(c, 2), *some;
-    bool is_st = _i % 2;
     char features[64];
     struct reply r;
 
@@ -317,9 +316,8 @@ START_TEST(encode_answers_in_every_form)
     free(top);
     free(some);
 }
-END_TEST
 
-/* f with what decode wants beside it, as the reading tells. */
+/* f with what decode wants beside it, as the reading tells: it answers as forward does. */
 static struct reply post_f(size_t i, bool is_st, bool is_sparse, const struct got *state)
 {
     const struct formats_case *c = served[i];
@@ -337,11 +335,9 @@ static struct reply post_f(size_t i, bool is_st, bool is_sparse, const struct go
     return post(i, "decode", &b);
 }
 
-START_TEST(decode_answers_as_forward)
+static void check_decode(size_t i, bool is_st)
 {
-    size_t i = (size_t)_i / 2;
     const struct formats_case *c = served[i];
-    bool is_st = _i % 2;
     char op[64] = "forward?output_features=true";
     struct got state = {0};
     struct reply r;
@@ -375,6 +371,14 @@ START_TEST(decode_answers_as_forward)
     }
     got_free(&state);
 }
+
+START_TEST(every_form_answers_as_the_producer)
+{
+    for (int is_st = 0; is_st < 2; is_st++) {
+        check_encode((size_t)_i, is_st);
+        check_decode((size_t)_i, is_st);
+    }
+}
 END_TEST
 
 int main(void)
@@ -390,8 +394,7 @@ int main(void)
     tcase_add_test(line, check_refuses_each_with_its_line);
     tcase_add_unchecked_fixture(t, start, stop);
     tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, encode_answers_in_every_form, 0, (int)n_served * 2);
-    tcase_add_loop_test(t, decode_answers_as_forward, 0, (int)n_served * 2);
+    tcase_add_loop_test(t, every_form_answers_as_the_producer, 0, (int)n_served);
     suite_add_tcase(suite, line);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);
