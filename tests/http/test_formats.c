@@ -7,6 +7,7 @@
 #include "tests/support/formats.h"
 
 #include <check.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -381,6 +382,82 @@ START_TEST(every_form_answers_as_the_producer)
 }
 END_TEST
 
+/* ---- readings pasted ----------------------------------------------------------------------- */
+
+static json_t *shown(const struct server *of, size_t i)
+{
+    char path[64];
+    struct reply r;
+    json_t *j;
+
+    snprintf(path, sizeof path, "/v1/dictionaries/g%zu", i);
+    r = get(of, path);
+    j = json_loads(r.body, 0, NULL);
+    ck_assert_msg(r.status == 200 && j, "%s: %s", served[i]->name, r.body);
+    reply_free(&r);
+    return j;
+}
+
+static bool is_plain(size_t i)
+{
+    return !strchr(served[i]->source, ':');
+}
+
+/* A config with the reading of each as GET shows it; its path, owned. */
+static char *pasted_config(void)
+{
+    json_t *list = json_array(), *root = json_pack("{s:o}", "dictionaries", list);
+    char *path = malloc(64), name[32];
+
+    for (size_t i = 0; i < n_served; i++) {
+        json_t *d;
+
+        if (!is_plain(i))
+            continue;
+        d = shown(&s, i);
+        snprintf(name, sizeof name, "g%zu", i);
+        json_array_append_new(list,
+                              json_pack("{s:s,s:s,s:O}", "name", name, "source", served[i]->source,
+                                        "reading", json_object_get(d, "reading")));
+        json_decref(d);
+    }
+    snprintf(path, 64, "/tmp/saed-formats-%d-pasted.json", (int)getpid());
+    ck_assert_int_eq(json_dump_file(root, path, 0), 0);
+    json_decref(root);
+    return path;
+}
+
+/* What GET shows as the reading is a statement that makes the same dictionary. */
+START_TEST(a_reading_that_is_pasted_is_the_same)
+{
+    char *config = pasted_config();
+    struct server other = server_start((const char *const[]){"--config", config, NULL});
+
+    for (size_t i = 0; i < n_served; i++) {
+        json_t *was, *is, *value;
+        const char *field;
+
+        if (!is_plain(i))
+            continue;
+        was = shown(&s, i);
+        is = shown(&other, i);
+        json_object_foreach(json_object_get(was, "reading"), field,
+                            value) if (json_is_string(value))
+            ck_assert_msg(json_equal(value, json_object_get(json_object_get(is, "reading"), field)),
+                          "%s: %s is not %s", served[i]->name, field, json_string_value(value));
+        ck_assert_msg(json_is_string(json_object_get(was, "weights_sha256")) &&
+                          json_equal(json_object_get(was, "weights_sha256"),
+                                     json_object_get(is, "weights_sha256")),
+                      "%s: another weights_sha256", served[i]->name);
+        json_decref(was);
+        json_decref(is);
+    }
+    ck_assert_int_eq(server_stop(&other), 0);
+    unlink(config);
+    free(config);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("formats");
@@ -395,6 +472,7 @@ int main(void)
     tcase_add_unchecked_fixture(t, start, stop);
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, every_form_answers_as_the_producer, 0, (int)n_served);
+    tcase_add_test(t, a_reading_that_is_pasted_is_the_same);
     suite_add_tcase(suite, line);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);
