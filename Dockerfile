@@ -16,7 +16,7 @@ ARG COMMIT=unknown
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         gcc g++ make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev \
-        libopenblas-pthread-dev libzip-dev zlib1g-dev nettle-dev >/dev/null
+        libopenblas-pthread-dev libzip-dev zlib1g-dev libzstd-dev nettle-dev >/dev/null
 WORKDIR /src
 COPY Makefile ./
 COPY tests/support/deps.sh tests/support/deps.sh

@@ -12,7 +12,7 @@ PYTHON = /usr/bin/python3
 # What `make deps` installs: the first list builds and tests, the second is for regenerating
 # fixtures and for the image test only.
 DEPS_BUILD = gcc g++ libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
-	zlib1g-dev nettle-dev check libcurl4-openssl-dev python3 python3-numpy
+	zlib1g-dev libzstd-dev nettle-dev check libcurl4-openssl-dev python3 python3-numpy
 DEPS_PYTHON = python3-torch python3-scipy python3-distributed mypy
 DEPS_WHEEL = python3-build python3-venv python3-setuptools python3-wheel
 DEPS_GOLDEN = python3-torch python3-sklearn
@@ -40,7 +40,7 @@ OPT = -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all
 SANLINK = -fsanitize=$(SAN)
 endif
 
-PKGS = libmicrohttpd jansson libzip zlib nettle
+PKGS = libmicrohttpd jansson libzip zlib libzstd nettle
 # OpenBLAS is loaded when it is asked for (lib/engine/blas.c): its headers are needed, and bench links it.
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) openblas 2>/dev/null)
 PKG_LIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null)

@@ -109,7 +109,7 @@ static const struct {
 } types[] = {
     {is_npy, "an .npy file: send it as application/x-npy"},
     {is_zip, "a zip archive (as .pt and .npz files are): send rows of float32, with Saed-Shape"},
-    {is_gzip, "gzip: send the bytes as they were before"},
+    {is_gzip, "gzip: send it with Content-Encoding: gzip"},
     {is_safetensors, "a safetensors file: send it as application/x-safetensors"},
 };
 

@@ -3,6 +3,7 @@
 
 #include "lib/cpu.h"
 #include "lib/format/zip.h"
+#include "lib/format/zstandard.h"
 #include "lib/saed.h"
 #include "lib/sha256.h"
 #include "server/net/http.h"
@@ -39,9 +40,9 @@ enum sae_status saed_version_print(struct sae_buf *out, bool verbose)
     if (!verbose || st != SAE_OK)
         return st;
     openblas = sae_engine_library();
-    st = sae_buf_addf(out, "commit %s\ncompiler %s\n%s\n%s\n%s\n%s\n%s\nglibc %s\n", SAED_COMMIT,
-                      COMPILER, saed_http_library(), saed_opts_library(), sae_zip_library(),
-                      sae_sha256_library(), openblas ? openblas : "OpenBLAS not installed",
-                      gnu_get_libc_version());
+    st = sae_buf_addf(
+        out, "commit %s\ncompiler %s\n%s\n%s\n%s\n%s\n%s\nzstd %s\nglibc %s\n", SAED_COMMIT,
+        COMPILER, saed_http_library(), saed_opts_library(), sae_zip_library(), sae_sha256_library(),
+        openblas ? openblas : "OpenBLAS not installed", sae_zstd_version(), gnu_get_libc_version());
     return st == SAE_OK ? print_cpu(out) : st;
 }

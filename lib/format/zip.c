@@ -6,6 +6,8 @@
  * behind the data (torch does), so the central directory is the authority and every other copy of
  * a value must agree with it. Longer than most files: one format, checked in one pass over it. */
 #include "lib/format/zip.h"
+
+#include "lib/format/deflate.h"
 #include "lib/format/fd.h"
 #include "lib/num.h"
 
@@ -15,7 +17,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <zip.h>
-#include <zlib.h>
 
 enum {
     LOCAL_BYTES = 30,
@@ -611,32 +612,20 @@ void sae_zip_require_crcs(struct sae_zip *z)
 #define PIECE ((size_t)256 << 10) /* what pread brings is still in L2 for the CRC */
 
 struct sae_zip_inflate {
-    z_stream z;
-    uint64_t taken; /* of the packed bytes */
+    struct sae_inflate *z;
+    struct sae_flow flow; /* its input: what is left of `packed` */
+    uint64_t taken;       /* of the packed bytes */
+    bool is_done;
     unsigned char packed[64 << 10];
 };
-
-static void *inflate_alloc(void *opaque, uInt n, uInt size)
-{
-    (void)opaque;
-    return sae_calloc(n, size);
-}
-
-static void inflate_free(void *opaque, void *p)
-{
-    (void)opaque;
-    sae_free(p);
-}
 
 static enum sae_status begin_inflate(struct sae_zip_stream *s, struct sae_err *err)
 {
     struct sae_zip_inflate *i = s->inflate = sae_calloc(1, sizeof *i);
 
-    if (i) {
-        i->z.zalloc = inflate_alloc;
-        i->z.zfree = inflate_free;
-    }
-    if (!i || inflateInit2(&i->z, -MAX_WBITS) != Z_OK)
+    if (i)
+        i->z = sae_inflate_create(SAE_INFLATE_BARE);
+    if (!i || !i->z)
         return sae_err_set(err, SAE_E_NOMEM, s->e->name, "cannot allocate buffers to unpack %.100s",
                            s->e->name);
     return SAE_OK;
@@ -650,12 +639,12 @@ static enum sae_status refill(struct sae_zip_stream *s, struct sae_err *err)
     size_t n = left < sizeof i->packed ? (size_t)left : sizeof i->packed;
     enum sae_status st;
 
-    if (i->z.avail_in > 0 || n == 0)
+    if (i->flow.n_in > 0 || n == 0)
         return SAE_OK;
     st = read_at(s->z, i->packed, n, s->e->data + i->taken, err);
     i->taken += n;
-    i->z.next_in = i->packed;
-    i->z.avail_in = (uInt)n;
+    i->flow.in = i->packed;
+    i->flow.n_in = n;
     return st;
 }
 
@@ -666,35 +655,35 @@ static enum sae_status unpack(struct sae_zip_stream *s, unsigned char *p, size_t
 {
     unsigned char surplus;
     bool last = n == 0;
-    z_stream *z = &s->inflate->z;
+    struct sae_flow *f = &s->inflate->flow;
 
-    z->next_out = last ? &surplus : p;
-    z->avail_out = last ? 1 : (uInt)n;
-    while (z->avail_out > 0) {
-        uInt in, out = z->avail_out;
+    f->out = last ? &surplus : p;
+    f->n_out = last ? 1 : n;
+    while (!s->inflate->is_done && f->n_out > 0) {
+        const size_t out = f->n_out;
         enum sae_status st = refill(s, err);
-        int code;
+        enum sae_flow_end end;
+        size_t in;
 
         if (st != SAE_OK)
             return st;
-        in = z->avail_in;
-        code = inflate(z, Z_NO_FLUSH);
-        if (code == Z_MEM_ERROR)
+        in = f->n_in;
+        end = sae_inflate_step(s->inflate->z, f);
+        if (end == SAE_FLOW_NOMEM)
             return sae_err_set(err, SAE_E_NOMEM, s->e->name, "cannot allocate buffers to unpack");
-        if (code == Z_STREAM_END)
-            break;
-        if (code != Z_OK && code != Z_BUF_ERROR)
+        s->inflate->is_done = end == SAE_FLOW_DONE;
+        if (end != SAE_FLOW_DONE && end != SAE_FLOW_ON)
             return BAD_ENTRY(err, s->e->name, "its packed data is damaged at byte %llu of %llu",
                              (unsigned long long)s->pos, (unsigned long long)s->e->bytes);
-        if (z->avail_in == in && z->avail_out == out) /* no byte in, none out: cut */
+        if (end == SAE_FLOW_ON && f->n_in == in && f->n_out == out) /* no byte in, none out: cut */
             return BAD_ENTRY(err, s->e->name,
                              "its packed data ends before its %llu bytes are there",
                              (unsigned long long)s->e->bytes);
     }
-    if (last && (z->avail_out == 0 || z->avail_in > 0 || s->inflate->taken < s->e->packed_bytes))
+    if (last && (f->n_out == 0 || f->n_in > 0 || s->inflate->taken < s->e->packed_bytes))
         return BAD_ENTRY(err, s->e->name, "its packed data goes on behind its %llu bytes",
                          (unsigned long long)s->e->bytes);
-    if (!last && z->avail_out > 0)
+    if (!last && f->n_out > 0)
         return BAD_ENTRY(err, s->e->name, "its packed data ends before its %llu bytes are there",
                          (unsigned long long)s->e->bytes);
     return SAE_OK;
@@ -709,7 +698,7 @@ void sae_zip_stream_init(struct sae_zip_stream *s, const struct sae_zip *z,
 void sae_zip_stream_fini(struct sae_zip_stream *s)
 {
     if (s->inflate)
-        inflateEnd(&s->inflate->z);
+        sae_inflate_free(s->inflate->z);
     sae_free(s->inflate);
     s->inflate = NULL;
 }
@@ -756,7 +745,7 @@ enum sae_status sae_zip_stream_read(struct sae_zip_stream *s, void *buf, size_t 
         st = read_some(s, p, now, err);
         if (st != SAE_OK)
             break;
-        s->crc = (uint32_t)crc32(s->crc, p, (uInt)now);
+        s->crc = sae_crc32(s->crc, p, now);
         s->pos += now;
         p += now;
         n -= now;
@@ -793,6 +782,6 @@ const char *sae_zip_library(void)
 {
     static char text[64];
 
-    snprintf(text, sizeof text, "libzip %s, zlib %s", zip_libzip_version(), zlibVersion());
+    snprintf(text, sizeof text, "libzip %s, zlib %s", zip_libzip_version(), sae_zlib_version());
     return text;
 }

@@ -1,8 +1,8 @@
 /* op.c - an operation's way: decode, check, reserve, queue, print. See routes.h.
  *
  *     head      415, 413 by length                          connection's thread
- *     decode    body -> request -> plan of the answer       connection's or a pool thread
- *     submit    the scheduler has it until `done`           the same; done: a compute thread
+ *     decode    (packed ->) body -> request -> plan of the answer       connection's or a pool
+ * thread submit    the scheduler has it until `done`           the same; done: a compute thread
  *     finish    what selection found -> printed body        connection's or a pool thread
  *     reply                                                 connection's thread
  *
@@ -16,6 +16,7 @@
 #include "server/api/op.h"
 
 #include "server/api/fit.h"
+#include "server/api/unpack.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,8 +26,9 @@
 struct op {
     struct saed_routes *r;
     struct saed_exchange *x;
-    struct saed_dict *dict;    /* held by the exchange until its end */
-    struct sae_media_type out; /* of the answer */
+    struct saed_dict *dict;          /* held by the exchange until its end */
+    const struct sae_coding *coding; /* of the body; NULL: none */
+    struct sae_media_type out;       /* of the answer */
     struct sae_target target;
     struct sae_request req;
     struct sae_sparse_row *f_in; /* rows of a sparse decode, pointing into req.csr */
@@ -65,16 +67,14 @@ static enum sae_status hold_decoded(void *arg, uint64_t bytes, struct sae_err *e
 
 /* ---- head ---------------------------------------------------------------------------------- */
 
-/* Bytes that are coded would be read as what they are not. */
-static enum sae_status check_encoding(struct saed_exchange *x, struct sae_err *err)
+static enum sae_status check_encoding(struct saed_exchange *x, const struct sae_coding **coding,
+                                      struct sae_err *err)
 {
-    if (!x->content_encoding)
-        return SAE_OK;
-    saed_http_header(x, "Accept-Encoding", "identity");
-    return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Encoding",
-                       "cannot read body: its Content-Encoding is \"%.64s\", saed reads none but "
-                       "identity (send the body as it is)",
-                       x->content_encoding);
+    enum sae_status st = saed_unpack_coding(x->content_encoding, coding, err);
+
+    if (st != SAE_OK)
+        saed_http_header(x, "Accept-Encoding", "%s, identity", sae_coding_names());
+    return st;
 }
 
 static enum sae_status check_parts(const struct saed_dict *d, enum sae_op kind, struct sae_err *err)
@@ -91,6 +91,7 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
 {
     struct saed_dict *d = x->dict;
     const struct saed_opts *o = r->opts;
+    const struct sae_coding *coding = NULL;
     struct sae_media_type in;
     enum sae_status st = check_parts(d, kind, err);
     struct op *op;
@@ -99,7 +100,7 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
         st = sae_content_type(x->content_type, &in, err);
 
     if (st == SAE_OK)
-        st = check_encoding(x, err);
+        st = check_encoding(x, &coding, err);
     if (st != SAE_OK)
         return st;
     op = sae_calloc(1, sizeof *op);
@@ -110,6 +111,7 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
     op->r = r;
     op->x = x;
     op->dict = d;
+    op->coding = coding;
     op->target = (struct sae_target){
         .op = kind,
         .dictionary = d->name,
@@ -130,6 +132,28 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
 }
 
 /* ---- decode -------------------------------------------------------------------------------- */
+
+/* The body as it was before it was packed, in its place. */
+static enum sae_status unpack_body(struct op *op)
+{
+    struct saed_exchange *x = op->x;
+    const struct saed_unpack how = {.coding = op->coding,
+                                    .max_bytes = x->max_body_bytes,
+                                    .option = x->max_body_option,
+                                    .hold = hold_decoded,
+                                    .hold_arg = op};
+    struct saed_unpacked unpacked;
+    enum sae_status st =
+        saed_unpack_body(&unpacked, &how, x->body ? x->body : "", x->n_body, &op->err);
+
+    if (st != SAE_OK)
+        return st;
+    saed_http_free_body(x);
+    x->body = unpacked.body;
+    x->n_body = unpacked.n;
+    op->body_bytes = unpacked.room;
+    return hold(op, op->body_bytes, SAE_E_BODY_TOO_LARGE, &op->err);
+}
 
 static enum sae_status parse_body(struct op *op)
 {
@@ -262,7 +286,9 @@ static enum sae_status decode(struct op *op)
     enum sae_status st;
 
     op->body_bytes = op->reserved;
-    st = parse_body(op);
+    st = op->coding ? unpack_body(op) : SAE_OK;
+    if (st == SAE_OK)
+        st = parse_body(op);
     if (st != SAE_OK)
         return st;
     make_task(op);
@@ -453,15 +479,18 @@ static void reply(struct op *op)
     op->body.data = NULL; /* the reply's now */
 }
 
+/* How many times as large a packed body may well become. */
+#define USUAL_RATIO 16
+
 void saed_op_request(void *routes, struct saed_exchange *x)
 {
     struct op *op = x->user;
 
-    if (x->n_body > SAED_POOL_BYTES) {
+    if (x->n_body > SAED_POOL_BYTES || op->coding) {
         op->work.run = decode_and_submit;
         op->work.arg = op;
         saed_http_suspend(x);
-        saed_pool_push(op->r->pool, &op->work, x->n_body);
+        saed_pool_push(op->r->pool, &op->work, op->coding ? x->n_body * USUAL_RATIO : x->n_body);
         return;
     }
     if (decode(op) != SAE_OK || op->req.n_rows == 0) {

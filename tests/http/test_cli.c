@@ -128,9 +128,9 @@ END_TEST
 
 START_TEST(of_what_it_is_made)
 {
-    static const char *const parts[] = {
-        "saed ",   "\ncommit ", "\ncompiler ", "jansson ", "libmicrohttpd ",
-        "libzip ", "zlib ",     "\nOpenBLAS ", "\nglibc ", "\ncpu scalar"};
+    static const char *const parts[] = {"saed ",          "\ncommit ", "\ncompiler ", "jansson ",
+                                        "libmicrohttpd ", "libzip ",   "zlib ",       "\nOpenBLAS ",
+                                        "\nzstd ",        "\nglibc ",  "\ncpu scalar"};
     struct run r = RUN("--version", "--verbose");
 
     ck_assert_int_eq(r.status, 0);

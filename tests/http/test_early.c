@@ -40,7 +40,7 @@ static const struct {
     {405, "method_not_allowed", "DELETE", ENCODE, "A: b"},
     {405, "method_not_allowed", "POST", "/v1", "A: b"},
     {415, "unsupported_media_type", "POST", ENCODE, "Content-Type: text/plain"},
-    {415, "unsupported_media_type", "POST", ENCODE, "Content-Encoding: gzip"},
+    {415, "unsupported_media_type", "POST", ENCODE, "Content-Encoding: br"},
     {413, "body_too_large", "POST", ENCODE, "Content-Type: application/json"},
     {413, "body_too_large", "POST", ENCODE, "Content-Type: application/octet-stream"},
     {400, "bad_request", "POST", ENCODE, "Saed-Request-Id: \t"},

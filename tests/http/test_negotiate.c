@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
+#include <zstd.h>
 
 #define RAW "application/octet-stream"
 #define ST "application/x-safetensors"
@@ -19,7 +21,7 @@ static struct server s;
 static void start(void)
 {
     s = server_start((const char *const[]){
-        "--max-batch-rows", "128", "--max-body-bytes", "64M", "one=init:AutoEncoder:3:5",
+        "--max-batch-rows", "128", "--max-body-bytes", "16M", "one=init:AutoEncoder:3:5",
         "two=identity:4", "three=tests/golden/data/gated_33x70_bf16.pt",
         "four=tests/golden/data/jump_7x5_f32.pt", "five=tests/golden/data/new_16x48_f64.pt", NULL});
 }
@@ -229,7 +231,7 @@ START_TEST(v1_tells_what_it_is)
     } limits[] = {
         {"max_batch_rows", 128},
         {"max_queue_rows", 16384},
-        {"max_body_bytes", 64ll << 20},
+        {"max_body_bytes", 16ll << 20},
         {"max_json_bytes", 64ll << 20},
         {"max_response_bytes", 512ll << 20},
         {"max_inflight_bytes", 1ll << 30},
@@ -376,9 +378,9 @@ static const struct {
     {"Content-Encoding: identity", NULL},
     {"Content-Encoding: Identity, identity ,", NULL},
     {"Content-Encoding;", NULL}, /* curl: sent, and empty */
-    {"Content-Encoding: gzip", "\"gzip\""},
+    {"Content-Encoding: gzip, gzip", "\"gzip, gzip\""},
     {"Content-Encoding: identity, br", "\"identity, br\""},
-    {"content-encoding: zstd", "\"zstd\""},
+    {"content-encoding: deflate", "\"deflate\""},
     {"Content-Encoding: identity2", "\"identity2\""},
     {"Content-Encoding: \"", "\"\"\""},
 };
@@ -393,11 +395,60 @@ START_TEST(codings_are_refused)
 
     if (codings[_i].coding) {
         check_problem(&r, 415, "unsupported_media_type", codings[_i].coding, NULL);
-        ck_assert_str_eq(reply_header(&r, "Accept-Encoding"), "identity");
+        ck_assert_str_eq(reply_header(&r, "Accept-Encoding"), "gzip, zstd, identity");
     } else {
         ck_assert_msg(r.status == 200, "%s", r.body);
     }
     reply_free(&r);
+}
+END_TEST
+
+static size_t gzip(unsigned char *dst, size_t cap, const void *src, size_t n)
+{
+    z_stream z = {.next_in = (z_const Bytef *)(uintptr_t)src,
+                  .avail_in = (uInt)n,
+                  .next_out = dst,
+                  .avail_out = (uInt)cap};
+
+    ck_assert_int_eq(deflateInit2(&z, 6, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    ck_assert_int_eq(deflate(&z, Z_FINISH), Z_STREAM_END);
+    deflateEnd(&z);
+    return z.total_out;
+}
+
+/* A packed body is the body; what it unpacks to is limited, and memory of it given back. */
+START_TEST(packed_bodies_are_unpacked)
+{
+    static const char json[] = "{\"x\":[[1,2,3,4]]}";
+    static unsigned char packed[1 << 20];
+    static float zeros[(20 << 20) / sizeof(float)];
+    const char *headers[] = {"Content-Encoding: gzip", "Content-Type: application/json", NULL};
+    size_t n = gzip(packed, sizeof packed, json, sizeof json - 1);
+    struct reply r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, packed, n);
+
+    ck_assert_msg(r.status == 200, "%s", r.body);
+    ck_assert_str_eq(r.body, "{\"f\":[[1,2,3,4]]}\n");
+    reply_free(&r);
+    r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, packed, n - 1);
+    check_problem(&r, 400, "malformed_body", "end before its gzip member does", NULL);
+    reply_free(&r);
+    headers[0] = "Content-Encoding: zstd";
+    headers[1] = "Content-Type: " RAW;
+    n = ZSTD_compress(packed, sizeof packed, (float[4]){1, 2, 3, 4}, 16, 3);
+    r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, packed, n);
+    ck_assert_msg(r.status == 200 && r.n == 16 && memcmp(r.body, (float[4]){1, 2, 3, 4}, 16) == 0,
+                  "%s", r.body);
+    reply_free(&r);
+    r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, NULL, 0);
+    check_problem(&r, 400, "malformed_body", "its 0 bytes end before its zstd frame does", NULL);
+    reply_free(&r);
+    n = ZSTD_compress(packed, sizeof packed, zeros, sizeof zeros, 3);
+    ck_assert_uint_lt(n, 10000);
+    r = request(&s, "POST", "/v1/dictionaries/two/encode", headers, packed, n);
+    check_problem(&r, 413, "body_too_large", "unpacks to more than 16777216 bytes",
+                  "--max-body-bytes");
+    reply_free(&r);
+    wait_metric(&s, "saed_inflight_bytes", 0);
 }
 END_TEST
 
@@ -484,6 +535,7 @@ int main(void)
     tcase_add_test(t, dictionaries_tell_what_they_are);
     tcase_add_loop_test(t, head_is_get_without_the_body, 0, sizeof gets / sizeof gets[0]);
     tcase_add_loop_test(t, codings_are_refused, 0, (int)(sizeof codings / sizeof codings[0]));
+    tcase_add_test(t, packed_bodies_are_unpacked);
     tcase_add_test(t, every_answer_has_its_timing);
     tcase_add_test(t, server_timing_and_request_id);
     suite_add_tcase(suite, t);

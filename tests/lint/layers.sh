@@ -42,8 +42,8 @@ rule server/report "$low|lib/saed\.h|proto/(errors|ops)\.def|server/report/[a-z_
 rule server/sched 'lib/(base|types|saed)\.h|server/handle\.h|server/sched/[a-z_]+\.h'
 rule server/net "$wire|server/(net|report)/[a-z_]+\.h"
 rule server/opts "$low|lib/saed\.h|server/opts/[a-z_]+\.(h|def)"
-rule server/api "$wire|proto/json/numtext\.h|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|opts|report)/[a-z_]+\.h"
-rule server/version.c 'server/version\.h|lib/(cpu|saed|sha256)\.h|lib/format/zip\.h|server/(net/http|opts/opts)\.h'
+rule server/api "$wire|lib/format/coding\.h|proto/json/numtext\.h|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|opts|report)/[a-z_]+\.h"
+rule server/version.c 'server/version\.h|lib/(cpu|saed|sha256)\.h|lib/format/(zip|zstandard)\.h|server/(net/http|opts/opts)\.h'
 rule server "$wire|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|opts|report)/[a-z_]+\.h"
 for f in $(git ls-files 'lib/*.[ch]' 'lib/*.inc' 'proto/*.[ch]' 'proto/*.cc' 'server/*.[ch]'); do
     case "$ruled " in *" $f "*) ;; *)
@@ -68,7 +68,9 @@ home 'microhttpd.h' 'server/net/exchange.h server/net/mhd.c'
 home 'jansson.h' 'server/opts/config.c'
 home 'cblas.h' 'lib/engine/blas.c'
 home 'zip.h' 'lib/format/zip.c'
-home 'zlib.h' 'lib/format/zip.c'
+home 'zlib.h' 'lib/format/deflate.c'
+home 'zstd.h' 'lib/format/zstandard.c'
+home 'zstd_errors.h' 'lib/format/zstandard.c'
 home 'nettle/[a-z0-9]*.h' 'lib/sha256.c'
 home 'check.h' ''
 [ "$bad" -eq 0 ] && echo "layers: ok"

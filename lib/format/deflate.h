@@ -1,0 +1,24 @@
+/* deflate.h - zlib, which this alone knows: deflated data bare and as gzip, and CRC-32.
+ *
+ * Called by zip.c and coding.c. An unpacker is owned by one thread. RFC 1951, 1952. */
+#ifndef SAE_DEFLATE_H
+#define SAE_DEFLATE_H
+
+#include "lib/base.h"
+#include "lib/format/flow.h"
+
+struct sae_inflate;
+enum sae_inflate_kind { SAE_INFLATE_BARE, SAE_INFLATE_GZIP };
+
+/* NULL: memory has run out. */
+struct sae_inflate *sae_inflate_create(enum sae_inflate_kind kind) SAE_MUST_USE;
+void sae_inflate_free(struct sae_inflate *i); /* NULL allowed */
+/* Behind DONE the next step begins another member, of gzip. */
+enum sae_flow_end sae_inflate_step(struct sae_inflate *i, struct sae_flow *f) SAE_MUST_USE;
+/* What it takes in memory at most. */
+#define SAE_INFLATE_BYTES ((uint64_t)64 << 10)
+
+uint32_t sae_crc32(uint32_t crc, const void *p, size_t n);
+const char *sae_zlib_version(void);
+
+#endif
