@@ -24,7 +24,7 @@
 
 struct sae_dict; /* immutable after open; any thread may read it */
 
-#define SAE_MAX_NOTES 12
+#define SAE_MAX_NOTES 20
 #define SAE_NOTE_BYTES 200
 
 /* Under which formula its tensors are read: the fields of formats section 1, each with the text

@@ -241,10 +241,11 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *
 
 void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...)
 {
-    char *note = info->notes[info->n_notes++];
+    char *note = info->notes[info->n_notes];
     va_list ap;
 
-    assert(info->n_notes <= SAE_MAX_NOTES);
+    assert(info->n_notes < SAE_MAX_NOTES);
+    info->n_notes++;
     va_start(ap, fmt);
     vsnprintf(note, SAE_NOTE_BYTES, fmt, ap);
     va_end(ap);

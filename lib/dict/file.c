@@ -132,6 +132,44 @@ static void note_configs(struct sae_file *b)
                               b->hints.found[i]);
 }
 
+/* Matrices that the producer's own arithmetic rounds to. */
+static void note_16_bits(struct sae_file *b)
+{
+    static const enum sae_role matrices[] = {SAE_ROLE_ENCODER, SAE_ROLE_DECODER, SAE_ROLE_SKIP};
+    static const enum sae_dtype dtypes[] = {SAE_DTYPE_BF16, SAE_DTYPE_F16};
+
+    for (size_t t = 0; t < SAE_COUNTOF(dtypes); t++) {
+        bool is_there = false;
+
+        for (size_t i = 0; i < SAE_COUNTOF(matrices); i++) {
+            const struct sae_bound *bound = &b->bound[matrices[i]];
+
+            is_there |= bound->n && sae_load_tensor(b->ts, bound->index[0])->dtype == dtypes[t];
+        }
+        if (is_there)
+            sae_dict_add_note(&b->info,
+                              "the producer computes in %s; differences of 1e-2 are its rounding",
+                              sae_dtype_name(dtypes[t]));
+    }
+}
+
+/* What only the values tell. */
+static void add_counts(struct sae_dict *d)
+{
+    const float *theta = sae_dict_array(d, SAE_ROLE_THRESHOLD);
+    size_t n_zero = 0, n_below = 0;
+
+    for (size_t j = 0; j < d->formula.F; j++) {
+        n_zero += d->formula.score != SAE_SCORE_VALUE && d->dec_norm[j] == 0.0f;
+        n_below += theta && theta[j] < 0.0f;
+    }
+    if (n_below && d->layout->note_below_zero)
+        sae_dict_add_note(&d->info, "%s", d->layout->note_below_zero);
+    if (n_zero)
+        sae_dict_add_note(&d->info, "%zu features have a decoder row of zeros and are never on",
+                          n_zero);
+}
+
 /* What the file did not say by itself. */
 static void add_notes(struct sae_file *b)
 {
@@ -148,6 +186,7 @@ static void add_notes(struct sae_file *b)
     if (b->layout->note && !b->is_altered && !b->is_class_told)
         sae_dict_add_note(info, "%s", b->layout->note);
     note_configs(b);
+    note_16_bits(b);
     if (b->hints.unread[0])
         sae_dict_add_note(info, "%s", b->hints.unread);
     for (unsigned k = 0; k < b->layout->n_keys; k++)
@@ -406,6 +445,7 @@ enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct 
     if (st == SAE_OK)
         st = sae_dict_seal(d, b->info.dtype, team, &low);
     if (st == SAE_OK) {
+        add_counts(d);
         *out = d;
         return SAE_OK;
     }

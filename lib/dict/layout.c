@@ -36,6 +36,9 @@
             "trainer.dict_size", "F"     \
         }                                \
     }
+#define NOTE_SCALED \
+    "dictionary_learning of 2024-07 to 2025-01 reported these features times the decoder norm"
+#define NOTE_SIGNED "circuit-tracer keeps negative values above a negative threshold"
 #define ENC_BIAS KEY("encoder.bias", SAE_ROLE_ENC_BIAS, "F")
 
 const struct sae_layout sae_layouts[] = {
@@ -49,6 +52,8 @@ const struct sae_layout sae_layouts[] = {
         .n_keys = 4,
         .is_top_k_too = true,
         .options = OPTIONS_ALL | SAE_OPT_GHOST_MASK,
+        .note = "dictionary_learning's from_pretrained normalises the decoder unless told not to: "
+                "its features are these times the decoder norm",
         .init_norm = 1.0f,
     },
     {
@@ -70,6 +75,7 @@ const struct sae_layout sae_layouts[] = {
         .n_keys = 6,
         .options = OPTIONS_ALL | SAE_OPT_RETURN_GATE,
         .scales_forward_f = true,
+        .note = NOTE_SCALED,
         .init_norm = 1.0f,
     },
     {
@@ -110,6 +116,7 @@ const struct sae_layout sae_layouts[] = {
         .n_keys = 5,
         .container = "pt",
         .options = OPTIONS_ALL,
+        .note = NOTE_SCALED,
         .init_norm = 1.0f,
         .init_tied = true,
         .init_threshold = 0.001f,
@@ -181,6 +188,7 @@ const struct sae_layout sae_layouts[] = {
         .n_keys = 5,
         .options = OPTIONS_ALL,
         .settle = sae_settle_gemma_scope,
+        .note_below_zero = NOTE_SIGNED,
     },
     {
         .format = "gemma_scope_2",
@@ -195,6 +203,7 @@ const struct sae_layout sae_layouts[] = {
         .n_keys = 6,
         .options = OPTIONS_ALL,
         .settle = sae_settle_gemma_scope_2,
+        .note_below_zero = NOTE_SIGNED,
     },
     {
         .format = "circuit_tracer",

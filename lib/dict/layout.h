@@ -56,10 +56,11 @@ struct sae_layout {
     bool keeps_top_k;      /* of a row so many as the file's k says */
     bool is_top_k_too;     /* files of top-k features have these keys too, and a k beside them */
     const char *note;      /* what whoever relies on such a file is told, or NULL */
-    float init_norm;       /* the seed's constructor: norm of a decoder column (init.c); 0: a fresh
-                              one is not made */
-    bool init_tied;        /* ... and encoder = decoder transposed, biases zero */
-    float init_threshold;  /* ... and what its thresholds are */
+    const char *note_below_zero; /* ... if it has thresholds below zero */
+    float init_norm;      /* the seed's constructor: norm of a decoder column (init.c); 0: a fresh
+                             one is not made */
+    bool init_tied;       /* ... and encoder = decoder transposed, biases zero */
+    float init_threshold; /* ... and what its thresholds are */
 };
 
 extern const struct sae_layout sae_layouts[];

@@ -2,7 +2,7 @@
 import numpy as np
 import torch
 
-from formats_out import begin, case, config, f32, bf16, pt, refused, transposed
+from formats_out import begin, case, config, f32, bf16, pt, refused, rounding, transposed
 from grid import A, B, C, MEAN, THETA, b_dec, b_enc, rows, w_dec, w_enc
 from producers import Gated, Jump, Model, above, keep, relu
 
@@ -48,6 +48,11 @@ SAME_KEYS = "read as AutoEncoderTopK: BatchTopKSAE has the same keys"
 AS_RELU = "SAELens (6.18) reads such files as ReLU, without the threshold"
 
 
+NORMALISED = ("dictionary_learning's from_pretrained normalises the decoder unless told not to: its features "
+              "are these times the decoder norm")
+REPORTED = "dictionary_learning of 2024-07 to 2025-01 reported these features times the decoder norm"
+
+
 def trainer(name, **more):
     return {"trainer": dict({"dict_class": name}, **more)}
 
@@ -61,7 +66,8 @@ def the_five():
     config("auto/config.json", trainer("AutoEncoder"))
     for name, source in (("in a folder", "auto"), ("the file", "auto/ae.pt"),
                          ("a checkpoint", "auto/checkpoints/ae_4.pt")):
-        case(f"AutoEncoder, {name}", source, "AutoEncoder", RELU, model(t, "bias", "bias"), XC)
+        case(f"AutoEncoder, {name}", source, "AutoEncoder", RELU, model(t, "bias", "bias"), XC,
+             [NORMALISED])
     new = dict(linear(), **{"decoder.bias": np.float32(b_dec())})
     pt("new/ae.pt", dict(new, **{"encoder.weight": transposed(new["encoder.weight"])}))
     config("new/config.json", trainer("AutoEncoder"))
@@ -75,7 +81,7 @@ def the_five():
     case("GatedAutoEncoder", "gated.pt", "GatedAutoEncoder",
          ["centre=decoder_bias", "activation=gated"],
          model(gated, "decoder_bias", "decoder_bias", cls=Gated, b="mag_bias",
-               gate=(np.zeros(7), b_enc())), XC)
+               gate=(np.zeros(7), b_enc())), XC, [REPORTED])
     jump = dict(t, **f32(jump=THETA))
     pt("jump.pt", jump)
     case("JumpAutoEncoder", "jump.pt", "JumpAutoEncoder", ["centre=bias", "activation=jump"],
@@ -87,13 +93,14 @@ def jump_relu():
     lines = ["activation=threshold", "threshold=threshold"]
     pt("jumprelu.pt", dict(t, W_enc=transposed(t["W_enc"])))
     case("JumpReluAutoEncoder", "jumprelu.pt", "JumpReluAutoEncoder", lines,
-         params(t, over(THETA)), rows(w_enc(), b_enc(), None, THETA))
+         params(t, over(THETA)), rows(w_enc(), b_enc(), None, THETA), [REPORTED])
     case("JumpReluAutoEncoder, the lost attribute stated", "jumprelu.pt:centre=b_dec",
          "JumpReluAutoEncoder", ["centre=b_dec, stated"] + lines,
          params(t, over(THETA), b_dec()), rows(w_enc(), b_enc(), b_dec(), THETA))
     pt("jumprelu_bf16.pt", bf16(t, ("W_enc", "W_dec", "b_enc", "b_dec")))
     case("JumpReluAutoEncoder, bf16 beside f32", "jumprelu_bf16.pt", "JumpReluAutoEncoder", lines,
-         params(t, over(THETA)), rows(w_enc(), b_enc(), None, THETA))
+         params(t, over(THETA)), rows(w_enc(), b_enc(), None, THETA),
+         [REPORTED, rounding("bfloat16")])
     inf = np.array(THETA)
     inf[3] = np.inf  # with which some people prune
     pt("jumprelu_inf.pt", dict(t, **f32(threshold=inf)))
@@ -105,7 +112,7 @@ def jump_relu():
                 threshold=theta)
         pt(f"jumprelu_{name}.pt", t)
         case(f"JumpReluAutoEncoder, shape {name}", f"jumprelu_{name}.pt", "JumpReluAutoEncoder",
-             lines, params(t, over(theta)), rows(w_enc(shape), b_enc(shape), plain=True))
+             lines, params(t, over(theta)), rows(w_enc(shape), b_enc(shape), plain=True), [REPORTED])
 
 
 def topk():
@@ -156,7 +163,8 @@ def topk():
     for name, dtype in ("f16", torch.float16), ("bf16", torch.bfloat16), ("f64", torch.float64):
         pt(f"topk_{name}.pt", dict({k: torch.from_numpy(v).to(dtype) for k, v in t.items()},
                                    k=np.int32(3)))
-        case(f"TopK, {name}", f"topk_{name}.pt", "AutoEncoderTopK", TOP3, m, XC, [SAME_KEYS])
+        short = [] if name == "f64" else [rounding(str(dtype)[len("torch."):])]
+        case(f"TopK, {name}", f"topk_{name}.pt", "AutoEncoderTopK", TOP3, m, XC, [SAME_KEYS] + short)
     config("topk_other/config.json", trainer("AutoEncoder"))
     pt("topk_other/ae.pt", dict(t, k=np.int32(3), threshold=np.float32(-1)))
     case("TopK keys, a config that says AutoEncoder", "topk_other", "AutoEncoderTopK", TOP3, m, XC,

@@ -4,7 +4,7 @@ import collections
 import numpy as np
 import torch
 
-from formats_out import begin, case, config, f32, path, pt, refused, safetensors
+from formats_out import begin, case, config, f32, path, pt, refused, rounding, safetensors
 from grid import A, B, C, M, MEAN, THETA, b_dec, b_enc, rows, w_dec, w_enc, w_norm, w_skip
 from producers import Gated, Model, Normalised, Rescaled, Skip, above, keep, relu
 
@@ -222,7 +222,7 @@ def linear():
          rows(square, b_enc(C), plain=True), m=0)
     np.save(path("linear", "wide.npy"), w_enc(B).astype(np.float16))
     case("linear, shape b, f16", "wide.npy:format=linear", "linear", lines, probe(w_enc(B)),
-         rows(w_enc(B), b_enc(B), plain=True), m=0)
+         rows(w_enc(B), b_enc(B), plain=True), [rounding("float16")], m=0)
 
 
 IMPLIED = "activation = relu is implied by k="

@@ -58,6 +58,11 @@ def values(key, rows, near=False):
     put(" ".join([key] + [number(v, near) for row in rows for v in row]))
 
 
+def rounding(dtype):
+    """What is said of matrices of 16 bits."""
+    return f"the producer computes in {dtype}; differences of 1e-2 are its rounding"
+
+
 last_rows = [None]
 
 

@@ -1,7 +1,7 @@
 """formats_saelens.py - SAELens's folders: sae_lens/saes/ and loading/ of its repository."""
 import numpy as np
 
-from formats_out import begin, bf16, case, config, f32, refused, safetensors
+from formats_out import begin, bf16, case, config, f32, refused, rounding, safetensors
 from grid import A, B, C, M, THETA, b_dec, b_enc, rows, w_dec, w_enc, w_norm, w_skip
 from producers import Gated, Model, Normalised, Rescaled, Skip, above, keep, relu
 
@@ -10,7 +10,7 @@ V6 = {"d_in": 5, "d_sae": 7, "dtype": "float32", "device": "cpu", "apply_b_dec_t
       "metadata": {"sae_lens_version": "6.18.0", "hook_name": "blocks.3.hook_resid_post"}}
 V5 = {"d_in": 5, "d_sae": 7, "dtype": "torch.float32", "apply_b_dec_to_input": True,
       "hook_point": "blocks.3.hook_resid_post", "normalize_activations": "none"}
-NEURONPEDIA = "Neuronpedia shows f times the decoder norm (normalize_decoder=unit)"
+NEURONPEDIA = "Neuronpedia shows f times the decoder norm"
 UNITS = "f is in units of the decoder norm; Neuronpedia shows these"
 FOLDS = "SAELens folds exp(r_mag) into W_enc before the product; the same but for rounding"
 CENTRE_DEFAULT = "centre = b_dec is SAELens's default for an absent apply_b_dec_to_input"
@@ -90,7 +90,12 @@ def jumprelu():
     u = bf16(t, ("W_enc", "W_dec", "b_enc", "b_dec"))
     folder("jumprelu_bf16", dict(no, dtype="bfloat16"), dict(u, **f32(threshold=THETA)))
     case("jumprelu, bf16 beside a threshold of f32", "jumprelu_bf16", "jumprelu", OVER,
-         model(t, act=over(THETA)), x, [NEURONPEDIA])
+         model(t, act=over(THETA)), x, [NEURONPEDIA, rounding("bfloat16")])
+    for name, said in ("float16", "float16"), ("torch.bfloat16", "bfloat16"):
+        folder(f"jumprelu_{said}", dict(no, dtype=name), dict(t, **f32(threshold=THETA)))
+        case(f"jumprelu, f32 and a config of {name}", f"jumprelu_{said}", "jumprelu", OVER,
+             model(t, act=over(THETA)), x,
+             [f"SAELens casts the weights to {said}; saed uses them as stored", NEURONPEDIA])
     folder("log_threshold", no, dict(t, **f32(log_threshold=[0, np.log(2)] * 3 + [0])))
     theta = np.exp(np.float64(np.float32([0, np.log(2)] * 3 + [0])))
     case("jumprelu, a log threshold", "log_threshold", "jumprelu",
@@ -122,7 +127,8 @@ def topk():
     u = keys(hole)
     folder("hole", {"architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": True}, u)
     case("topk, rescaled, a decoder row of zeros", "hole", "topk",
-         lines + ["score=decoder_norm_folded"], model(u, BD, top(3), Rescaled), XC, [UNITS])
+         lines + ["score=decoder_norm_folded"], model(u, BD, top(3), Rescaled), XC,
+         [UNITS, "1 features have a decoder row of zeros and are never on"])
     for name, shape in ("b", B), ("c", C):
         u = keys(w_dec(shape), shape)
         folder(f"topk_{name}", {"architecture": "topk", "k": 3, "d_in": shape[0], "d_sae": shape[1]}, u)

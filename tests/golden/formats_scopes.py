@@ -12,6 +12,9 @@ X = rows(w_enc(), b_enc())
 XT = rows(w_enc(), b_enc(), None, THETA)
 
 
+SIGNED = "circuit-tracer keeps negative values above a negative threshold"
+
+
 def over(theta):
     return lambda v: above(v, theta)
 
@@ -31,39 +34,43 @@ def gemma(shape=A, theta=THETA, m=None):
     return t, Model(w_enc(shape).T, b_enc(shape), w_dec(shape, m), b_dec(m or shape[0]), None, over(theta))
 
 
+def scope(name, source, cls, lines, m, x, notes=()):
+    """Some of THETA is below zero."""
+    case(name, source, cls, lines, m, x, [*notes, SIGNED])
+
+
 def gemma_scope():
     begin("gemma_scope")
     t, m = gemma()
     npz("average_l0_71/params.npz", {k[0].lower() + k[1:]: v for k, v in t.items()}, packed=True)
     for name, source in (("a file", "average_l0_71/params.npz"), ("a folder", "average_l0_71")):
-        case(f"gemma_scope, {name}", source, "jumprelu", OVER, m, XT)
+        scope(f"gemma_scope, {name}", source, "jumprelu", OVER, m, XT)
     npz("stored/params.npz", dict({k: np.float64(v) for k, v in t.items()},
                                   W_enc=np.asfortranarray(t["W_enc"])))
-    case("gemma_scope, stored, f8, Fortran order", "stored", "jumprelu", OVER, m, XT)
+    scope("gemma_scope, stored, f8, Fortran order", "stored", "jumprelu", OVER, m, XT)
     for name, shape in ("b", B), ("c", C):
         theta = np.resize(THETA, shape[1])
         u, n = gemma(shape, theta)
         npz(f"shape_{name}/params.npz", u, packed=True)
-        case(f"gemma_scope, shape {name}", f"shape_{name}", "jumprelu", OVER, n,
-             rows(w_enc(shape), b_enc(shape), plain=True))
+        scope(f"gemma_scope, shape {name}", f"shape_{name}", "jumprelu", OVER, n,
+              rows(w_enc(shape), b_enc(shape), plain=True))
     npz("x-transcoders/params.npz", t)
-    case("gemma_scope, a transcoder by its path", "x-transcoders", "jumprelu_transcoder",
-         ["kind=transcoder"] + OVER, m, XT, 
-         ["kind = transcoder comes from the path component x-transcoders"])
+    scope("gemma_scope, a transcoder by its path", "x-transcoders", "jumprelu_transcoder",
+          ["kind=transcoder"] + OVER, m, XT, ["kind = transcoder comes from the path component x-transcoders"])
     u, n = gemma(m=M)
     npz("narrow/params.npz", u)
-    case("gemma_scope, a transcoder by its widths", "narrow", "jumprelu_transcoder",
-         ["kind=transcoder"] + OVER, n, XT)
+    scope("gemma_scope, a transcoder by its widths", "narrow", "jumprelu_transcoder",
+          ["kind=transcoder"] + OVER, n, XT)
     npz("embedding/layer_0/params.npz", t)
     refused("gemma_scope, embedding", "embedding/layer_0/params.npz", "embedding", "input=none",
             "input=scale:")
     note = "SAELens scales W_enc and W_dec by sqrt(d) here and leaves b_dec unscaled"
-    case("gemma_scope, embedding, rows of its table", "embedding/layer_0:input=none", "jumprelu",
-         OVER, m, XT, [note])
-    case("gemma_scope, embedding, scaled", "embedding/layer_0:input=scale:0.5", "jumprelu",
-         ["input=scale:0.5, stated", "output=follow"] + OVER, Normalised(m, .5), X[:3], [note])
+    scope("gemma_scope, embedding, rows of its table", "embedding/layer_0:input=none", "jumprelu",
+          OVER, m, XT, [note])
+    scope("gemma_scope, embedding, scaled", "embedding/layer_0:input=scale:0.5", "jumprelu",
+          ["input=scale:0.5, stated", "output=follow"] + OVER, Normalised(m, .5), X[:3], [note])
     npz("other.npz", t)
-    case("gemma_scope, stated", "other.npz:format=gemma_scope", "jumprelu", OVER, m, XT)
+    scope("gemma_scope, stated", "other.npz:format=gemma_scope", "jumprelu", OVER, m, XT)
 
 
 def gemma_scope_2():
@@ -71,30 +78,30 @@ def gemma_scope_2():
     t, m = gemma()
     t = {k.lower(): v for k, v in t.items()}
     safetensors("plain/params.safetensors", t)
-    case("gemma_scope_2", "plain", "jumprelu", OVER, m, XT)
+    scope("gemma_scope_2", "plain", "jumprelu", OVER, m, XT)
     hooks = {"model_name": "gemma-3", "hf_hook_point_in": "a", "hf_hook_point_out": "a"}
     safetensors("sae/params.safetensors", t)
     config("sae/config.json", hooks)
-    case("gemma_scope_2, one hook", "sae", "jumprelu", OVER, m, XT)
+    scope("gemma_scope_2, one hook", "sae", "jumprelu", OVER, m, XT)
     safetensors("two_hooks/params.safetensors", t)
     config("two_hooks/config.json", dict(hooks, hf_hook_point_out="b"))
-    case("gemma_scope_2, two hooks", "two_hooks", "jumprelu_transcoder", ["kind=transcoder"] + OVER,
-         m, XT)
+    scope("gemma_scope_2, two hooks", "two_hooks", "jumprelu_transcoder", ["kind=transcoder"] + OVER,
+          m, XT)
     # The producer computes x @ A, A [d, m]: m = d hides which way round it is.
     A_ = w_skip().T
     safetensors("affine/params_layer_3.safetensors", dict(t, **f32(affine_skip_connection=A_)))
     skip = ["kind=transcoder"] + OVER + ["skip=affine_skip_connection@d,m"]
     note = "the skip is x A as the producer computes it; SAELens (seen to 6.49) computes x A^T"
-    case("gemma_scope_2, a skip", "affine/params_layer_3.safetensors", "jumprelu_skip_transcoder",
-         skip, Skip(m, A_.T), XT, [note])
+    scope("gemma_scope_2, a skip", "affine/params_layer_3.safetensors", "jumprelu_skip_transcoder",
+          skip, Skip(m, A_.T), XT, [note])
     for name, shape in ("b", B), ("c", C):
         theta = np.resize(THETA, shape[1])
         u, n = gemma(shape, theta)
         A_ = w_skip(shape[0], shape[0]).T
         u = dict({k.lower(): v for k, v in u.items()}, **f32(affine_skip_connection=A_))
         safetensors(f"shape_{name}/params.safetensors", u)
-        case(f"gemma_scope_2, a skip, shape {name}", f"shape_{name}", "jumprelu_skip_transcoder",
-             skip, Skip(n, A_.T), rows(w_enc(shape), b_enc(shape), plain=True), [note])
+        scope(f"gemma_scope_2, a skip, shape {name}", f"shape_{name}", "jumprelu_skip_transcoder",
+              skip, Skip(n, A_.T), rows(w_enc(shape), b_enc(shape), plain=True), [note])
 
 
 def qwen_scope():

@@ -8,6 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Of each AutoEncoder, behind what is said of the file. */
+#define OF_THE_CLASS                                                                        \
+    "dictionary_learning's from_pretrained normalises the decoder unless told not to: its " \
+    "features "                                                                             \
+    "are these times the decoder norm"
+
 static const struct {
     const char *path;
     const char *notes[SAE_MAX_NOTES];
@@ -53,7 +59,8 @@ START_TEST(is_the_plain_dictionary)
     ck_assert_mem_eq(d->centre, want->centre, 8 * sizeof(float));
     for (; n < SAE_MAX_NOTES && cases[_i].notes[n]; n++)
         ck_assert_str_eq(d->info.notes[n], cases[_i].notes[n]);
-    ck_assert_uint_eq(d->info.n_notes, n);
+    ck_assert_str_eq(d->info.notes[n], OF_THE_CLASS);
+    ck_assert_uint_eq(d->info.n_notes, n + 1);
     sae_dict_free(d);
     sae_dict_free(want);
 }

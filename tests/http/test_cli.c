@@ -149,7 +149,7 @@ START_TEST(check_prints_a_line_for_each)
 
     ck_assert_msg(r.status == 0, "%s", r.err);
     ck_assert_str_eq(r.err, "");
-    ck_assert_uint_eq(lines(r.out), 3 + 2 + 2 + 1); /* and of each reading what is not usual */
+    ck_assert_uint_eq(lines(r.out), 3 + 2 + 4 + 1); /* and of each reading what is not usual */
     ck_assert_ptr_nonnull(strstr(r.out, "GatedAutoEncoder"));
     ck_assert_ptr_nonnull(strstr(r.out, "\n  centre=decoder_bias\n  activation=gated\n"));
     ck_assert_ptr_nonnull(strstr(r.out, "33"));
@@ -166,11 +166,13 @@ START_TEST(check_prints_the_notes)
     struct run r = RUN("--check", "a=" NOTED, "i=identity:3");
 
     ck_assert_msg(r.status == 0, "%s", r.err);
-    ck_assert_uint_eq(lines(r.out), 5 + 3);
+    ck_assert_uint_eq(lines(r.out), 5 + 4);
     ck_assert_ptr_nonnull(strstr(r.out, "\n  note: read from the entry \"sae\"\n"));
     ck_assert_ptr_nonnull(
         strstr(r.out, "\n  note: the prefix \"module._orig_mod.\" was taken off"));
-    ck_assert_ptr_nonnull(strstr(r.out, "was not checked\ni class=IdentityDict"));
+    ck_assert_ptr_nonnull(
+        strstr(r.out, "was not checked\n  note: dictionary_learning's from_pretrained"));
+    ck_assert_ptr_nonnull(strstr(r.out, "\ni class=IdentityDict"));
     run_free(&r);
 }
 END_TEST

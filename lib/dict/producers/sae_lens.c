@@ -285,6 +285,23 @@ static enum sae_status sae_lens_gap(const struct sae_file *b, const struct archi
                    : SAE_OK;
 }
 
+/* SAELens casts what it loads to the config's dtype. */
+static enum sae_status sae_lens_dtype(struct sae_file *b, struct sae_err *err)
+{
+    static const char torch[] = "torch.";
+    const struct sae_tensor *enc = sae_load_tensor(b->ts, sae_file_find(b, "W_enc"));
+    const char *name = NULL;
+    bool found = false;
+    enum sae_status st = sae_facts_text(b->config, "dtype", &name, &found, err);
+
+    if (st != SAE_OK || !found)
+        return st;
+    name += strncmp(name, torch, strlen(torch)) == 0 ? strlen(torch) : 0;
+    if (strcmp(name, enc->dtype_name) != 0)
+        NOTE(b, "SAELens casts the weights to %.40s; saed uses them as stored", name);
+    return SAE_OK;
+}
+
 /* What cfg.json's architecture says of the reading. */
 static void sae_lens_says(struct sae_file *b, const struct architecture *a, bool found)
 {
@@ -337,8 +354,10 @@ enum sae_status sae_settle_sae_lens(struct sae_file *b, struct sae_err *err)
         st = sae_lens_score(b, a, err);
     if (st == SAE_OK)
         st = sae_lens_reshape(b, v6, err);
+    if (st == SAE_OK)
+        st = sae_lens_dtype(b, err);
     if (st == SAE_OK && !a->is_transcoder && !a->keeps_top_k && !a->is_batch)
-        NOTE(b, "Neuronpedia shows f times the decoder norm (normalize_decoder=unit)");
+        NOTE(b, "Neuronpedia shows f times the decoder norm");
     if (st == SAE_OK && strcmp(a->activation, "gated") == 0)
         NOTE(b,
              "SAELens folds exp(r_mag) into W_enc before the product; the same but for rounding");
