@@ -150,6 +150,16 @@ static uint64_t add_values(uint64_t bytes, uint64_t n, uint64_t item)
     return n;
 }
 
+/* A gate can be asked of whatever has one, pre_jump of the seed's class alone; neither of a class
+ * that is read under another activation. */
+static unsigned options_of(const struct sae_layout *layout, const struct sae_formula *f)
+{
+    const unsigned of_aux = SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP;
+
+    return (layout->options & ~of_aux) |
+           (sae_formula_unit(f)->aux_option & (layout->options | SAE_OPT_RETURN_GATE));
+}
+
 void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout,
                        const struct sae_formula *f, const struct sae_storage *kept)
 {
@@ -162,7 +172,7 @@ void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layo
     info->activation_dim = f->d_in;
     info->dict_size = f->F;
     info->output_dim = f->encodes_only ? 0 : f->d_out;
-    info->options = layout->options;
+    info->options = options_of(layout, f);
     info->state_width = sae_scaling_n_state(f->input);
     info->options |= info->state_width ? SAE_OPT_INPUT_STATE : 0;
     info->wants_state = sae_scaling_n_state(f->output) > 0;

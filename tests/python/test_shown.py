@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import unittest
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -96,9 +97,36 @@ class Shown(unittest.TestCase):
                         **{"encoder.weight": tensor(4, 3), "encoder.bias": tensor(4), "W_dec": tensor(4, 3),
                            "b_dec": tensor(3)})
         self.expect(os.path.dirname(path) + "/", {"k": 2, "transcode": False}, **{"in": "layers.10.mlp"})
-        shutil.copy(os.path.join(os.path.dirname(GOLDEN), "formats", "qwen", "a.pt"),
-                    os.path.join(self.dir.name, "layer7.sae.pt"))
-        self.expect(os.path.join(self.dir.name, "layer7.sae.pt:k=3"), None, **{"in": "output of block 7"})
+        path = self.put("layer7.sae.pt", W_enc=tensor(4, 3), W_dec=tensor(3, 4), b_enc=tensor(4), b_dec=tensor(3))
+        self.expect(path + ":k=3", None, **{"in": "output of block 7"})
+
+    def test_options_follow_the_reading(self):
+        data, formats = GOLDEN + "/", os.path.join(os.path.dirname(GOLDEN), "formats") + "/"
+        common = ["sparse", "top_k", "features", "output_features"]
+        for source, more, asked in (
+                (formats + "sae_lens/gated", ["return_gate"], "gate"),
+                (data + "gated_7x5_bf16.pt", ["return_gate"], "gate"),
+                (data + "jump_7x5_f32.pt", ["output_pre_jump"], "pre_jump"),
+                (data + "jump_7x5_f32.pt:activation=relu", [], None),
+                (data + "gated_7x5_bf16.pt:activation=linear", [], None),
+                (data + "gated_7x5_bf16.pt:input=rms", ["return_gate", "input_state"], "gate"),
+                (data + "autoencoder_7x5_f64.pt", ["ghost_mask"], None),
+                (data + "autoencoder_7x5_f64.pt:k=2", [], None)):
+            with daemon("d=" + source) as url:
+                with urllib.request.urlopen(url + "/v1/dictionaries/d") as answer:
+                    d = json.load(answer)
+                self.assertEqual(sorted(d["options"]), sorted(common + more), source)
+                for option, tensor in ("return_gate", "gate"), ("output_pre_jump", "pre_jump"):
+                    body = json.dumps({"x": [0.5] * d["activation_dim"], option: True}).encode()
+                    request = urllib.request.Request(url + "/v1/dictionaries/d/encode", body,
+                                                     {"Content-Type": "application/json"})
+                    try:
+                        with urllib.request.urlopen(request) as answer:
+                            self.assertIn(tensor, json.load(answer), source)
+                            self.assertEqual(tensor, asked, source)
+                    except urllib.error.HTTPError as e:
+                        self.assertEqual(json.load(e)["code"], "bad_option")
+                        self.assertNotEqual(tensor, asked, source)
 
     def test_the_file_itself(self):
         d = self.shown(os.path.join(os.path.dirname(GOLDEN), "cases", "ckpt_tutorial.pt"))
