@@ -3,6 +3,7 @@
 
 #include "server/api/keys.h"
 #include "server/net/http.h"
+#include "server/net/listen.h"
 #include "server/report/log.h"
 #include "server/api/routes.h"
 #include "server/report/process.h"
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #define POLL_MS 5
+#define FIRST_PASSED 3 /* SD_LISTEN_FDS_START */
 /* What a connection thread has begun to read may be so long in coming before compute threads that
  * sleep are woken for what is there. Divided by their number: the more they are, the sooner they
  * are through with a batch, and the less is saved by one batch instead of two. */
@@ -46,8 +48,11 @@ struct daemon {
     pthread_t loader;
     int loaded_fd;
     uint64_t n_signals;
-    char line[320]; /* for stdout, once it takes it: n_line bytes */
-    size_t n_line;
+    struct saed_address *addresses; /* owned: where it listens */
+    size_t n_addresses;
+    struct sae_buf lines; /* for stdout, once it takes them */
+    size_t n_written;     /* bytes of them */
+    bool is_announced;    /* everything has loaded: they may go */
 };
 
 /* Counts signals for the main thread: those that end the daemon below, SIGHUP in the upper half. A
@@ -89,14 +94,30 @@ static void take_signals(struct daemon *d, uint64_t count)
         reload(d);
 }
 
-/* stdout takes the line, or never will: this is one write of less than a pipe's page. */
-static void write_line(struct daemon *d)
+static bool has_lines(const struct daemon *d)
 {
-    ssize_t n = write(STDOUT_FILENO, d->line, d->n_line);
+    return d->is_announced && d->n_written < d->lines.len;
+}
 
-    if (n != (ssize_t)d->n_line)
-        saed_log(SAED_WARN, "stdout", saed_str("error", n < 0 ? strerror(errno) : "cut"));
-    d->n_line = 0;
+static bool takes_more(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+    return poll(&p, 1, 0) > 0;
+}
+
+/* stdout takes a line, or never will: each is one write of less than a pipe's page. */
+static void write_lines(struct daemon *d)
+{
+    while (has_lines(d) && takes_more(STDOUT_FILENO)) {
+        const char *line = d->lines.data + d->n_written;
+        size_t len = (size_t)(strchr(line, '\n') + 1 - line);
+        ssize_t n = write(STDOUT_FILENO, line, len);
+
+        if (n != (ssize_t)len)
+            saed_log(SAED_WARN, "stdout", saed_str("error", n < 0 ? strerror(errno) : "cut"));
+        d->n_written += len;
+    }
 }
 
 static void *load(void *arg)
@@ -115,7 +136,7 @@ static bool wait_ms(struct daemon *d, int ms)
 {
     struct pollfd fds[3] = {{.fd = signal_fd, .events = POLLIN},
                             {.fd = d->loaded_fd, .events = POLLIN},
-                            {.fd = d->n_line ? STDOUT_FILENO : -1, .events = POLLOUT}};
+                            {.fd = has_lines(d) ? STDOUT_FILENO : -1, .events = POLLOUT}};
     uint64_t count;
 
     if (poll(fds, 3, ms) <= 0)
@@ -123,7 +144,7 @@ static bool wait_ms(struct daemon *d, int ms)
     if ((fds[0].revents & POLLIN) && read(signal_fd, &count, sizeof count) == sizeof count)
         take_signals(d, count);
     if (fds[2].revents)
-        write_line(d);
+        write_lines(d);
     return (fds[1].revents & POLLIN) && read(d->loaded_fd, &count, sizeof count) == sizeof count;
 }
 
@@ -143,14 +164,83 @@ static enum sae_status open_signals(struct daemon *d, struct sae_err *err)
     return SAE_OK;
 }
 
-static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *err)
+/* Whoever passes a socket knows where it listens: what saed would not listen on unasked is refused
+ * all the same. */
+static enum sae_status take_passed(struct daemon *d, struct sae_err *err)
+{
+    const struct saed_opts *o = &d->opts;
+    enum sae_status st = SAE_OK;
+
+    for (size_t i = 0; st == SAE_OK && i < d->n_addresses; i++) {
+        struct saed_address *a = &d->addresses[i];
+
+        st = saed_listen_passed(a, FIRST_PASSED + (int)i, err);
+        if (st == SAE_OK && a->host[0] && !a->is_loopback && !o->insecure_no_auth &&
+            o->api_key_file.n == 0)
+            st = sae_err_set(err, SAE_E_USAGE, "",
+                             "cannot listen on %s, which was passed: it wants --api-key-file, or "
+                             "--insecure-no-auth",
+                             a->host);
+    }
+    return st;
+}
+
+/* Where to listen: --listen, or what was passed. */
+static enum sae_status find_addresses(struct daemon *d, struct sae_err *err)
+{
+    const struct saed_opts *o = &d->opts;
+
+    d->n_addresses = o->n_passed ? o->n_passed : o->listen.n;
+    d->addresses = sae_calloc(d->n_addresses, sizeof *d->addresses);
+    if (!d->addresses)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate %zu addresses", d->n_addresses);
+    if (o->n_passed)
+        return take_passed(d, err);
+    for (size_t i = 0; i < d->n_addresses; i++)
+        if (!saed_address_parse(&d->addresses[i], o->listen.items[i]))
+            return sae_err_set(err, SAE_E_USAGE, "", "cannot listen on %s", o->listen.items[i]);
+    return SAE_OK;
+}
+
+/* What is to stand on stdout, in the order of the addresses. */
+static enum sae_status make_lines(struct daemon *d, struct sae_err *err)
+{
+    enum sae_status st = SAE_OK;
+    char text[SAED_ADDRESS_TEXT];
+
+    for (size_t i = 0; st == SAE_OK && i < d->n_addresses; i++) {
+        saed_address_print(&d->addresses[i], text);
+        st = sae_buf_addf(&d->lines, "listening on %s\n", text);
+    }
+    return st == SAE_OK ? st : sae_err_set(err, st, "", "cannot print the addresses");
+}
+
+static void log_start(const struct daemon *d)
+{
+    const struct saed_opts *o = &d->opts;
+    char text[SAED_ADDRESS_TEXT];
+    const char *key;
+    uint64_t value;
+
+    saed_log(SAED_INFO, "start", saed_str("version", SAED_VERSION),
+             saed_uint("dictionaries", o->n_sources), saed_uint("threads", o->threads),
+             saed_uint("http_threads", o->http_threads));
+    for (size_t i = 0; i < d->n_addresses; i++) {
+        saed_address_print(&d->addresses[i], text);
+        saed_log(SAED_INFO, "listen", saed_str("address", text));
+    }
+    for (size_t n = 0; saed_opts_limit(o, n, &key, &value); n++)
+        saed_log(SAED_INFO, "option", saed_str("name", key), saed_uint("value", value));
+}
+
+static enum sae_status start(struct daemon *d, struct sae_err *err)
 {
     const struct saed_opts *o = &d->opts;
     enum sae_status st = open_signals(d, err);
-    const char *key;
-    uint64_t value;
     int rc;
 
+    if (st == SAE_OK)
+        st = find_addresses(d, err);
     if (st == SAE_OK)
         st = saed_metrics_create(&d->metrics, err);
     if (st == SAE_OK)
@@ -158,8 +248,6 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
     if (st != SAE_OK)
         return st;
     struct saed_http_config cfg = {
-        .host = o->host,
-        .port = o->port,
         .n_threads = (size_t)o->http_threads,
         .max_connections = (size_t)o->max_connections,
         .keepalive_timeout_ns = o->keepalive_timeout_ms * 1000000,
@@ -168,28 +256,22 @@ static enum sae_status start(struct daemon *d, uint16_t *port, struct sae_err *e
         .handler = saed_routes_handler(d->routes),
         .metrics = d->metrics,
     };
-    st = saed_http_create(&d->http, &cfg, port, err);
+    st = saed_http_create(&d->http, &cfg, d->addresses, d->n_addresses, err);
+    if (st == SAE_OK)
+        st = make_lines(d, err);
     if (st != SAE_OK)
         return st;
     rc = pthread_create(&d->loader, NULL, load, d);
     if (rc != 0)
         return sae_err_set(err, SAE_E_IO, "", "cannot start the loading thread: %s", strerror(rc));
-    saed_log(SAED_INFO, "start", saed_str("version", SAED_VERSION), saed_str("host", o->host),
-             saed_int("port", *port), saed_uint("dictionaries", o->n_sources),
-             saed_uint("threads", o->threads), saed_uint("http_threads", o->http_threads));
-    for (size_t n = 0; saed_opts_limit(o, n, &key, &value); n++)
-        saed_log(SAED_INFO, "option", saed_str("name", key), saed_uint("value", value));
+    log_start(d);
     return SAE_OK;
 }
 
-/* The line goes to stdout when it has room: a pipe that nobody reads stops nothing. */
-static void announce(struct daemon *d, uint16_t port)
+/* The lines go to stdout when it has room: a pipe that nobody reads stops nothing. */
+static void announce(struct daemon *d)
 {
-    const char *host = d->opts.host;
-    bool v6 = strchr(host, ':') != NULL;
-
-    d->n_line = (size_t)snprintf(d->line, sizeof d->line, "listening on http://%s%s%s:%u\n",
-                                 v6 ? "[" : "", host, v6 ? "]" : "", port);
+    d->is_announced = true;
     wait_ms(d, 0);
     saed_log(SAED_INFO, "ready", saed_str("version", SAED_VERSION),
              saed_uint("dictionaries", saed_registry_count(d->service.registry)),
@@ -286,6 +368,8 @@ static void finish(struct daemon *d)
     saed_routes_free(d->routes);
     saed_service_close(&d->service);
     saed_metrics_free(d->metrics);
+    sae_buf_fini(&d->lines);
+    sae_free(d->addresses);
     if (d->loaded_fd >= 0)
         close(d->loaded_fd);
     sae_free(d);
@@ -308,7 +392,6 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
 {
     struct daemon *d = sae_calloc(1, sizeof *d);
     struct sae_err err = {0};
-    uint16_t port = 0;
     int exit_status = 1;
     bool loaded = false;
 
@@ -319,7 +402,8 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
         return 1;
     }
     *d = (struct daemon){.opts = *opts, .report = report, .report_arg = arg, .loaded_fd = -1};
-    if (start(d, &port, &err) != SAE_OK) {
+    sae_buf_init(&d->lines, SAED_ADDRESSES_MAX * (SAED_ADDRESS_TEXT + 16));
+    if (start(d, &err) != SAE_OK) {
         report(arg, &err);
         goto out;
     }
@@ -336,7 +420,7 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
         goto out;
     d->opts.max_inflight_bytes = d->service.max_inflight_bytes;
     saed_routes_ready(d->routes, d->service.registry, d->service.engine, d->service.sched);
-    announce(d, port);
+    announce(d);
     serve(d);
     drain(d);
     log_stopped(d, "serving");

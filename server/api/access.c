@@ -21,7 +21,7 @@ static enum sae_status check_host(const struct saed_access *a, const struct saed
     bool is_host;
 
     /* No browser leaves it out. */
-    if (!a->guards_host || !x->host || !x->host[0])
+    if (a->keys || !x->is_of_loopback || !x->host || !x->host[0])
         return SAE_OK;
     is_host = saed_authority_parse(&host, x->host);
     if (is_host && saed_authority_is_loopback(&host, true))
@@ -112,8 +112,6 @@ enum sae_status saed_access_init(struct saed_access *a, const struct saed_opts *
     a->opts = opts;
     if (opts->api_key_file.n > 0)
         return saed_keys_create(&a->keys, &opts->api_key_file, err);
-    a->guards_host = saed_authority_is_loopback(
-        &(struct saed_authority){opts->host, strlen(opts->host), 0}, false);
     return SAE_OK;
 }
 

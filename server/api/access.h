@@ -4,10 +4,10 @@
  * HOST    A page whose name is pointed at this machine anew is of the same origin as what answers
  *         there, and reads all of it. Its requests ask for that name: where only this machine is
  *         listened to, and nobody has to have a key, other names than the machine's own for itself
- *         are refused. Addresses of the network are left alone: what they are called there (a pod's
- *         address, a service's name) is nothing that saed could know.
- * ORIGIN  What a browser sends for a page of another origin says so: refused, but for pages that
- *         are listed, which may then read the answer, whatever it is.
+ *         are refused, on loopback addresses. Addresses of the network are left alone: what they
+ * are called there (a pod's address, a service's name) is nothing that saed could know. ORIGIN What
+ * a browser sends for a page of another origin says so: refused, but for pages that are listed,
+ * which may then read the answer, whatever it is.
  *
  * KEY     With key files (keys.h) whoever calls must have one, but for what is open to all; Host is
  *         then of no matter.
@@ -22,8 +22,7 @@
 
 struct saed_access {
     const struct saed_opts *opts; /* borrowed */
-    bool guards_host;
-    struct saed_keys *keys; /* owned; NULL: nobody is asked for one */
+    struct saed_keys *keys;       /* owned; NULL: nobody is asked for one */
 };
 
 /* *a is zeroed, and for saed_access_fini whatever the result. Errors as those of keys.h. */

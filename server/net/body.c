@@ -136,6 +136,7 @@ enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piec
     struct saed_exchange *x = &e->x;
 
     e->body_seen += n;
+    saed_conn_read(e->conn, n);
     if (e->status) { /* replied to already: read for the connection's sake, but not for ever */
         if (!x->chunked || e->body_seen <= x->max_body_bytes)
             return MHD_YES;

@@ -2,6 +2,7 @@
 #include "server/net/conn.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #define BIT(state) (1u << SAED_CONN_##state)
@@ -178,6 +179,11 @@ bool saed_conn_told(struct saed_conn *n)
 
 /* ---- questions ----------------------------------------------------------------------------- */
 
+void saed_conn_read(struct saed_conn *n, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&n->n_read, bytes, memory_order_relaxed);
+}
+
 enum saed_conn_state saed_conn_state(struct saed_conn *n)
 {
     enum saed_conn_state state;
@@ -305,6 +311,8 @@ static enum saed_verdict sweep_body(struct saed_conn *n, uint64_t now, uint64_t 
 
     if (n->is_slow)
         return SAED_CONN_WELL;
+    if (!is_counted)
+        c.received = atomic_load_explicit(&n->n_read, memory_order_relaxed);
     n->is_slow = is_slow(n, &c, now, min_rate);
     if (n->is_slow)
         return SAED_CONN_SLOW;

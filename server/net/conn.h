@@ -26,6 +26,9 @@
  * finish is allowed from wherever libmicrohttpd may give up a request: HEAD, BODY, WORK, BACK,
  * SEND. Every move that is not drawn is a fault of ours and asserted.
  *
+ * Of Unix sockets the kernel counts nothing: BODY goes by what has been read, SEND waits for as
+ * long as the client is there, and what else would be told by counts is not.
+ *
  * Time and byte counts are given by the caller, so that tests step through all of it; of the socket
  * this file knows the number.
  *
@@ -85,6 +88,7 @@ struct saed_conn {
     uint64_t since_ns;        /* IDLE: since accept or the last answer; SEND: since the reply */
     uint64_t first_ns;        /* first byte of the request, as far as is known; 0: none */
     uint64_t consumed;        /* bytes of finished requests */
+    _Atomic uint64_t n_read;  /* BODY: bytes that have been read; the connection's thread adds */
     uint64_t taken;           /* BODY: bytes that the last sweep found taken */
     bool stall_is_told;       /* nothing has been taken since */
     struct saed_pace pace;    /* BODY: of what has been received; begin_ns 0: no sweep yet */
@@ -93,6 +97,7 @@ struct saed_conn {
     uint64_t acked_first;     /* SEND: acknowledged at its begin; UINT64_MAX: not known */
     uint64_t acked, acked_ns; /* SEND: the last progress that a sweep saw; 0: no sweep yet */
     bool is_dropped;          /* SEND: said so */
+    bool is_of_loopback;      /* it came to a loopback address; set by conns.c */
     uintptr_t base;           /* the connection thread's: where requests are read to */
     struct saed_conn *next_free; /* conns.c's */
 };
@@ -114,6 +119,8 @@ void saed_conn_reply(struct saed_conn *n, uint64_t bytes, uint64_t now, saed_cou
 /* `bytes` is what the request took on the wire, or UINT64_MAX if that is not known. */
 void saed_conn_finish(struct saed_conn *n, uint64_t bytes, uint64_t now, saed_counts_fn *counts);
 
+/* In BODY: so many bytes of it have been read. */
+void saed_conn_read(struct saed_conn *n, uint64_t bytes);
 enum saed_conn_state saed_conn_state(struct saed_conn *n);
 void *saed_conn_exchange(struct saed_conn *n); /* NULL: none */
 /* Of a body that is slow: bytes a second over the last ten. */

@@ -95,6 +95,7 @@ struct saed_conn *saed_conns_open(struct saed_conns *c, int fd, void *owner)
         shutdown(fd, SHUT_RDWR);
         return NULL;
     }
+    n->is_of_loopback = saed_door_is_of_loopback(c->door, fd);
     saed_conn_open(n, fd, owner, saed_room_opened(saed_door_room(c->door)), saed_now_ns());
     listen_for_end(c, n);
     return n;
@@ -449,7 +450,7 @@ static enum sae_status open_epoll(struct saed_conns *c, struct sae_err *err)
 }
 
 enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_conns_config *cfg,
-                                  const char *host, uint16_t *port, struct sae_err *err)
+                                  struct saed_address *addresses, size_t n, struct sae_err *err)
 {
     struct saed_conns *c = sae_calloc(1, sizeof *c);
     enum sae_status st = SAE_OK;
@@ -483,7 +484,7 @@ enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_con
         .add = on_newcomer,
         .make_way = make_way,
     };
-    st = saed_door_create(&c->door, &dc, host, port, err);
+    st = saed_door_create(&c->door, &dc, addresses, n, err);
     if (st != SAE_OK)
         goto out;
     *out = c;

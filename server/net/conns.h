@@ -14,6 +14,7 @@
 #ifndef SAED_CONNS_H
 #define SAED_CONNS_H
 
+#include "server/address.h"
 #include "server/net/conn.h"
 
 #include <sys/socket.h>
@@ -40,9 +41,9 @@ struct saed_conns_config {
     void (*dropped)(void *arg, const void *exchange);
 };
 
-/* Bind and listen; *port is the port in use. SAE_E_IO says why not. */
+/* Listen on all of them; a port that was 0 is then the one in use. SAE_E_IO says why not. */
 enum sae_status saed_conns_create(struct saed_conns **out, const struct saed_conns_config *cfg,
-                                  const char *host, uint16_t *port,
+                                  struct saed_address *addresses, size_t n,
                                   struct sae_err *err) SAE_MUST_USE;
 enum sae_status saed_conns_start(struct saed_conns *c, struct sae_err *err) SAE_MUST_USE;
 /* Accept what has been connected by now, then close the listener. Any thread; idempotent. */

@@ -23,9 +23,10 @@ struct saed_door {
     struct saed_room room;
 
     pthread_mutex_t lock;            /* guards all below */
-    struct saed_listeners listeners; /* none: closed */
-    uint64_t retry_ns;               /* after an error that may last: do not accept before */
-    uint64_t said_ns;                /* when an error was logged last; 0: never */
+    struct saed_listeners listeners; /* but for saed_listeners_by_loopback */
+    bool is_closed;
+    uint64_t retry_ns;    /* after an error that may last: do not accept before */
+    uint64_t said_ns;     /* when an error was logged last; 0: never */
     _Atomic bool is_shut; /* the listeners are out of the epoll set; written under the lock */
     /* Files of no use, but that they can be closed: a limit of the process and one of the system
      * count them. */
@@ -71,11 +72,11 @@ static void shut(struct saed_door *d, bool is_shut)
 {
     struct epoll_event e = {.events = EPOLLIN, .data.u64 = d->cfg.tag};
 
-    if (d->listeners.n == 0 || atomic_load(&d->is_shut) == is_shut)
+    if (d->is_closed || atomic_load(&d->is_shut) == is_shut)
         return;
     atomic_store(&d->is_shut, is_shut);
     for (size_t i = 0; i < d->listeners.n; i++)
-        epoll_ctl(d->cfg.epoll_fd, is_shut ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, d->listeners.fds[i],
+        epoll_ctl(d->cfg.epoll_fd, is_shut ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, d->listeners.all[i].fd,
                   &e);
 }
 
@@ -161,7 +162,7 @@ void saed_door_ready(struct saed_door *d)
 {
     pthread_mutex_lock(&d->lock);
     for (size_t i = 0; i < d->listeners.n; i++)
-        (void)accept_some(d, d->listeners.fds[i]);
+        (void)accept_some(d, d->listeners.all[i].fd);
     if (!saed_room_has(&d->room))
         shut(d, true);
     pthread_mutex_unlock(&d->lock);
@@ -185,12 +186,13 @@ void saed_door_close(struct saed_door *d)
 {
     pthread_mutex_lock(&d->lock);
     /* Those who are connected already would get a reset. */
-    for (size_t i = 0; i < d->listeners.n; i++)
-        while (accept_some(d, d->listeners.fds[i]))
+    for (size_t i = 0; !d->is_closed && i < d->listeners.n; i++)
+        while (accept_some(d, d->listeners.all[i].fd))
             ;
     shut(d, true);
     atomic_store(&d->is_shut, false); /* it will not be opened again */
     saed_listeners_close(&d->listeners);
+    d->is_closed = true;
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -202,12 +204,17 @@ bool saed_door_is_crowded(struct saed_door *d)
         return false;
     pthread_mutex_lock(&d->lock);
     for (size_t i = 0; i < d->listeners.n && !saed_room_has(&d->room); i++) {
-        struct pollfd p = {.fd = d->listeners.fds[i], .events = POLLIN};
+        struct pollfd p = {.fd = d->listeners.all[i].fd, .events = POLLIN};
 
         is_crowded |= poll(&p, 1, 0) > 0;
     }
     pthread_mutex_unlock(&d->lock);
     return is_crowded;
+}
+
+bool saed_door_is_of_loopback(const struct saed_door *d, int fd)
+{
+    return saed_listeners_by_loopback(&d->listeners, fd);
 }
 
 bool saed_door_is_shut(const struct saed_door *d)
@@ -227,17 +234,17 @@ static enum sae_status watch(struct saed_door *d, struct sae_err *err)
     struct epoll_event e = {.events = EPOLLIN, .data.u64 = d->cfg.tag};
 
     for (size_t i = 0; i < d->listeners.n; i++)
-        if (epoll_ctl(d->cfg.epoll_fd, EPOLL_CTL_ADD, d->listeners.fds[i], &e) != 0)
+        if (epoll_ctl(d->cfg.epoll_fd, EPOLL_CTL_ADD, d->listeners.all[i].fd, &e) != 0)
             return sae_err_set(err, SAE_E_IO, "", "cannot wait for connections: %s",
                                strerror(errno));
     return SAE_OK;
 }
 
 enum sae_status saed_door_create(struct saed_door **out, const struct saed_door_config *cfg,
-                                 const char *host, uint16_t *port, struct sae_err *err)
+                                 struct saed_address *addresses, size_t n, struct sae_err *err)
 {
     struct saed_door *d = sae_calloc(1, sizeof *d);
-    enum sae_status st;
+    enum sae_status st = SAE_OK;
 
     if (!d)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the listeners: %zu bytes",
@@ -246,7 +253,8 @@ enum sae_status saed_door_create(struct saed_door **out, const struct saed_door_
     saed_room_init(&d->room, cfg->max_connections);
     pthread_mutex_init(&d->lock, NULL);
     (void)fill_reserve(d); /* without it there is a tick's chance */
-    st = saed_listen(&d->listeners, host, port, err);
+    for (size_t i = 0; st == SAE_OK && i < n; i++)
+        st = saed_listen(&d->listeners, &addresses[i], err);
     if (st == SAE_OK)
         st = watch(d, err);
     if (st != SAE_OK) {
@@ -261,7 +269,7 @@ void saed_door_free(struct saed_door *d)
 {
     if (!d)
         return;
-    saed_listeners_close(&d->listeners);
+    saed_listeners_free(&d->listeners);
     while (d->n_reserve > 0)
         close(d->reserve[--d->n_reserve]);
     pthread_mutex_destroy(&d->lock);

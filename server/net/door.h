@@ -9,6 +9,7 @@
 #ifndef SAED_DOOR_H
 #define SAED_DOOR_H
 
+#include "server/address.h"
 #include "server/net/room.h"
 
 #include <sys/socket.h>
@@ -26,9 +27,9 @@ struct saed_door_config {
 
 struct saed_door;
 
-/* Bind and listen; *port is the port in use. SAE_E_IO says why not. */
+/* Listen on all of them; a port that was 0 is then the one in use. SAE_E_IO says why not. */
 enum sae_status saed_door_create(struct saed_door **out, const struct saed_door_config *cfg,
-                                 const char *host, uint16_t *port,
+                                 struct saed_address *addresses, size_t n,
                                  struct sae_err *err) SAE_MUST_USE;
 /* Somebody waits. */
 void saed_door_ready(struct saed_door *d);
@@ -39,6 +40,8 @@ void saed_door_tick(struct saed_door *d, uint64_t now, bool is_sweep);
 void saed_door_close(struct saed_door *d);
 /* The house is full, and somebody waits outside. */
 bool saed_door_is_crowded(struct saed_door *d);
+/* A connection that was let in came to a loopback address. Any thread. */
+bool saed_door_is_of_loopback(const struct saed_door *d, int fd);
 /* A place that becomes free should be told to the thread that ticks. */
 bool saed_door_is_shut(const struct saed_door *d);
 struct saed_room *saed_door_room(struct saed_door *d); /* borrowed until free */

@@ -252,7 +252,7 @@ static void make_id_prefix(struct saed_http *h)
 }
 
 enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_config *cfg,
-                                 uint16_t *port, struct sae_err *err)
+                                 struct saed_address *addresses, size_t n, struct sae_err *err)
 {
     size_t max_lingering = cfg->n_threads * LINGERING;
     struct saed_http *h = sae_calloc(1, sizeof *h);
@@ -261,7 +261,6 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
     if (!h)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate the HTTP server");
     h->cfg = *cfg;
-    *port = cfg->port;
     st = saed_mhd_choose(&h->heads, err);
     if (st != SAE_OK)
         goto out;
@@ -281,7 +280,7 @@ enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_
         .slow = saed_http_on_slow,
         .dropped = saed_http_on_dropped,
     };
-    st = saed_conns_create(&h->conns, &cc, cfg->host, port, err);
+    st = saed_conns_create(&h->conns, &cc, addresses, n, err);
     if (st != SAE_OK)
         goto out;
     h->no_memory = saed_http_make_no_memory();

@@ -22,6 +22,7 @@
 #define SAED_HTTP_H
 
 #include "lib/base.h"
+#include "server/address.h"
 #include "server/net/head.h"
 #include "server/report/metrics.h"
 
@@ -40,6 +41,7 @@ struct saed_exchange {
     uint64_t content_length; /* unless chunked */
     uint64_t arrival_ns;     /* first byte */
     uint64_t whole_ns;       /* last byte; set before handler.request */
+    bool is_of_loopback;     /* it came to a loopback address */
     size_t beyond; /* its connection is one beyond so many, the limit, and ends with the answer; 0:
                       within it */
     char request_id[SAED_REQUEST_ID_MAX + 1];
@@ -80,8 +82,6 @@ struct saed_http_handler {
 };
 
 struct saed_http_config {
-    const char *host; /* without brackets */
-    uint16_t port;    /* 0: any */
     size_t n_threads, max_connections;
     uint64_t keepalive_timeout_ns, gather_ns;
     uint64_t min_upload_rate; /* bytes a second; 0: any */
@@ -91,9 +91,11 @@ struct saed_http_config {
 
 struct saed_http;
 
-/* Listen and serve. *port is the port in use. SAE_E_IO: address in use, ... */
+/* Listen on all addresses and serve; a port that was 0 is then the one in use. SAE_E_IO: address in
+ * use, ... */
 enum sae_status saed_http_create(struct saed_http **out, const struct saed_http_config *cfg,
-                                 uint16_t *port, struct sae_err *err) SAE_MUST_USE;
+                                 struct saed_address *addresses, size_t n,
+                                 struct sae_err *err) SAE_MUST_USE;
 /* Close the listener; answers say Connection: close from now on. */
 void saed_http_drain(struct saed_http *h);
 /* Requests of which a byte has been read and which have not been answered. */

@@ -25,6 +25,7 @@ void *saed_http_on_line(void *cls, const char *uri, struct MHD_Connection *conne
         memcpy(e->target, uri, n);
     e->x.op = SAED_MOP_OTHER;
     e->conn = conn;
+    e->x.is_of_loopback = conn->is_of_loopback;
     e->x.arrival_ns = saed_conn_line(conn, e, saed_now_ns());
     snprintf(e->x.request_id, sizeof e->x.request_id, "%s%08llx", h->id_prefix,
              (unsigned long long)atomic_fetch_add(&h->next_id, 1));

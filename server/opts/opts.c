@@ -4,6 +4,8 @@
  * each carries its rank, and a lower rank never overwrites a higher one. So every place is checked
  * whole and everything wrong is reported in one run. Called by main, before threads. */
 #include "lib/nearest.h"
+#include "lib/scan.h"
+#include "server/address.h"
 #include "server/opts/cpus.h"
 #include "server/opts/table.h"
 
@@ -12,6 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct saed_opt_def saed_opt_defs[SAED_N_OPTIONS] = {
 #define SAED_OPTION(key, kind, field, dflt, min, max, is_limit, group, metavar, help) \
@@ -430,11 +433,28 @@ static void parse_env(struct saed_parse *p, char *const *envp)
 }
 
 /* Defaults as the table writes them; one it leaves empty is resolved afterwards, by hand. */
-static void set_defaults(struct saed_opts *o)
+static void set_defaults(struct saed_parse *p)
 {
     for (unsigned i = 0; i < SAED_N_OPTIONS; i++)
         if (saed_opt_defs[i].dflt[0])
-            (void)saed_value_set(o, &saed_opt_defs[i], saed_opt_defs[i].dflt);
+            saed_parse_value(p, (enum saed_opt_index)i, SAED_FROM_DEFAULT, saed_opt_defs[i].dflt,
+                             "the default");
+}
+
+/* Sockets that systemd, or whoever starts saed as it would, has passed (sd_listen_fds(3)). */
+static void parse_passed(struct saed_parse *p, char *const *envp)
+{
+    const char *pid = env_get(envp, "LISTEN_PID"), *fds = env_get(envp, "LISTEN_FDS");
+    uint64_t for_pid, n;
+
+    if (!pid || !fds || !sae_scan_whole_u64(pid, strlen(pid), &for_pid) ||
+        for_pid != (uint64_t)getpid())
+        return;
+    if (!sae_scan_whole_u64(fds, strlen(fds), &n) || n > SAED_ADDRESSES_MAX)
+        saed_parse_fail(p, SAE_E_USAGE, "cannot use LISTEN_FDS=%.80s: want 0 to %d sockets", fds,
+                        SAED_ADDRESSES_MAX);
+    else
+        p->o->n_passed = (unsigned)n;
 }
 
 static void resolve_threads(struct saed_parse *p)
@@ -448,16 +468,29 @@ static void resolve_threads(struct saed_parse *p)
         p->o->http_threads = cpus > 4 ? 2 : 1;
 }
 
+static void check_address(struct saed_parse *p, const char *text)
+{
+    struct saed_address a;
+
+    if (saed_address_parse(&a, text) && a.host[0] && !a.is_loopback)
+        saed_parse_fail(p, SAE_E_USAGE,
+                        "cannot listen on %s: others could reach it and nothing would ask who they "
+                        "are; give --api-key-file, or --insecure-no-auth to allow that, or a "
+                        "loopback host",
+                        a.host);
+}
+
 static void cross_check(struct saed_parse *p)
 {
     const struct saed_opts *o = p->o;
+    /* what is passed is asked for it when it is taken */
+    bool is_allowed = o->insecure_no_auth || o->api_key_file.n > 0 || o->n_passed > 0;
 
-    if (!saed_host_is_loopback(o->host) && !o->insecure_no_auth && o->api_key_file.n == 0)
-        saed_parse_fail(
-            p, SAE_E_USAGE,
-            "cannot listen on %s: others could reach it and nothing would ask who they "
-            "are; give --api-key-file, or --insecure-no-auth to allow that, or a loopback host",
-            o->host);
+    for (size_t i = 0; i < o->listen.n && !is_allowed; i++)
+        check_address(p, o->listen.items[i]);
+    if (o->listen.n > SAED_ADDRESSES_MAX)
+        saed_parse_fail(p, SAE_E_USAGE, "cannot listen on %zu addresses: the limit is %d",
+                        o->listen.n, SAED_ADDRESSES_MAX);
     /* A config file that cannot be read may well have named some. */
     if (o->n_sources == 0 && p->status == SAE_OK)
         saed_parse_fail(p, SAE_E_USAGE,
@@ -470,7 +503,7 @@ enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv
 {
     struct saed_parse p = {.o = o, .report = report, .arg = arg};
 
-    set_defaults(o);
+    set_defaults(&p);
     parse_line(&p, argc, argv);
     if (o->verbose && o->action != SAED_VERSION_ACTION && o->action != SAED_HELP)
         saed_parse_fail(&p, SAE_E_USAGE, "cannot use --verbose: it goes with --version");
@@ -478,6 +511,7 @@ enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv
     if (o->action == SAED_HELP || o->action == SAED_VERSION_ACTION || o->action == SAED_PROBE)
         return p.status;
     parse_env(&p, envp);
+    parse_passed(&p, envp);
     if (p.config)
         saed_parse_config(&p);
     resolve_threads(&p);

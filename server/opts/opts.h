@@ -22,11 +22,11 @@ struct saed_list {
 
 struct saed_opts {
     enum saed_action action;
-    bool verbose;          /* of --version */
-    const char *probe_url; /* borrowed from argv */
-    const char *isa;       /* SAED_ISA or NULL; borrowed from the environment */
-    char host[256];        /* without brackets for IPv6 */
-    uint16_t port;
+    bool verbose;            /* of --version */
+    const char *probe_url;   /* borrowed from argv */
+    const char *isa;         /* SAED_ISA or NULL; borrowed from the environment */
+    struct saed_list listen; /* as saed_address_parse takes them */
+    unsigned n_passed;       /* sockets that listen already take their place: 3, 4, ... */
     bool insecure_no_auth;
     bool metrics_open;
     struct saed_list api_key_file; /* none: nobody is asked for a key */

@@ -17,8 +17,8 @@ enum saed_opt_kind {
     SAED_KIND_SIZE,
     SAED_KIND_BOOL,
     SAED_KIND_CHOICE,
-    SAED_KIND_LISTEN,
-    SAED_KIND_FILES, /* this and what follows: lists */
+    SAED_KIND_LISTEN, /* this and what follows: lists */
+    SAED_KIND_FILES,
     SAED_KIND_HOSTS,
     SAED_KIND_ORIGINS
 };
@@ -98,7 +98,5 @@ bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const c
 void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap);
 /* "max_batch_rows" as "--max-batch-rows". */
 void saed_flag_name(const char *key, char out[64]);
-/* True for 127.0.0.0/8, ::1 and localhost. */
-bool saed_host_is_loopback(const char *host);
 
 #endif

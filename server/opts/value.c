@@ -1,13 +1,12 @@
 /* value.c - text to the value of an option.
  *
  * Pure functions of their arguments; called by opts.c and opts/config.c. */
+#include "server/address.h"
 #include "server/opts/origin.h"
 #include "server/opts/table.h"
 
 #include "lib/scan.h"
 
-#include <arpa/inet.h>
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,80 +68,19 @@ static bool parse_choice(const char *choices, const char *s, unsigned *out)
     }
 }
 
-/* An IPv6 address, perhaps with a zone (fe80::1%eth0). */
-static bool is_ipv6(const char *host)
-{
-    size_t n = strcspn(host, "%");
-    char addr[64];
-    struct in6_addr a;
-
-    if (n >= sizeof addr || (host[n] == '%' && host[n + 1] == '\0'))
-        return false;
-    memcpy(addr, host, n);
-    addr[n] = '\0';
-    return inet_pton(AF_INET6, addr, &a) == 1;
-}
-
-/* A host name, or an IPv4 address in its usual form. All digits and dots but no address (300.1.1.1,
- * or 127.1 which resolvers read in their own way) is refused. */
-static bool is_host(const char *host)
-{
-    bool numeric = true;
-    struct in_addr a;
-
-    if (host[0] == '\0' || host[0] == '-' || host[0] == '.' || strlen(host) > 253)
-        return false;
-    for (const char *p = host; *p; p++) {
-        if (!isalnum((unsigned char)*p) && !strchr("-._", *p))
-            return false;
-        if (!sae_is_digit(*p) && *p != '.')
-            numeric = false;
-    }
-    return !numeric || inet_pton(AF_INET, host, &a) == 1;
-}
-
-/* HOST:PORT or [IPV6]:PORT. */
-static bool parse_listen(struct saed_opts *o, const char *s)
-{
-    const char *colon = strrchr(s, ':');
-    char host[sizeof o->host];
-    bool brackets = s[0] == '[';
-    size_t n;
-    uint64_t port;
-
-    if (!colon || !sae_scan_whole_u64(colon + 1, strlen(colon + 1), &port) || port > 65535)
-        return false;
-    n = (size_t)(colon - s);
-    if (brackets) {
-        if (n < 2 || s[n - 1] != ']')
-            return false;
-        s++;
-        n -= 2;
-    }
-    if (n >= sizeof host)
-        return false;
-    memcpy(host, s, n);
-    host[n] = '\0';
-    if (brackets ? !is_ipv6(host) : !is_host(host))
-        return false;
-    memcpy(o->host, host, n + 1);
-    o->port = (uint16_t)port;
-    return true;
-}
-
 /* What may be asked as Host: a name, an address with or without brackets, or *. */
 static bool is_allowed_host(const char *text)
 {
     size_t n = strlen(text);
     char host[64];
 
-    if (strcmp(text, "*") == 0 || is_host(text) || is_ipv6(text))
+    if (strcmp(text, "*") == 0 || saed_is_host(text) || saed_is_ipv6(text))
         return true;
     if (text[0] != '[' || text[n - 1] != ']' || n - 2 >= sizeof host)
         return false;
     memcpy(host, text + 1, n - 2);
     host[n - 2] = '\0';
-    return is_ipv6(host);
+    return saed_is_ipv6(host);
 }
 
 /* "null" is what pages of files and sandboxes say. */
@@ -155,12 +93,17 @@ static bool is_allowed_origin(const char *text)
 
 bool saed_kind_is_list(enum saed_opt_kind kind)
 {
-    return kind == SAED_KIND_FILES || kind == SAED_KIND_HOSTS || kind == SAED_KIND_ORIGINS;
+    return kind == SAED_KIND_LISTEN || kind == SAED_KIND_FILES || kind == SAED_KIND_HOSTS ||
+           kind == SAED_KIND_ORIGINS;
 }
 
 bool saed_value_check(const struct saed_opt_def *def, const char *text)
 {
+    struct saed_address address;
+
     switch (def->kind) {
+    case SAED_KIND_LISTEN:
+        return saed_address_parse(&address, text);
     case SAED_KIND_FILES:
         return text[0] != '\0';
     case SAED_KIND_HOSTS:
@@ -196,7 +139,6 @@ bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const c
         *(enum sae_engine_kind *)field = (enum sae_engine_kind)choice;
         return true;
     case SAED_KIND_LISTEN:
-        return parse_listen(o, text);
     case SAED_KIND_FILES:
     case SAED_KIND_HOSTS:
     case SAED_KIND_ORIGINS:
@@ -239,7 +181,8 @@ void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap)
         break;
     case SAED_KIND_LISTEN:
         snprintf(out, cap,
-                 "HOST:PORT with a port from 0 to 65535, and an IPv6 address in brackets");
+                 "HOST:PORT with a port from 0 to 65535, and an IPv6 address in brackets; or "
+                 "unix:PATH[:mode]");
         break;
     case SAED_KIND_FILES:
         snprintf(out, cap, "the path of a file");
@@ -252,9 +195,4 @@ void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap)
                  SAED_ORIGIN_MAX);
         break;
     }
-}
-
-bool saed_host_is_loopback(const char *host)
-{
-    return saed_authority_is_loopback(&(struct saed_authority){host, strlen(host), 0}, false);
 }

@@ -40,8 +40,8 @@ rule proto/safetensors "$wire|$format|proto/json/[a-z_]+\.h|proto/safetensors/[a
 # server: report <- sched, net <- api <- what wires them together
 rule server/report "$low|lib/saed\.h|proto/(errors|ops)\.def|server/report/[a-z_]+\.h"
 rule server/sched 'lib/(base|types|saed)\.h|server/handle\.h|server/sched/[a-z_]+\.h'
-rule server/net "$wire|server/(net|report)/[a-z_]+\.h"
-rule server/opts "$low|lib/saed\.h|server/opts/[a-z_]+\.(h|def)"
+rule server/net "$wire|server/address\.h|server/(net|report)/[a-z_]+\.h"
+rule server/opts "$low|lib/saed\.h|server/address\.h|server/opts/[a-z_]+\.(h|def)"
 rule server/api "$wire|lib/format/coding\.h|proto/json/numtext\.h|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|opts|report)/[a-z_]+\.h"
 rule server/version.c 'server/version\.h|lib/(cpu|saed|sha256)\.h|lib/format/(zip|zstandard)\.h|server/(net/http|opts/opts)\.h'
 rule server "$wire|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|opts|report)/[a-z_]+\.h"

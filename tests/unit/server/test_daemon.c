@@ -45,7 +45,8 @@ START_TEST(a_loader_outlives_the_daemon)
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
         struct saed_source source = {.name = "a", .source = "Makefile/no/such.pt"};
-        struct saed_opts o = {.host = "127.0.0.1",
+        static char address[] = "127.0.0.1:0";
+        struct saed_opts o = {.listen = {(char *[]){address}, 1},
                               .threads = 1,
                               .http_threads = 1,
                               .max_connections = 10,

@@ -253,6 +253,20 @@ START_TEST(a_kernel_that_does_not_count)
 }
 END_TEST
 
+/* Then what has been read counts: a body that goes on is not slow, one that stops is. */
+START_TEST(a_body_that_the_kernel_does_not_count)
+{
+    is_counted = false;
+    go_to(SAED_CONN_BODY, 1001 * S);
+    for (uint64_t s = 1001; s <= 1100; s++) {
+        ck_assert_int_eq(sweep(s * S), SAED_CONN_WELL);
+        saed_conn_read(&n, 1 << 20);
+    }
+    ck_assert_int_eq(sweep(1101 * S), SAED_CONN_WELL);
+    ck_assert_int_eq(sweep(1131 * S + 1), SAED_CONN_SLOW);
+}
+END_TEST
+
 /* ---- the clock: bodies and work ------------------------------------------------------------ */
 
 /* Sweeps each 250 ms: nothing for `wait` seconds, then `rate` bytes a second in drops of `drop` up
@@ -680,6 +694,7 @@ int main(void)
     tcase_add_test(t, a_head_on_a_kept_connection_has_ten);
     tcase_add_test(t, the_next_request_has_a_clock_of_its_own);
     tcase_add_test(t, a_kernel_that_does_not_count);
+    tcase_add_test(t, a_body_that_the_kernel_does_not_count);
     tcase_add_loop_test(t, a_body_must_come, 0, SAE_COUNTOF(uploads));
     tcase_add_loop_test(t, a_body_behind_others, 0, SAE_COUNTOF(uploads));
     tcase_add_test(t, a_stall_is_told_once);

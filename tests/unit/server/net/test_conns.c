@@ -48,10 +48,13 @@ static void start(void)
         .stalled = on_stalled,
     };
 
-    port = 0;
+    struct saed_address address;
+
+    ck_assert(saed_address_parse(&address, "127.0.0.1:0"));
     n_added = 0;
     keeps = false;
-    ck_assert_int_eq(saed_conns_create(&conns, &cfg, "127.0.0.1", &port, NULL), SAE_OK);
+    ck_assert_int_eq(saed_conns_create(&conns, &cfg, &address, 1, NULL), SAE_OK);
+    port = address.port;
     ck_assert_int_eq(saed_conns_start(conns, NULL), SAE_OK);
 }
 

@@ -102,12 +102,22 @@ static void one_report(const char *line, enum sae_status st, const char *part, c
     ck_assert_msg(strstr(reports[0], part2), "%s: want \"%s\" in \"%s\"", line, part2, reports[0]);
 }
 
+static void check_list(const struct saed_list *l, const char *want)
+{
+    char got[256] = "";
+    size_t n = 0;
+
+    for (size_t i = 0; i < l->n; i++)
+        n += (size_t)snprintf(got + n, sizeof got - n, "%s%s", i ? " " : "", l->items[i]);
+    ck_assert_str_eq(got, want);
+}
+
 START_TEST(defaults_are_those_of_the_contract)
 {
     ck_assert_int_eq(parse("a=identity:4"), SAE_OK);
     ck_assert_int_eq(o.action, SAED_RUN);
-    ck_assert_str_eq(o.host, "127.0.0.1");
-    ck_assert_uint_eq(o.port, 8673);
+    check_list(&o.listen, "127.0.0.1:8673");
+    ck_assert_uint_eq(o.n_passed, 0);
     ck_assert_uint_eq(o.threads, saed_cpus());
     ck_assert_uint_eq(o.http_threads, saed_cpus() > 4 ? 2 : 1);
     ck_assert_int_eq(o.engine, SAE_ENGINE_AUTO);
@@ -307,26 +317,18 @@ START_TEST(bad_lines_are_refused_by_name)
 }
 END_TEST
 
-static const struct {
-    const char *listen, *host;
-    unsigned port;
-} loopbacks[] = {
-    {"127.0.0.1:0", "127.0.0.1", 0},
-    {"127.9.8.7:1", "127.9.8.7", 1},
-    {"[::1]:0", "::1", 0},
-    {"localhost:80", "localhost", 80},
-    {"LocalHost:80", "LocalHost", 80},
-    {"127.0.0.1:65535", "127.0.0.1", 65535},
+static const char *const loopbacks[] = {
+    "127.0.0.1:0",  "127.9.8.7:1",     "[::1]:0",        "localhost:80",
+    "LocalHost:80", "127.0.0.1:65535", "unix:/run/saed", "unix:s:0666",
 };
 
 START_TEST(loopback_hosts_need_no_leave)
 {
     char line[128];
 
-    snprintf(line, sizeof line, "a=x --listen %s", loopbacks[_i].listen);
+    snprintf(line, sizeof line, "a=x --listen %s", loopbacks[_i]);
     ck_assert_int_eq(parse(line), SAE_OK);
-    ck_assert_str_eq(o.host, loopbacks[_i].host);
-    ck_assert_uint_eq(o.port, loopbacks[_i].port);
+    check_list(&o.listen, loopbacks[_i]);
 }
 END_TEST
 
@@ -334,7 +336,7 @@ START_TEST(other_hosts_with_leave)
 {
     ck_assert_int_eq(parse("a=x --listen 0.0.0.0:8673 --insecure-no-auth"), SAE_OK);
     ck_assert_int_eq(parse_env("a=x --listen [fe80::1%eth0]:1", "SAED_INSECURE_NO_AUTH=1"), SAE_OK);
-    ck_assert_str_eq(o.host, "fe80::1%eth0");
+    check_list(&o.listen, "[fe80::1%eth0]:1");
     ck_assert_int_eq(parse("a=x --listen my-host.example.org:1 --insecure-no-auth=true"), SAE_OK);
 }
 END_TEST
@@ -379,8 +381,7 @@ START_TEST(environment)
     ck_assert_uint_eq(o.threads, 2);
     ck_assert_uint_eq(o.max_batch_rows, 17);
     ck_assert_uint_eq(o.max_body_bytes, 5120);
-    ck_assert_str_eq(o.host, "::1");
-    ck_assert_uint_eq(o.port, 5);
+    check_list(&o.listen, "[::1]:5");
     ck_assert_int_eq(o.engine, SAE_ENGINE_OPENBLAS);
     ck_assert(o.insecure_no_auth);
     ck_assert_str_eq(o.isa, "avx2");
@@ -430,8 +431,7 @@ START_TEST(file_below_environment_below_flags)
     ck_assert_uint_eq(o.max_body_bytes, 1000);
     ck_assert_uint_eq(o.max_json_bytes, 2048);
     ck_assert_int_eq(o.engine, SAE_ENGINE_NATIVE);
-    ck_assert_str_eq(o.host, "0.0.0.0");
-    ck_assert_uint_eq(o.port, 99);
+    check_list(&o.listen, "0.0.0.0:99");
     ck_assert_uint_eq(o.n_sources, 3);
     ck_assert_str_eq(o.sources[0].name, "l");
     ck_assert_str_eq(o.sources[1].name, "f");
@@ -584,16 +584,6 @@ START_TEST(a_file_that_cannot_be_read_is_no_usage_error)
 }
 END_TEST
 
-static void check_list(const struct saed_list *l, const char *want)
-{
-    char got[256] = "";
-    size_t n = 0;
-
-    for (size_t i = 0; i < l->n; i++)
-        n += (size_t)snprintf(got + n, sizeof got - n, "%s%s", i ? " " : "", l->items[i]);
-    ck_assert_str_eq(got, want);
-}
-
 /* Values of one place stand together; those of a higher place stand alone. */
 START_TEST(lists_take_several_values)
 {
@@ -620,6 +610,46 @@ START_TEST(lists_take_several_values)
                "SAED_ALLOW_HOST=b;;c", "a host without a port");
     one_report("[1]", parse_file("{\"allow_host\": [\"a\", 1]}", "a=x"), "allow_host",
                "found a whole number");
+}
+END_TEST
+
+/* Sockets that were passed to this process, and to no other, take the place of --listen. */
+START_TEST(sockets_are_passed_to_one_process)
+{
+    char env[64];
+
+    snprintf(env, sizeof env, "LISTEN_PID=%d LISTEN_FDS=2", getpid());
+    ck_assert_int_eq(parse_env("a=x --listen 0.0.0.0:1", env), SAE_OK);
+    ck_assert_uint_eq(o.n_passed, 2);
+    snprintf(env, sizeof env, "LISTEN_PID=%d LISTEN_FDS=2", getppid());
+    ck_assert_int_eq(parse_env("a=x", env), SAE_OK);
+    ck_assert_uint_eq(o.n_passed, 0);
+    ck_assert_int_eq(parse_env("a=x", "LISTEN_PID=x LISTEN_FDS=2"), SAE_OK);
+    ck_assert_uint_eq(o.n_passed, 0);
+    ck_assert_int_eq(parse_env("a=x", "LISTEN_FDS=2"), SAE_OK);
+    ck_assert_uint_eq(o.n_passed, 0);
+    snprintf(env, sizeof env, "LISTEN_PID=%d LISTEN_FDS=65", getpid());
+    one_report(env, parse_env("a=x", env), "LISTEN_FDS=65", "0 to 64");
+    snprintf(env, sizeof env, "LISTEN_PID=%d LISTEN_FDS=-1", getpid());
+    one_report(env, parse_env("a=x", env), "LISTEN_FDS=-1", "0 to 64");
+}
+END_TEST
+
+START_TEST(several_addresses)
+{
+    char line[4096];
+    size_t n = (size_t)snprintf(line, sizeof line, "a=x");
+
+    ck_assert_int_eq(parse_env("a=x", "SAED_LISTEN=127.0.0.1:1;[::1]:2;unix:/run/s:600"), SAE_OK);
+    check_list(&o.listen, "127.0.0.1:1 [::1]:2 unix:/run/s:600");
+    ck_assert_int_eq(parse_file("{\"listen\": [\"localhost:1\", \"unix:s\"]}", "a=x"), SAE_OK);
+    check_list(&o.listen, "localhost:1 unix:s");
+    one_report("two", parse("a=x --listen localhost:1 --listen 0.0.0.0:2"), "listen on 0.0.0.0",
+               "--api-key-file");
+    for (int i = 0; i < 30; i++)
+        n += (size_t)snprintf(line + n, sizeof line - n, " --listen=unix:%d", i);
+    ck_assert_int_eq(parse(line), SAE_OK);
+    ck_assert_uint_eq(o.listen.n, 30);
 }
 END_TEST
 
@@ -790,6 +820,8 @@ int main(void)
     tcase_add_test(t, nul_bytes_and_deep_nesting_in_the_file);
     tcase_add_test(t, a_file_that_cannot_be_read_is_no_usage_error);
     tcase_add_test(t, lists_take_several_values);
+    tcase_add_test(t, sockets_are_passed_to_one_process);
+    tcase_add_test(t, several_addresses);
     tcase_add_test(t, keys_are_leave_to_listen);
     tcase_add_test(t, help_fits_a_terminal_and_names_everything);
     tcase_add_test(t, limits_by_their_keys);
