@@ -4,6 +4,7 @@ import http.client
 import os
 import pickle
 import socket
+import tempfile
 import threading
 import time
 import unittest
@@ -147,6 +148,45 @@ class Kept(unittest.TestCase):
                 saed.Client(url)
         with self.assertRaises(ValueError):
             saed.Client("http://h", connections=0)
+
+
+class Access(unittest.TestCase):
+    """Keys and Unix sockets."""
+
+    def test_the_key_is_sent_with_every_request(self):
+        with Scripted(reply(200, b"1"), reply(200, b"2")) as server:
+            client = saed.Client(server.url, api_key="k-1/2+3=")
+            get(client)
+            get(client)
+        for head in server.heads:
+            self.assertIn("\r\nAuthorization: Bearer k-1/2+3=", head)
+
+    def test_keys_that_no_header_holds(self):
+        for key in ("", "a b", "a\r\nX: y", "k\u00e9"):
+            with self.assertRaises(ValueError) as caught:
+                saed.Client("http://h", api_key=key)
+            self.assertNotIn(key or "\0", str(caught.exception))
+
+    def test_a_daemon_with_keys_and_a_socket(self):
+        with tempfile.TemporaryDirectory() as folder:
+            keys, uds = os.path.join(folder, "keys"), os.path.join(folder, "s")
+            with open(keys, "w") as file:
+                file.write("me:k-me\n")
+            with daemon("--listen", "127.0.0.1:0", "--listen", "unix:" + uds, "--api-key-file", keys,
+                        "digits=" + DIGITS) as url:
+                with self.assertRaises(saed.RequestError) as caught:
+                    saed.Dictionary(url, "digits", api_key="k-you")
+                self.assertEqual((caught.exception.status, caught.exception.code), (401, "unauthorized"))
+                x = np.random.default_rng(0).standard_normal((3000, 64)).astype("f4")
+                ae = saed.Dictionary(url, "digits", api_key="k-me")
+                near = saed.Dictionary("http://saed", "digits", api_key="k-me", uds=uds)
+                again = pickle.loads(pickle.dumps(near))
+                for other in (near, again):
+                    np.testing.assert_array_equal(other.encode(x), ae.encode(x))
+                self.assertTrue(saed.Client(uds=uds).ready())
+            with self.assertRaises(saed.ConnectionLost) as lost:
+                get(saed.Client(uds=uds))
+            self.assertIn(uds, str(lost.exception))
 
 
 class Errors(unittest.TestCase):

@@ -23,15 +23,18 @@ class Client:
     timeout: seconds without any byte to or from the daemon after which a call gives up.
     patience: seconds for which 503, 408 and lost connections are tried again.
     connections: requests in flight when one call needs several.
+    api_key: one of the daemon's keys (`--api-key-file`). uds: the path of its Unix socket
+    (`--listen unix:PATH`), which is called in the place of `url`'s host.
 
     A client can be pickled (what arrives has connections of its own) and used after a fork.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8673", *, timeout: float = 60.0,
-                 patience: float = 60.0, connections: int = 2) -> None:
+                 patience: float = 60.0, connections: int = 2, api_key: Optional[str] = None,
+                 uds: Optional[str] = None) -> None:
         if connections < 1:
             raise ValueError(f"cannot call with {connections} connections: wanted at least 1")
-        self.transport = Transport(url, timeout, patience)
+        self.transport = Transport(url, timeout, patience, api_key, uds)
         self.connections = connections
         self.after_fork()
         survive_fork(self)
@@ -47,7 +50,7 @@ class Client:
 
     def __getstate__(self) -> Dict[str, Any]:
         return {"url": self.url, "timeout": self.transport.timeout, "patience": self.transport.patience,
-                "connections": self.connections}
+                "connections": self.connections, "api_key": self.transport.api_key, "uds": self.transport.uds}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]

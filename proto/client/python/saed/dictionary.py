@@ -34,7 +34,7 @@ class Dictionary:
     """
 
     def __init__(self, url: Union[str, Client], name: str, *, dtype: Any = None, **client: Any) -> None:
-        """client: timeout, patience, connections, as in `Client`."""
+        """client: timeout, patience, connections, api_key, uds, as in `Client`."""
         if isinstance(url, Client):
             if client:
                 raise TypeError(f"cannot set {', '.join(client)}: the client that is given has its own")

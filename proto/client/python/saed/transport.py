@@ -1,4 +1,4 @@
-"""Kept-alive HTTP/1.1 connections to one saed.
+"""Kept-alive HTTP/1.1 connections to one saed, over TCP or a Unix socket.
 
 A request has a connection of its own while it lasts and gives it back when its answer was read whole, so
 that any number of threads may call. Every request is safe to send again: nothing on the server changes.
@@ -33,16 +33,22 @@ class Transport:
     """Connections to `url` (http://HOST[:PORT][/PREFIX]).
 
     timeout: seconds without any progress on the socket; patience: seconds for which a request that the
-    daemon could not serve is sent again (0: once only).
+    daemon could not serve is sent again (0: once only). api_key: sent with every request. uds: the path of
+    a Unix socket that is connected to in the place of `url`'s host.
     """
 
-    def __init__(self, url: str, timeout: float = 60.0, patience: float = 60.0) -> None:
+    def __init__(self, url: str, timeout: float = 60.0, patience: float = 60.0,
+                 api_key: Optional[str] = None, uds: Optional[str] = None) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"cannot call {url!r}: wanted http://HOST[:PORT][/PREFIX]")
         self.url = url.rstrip("/")
         self.timeout = timeout
         self.patience = patience
+        if api_key is not None and (not api_key or any(c <= " " or c > "~" for c in api_key)):
+            raise ValueError("cannot send this api_key: wanted visible ASCII characters")
+        self.api_key = api_key
+        self.uds = uds
         self._address = (parts.hostname, parts.port or 80)
         self._prefix = parts.path.rstrip("/")
         self._answered = False
@@ -77,6 +83,7 @@ class Transport:
                 conn = self._idle.pop() if self._idle else None
             if conn is None:
                 conn = _Connection(*self._address, timeout=self.timeout)
+                conn.uds = self.uds
                 with self._lock:
                     self._open.add(conn)
                 return conn, False
@@ -136,7 +143,7 @@ class Transport:
         except socket.timeout:
             raise Timeout(f"no byte to or from {self.url} for {self.timeout:g} s") from None
         except (OSError, http.client.HTTPException) as e:
-            what = f"lost the connection to {self.url}: {e or type(e).__name__}"
+            what = f"lost the connection to {self.uds or self.url}: {e or type(e).__name__}"
             # A kept connection may end between two requests; a new one is then tried at once.
             raise (_Stale if used and response is None else ConnectionLost)(what) from e
         finally:
@@ -152,6 +159,8 @@ class Transport:
         conn.putrequest(method, self._prefix + path, skip_accept_encoding=True)
         for name, value in headers.items():
             conn.putheader(name, value)
+        if self.api_key is not None:
+            conn.putheader("Authorization", "Bearer " + self.api_key)
         if method == "POST":
             conn.putheader("Content-Length", str(sum(len(v) for v in views)))
         conn.endheaders()
@@ -164,6 +173,20 @@ class Transport:
 class _Connection(http.client.HTTPConnection):
     """Keeps a request's head back, so that it leaves in one packet with a small body."""
     head = b""
+    uds: Optional[str] = None
+
+    def connect(self) -> None:
+        if self.uds is None:
+            super().connect()
+            return
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self.timeout)
+            sock.connect(self.uds)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
 
     def send(self, data: Any) -> None:
         if self.sock is None:
