@@ -49,6 +49,7 @@ enum sae_status {
     SAE_E_INTERNAL,
     SAE_E_OVERLOADED,
     SAE_E_LOADING,
+    SAE_E_UNAVAILABLE,
     SAE_E_DRAINING,
     SAE_E_DEADLINE_EXCEEDED,
     SAE_E_CANCELLED, /* the client has gone: nobody reads this one */
@@ -67,6 +68,7 @@ struct sae_err {
     uint64_t got;       /* ... and what was met */
     bool is_width;      /* rows are of another width than is taken: ... */
     uint64_t width;     /* ... this one, for who knows what would take them */
+    uint64_t retry_s;   /* it may be tried again after so many seconds; 0: soon */
 };
 
 /* Record a failure (err may be NULL) and return `st`, so that `return sae_err_set(...)` reads

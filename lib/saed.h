@@ -85,6 +85,10 @@ const struct sae_dict_info *sae_draft_info(const struct sae_draft *t);
  * read otherwise (a config beside it); 0: there is none. So who closes a draft and opens it again
  * later knows whether it is the same. */
 uint64_t sae_draft_stamp(const struct sae_draft *t);
+/* A dictionary of which only that is there: for sae_dict_info and sae_task_plan alone. *out is
+ * owned (sae_dict_free), and does not need the draft. SAE_E_NOMEM. */
+enum sae_status sae_draft_outline(struct sae_dict **out, const struct sae_draft *t,
+                                  struct sae_err *err) SAE_MUST_USE;
 /* Read or make the values, with the threads of `team` (NULL: this one). On success *out is owned
  * (sae_dict_free), and does not need the draft. Errors as those of open, but SAE_E_USAGE. */
 enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struct sae_team *team,
@@ -111,6 +115,23 @@ const char *sae_source_key_name(size_t i);
 size_t sae_source_path(const char *source);
 void sae_dict_free(struct sae_dict *d); /* NULL allowed */
 const struct sae_dict_info *sae_dict_info(const struct sae_dict *d);
+
+/* Find the dictionaries below a folder, by the names and configs in it: no weights file is opened.
+ * Names that begin with '.' and linked folders are passed over. In the order of their paths. */
+#define SAE_WALK_MAX_LEVELS 16u
+#define SAE_WALK_MAX_ENTRIES 100000u
+#define SAE_WALK_MAX_FOUND 10000u
+struct sae_walk {
+    void *arg;
+    /* One is found. `below`, the end of `path`, is what stands behind the folder's name and its
+     * '/': "" is the folder itself. What is not SAE_OK ends the walk. */
+    enum sae_status (*found)(void *arg, const char *path, const char *below, bool is_folder,
+                             struct sae_err *err);
+    void (*unlisted)(void *arg, const struct sae_err *why); /* a folder in it, passed over */
+    size_t n_entries, n_found;                              /* of all walks with it by now */
+};
+/* SAE_E_IO: it cannot be listed; SAE_E_FORMAT: it is larger than that; SAE_E_NOMEM. */
+enum sae_status sae_walk(struct sae_walk *w, const char *dir, struct sae_err *err) SAE_MUST_USE;
 
 /* ---- engine ------------------------------------------------------------------------------- */
 

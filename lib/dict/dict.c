@@ -249,6 +249,27 @@ enum sae_status sae_dict_create(struct sae_dict **out, const struct sae_layout *
     return sae_dict_create_as(out, layout, &f, NULL, err);
 }
 
+enum sae_status sae_dict_create_outline(struct sae_dict **out, const struct sae_layout *layout,
+                                        const struct sae_formula *f,
+                                        const struct sae_dict_info *info, struct sae_err *err)
+{
+    struct sae_dict *d = sae_calloc(1, sizeof *d);
+
+    if (d) {
+        d->layout = layout;
+        d->formula = *f;
+        d->info = *info;
+        d->info.metadata = d->metadata = info->metadata ? sae_strdup(info->metadata) : NULL;
+        d->info.taps = d->taps = info->taps ? sae_strdup(info->taps) : NULL;
+    }
+    if (!d || (info->metadata && !d->metadata) || (info->taps && !d->taps)) {
+        sae_dict_free(d);
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot describe %s: out of memory", layout->name);
+    }
+    *out = d;
+    return SAE_OK;
+}
+
 void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...)
 {
     char *note = info->notes[info->n_notes];

@@ -65,6 +65,11 @@ enum sae_status sae_dict_seal(struct sae_dict *d, const char *dtype, struct sae_
  * seal calls it. */
 enum sae_status sae_dict_digest(struct sae_dict *d, struct sae_team *team,
                                 struct sae_err *err) SAE_MUST_USE;
+/* One of which only what is known of it is there, no array: what sae_draft_outline gives. */
+enum sae_status sae_dict_create_outline(struct sae_dict **out, const struct sae_layout *layout,
+                                        const struct sae_formula *formula,
+                                        const struct sae_dict_info *info,
+                                        struct sae_err *err) SAE_MUST_USE;
 
 /* Fill *info but for dtype, norms and notes: what a dictionary of these will be (kept NULL: f32,
  * apart). */

@@ -67,6 +67,16 @@ uint64_t sae_draft_stamp(const struct sae_draft *t)
     return stamp;
 }
 
+enum sae_status sae_draft_outline(struct sae_dict **out, const struct sae_draft *t,
+                                  struct sae_err *err)
+{
+    const struct sae_layout *layout = t->file ? sae_file_layout(t->file) : t->src.layout;
+    struct sae_formula f = t->file ? *sae_file_formula(t->file)
+                                   : sae_layout_formula(layout, (size_t)t->src.d, (size_t)t->src.F);
+
+    return sae_dict_create_outline(out, layout, &f, &t->info, err);
+}
+
 static enum sae_status make_identity(struct sae_dict **out, const struct sae_source *src,
                                      struct sae_team *team, struct sae_err *err)
 {

@@ -412,6 +412,16 @@ uint64_t sae_file_stamp(const struct sae_file *b)
     return sae_load_stamp(b->ts);
 }
 
+const struct sae_layout *sae_file_layout(const struct sae_file *b)
+{
+    return b->layout;
+}
+
+const struct sae_formula *sae_file_formula(const struct sae_file *b)
+{
+    return &b->formula;
+}
+
 /* What sealing is to know of the file, and what is known of it then. */
 static enum sae_status inform(const struct sae_file *b, struct sae_dict *d, struct sae_err *err)
 {

@@ -45,6 +45,8 @@ enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement 
                               struct sae_dict_info *info, struct sae_err *err) SAE_MUST_USE;
 void sae_file_close(struct sae_file *f); /* NULL allowed */
 uint64_t sae_file_stamp(const struct sae_file *f);
+const struct sae_layout *sae_file_layout(const struct sae_file *f);
+const struct sae_formula *sae_file_formula(const struct sae_file *f);
 /* Read the values. Errors as those of open; SAE_E_WEIGHTS also for a value. */
 enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *f, struct sae_team *team,
                               struct sae_err *err) SAE_MUST_USE;

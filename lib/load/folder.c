@@ -168,6 +168,11 @@ bool sae_folder_has(const struct sae_folder *f, const char *name)
     return f->n > 0 && bsearch(&name, f->names, f->n, sizeof(char *), compare_names) != NULL;
 }
 
+size_t sae_folder_n_names(const struct sae_folder *f)
+{
+    return f->n;
+}
+
 const char *sae_folder_name(const struct sae_folder *f, size_t i)
 {
     return i < f->n ? f->names[i] : NULL;

@@ -27,6 +27,7 @@ void sae_folder_close(struct sae_folder *f); /* NULL allowed */
 const char *sae_folder_path(const struct sae_folder *f);
 bool sae_folder_has(const struct sae_folder *f, const char *name);
 /* All names, in their order; NULL behind the last. Borrowed. */
+size_t sae_folder_n_names(const struct sae_folder *f);
 const char *sae_folder_name(const struct sae_folder *f, size_t i);
 /* The weights files, in the order of their names: all of such a name that are no folders. */
 size_t sae_folder_n_weights(const struct sae_folder *f);
