@@ -50,7 +50,8 @@ bool sae_file_number(const struct sae_file *b, const char *key, float *out)
     const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
 
     for (size_t i = 0; i < g->n; i++)
-        if (strcmp(g->entries[i].name + b->choice.prefix, key) == 0 && g->entries[i].has_number) {
+        if (g->entries[i].kind == SAE_ENTRY_TENSOR && g->entries[i].has_number &&
+            strcmp(g->entries[i].name + b->choice.prefix, key) == 0) {
             *out = (float)g->entries[i].number;
             return true;
         }

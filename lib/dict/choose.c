@@ -56,6 +56,21 @@ static size_t common_prefix(const struct sae_group *g)
     return at;
 }
 
+/* The groups that are looked at: all, or the one of a stated prefix. */
+struct span {
+    size_t first, end;
+};
+
+static enum sae_status span_of(struct sae_tensors *ts, const struct sae_statement *stated,
+                               struct span *out, struct sae_err *err)
+{
+    *out = (struct span){0, sae_load_n_groups(ts)};
+    if (!stated->prefix)
+        return SAE_OK;
+    out->end++;
+    return sae_load_narrow(ts, stated->prefix, &out->first, err);
+}
+
 /* A group seen without its prefix. */
 struct keys {
     const struct sae_group *g;
@@ -363,13 +378,13 @@ static enum sae_status no_config(const struct keys *k, const char *formats, stru
 
 /* All that is wrong with none of its dicts having a row's keys. */
 static enum sae_status no_class(const struct sae_tensors *ts, const struct sae_statement *stated,
-                                const char *format, struct sae_err *err)
+                                struct span span, const char *format, struct sae_err *err)
 {
     struct sae_text l = {.len = 0};
-    size_t best = SIZE_MAX, at = 0, n = sae_load_n_groups(ts);
-    struct keys top = keys_of(ts, stated, format, 0);
+    size_t best = SIZE_MAX, at = 0;
+    struct keys top = keys_of(ts, stated, format, span.first);
 
-    for (size_t g = 0; g < n; g++) {
+    for (size_t g = span.first; g < span.end; g++) {
         struct keys k = keys_of(ts, stated, format, g);
         enum sae_status st = check_crosscoder(&k, err);
 
@@ -382,7 +397,7 @@ static enum sae_status no_class(const struct sae_tensors *ts, const struct sae_s
         if (l.len > 0)
             return no_config(&k, l.text, err);
     }
-    for (size_t g = 0; g < n; g++) {
+    for (size_t g = span.first; g < span.end; g++) {
         struct keys k = keys_of(ts, stated, format, g);
 
         if (nearest(&k) < best) {
@@ -400,7 +415,7 @@ static enum sae_status no_class(const struct sae_tensors *ts, const struct sae_s
         return refuse(err, "cannot name the class: the file holds no tensors");
     sae_text_add(&l, "no class has its %zu keys: ", top.g->n);
     add_surplus(&l, &top, NULL);
-    for (size_t g = 1; g < n && g <= SHOWN_KEYS; g++)
+    for (size_t g = span.first + 1; g < span.end && g <= SHOWN_KEYS; g++)
         sae_text_add(&l, "%s\"%.40s\"", g > 1 ? ", " : ", nor has any of the dicts in it: ",
                      sae_load_group(ts, g)->name);
     return refuse(err, "cannot name the class: %s%s", l.text,
@@ -414,8 +429,9 @@ static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae
                                   const struct sae_choice *c, struct sae_err *err)
 {
     bool is_open = c->layout->is_top_k_too && !stated->reading.field[SAE_FIELD_SELECT].is_set;
+    bool are_dicts = strcmp(sae_load_container(ts), "pt") == 0; /* else other keys are another's */
 
-    for (size_t g = 0; is_open && g < sae_load_n_groups(ts); g++) {
+    for (size_t g = are_dicts ? 0 : c->group; is_open && g < sae_load_n_groups(ts); g++) {
         const struct sae_group *group = sae_load_group(ts, g);
 
         for (size_t i = 0; i < group->n; i++) {
@@ -471,7 +487,7 @@ static enum sae_status check_beside(const struct sae_tensors *ts,
     const struct sae_layout_key *centre = sae_layout_key_of(c->layout, SAE_ROLE_CENTRE);
     const struct sae_group *top = sae_load_group(ts, 0), *chosen = sae_load_group(ts, c->group);
 
-    for (size_t i = 0; c->group != 0 && i < top->n; i++) {
+    for (size_t i = 0; chosen->name[0] && i < top->n; i++) {
         const struct sae_entry *e = &top->entries[i];
 
         if (!is_part_of_maths(e))
@@ -499,7 +515,7 @@ static enum sae_status check_beside(const struct sae_tensors *ts,
 
 /* The dict that has the encoder's key: the top before those in it. */
 static enum sae_status choose_stated(const struct sae_tensors *ts,
-                                     const struct sae_statement *stated,
+                                     const struct sae_statement *stated, struct span span,
                                      const struct sae_layout *layout, struct sae_choice *out,
                                      struct sae_err *err)
 {
@@ -508,7 +524,7 @@ static enum sae_status choose_stated(const struct sae_tensors *ts,
 
     snprintf(key, sizeof key, "%s", encoder);
     for (int at = 0; at < 2; at++) { /* as it stands, then without an orientation behind it */
-        for (size_t g = 0; g < sae_load_n_groups(ts); g++) {
+        for (size_t g = span.first; g < span.end; g++) {
             struct keys k = keys_of(ts, stated, NULL, g);
 
             if (has_key(&k, layout, key)) {
@@ -524,11 +540,11 @@ static enum sae_status choose_stated(const struct sae_tensors *ts,
 
 /* The one dict that has tensors. */
 static enum sae_status choose_any(const struct sae_tensors *ts, const struct sae_statement *stated,
-                                  const struct sae_layout *layout, struct sae_choice *out,
-                                  struct sae_err *err)
+                                  struct span span, const struct sae_layout *layout,
+                                  struct sae_choice *out, struct sae_err *err)
 {
     *out = (struct sae_choice){.layout = NULL};
-    for (size_t g = 0; g < sae_load_n_groups(ts); g++) {
+    for (size_t g = span.first; g < span.end; g++) {
         struct keys k = keys_of(ts, stated, NULL, g);
 
         if (!has_tensors(k.g))
@@ -542,22 +558,19 @@ static enum sae_status choose_any(const struct sae_tensors *ts, const struct sae
 
 /* ---- the choice --------------------------------------------------------------------------- */
 
-enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_statement *stated,
-                                const char *format, struct sae_choice *out, struct sae_err *err)
+/* The top of the span, or the only one below it, whose keys are a row's; none: *out has no layout.
+ */
+static enum sae_status choose_by_keys(const struct sae_tensors *ts,
+                                      const struct sae_statement *stated, struct span span,
+                                      const char *format, struct sae_choice *out,
+                                      struct sae_err *err)
 {
-    const struct sae_layout *row = format ? sae_layout_of_format(format) : NULL;
     struct sae_choice c = {.layout = NULL};
-    size_t n = sae_load_n_groups(ts);
-    enum sae_status st;
 
-    if (row && (row->is_stated || (row->is_any_tensor && stated->key[SAE_ROLE_ENCODER])))
-        return choose_stated(ts, stated, row, out, err);
-    if (row && row->is_any_tensor)
-        return choose_any(ts, stated, row, out, err);
-
-    for (size_t g = 0; g < n && !(c.layout && c.group == 0); g++) {
+    for (size_t g = span.first; g < span.end && !(c.layout && c.group == span.first); g++) {
         struct keys k = keys_of(ts, stated, format, g);
         const struct sae_layout *a = class_of(&k);
+        enum sae_status st;
 
         if (!a || (g > 0 && !has_tensors(k.g)))
             continue;
@@ -572,9 +585,29 @@ enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_s
             return st;
         c = (struct sae_choice){a, g, k.prefix};
     }
-    if (!c.layout)
-        return no_class(ts, stated, format, err);
-    st = check_no_k(ts, stated, &c, err);
+    *out = c;
+    return SAE_OK;
+}
+
+enum sae_status sae_dict_choose(struct sae_tensors *ts, const struct sae_statement *stated,
+                                const char *format, struct sae_choice *out, struct sae_err *err)
+{
+    const struct sae_layout *row = format ? sae_layout_of_format(format) : NULL;
+    struct sae_choice c = {.layout = NULL};
+    struct span span;
+    enum sae_status st = span_of(ts, stated, &span, err);
+
+    if (st != SAE_OK)
+        return st;
+    if (row && (row->is_stated || (row->is_any_tensor && stated->key[SAE_ROLE_ENCODER])))
+        return choose_stated(ts, stated, span, row, out, err);
+    if (row && row->is_any_tensor)
+        return choose_any(ts, stated, span, row, out, err);
+    st = choose_by_keys(ts, stated, span, format, &c, err);
+    if (st == SAE_OK && !c.layout)
+        st = no_class(ts, stated, span, format, err);
+    if (st == SAE_OK)
+        st = check_no_k(ts, stated, &c, err);
     if (st == SAE_OK)
         st = check_beside(ts, stated, &c, err);
     if (st == SAE_OK)

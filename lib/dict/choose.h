@@ -19,10 +19,11 @@ struct sae_choice {
 };
 
 /* `format`: one whose rows alone are tried; NULL: those that keys tell. What is stated decides
- * where it says so: the format, a k beside the keys, what stands beside. SAE_E_FORMAT: no class or
- * several, or one of the two look-alikes; the text says what was found. It does not name the file.
+ * where it says so: the format, the prefix, a k beside the keys, what stands beside. SAE_E_FORMAT:
+ * no class or several, or one of the two look-alikes; the text says what was found. It does not
+ * name the file.
  */
-enum sae_status sae_dict_choose(const struct sae_tensors *ts, const struct sae_statement *stated,
+enum sae_status sae_dict_choose(struct sae_tensors *ts, const struct sae_statement *stated,
                                 const char *format, struct sae_choice *out,
                                 struct sae_err *err) SAE_MUST_USE;
 

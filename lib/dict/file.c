@@ -175,12 +175,15 @@ static void add_notes(struct sae_file *b)
 {
     struct sae_dict_info *info = &b->info;
     const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
+    size_t i = 0; /* the first that has the prefix */
 
-    if (b->choice.group != 0)
+    if (b->choice.group != 0 && !b->stated->prefix)
         sae_dict_add_note(info, "read from the entry \"%s\"", g->name);
+    while (i < g->n && g->entries[i].kind != SAE_ENTRY_TENSOR)
+        i++;
     if (b->choice.prefix != 0)
         sae_dict_add_note(info, "the prefix \"%.*s\" was taken off every key",
-                          (int)b->choice.prefix, g->entries[0].name);
+                          (int)b->choice.prefix, g->entries[i].name);
     if (sae_load_note(b->ts))
         sae_dict_add_note(info, "%s", sae_load_note(b->ts));
     if (b->layout->note && !b->is_altered && !b->is_class_told)

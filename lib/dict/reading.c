@@ -354,8 +354,8 @@ static enum sae_status not_yet(const struct sae_reading *r, enum sae_field f, st
     char text[SAE_READING_TEXT_MAX];
 
     sae_value_print(f, &r->field[f].value, text);
-    return sae_err_set(err, SAE_E_USAGE, "", "%s=%.60s: saed does not read it yet",
-                       fields[f].name, text);
+    return sae_err_set(err, SAE_E_USAGE, "", "%s=%.60s: saed does not read it yet", fields[f].name,
+                       text);
 }
 
 enum sae_status sae_reading_check(const struct sae_reading *r, struct sae_err *err)

@@ -32,7 +32,7 @@ static const struct option {
     {.name = "mag_bias", .kind = OPTION_ROLE, .role = SAE_ROLE_MAG_BIAS},
     {.name = "r_mag", .kind = OPTION_ROLE, .role = SAE_ROLE_R_MAG},
     {.name = "jump", .kind = OPTION_ROLE, .role = SAE_ROLE_JUMP},
-    {.name = "prefix", .kind = LATER},
+    {.name = "prefix", .kind = OPTION_TEXT, .text = offsetof(struct sae_statement, prefix)},
     {.name = "parts", .kind = OPTION_PARTS},
     {.name = "resident", .kind = LATER},
     {.name = "labels", .kind = LATER},

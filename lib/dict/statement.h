@@ -15,6 +15,7 @@ struct sae_statement {
     char *text;                   /* owned: all that follows borrows from it */
     const char *path;             /* of the file */
     const char *format;           /* NULL: the file tells */
+    const char *prefix;           /* of the keys that are looked at; NULL: all are */
     const char *key[SAE_N_ROLES]; /* encoder=KEY, enc_bias=KEY, ...: by role; NULL: none */
     bool has_k;                   /* k=, which says it of the file's own k too */
     bool encodes_only;            /* parts=encoder */

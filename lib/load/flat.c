@@ -58,18 +58,70 @@ enum sae_status sae_flat_describe(struct sae_tensors *ts, struct sae_err *err)
     return SAE_OK;
 }
 
+enum sae_status sae_flat_narrow(struct sae_tensors *ts, const char *prefix, struct sae_err *err)
+{
+    struct sae_group *groups = sae_realloc(ts->groups, 2, sizeof *groups);
+    struct sae_entry *e = sae_calloc(ts->n_tensors, sizeof *e);
+    size_t n = strlen(prefix);
+
+    if (groups)
+        ts->groups = groups;
+    if (!groups || !e) {
+        sae_free(e);
+        return sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate list of %zu entries",
+                           ts->n_tensors);
+    }
+    ts->n_groups = 2;
+    groups[1] = (struct sae_group){.entries = e};
+    for (size_t i = 0; i < ts->n_tensors; i++) {
+        const struct sae_entry *whole = &groups[0].entries[i];
+
+        if (strncmp(whole->name, prefix, n) != 0 || whole->name[n] == '\0')
+            continue;
+        e[groups[1].n] = *whole;
+        snprintf(e[groups[1].n++].name, sizeof e->name, "%s", whole->name + n);
+    }
+    return SAE_OK;
+}
+
+size_t sae_flat_stored(const struct sae_tensors *ts, size_t i)
+{
+    return ts->stored ? ts->stored[i] : i;
+}
+
+/* Only those that begin with the prefix stay in the list. */
+static enum sae_status keep_narrowed(struct sae_tensors *ts, struct sae_err *err)
+{
+    size_t n = strlen(ts->narrowed), kept = 0;
+
+    ts->stored = sae_calloc(ts->n_tensors, sizeof *ts->stored);
+    if (!ts->stored)
+        return sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate list of %zu tensors",
+                           ts->n_tensors);
+    for (size_t i = 0; i < ts->n_tensors; i++) {
+        if (strncmp(ts->list[i].name, ts->narrowed, n) != 0 || ts->list[i].name[n] == '\0')
+            continue;
+        ts->list[kept] = ts->list[i];
+        ts->stored[kept++] = i;
+    }
+    ts->n_tensors = kept;
+    return SAE_OK;
+}
+
 enum sae_status sae_flat_choose(struct sae_tensors *ts, size_t g, size_t prefix,
                                 struct sae_err *err)
 {
-    (void)g, (void)err; /* there is one, and all of it has been checked */
-    for (size_t i = 0; i < ts->n_tensors; i++) {
+    enum sae_status st = g > 0 ? keep_narrowed(ts, err) : SAE_OK;
+    size_t drop = prefix + (g > 0 ? strlen(ts->narrowed) : 0);
+
+    for (size_t i = 0; st == SAE_OK && i < ts->n_tensors; i++) {
         char *name = ts->list[i].name;
         size_t n = strlen(name);
 
-        if (n > prefix)
-            memmove(name, name + prefix, n - prefix + 1);
+        if (n > drop)
+            memmove(name, name + drop, n - drop + 1);
     }
-    return SAE_OK;
+    return st;
 }
 
 struct sae_view sae_flat_view(const struct sae_tensors *ts, size_t i, bool is_fortran)
@@ -87,8 +139,8 @@ struct sae_view sae_flat_view(const struct sae_tensors *ts, size_t i, bool is_fo
 
 void sae_flat_free(struct sae_tensors *ts)
 {
-    if (ts->groups)
-        sae_free((void *)ts->groups->entries);
+    for (size_t g = 0; g < ts->n_groups; g++)
+        sae_free((void *)ts->groups[g].entries);
     sae_free(ts->groups);
     sae_free(ts->list);
 }

@@ -13,6 +13,11 @@ void sae_flat_name(struct sae_tensors *ts, size_t i, const char *name, size_t n,
                    const struct sae_dtype_row *dtype);
 /* Once all are set: the one group, whose entries they are. */
 enum sae_status sae_flat_describe(struct sae_tensors *ts, struct sae_err *err) SAE_MUST_USE;
+/* sae_reader.narrow */
+enum sae_status sae_flat_narrow(struct sae_tensors *ts, const char *prefix,
+                                struct sae_err *err) SAE_MUST_USE;
+/* Which tensor of the container tensor i of the list is. */
+size_t sae_flat_stored(const struct sae_tensors *ts, size_t i);
 /* sae_reader.choose */
 enum sae_status sae_flat_choose(struct sae_tensors *ts, size_t g, size_t prefix,
                                 struct sae_err *err) SAE_MUST_USE;

@@ -177,6 +177,8 @@ void sae_load_close(struct sae_tensors *ts)
     if (ts->reader)
         ts->reader->close(ts);
     sae_facts_free(ts->facts);
+    sae_free(ts->narrowed);
+    sae_free(ts->stored);
     if (ts->fd >= 0)
         close(ts->fd);
     sae_free(ts);
@@ -210,6 +212,29 @@ const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g)
 const char *sae_load_note(const struct sae_tensors *ts)
 {
     return ts->note;
+}
+
+enum sae_status sae_load_narrow(struct sae_tensors *ts, const char *prefix, size_t *g,
+                                struct sae_err *err)
+{
+    enum sae_status st;
+
+    if (ts->narrowed || ts->chosen)
+        return sae_err_set(err, SAE_E_USAGE, "", "cannot narrow to %.100s: one was chosen before",
+                           prefix);
+    ts->narrowed = sae_strdup(prefix);
+    if (!ts->narrowed)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot copy the prefix %.100s", prefix);
+    st = ts->reader->narrow(ts, prefix, err);
+    if (st != SAE_OK)
+        return st;
+    *g = ts->n_groups - 1;
+    return ts->groups[*g].n > 0
+               ? SAE_OK
+               : sae_err_set(err, SAE_E_FORMAT, "",
+                             "prefix=%.100s is stated, and no key of the file begins "
+                             "so",
+                             prefix);
 }
 
 enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,

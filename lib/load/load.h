@@ -72,6 +72,11 @@ const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g);
 /* What the reader has to say to whoever relies on the file, one static sentence; NULL: nothing. */
 const char *sae_load_note(const struct sae_tensors *ts);
 
+/* Add a group of the entries whose names begin with `prefix`, that taken off; of a .pt also of
+ * those in dicts of dicts, names joined by '.'. *g is its index, which is the last. Once, before
+ * choose. SAE_E_FORMAT: there is none, or what is on the way is wrong; SAE_E_NOMEM. */
+enum sae_status sae_load_narrow(struct sae_tensors *ts, const char *prefix, size_t *g,
+                                struct sae_err *err) SAE_MUST_USE;
 /* Take group g as the weights, the first `prefix` bytes of each name dropped: once, before count,
  * tensor and read. What is no tensor becomes a fact. Tensors at the top of a .pt that stand beside
  * the group are listed behind its own, under their own names. SAE_E_FORMAT names a tensor that is

@@ -132,13 +132,14 @@ static enum sae_status npz_open(struct sae_tensors *ts, struct sae_err *err)
 static void numpy_origin(const struct sae_tensors *ts, size_t i, struct sae_origin *out)
 {
     const struct numpy *np = ts->priv;
+    size_t at = sae_flat_stored(ts, i);
 
     *out = (struct sae_origin){
-        .view = sae_flat_view(ts, i, np->arrays[i].is_fortran),
+        .view = sae_flat_view(ts, i, np->arrays[at].is_fortran),
         .zip = np->zip,
-        .entry = np->zip ? sae_zip_entry(np->zip, i) : NULL,
+        .entry = np->zip ? sae_zip_entry(np->zip, at) : NULL,
         .range = {ts->fd, ts->file_bytes, 0},
-        .head_bytes = np->arrays[i].header_bytes,
+        .head_bytes = np->arrays[at].header_bytes,
     };
 }
 
@@ -158,6 +159,7 @@ const struct sae_reader sae_reader_npy = {
     .name = "npy",
     .sniff = npy_sniff,
     .open = npy_open,
+    .narrow = sae_flat_narrow,
     .choose = sae_flat_choose,
     .origin = numpy_origin,
     .close = numpy_close,
@@ -167,6 +169,7 @@ const struct sae_reader sae_reader_npz = {
     .name = "npz",
     .sniff = npz_sniff,
     .open = npz_open,
+    .narrow = sae_flat_narrow,
     .choose = sae_flat_choose,
     .origin = numpy_origin,
     .close = numpy_close,

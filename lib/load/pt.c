@@ -9,6 +9,7 @@
 #include "lib/format/zip.h"
 #include "lib/load/pt_facts.h"
 #include "lib/load/pt_groups.h"
+#include "lib/load/pt_prefix.h"
 #include "lib/load/pt_tensor.h"
 #include "lib/load/reader.h"
 
@@ -25,6 +26,7 @@ struct pt {
     struct sae_pt_tensor *tensors;      /* as ts->list */
     const struct sae_pk_value *weights; /* of the dicts, the one that was chosen, ... */
     size_t prefix;                      /* ... and what of its names was dropped */
+    struct sae_pt_prefixed prefixed;    /* the last of them, once that was asked for */
 };
 
 #define BAD(err, where, ...) \
@@ -250,6 +252,23 @@ static enum sae_status pt_choose(struct sae_tensors *ts, size_t g, size_t prefix
     return st;
 }
 
+/* The entries under a prefix are a dict of their own. Below a key of the top they are called by it,
+ * for what stands beside that. */
+static enum sae_status pt_narrow(struct sae_tensors *ts, const char *prefix, struct sae_err *err)
+{
+    struct pt *pt = ts->priv;
+    size_t n = strlen(prefix);
+    char name[SAE_PT_MAX_NAME] = "";
+    enum sae_status st = sae_pt_prefixed_make(&pt->prefixed, pt->dicts[0], prefix, err);
+
+    if (st != SAE_OK)
+        return st;
+    if (pt->prefixed.is_nested)
+        snprintf(name, sizeof name, "%.*s", (int)(prefix[n - 1] == '.' ? n - 1 : n), prefix);
+    return sae_pt_groups_add(&pt->archive, &pt->prefixed.dict, name, &ts->groups, pt->dicts,
+                             &ts->n_groups, err);
+}
+
 /* ---- the reader --------------------------------------------------------------------------- */
 
 static bool pt_sniff(const unsigned char *head, size_t n)
@@ -306,6 +325,7 @@ static void pt_close(struct sae_tensors *ts)
     struct pt *pt = ts->priv;
 
     if (pt) {
+        sae_pt_prefixed_free(&pt->prefixed);
         sae_free(pt->dicts);
         sae_pickle_free(pt->pickle);
         sae_free(pt->bytes);
@@ -328,6 +348,7 @@ const struct sae_reader sae_reader_pt = {
     .name = "pt",
     .sniff = pt_sniff,
     .open = pt_open,
+    .narrow = pt_narrow,
     .choose = pt_choose,
     .explain = pt_explain,
     .origin = pt_origin,

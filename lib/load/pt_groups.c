@@ -186,7 +186,7 @@ enum sae_status sae_pt_groups_list(const struct sae_pt_archive *a, const struct 
                                    size_t *n, struct sae_err *err)
 {
     const struct sae_pk_value *keys[1 + MAX_GROUPS] = {NULL};
-    const struct sae_pk_value **d = sae_calloc(1 + MAX_GROUPS, sizeof(const struct sae_pk_value *));
+    const struct sae_pk_value **d = sae_calloc(2 + MAX_GROUPS, sizeof(const struct sae_pk_value *));
     struct sae_group *g = NULL;
     size_t n_dicts = 0;
     enum sae_status st =
@@ -212,6 +212,22 @@ enum sae_status sae_pt_groups_list(const struct sae_pt_archive *a, const struct 
     *dicts = d;
     *n = n_dicts;
     return SAE_OK;
+}
+
+enum sae_status sae_pt_groups_add(const struct sae_pt_archive *a, const struct sae_pk_value *dict,
+                                  const char *name, struct sae_group **groups,
+                                  const struct sae_pk_value **dicts, size_t *n, struct sae_err *err)
+{
+    struct sae_group *more = sae_realloc(*groups, *n + 1, sizeof *more);
+
+    if (!more)
+        return sae_err_set(err, SAE_E_NOMEM, "data.pkl", "cannot allocate list of %zu dicts",
+                           *n + 1);
+    *groups = more;
+    memset(&more[*n], 0, sizeof *more);
+    sae_load_cut_name(more[*n].name, name, strlen(name));
+    dicts[*n] = dict;
+    return fill(a, dict, &more[(*n)++], err);
 }
 
 void sae_pt_groups_free(struct sae_group *groups, size_t n)

@@ -19,10 +19,16 @@ enum sae_status sae_pt_check_keys_differ(const struct sae_pk_value *dict, const 
 
 /* List `root`, a dict, and the dicts in it. *groups and each one's entries are owned
  * (sae_pt_groups_free), (*dicts)[g] is the dict of group g, borrowed from the pickle; the array is
- * owned (sae_free). SAE_E_FORMAT: more dicts or entries than any checkpoint has; SAE_E_NOMEM. */
+ * owned (sae_free) and has room for one more. SAE_E_FORMAT: more dicts or entries than any
+ * checkpoint has; SAE_E_NOMEM. */
 enum sae_status sae_pt_groups_list(const struct sae_pt_archive *a, const struct sae_pk_value *root,
                                    struct sae_group **groups, const struct sae_pk_value ***dicts,
                                    size_t *n, struct sae_err *err) SAE_MUST_USE;
+/* One more, of the dict's entries, called `name`; SAE_E_NOMEM. */
+enum sae_status sae_pt_groups_add(const struct sae_pt_archive *a, const struct sae_pk_value *dict,
+                                  const char *name, struct sae_group **groups,
+                                  const struct sae_pk_value **dicts, size_t *n,
+                                  struct sae_err *err) SAE_MUST_USE;
 void sae_pt_groups_free(struct sae_group *groups, size_t n); /* NULL allowed */
 
 #endif

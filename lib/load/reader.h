@@ -18,6 +18,8 @@ struct sae_reader {
     bool (*guess)(const unsigned char *head, size_t n);
     /* Fill groups, n_groups, note and priv. On failure close is called just the same. */
     enum sae_status (*open)(struct sae_tensors *ts, struct sae_err *err);
+    /* Add a group of the entries whose names begin with the prefix, without it. */
+    enum sae_status (*narrow)(struct sae_tensors *ts, const char *prefix, struct sae_err *err);
     /* Fill list and n_tensors from group g, and facts. */
     enum sae_status (*choose)(struct sae_tensors *ts, size_t g, size_t prefix, struct sae_err *err);
     /* Why the entry `name` of the chosen group is no tensor; SAE_OK: there is no such entry. NULL
@@ -41,6 +43,8 @@ struct sae_tensors {
     size_t n_tensors;
     size_t n_beside; /* behind them in list: what stands beside the chosen group */
     bool chosen;
+    char *narrowed; /* owned: the prefix of the last group */
+    size_t *stored; /* owned: which tensor of the container each of the list is; NULL: the same */
     struct sae_facts *facts; /* by choose; owned by load.c */
     void *priv;              /* the reader's own */
 };

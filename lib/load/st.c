@@ -88,7 +88,7 @@ static void st_origin(const struct sae_tensors *ts, size_t i, struct sae_origin 
 
     *out = (struct sae_origin){
         .view = sae_flat_view(ts, i, false),
-        .range = {ts->fd, ts->file_bytes, f->buffer + f->tensors[i].begin},
+        .range = {ts->fd, ts->file_bytes, f->buffer + f->tensors[sae_flat_stored(ts, i)].begin},
     };
 }
 
@@ -105,6 +105,7 @@ const struct sae_reader sae_reader_st = {
     .sniff = st_sniff,
     .guess = st_guess,
     .open = st_open,
+    .narrow = sae_flat_narrow,
     .choose = st_choose,
     .origin = st_origin,
     .close = st_close,

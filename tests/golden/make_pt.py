@@ -283,6 +283,13 @@ def make_cases():
     case("beside_backup", saved({"ae": sd, "norm_factor": 2.5, "optimizer": {"state": {}}}))
     case("under_int", saved({5: sd}))
     case("two", saved({"a": sd, 5: dict(sd)}))
+    parts = {"bias": sd["bias"], "decoder": {"weight": sd["decoder.weight"]},
+             "encoder": {"bias": sd["encoder.bias"], "weight": sd["encoder.weight"]}}
+    case("nested", saved({"epoch": 1, "model": {"lm": {"weight": torch.zeros(3)}, "sae": parts}}))
+    case("flat", saved({"lm.weight": torch.zeros(3), **{"ae." + k: v for k, v in sd.items()}}))
+    endless = {}
+    endless["a"] = endless
+    case("endless", saved(endless))
     case("lightning", saved({"epoch": 1, "hparams": {"lr": 1e-3}, "state_dict": {
         "sae." + k: nn.Parameter(v) for k, v in sd.items()}}, pickle_protocol=4))
 

@@ -27,6 +27,17 @@ static const struct {
      {"read from the entry \"state_dict\"", "the prefix \"sae.\" was taken off every key"}},
     {"unscaled.pt", {"read from the entry \"sae_state\""}},
     {"under_int.pt", {"read from the entry \"an int\""}},
+    /* what is stated needs no note */
+    {"nested.pt:prefix=model.sae.", {NULL}},
+    {"flat.pt:prefix=ae.", {NULL}},
+    {"two.pt:prefix=a.", {NULL}},
+    {"ckpt_tutorial.pt:prefix=model_state_dict.", {NULL}},
+    {"lightning.pt:prefix=state_dict.", {"the prefix \"sae.\" was taken off every key"}},
+    {"unscaled.pt:prefix=sae_state.", {NULL}},
+    {"nested.pt:prefix=model.sae.:format=custom:encoder=encoder.weight:decoder=decoder.weight:enc_"
+     "bias="
+     "encoder.bias:dec_bias=bias:centre=bias:activation=relu",
+     {NULL}},
     {"no_crc.pt",
      {"the file was written without CRCs: the integrity of its bytes was not checked"}},
     {"no_crc_prefixed.pt",
@@ -36,7 +47,7 @@ static const struct {
 
 static struct sae_dict *opened(const char *name)
 {
-    char path[100];
+    char path[300];
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
 
@@ -50,7 +61,7 @@ START_TEST(is_the_plain_dictionary)
     struct sae_dict *want = opened("plain.pt"), *d = opened(cases[_i].path);
     unsigned n = 0;
 
-    ck_assert_str_eq(d->layout->name, "AutoEncoder");
+    ck_assert_str_eq(d->layout->name, strstr(cases[_i].path, "custom") ? "custom" : "AutoEncoder");
     ck_assert(d->formula.d_in == 8 && d->formula.F == 20);
     ck_assert_mem_eq(d->enc.f32, want->enc.f32, 160 * sizeof(float));
     ck_assert_mem_eq(d->dec.f32, want->dec.f32, 160 * sizeof(float));
@@ -79,11 +90,21 @@ static const struct {
     {"beside_scaling.pt", "a tensor \"scaling_factor\""},
     {"beside_backup.pt", "training backup of dictionary_learning"},
     {"two.pt", "the dicts \"a\" and \"an int\""},
+    {"nested.pt", "no class has"},
+    {"nested.pt:prefix=model.", "no class has its 5 keys: \"lm.weight\" [3]"},
+    {"nested.pt:prefix=model.lm.", "no class has its 1 keys: \"weight\" [3]"},
+    {"nested.pt:prefix=models.", "prefix=models. is stated, and no key of the file begins so"},
+    {"endless.pt:prefix=a.", "nested deeper than 32"},
+    /* what stands beside the dict stands beside it by its prefix too */
+    {"beside_mean.pt:prefix=sae_state.", "a tensor \"act_mean\" stands beside the state dict"},
+    {"beside_k.pt:prefix=sae_state.", "an integer \"k\" stands beside them in \"cfg\""},
+    {"beside_backup.pt:prefix=ae.", "training backup of dictionary_learning"},
+    {"beside_backup.pt:input=none", "training backup of dictionary_learning"},
 };
 
 START_TEST(is_refused)
 {
-    char path[100];
+    char path[300];
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
 

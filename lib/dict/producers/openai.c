@@ -17,7 +17,7 @@ enum sae_status sae_settle_sentence_transformers(struct sae_file *b, struct sae_
         return st;
     says(b, SAE_FIELD_INPUT, normalizes ? "layer_norm" : "none", found);
     if (!found)
-        NOTE(b, "input = none is sentence-transformers's default for an absent normalize");
+        sae_say_default(b, SAE_FIELD_INPUT, "none", "sentence-transformers", "normalize");
     return sae_say_config_k(b, "k", 8, "sentence-transformers", err);
 }
 
@@ -80,7 +80,7 @@ enum sae_status sae_settle_openai(struct sae_file *b, struct sae_err *err)
     if (st != SAE_OK)
         return st;
     if (!found)
-        NOTE(b, "activation = relu is OpenAI's default for an absent activation");
+        sae_say_default(b, SAE_FIELD_ACTIVATION, "relu", "OpenAI", "activation");
     if (strcmp(name, "TopK") == 0)
         return openai_top_k(b, err);
     if (strcmp(name, "Identity") != 0 && strcmp(name, "ReLU") != 0)

@@ -192,7 +192,7 @@ static enum sae_status sae_lens_centre(struct sae_file *b, bool is_transcoder, s
         return REFUSE(err, key, "cfg.json has %s true for a transcoder, which SAELens refuses",
                       key);
     if (!found && !is_transcoder)
-        NOTE(b, "centre = b_dec is SAELens's default for an absent %s", key);
+        sae_say_default(b, SAE_FIELD_CENTRE, "b_dec", "SAELens", key);
     says(b, SAE_FIELD_CENTRE, is_applied ? "b_dec" : "none", found);
     return SAE_OK;
 }
@@ -209,8 +209,8 @@ static enum sae_status sae_lens_score(struct sae_file *b, const struct architect
     if (st != SAE_OK || !(a->keeps_top_k || a->is_batch))
         return st;
     if (!found)
-        NOTE(b, "score = %s is SAELens's default for an absent %s",
-             is_scaled ? "decoder_norm_folded" : "value", key);
+        sae_say_default(b, SAE_FIELD_SCORE, is_scaled ? "decoder_norm_folded" : "value", "SAELens",
+                        key);
     if (is_scaled) {
         says(b, SAE_FIELD_SCORE, "decoder_norm_folded", found);
         NOTE(b, "f is in units of the decoder norm; Neuronpedia shows these");

@@ -3,6 +3,7 @@
 
 #include "lib/dict/text.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* By itself, or by what implies it (settle.c). */
@@ -15,6 +16,14 @@ static bool is_said(const struct sae_statement *stated, enum sae_field f)
     if (f == SAE_FIELD_ACTIVATION)
         return sae_statement_says_threshold(stated);
     return f == SAE_FIELD_SELECT && sae_statement_says_selection(stated);
+}
+
+void sae_say_default(struct sae_file *b, enum sae_field f, const char *value, const char *producer,
+                     const char *key)
+{
+    if (!is_said(b->stated, f))
+        NOTE(b, "%s = %s is %s's default for an absent %s", sae_field_name(f), value, producer,
+             key);
 }
 
 enum sae_status sae_say_need_config(const struct sae_file *b, const char *name, unsigned fields,
@@ -42,6 +51,7 @@ void sae_say_k(struct sae_file *b, int64_t k, enum sae_origin from)
 enum sae_status sae_say_config_k(struct sae_file *b, const char *path, int64_t fallback,
                                  const char *producer, struct sae_err *err)
 {
+    char text[32];
     int64_t k = fallback;
     bool found = false;
     enum sae_status st = sae_facts_int(b->config, path, &k, &found, err);
@@ -55,9 +65,9 @@ enum sae_status sae_say_config_k(struct sae_file *b, const char *path, int64_t f
     if (k < 1)
         return REFUSE(err, path, "\"%s\" of %s is %lld, wanted 1 or more", path,
                       sae_facts_name(b->config), (long long)k);
+    snprintf(text, sizeof text, "top_k:%lld", (long long)k);
     if (!found)
-        NOTE(b, "select = top_k:%lld is %s's default for an absent %s", (long long)k, producer,
-             path);
+        sae_say_default(b, SAE_FIELD_SELECT, text, producer, path);
     sae_say_k(b, k, found ? SAE_FROM_FILE : SAE_FROM_ROW);
     return SAE_OK;
 }

@@ -35,6 +35,11 @@ static inline void says(struct sae_file *b, enum sae_field f, const char *text, 
     sae_reading_say(&b->reading, f, text, found ? SAE_FROM_FILE : SAE_FROM_ROW);
 }
 
+/* A note that the producer's default for an absent key of its config filled a field, unless a
+ * statement did. */
+void sae_say_default(struct sae_file *b, enum sae_field f, const char *value, const char *producer,
+                     const char *key);
+
 /* The config that the row needs is there, or all of `fields` (a bit each) that it would have given
  * are stated; else it is refused, naming them. */
 enum sae_status sae_say_need_config(const struct sae_file *b, const char *name, unsigned fields,

@@ -59,7 +59,7 @@ enum sae_status sae_settle_sparsify(struct sae_file *b, struct sae_err *err)
         return st;
     says(b, SAE_FIELD_CENTRE, transcodes ? "none" : "b_dec", found);
     if (!found)
-        NOTE(b, "centre = b_dec is sparsify's default for an absent transcode");
+        sae_say_default(b, SAE_FIELD_CENTRE, "b_dec", "sparsify", "transcode");
     says(b, SAE_FIELD_KIND, transcodes || has_skip ? "transcoder" : "sae", found);
     note_others(b);
     return sae_say_config_k(b, "k", 32, "sparsify", err);

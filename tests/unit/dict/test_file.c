@@ -90,6 +90,13 @@ const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g)
     return &ts->group;
 }
 
+enum sae_status sae_load_narrow(struct sae_tensors *ts, const char *prefix, size_t *g,
+                                struct sae_err *err)
+{
+    (void)ts, (void)g;
+    return sae_err_set(err, SAE_E_FORMAT, "", "%s has not been faked", prefix);
+}
+
 const char *sae_load_note(const struct sae_tensors *ts)
 {
     return ts->note;

@@ -70,6 +70,7 @@ static const struct {
      "| | kind=transcoder threshold=exp:log_t features=7 skip=S@m,d "},
     {"linear:x.npy:k=3", "x.npy", "linear | | select=top_k:3 "},
     {"linear:k=3", "k=3", "linear | | "},
+    {"x.pt:prefix=model.sae.:k=3", "x.pt", "| | select=top_k:3 "},
     /* of the config file: taken whole */
     {"x.pt\x1f"
      "centre=a:k=3",
@@ -216,6 +217,7 @@ static const char *const bads[][2] = {
     {"x.pt:normalize_decoder=unit", "normalize_decoder=unit: saed does not read it yet"},
     {"linear:x.npy:decoder=V", "decoder= does not go with format=linear"},
     {"linear:x.npy:format=custom", "format is stated twice"},
+    {"x.pt:prefix=a.:prefix=b.", "prefix is stated twice"},
     {"x.pt:prefix=", "prefix has no value"},
     {"x.pt:threshold=0.5:activation=linear", "does not go with"},
     {"x.pt:threshold=1e39", "threshold is \"1e39\""},

@@ -1,0 +1,472 @@
+/* test_rows.c - rows of the formats as their files come: prefixes, an encoder alone, configs that
+ * contradict their tensors or are stated instead, and gaps (formats 2 and 4). What the values come
+ * to is tested in tests/golden. */
+#include "lib/dict/spec.h"
+#include "tests/support/files.h"
+#include "tests/support/st_file.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SAE "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5"
+#define SPARSIFY "encoder.weight:F32:7,5 encoder.bias:F32:7 W_dec:F32:7,5 b_dec:F32:5"
+#define NEW "encoder.weight:F32:7,5 encoder.bias:F32:7 decoder.weight:F32:5,7 decoder.bias:F32:5"
+#define TOP_K "encoder.weight:F32:7,5 encoder.bias:F32:7 decoder.weight:F32:5,7 b_dec:F32:5"
+#define GROUPS "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 k:I32=3 threshold:F32=0.5 "
+#define TIED "decoder.linear.weight:F32:7,5 pre_bias:F32:5 latent_bias:F32:7"
+#define GEMMA_2 "w_enc:F32:5,7 b_enc:F32:7 b_dec:F32:5 threshold:F32:7=0.5"
+#define CLT "W_enc_7:F32:7,5 b_enc_7:F32:7 b_dec_7:F32:5"
+#define PRE(p)                                                                                   \
+    p "encoder.weight:F32:7,5 " p "encoder.bias:F32:7 " p "decoder.weight:F32:5,7 " p "decoder." \
+      "bias:F32:5"
+#define V6 "\"metadata\": {\"sae_lens_version\": \"6.20.1\"}"
+
+static char dir[64];
+
+static void setup(void)
+{
+    make_test_folder(dir);
+}
+
+static void teardown(void)
+{
+    remove_test_folder(dir);
+}
+
+/* What is shown: the class, fields that are not usual ("!" behind those that are stated, the file's
+ * own value in brackets), widths where they are not 5 and 7, then notes. */
+static void describe(const struct sae_dict_info *info, char *text, size_t room)
+{
+    size_t n = (size_t)snprintf(text, room, "%s", info->class_name);
+
+    for (size_t f = 0; f < SAE_N_FIELDS; f++) {
+        const struct sae_shown_field *shown = &info->reading[f];
+
+        if (!shown->is_usual || shown->by_file[0])
+            n += (size_t)snprintf(text + n, room - n, " %s=%s%s", shown->name, shown->text,
+                                  shown->from == SAE_FROM_STATED ? "!" : "");
+        if (shown->by_file[0])
+            n += (size_t)snprintf(text + n, room - n, "(%s)", shown->by_file);
+    }
+    if (info->output_dim != 5)
+        n += (size_t)snprintf(text + n, room - n, " m=%u", (unsigned)info->output_dim);
+    for (unsigned k = 0; k < info->n_notes; k++)
+        n += (size_t)snprintf(text + n, room - n, "; %s", info->notes[k]);
+}
+
+/* Write a weights file and a config, open the source: what is shown, or the error's text. */
+static const char *open_files(const char *weights, const char *tensors, const char *config,
+                              const char *text, const char *options)
+{
+    static char said[2000];
+    struct sae_draft *t = NULL;
+    struct sae_err err = {0};
+    char source[400];
+
+    put_st(dir, weights, tensors);
+    if (config)
+        put_file(dir, config, text);
+    snprintf(source, sizeof source, "%s/%s%s", dir, weights, options);
+    if (sae_draft_open(&t, source, &err) == SAE_OK)
+        describe(sae_draft_info(t), said, sizeof said);
+    else
+        snprintf(said, sizeof said, "%s", err.text);
+    sae_draft_close(t);
+    return said;
+}
+
+struct row {
+    const char *weights, *tensors, *config, *text, *options, *said[4];
+};
+
+#define LENS(text, tensors) "sae_weights.safetensors", tensors, "cfg.json", text
+#define FILE_OF(tensors) "x.safetensors", tensors, NULL, NULL
+
+/* said[0] is all that is shown. */
+static const struct row taken[] = {
+    /* prefix= */
+    {FILE_OF(PRE("ae.") " lm.weight:F32:3"), ":prefix=ae.", {"AutoEncoderNew activation=relu"}},
+    {FILE_OF(PRE("ae.sae.") " lm.weight:F32:3 k:I64=3"),
+     ":prefix=ae.",
+     {"AutoEncoderNew activation=relu; the prefix \"sae.\" was taken off every key"}},
+    {FILE_OF(PRE("module._orig_mod.sae.module.")),
+     "",
+     {"AutoEncoderNew activation=relu; the prefix \"module._orig_mod.sae.module.\" was taken off "
+      "every key"}},
+    {FILE_OF("a.W:F32:7,5 b.W:F32:9,5"),
+     ":prefix=b.:format=linear",
+     {"linear activation=linear m=0"}},
+    {FILE_OF("a.W:F32:7,5 b.V:F32:7,5"),
+     ":prefix=b.:encoder=V@F,d:centre=none:activation=relu",
+     {"standard activation=relu! m=0"}},
+    /* an encoder alone, the rest not in the file */
+    {FILE_OF("encoder.weight:F32:7,5 encoder.bias:F32:7 b_dec:F32:5 k:I32=3"),
+     ":parts=encoder",
+     {"AutoEncoderTopK centre=b_dec activation=relu select=top_k:3 m=0; read as AutoEncoderTopK: "
+      "BatchTopKSAE has the same keys"}},
+    {LENS("{\"apply_b_dec_to_input\": false, " V6 "}", "W_enc:F32:5,7 b_enc:F32:7"),
+     ":parts=encoder",
+     {"standard activation=relu m=0; Neuronpedia shows f times the decoder norm "
+      "(normalize_decoder=unit)"}},
+    {FILE_OF("W_enc:F32:5,7 b_enc:F32:7"),
+     ":parts=encoder:centre=none:k=3",
+     {"topk activation=relu! select=top_k:3! m=0; activation = relu is implied by k="}},
+    /* a number is a bias of one direction */
+    {FILE_OF("coef_:F32:1,5 intercept_:F32=0.5"),
+     ":format=linear",
+     {"linear activation=linear m=0"}},
+    {FILE_OF("coef_:F32:5 intercept_:F32=0.5 classes_:I64:2"),
+     ":format=linear",
+     {"linear activation=linear m=0"}},
+    /* cross-layer encoders */
+    {"W_enc_7.safetensors",
+     CLT,
+     NULL,
+     NULL,
+     "",
+     {"transcoder kind=transcoder activation=relu m=0; encoder only: the reconstruction needs all "
+      "layers; sets saved again by circuit-tracer's cache lose their activation: compare L0"}},
+    {"W_enc_7.safetensors",
+     CLT " threshold_7:F32:7=-0.5",
+     NULL,
+     NULL,
+     "",
+     {"jumprelu_transcoder kind=transcoder activation=threshold_signed threshold=threshold_7 m=0; "
+      "encoder only: the reconstruction needs all layers"}},
+    {"W_enc_7.safetensors",
+     CLT,
+     "config.yaml",
+     "activation: topk\nk: 3\n",
+     "",
+     {"topk_transcoder kind=transcoder activation=linear select=top_k:3 m=0; encoder only: the "
+      "reconstruction needs all layers"}},
+    {FILE_OF(CLT),
+     ":format=circuit_tracer",
+     {"transcoder kind=transcoder activation=relu m=0; encoder only: the reconstruction needs all "
+      "layers; sets saved again by circuit-tracer's cache lose their activation: compare L0"}},
+    {"params_layer_3.safetensors",
+     GEMMA_2 " w_dec:F32:7,2,5 affine_skip_connection:F32:5,5",
+     NULL,
+     NULL,
+     "",
+     {"jumprelu_transcoder kind=transcoder activation=threshold threshold=threshold m=0; encoder "
+      "only: the reconstruction needs all layers"}},
+    /* circuit-tracer: what is stated decides what the files leave open */
+    {"layer_3.safetensors",
+     "W_enc:F32:7,5 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 activation_function.threshold:F32:7=0.5",
+     "config.yaml",
+     "activation: relu\n",
+     ":activation=relu",
+     {"transcoder kind=transcoder activation=relu!; activation_function.threshold is not used "
+      "under "
+      "the stated reading"}},
+    /* what the path says is what its components say */
+    {"embeddings/params.npz",
+     "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 "
+     "threshold:F32:7=0.5",
+     NULL,
+     NULL,
+     "",
+     {"jumprelu activation=threshold threshold=threshold"}},
+    {"My-Transcoders/12/params.npz",
+     "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 "
+     "threshold:F32:7=0.5",
+     NULL,
+     NULL,
+     "",
+     {"jumprelu_transcoder kind=transcoder activation=threshold threshold=threshold; kind = "
+      "transcoder comes from the path component My-Transcoders"}},
+    {"a-L0_50/x-L0_3/layer0.sae.pt",
+     "W_enc:F32:7,5 W_dec:F32:5,7 b_enc:F32:7 b_dec:F32:5",
+     NULL,
+     NULL,
+     "",
+     {"topk activation=linear select=top_k:3; SAELens applies relu after the top-k; they differ "
+      "where fewer than k values are positive; select = top_k:3 comes from the path component "
+      "x-L0_3"}},
+    {"L0_60x/L0_6/y.sae.pt",
+     "W_enc:F32:7,5 W_dec:F32:5,7 b_enc:F32:7 b_dec:F32:5",
+     NULL,
+     NULL,
+     "",
+     {"topk activation=linear select=top_k:6; SAELens applies relu after the top-k; they differ "
+      "where fewer than k values are positive; select = top_k:6 comes from the path component "
+      "L0_6"}},
+    /* a config that is stated instead */
+    {FILE_OF(SAE),
+     ":format=sae_lens:kind=sae:input=none:centre=b_dec:activation=relu:k=3:score=value",
+     {"topk centre=b_dec! activation=relu! select=top_k:3!"}},
+    {FILE_OF(SAE " threshold:F32:7=0.5"),
+     ":format=sae_lens:kind=sae:input=rms:centre=none:threshold=threshold:score=value",
+     {"jumprelu input=rms! output=follow activation=threshold! threshold=threshold!"}},
+    {FILE_OF(SPARSIFY),
+     ":format=sparsify:kind=sae:centre=b_dec:k=3",
+     {"topk centre=b_dec! activation=relu select=top_k:3!"}},
+    {FILE_OF(TIED),
+     ":format=sentence_transformers:input=layer_norm:k=3",
+     {"topk input=layer_norm! output=follow centre=pre_bias activation=relu select=top_k:3!"}},
+    /* an absent key is the producer's default, and no saying of the file */
+    {LENS("{" V6 "}", SAE),
+     ":centre=none",
+     {"standard activation=relu; Neuronpedia shows f times the decoder norm "
+      "(normalize_decoder=unit)"}},
+    {LENS("{\"apply_b_dec_to_input\": true, " V6 "}", SAE),
+     ":centre=none",
+     {"standard centre=none!(b_dec) activation=relu; Neuronpedia shows f times the decoder norm "
+      "(normalize_decoder=unit)"}},
+    {LENS("{\"apply_b_dec_to_input\": false, \"architecture\": \"topk\", "
+          "\"rescale_acts_by_decoder_norm\": false, \"sae_lens_version\": \"10.0.0\", \"k\": 2}",
+          SAE),
+     "",
+     {"topk activation=relu select=top_k:2"}},
+    {LENS("{\"apply_b_dec_to_input\": false, \"architecture\": \"topk\", "
+          "\"rescale_acts_by_decoder_norm\": false, \"activation_fn\": \"topk\", "
+          "\"activation_fn_kwargs\": {\"k\": 4}}",
+          SAE),
+     "",
+     {"topk activation=relu select=top_k:4"}},
+    /* heads */
+    {LENS("{\"apply_b_dec_to_input\": false, \"hook_point\": \"blocks.0.attn.hook_z\", "
+          "\"hook_head_index\": 3}",
+          SAE),
+     "",
+     {"standard activation=relu; hook_z: x is head 3 of the layer; Neuronpedia shows f times the "
+      "decoder norm (normalize_decoder=unit)"}},
+    {LENS("{\"apply_b_dec_to_input\": false, \"reshape_activations\": \"hook_z\", " V6 "}", SAE),
+     "",
+     {"standard activation=relu; hook_z: x is the heads of the layer concatenated; Neuronpedia "
+      "shows f times the decoder norm (normalize_decoder=unit)"}},
+    {LENS("{\"apply_b_dec_to_input\": false, \"hook_name\": \"blocks.0.attn.hook_z\", " V6 "}",
+          SAE),
+     "",
+     {"standard activation=relu; Neuronpedia shows f times the decoder norm "
+      "(normalize_decoder=unit)"}},
+    /* in any row it is nothing, if it is all ones */
+    {FILE_OF(NEW " scaling_factor:F32:7=1"), "", {"AutoEncoderNew activation=relu"}},
+    {FILE_OF(NEW " scaling_factor:F32=1"), "", {"AutoEncoderNew activation=relu"}},
+    /* dictionary_learning */
+    {"ae.pt",
+     TOP_K " k:I32=3 threshold:F32=0.5",
+     "config.json",
+     "{\"trainer\": {\"dict_class\": \"BatchTopKSAE\", \"k\": 4, \"activation_dim\": 5, "
+     "\"dict_size\": 7}}",
+     "",
+     {"BatchTopKSAE centre=b_dec activation=threshold threshold=threshold; SAELens (6.18) reads "
+      "such "
+      "files as ReLU, without the threshold; k is 3 in the file and 4 in config.json; its "
+      "threshold "
+      "decides"}},
+    /* a config without marks */
+    {"ae.pt",
+     NEW,
+     "config.json",
+     "{\"model_type\": \"llama\"}",
+     "",
+     {"AutoEncoderNew activation=relu; config.json beside it was looked at for a k alone"}},
+};
+
+START_TEST(a_row_is_read)
+{
+    const struct row *r = &taken[_i];
+
+    ck_assert_str_eq(open_files(r->weights, r->tensors, r->config, r->text, r->options),
+                     r->said[0]);
+}
+END_TEST
+
+/* All of said[] is in the error's text. */
+static const struct row refused[] = {
+    {FILE_OF(NEW), ":prefix=ae.", {"prefix=ae. is stated, and no key of the file begins so"}},
+    {FILE_OF(PRE("ae.") " k:I64=3"), "", {"no class has its 5 keys"}},
+    {FILE_OF(PRE("ae.") " ae.k:I64=3"), ":prefix=ae.", {"an integer \"k\"", "k=N or k=none"}},
+    {FILE_OF("encoder.weight:F32:7,5 encoder.bias:F32:7"),
+     "",
+     {"AutoEncoderNew's but", "\"decoder.weight\""}},
+    {FILE_OF("encoder.weight:F32:7,5 encoder.bias:F32:7"),
+     ":parts=encoder:score=decoder_norm",
+     {"no tensor \"decoder.weight\""}},
+    {LENS("{" V6 "}", "W_enc:F32:5,7 b_enc:F32:7"),
+     ":parts=encoder",
+     {"centre is b_dec, and the file has no tensor \"b_dec\""}},
+    /* sparsify has a decoder or not; what wants its norms wants it */
+    {"sae.safetensors",
+     "encoder.weight:F32:7,5 encoder.bias:F32:7 b_dec:F32:5",
+     "cfg.json",
+     "{\"k\": 3}",
+     ":score=decoder_norm",
+     {"wants a tensor \"W_dec\""}},
+    /* the config that a row needs, or all that it would say */
+    {FILE_OF(SAE),
+     ":format=sae_lens",
+     {"sae_lens wants cfg.json", "kind=, input=, centre=, activation=, select=, score="}},
+    {FILE_OF(SAE),
+     ":format=sae_lens:kind=transcoder:centre=none:k=3:input=none",
+     {"state what it would say: output=, activation=, score=, skip="}},
+    {FILE_OF(SPARSIFY), ":format=sparsify", {"sparsify wants cfg.json", "kind=, centre=, select="}},
+    {FILE_OF(TIED),
+     ":format=sentence_transformers",
+     {"sentence_transformers wants config.json", "input=, select="}},
+    {FILE_OF(TIED), "", {"go with format=sentence_transformers"}},
+    /* shapes are not taken from a config, and may not contradict it */
+    {LENS("{\"d_in\": 6, " V6 "}", SAE), "", {"\"d_in\" of cfg.json is 6", "have 5 (by W_enc)"}},
+    {LENS("{\"d_sae\": 70, " V6 "}", SAE), "", {"\"d_sae\" of cfg.json is 70", "have 7"}},
+    {LENS("{\"d_out\": 4, " V6 "}", SAE), "", {"\"d_out\" of cfg.json is 4", "have 5"}},
+    {LENS("{\"d_in\": \"5\", " V6 "}", SAE), "", {"\"d_in\" of cfg.json: it is a text"}},
+    {"ae.pt",
+     NEW,
+     "config.json",
+     "{\"trainer\": {\"dict_class\": \"AutoEncoderNew\", \"dict_size\": 8}}",
+     "",
+     {"\"trainer.dict_size\" of config.json is 8, and the tensors have 7"}},
+    {"sae.safetensors",
+     SPARSIFY,
+     "cfg.json",
+     "{\"k\": 3, \"num_latents\": 9}",
+     "",
+     {"\"num_latents\" of cfg.json is 9"}},
+    {"model.safetensors",
+     TIED,
+     "config.json",
+     "{\"input_dim\": 7, \"hidden_dim\": 5}",
+     "",
+     {"\"input_dim\" of config.json is 7"}},
+    /* what cfg.json says and the tensors do not give */
+    {LENS("{\"architecture\": \"skip_transcoder\", " V6 "}", SAE),
+     "",
+     {"\"skip_transcoder\"", "no tensor \"W_skip\"", "state skip="}},
+    {LENS("{\"architecture\": \"gated\", " V6 "}", SAE),
+     "",
+     {"\"gated\"", "no tensor \"r_mag\"", "state activation="}},
+    {LENS("{" V6 "}", "W_enc:F32:5,7 W_dec:F32:7,5 b_dec:F32:5"),
+     "",
+     {"\"standard\"", "no tensor \"b_enc\""}},
+    {LENS("{\"architecture\": \"batchtopk\", " V6 "}", SAE),
+     "",
+     {"\"batchtopk\"", "no tensor \"topk_threshold\"", "state threshold="}},
+    {LENS("{\"architecture\": \"temporal\", " V6 "}", SAE),
+     "",
+     {"\"temporal\"", "saed does not read", "rows before"}},
+    {LENS("{\"architecture\": \"matching_pursuit\", " V6 "}", SAE),
+     "",
+     {"\"matching_pursuit\"", "saed does not read", "one feature after another"}},
+    {LENS("{\"architecture\": \"new\", " V6 "}", SAE), "", {"\"new\"", "saed does not read"}},
+    {LENS("{\"architecture\": \"transcoder\", \"apply_b_dec_to_input\": true, " V6 "}", SAE),
+     "",
+     {"apply_b_dec_to_input true for a transcoder", "SAELens refuses"}},
+    {LENS("{\"reshape_activations\": \"other\", " V6 "}", SAE),
+     "",
+     {"reshape_activations \"other\"", "does not compute"}},
+    {LENS("{\"normalize_activations\": \"constant_scalar_rescale\", " V6 "}", SAE),
+     "",
+     {"\"constant_scalar_rescale\"", "state input="}},
+    {LENS("5", SAE), "", {"cfg.json is an integer, a dict is wanted"}},
+    {"sae.safetensors", SPARSIFY, "cfg.json", "[1]", "", {"cfg.json is a list, a dict is wanted"}},
+    /* marked to come */
+    {"sae.safetensors",
+     SPARSIFY,
+     "cfg.json",
+     "{\"activation\": \"groupmax\"}",
+     "",
+     {"the activation \"groupmax\", which saed does not read yet"}},
+    {"sae.safetensors",
+     SPARSIFY,
+     "cfg.json",
+     "{\"signed\": true}",
+     "",
+     {"signed", "by magnitude", "does not compute"}},
+    {FILE_OF("W_enc:F32:5,6 b_enc:F32:6 W_dec:F32:9,5 b_dec:F32:5"),
+     ":centre=none:k=3",
+     {"a Kron SAE, which saed does not read"}},
+    /* one layer's, and only its */
+    {"W_enc_7.safetensors",
+     "W_enc_7:F32:7,5 b_enc_6:F32:7",
+     NULL,
+     NULL,
+     "",
+     {"\"b_enc_6\" is of another layer than \"W_enc_7\""}},
+    {"params.safetensors",
+     GEMMA_2 " w_dec:F32:7,2,5",
+     NULL,
+     NULL,
+     ":score=decoder_norm",
+     {"\"w_dec\" has shape [7, 2, 5]"}},
+    {"params.safetensors",
+     "w_enc:F32:2,5,7 w_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 threshold:F32:7",
+     NULL,
+     NULL,
+     "",
+     {"a crosscoder", "\"w_enc\"", "concatenate the layers and state format=custom"}},
+    {"embedding/params.npz",
+     "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 threshold:F32:7=0.5",
+     NULL,
+     NULL,
+     "",
+     {"below \"embedding\"", "state input=none or input=scale:C"}},
+    {"layer_3.safetensors",
+     "W_enc:F32:7,5 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 activation_function.threshold:F32:7=0.5",
+     "config.yaml",
+     "activation: topk\n",
+     "",
+     {"config.yaml says topk", "state activation="}},
+    /* a decoder, unless only the encoder is wanted */
+    {FILE_OF("encoder.weight:F32:7,5 pre_bias:F32:5 latent_bias:F32:7"),
+     ":format=openai:input=none:k=3",
+     {"no tensor \"decoder.weight\" or \"decoder.linear.weight\"", "parts=encoder"}},
+    {FILE_OF(NEW " scaling_factor:F32:7=1.5"), "", {"\"scaling_factor\" of feature 0 is 1.5"}},
+    {FILE_OF(NEW " scaling_factor:F32=1.5"), "", {"\"scaling_factor\" of feature 0 is 1.5"}},
+    {FILE_OF(NEW " extra:F32:3"), "", {"unexpected: \"extra\" [3]", "format=custom"}},
+    /* what is stated excuses only what it is about */
+    {LENS("{" V6 "}", SAE " threshold:F32:7=0.5"),
+     ":input=scale:2",
+     {"the file has \"threshold\", which its formula does not use"}},
+    /* prefix sums */
+    {"ae.pt", GROUPS "group_sizes:I64:3=2", NULL, NULL, "", {"add up to 6", "has 7 features"}},
+    {"ae.pt", GROUPS, NULL, NULL, "", {"no list of 1 to 64 group sizes"}},
+    {"ae.pt", GROUPS "group_sizes:I64:1=7", NULL, NULL, ":features=3", {"features=3", ": 7"}},
+    {"ae.pt", GROUPS "group_sizes:I64:7=1", NULL, NULL, ":features=9", {"1, 2, 3, 4, 5, 6, 7"}},
+    {"ae.pt", GROUPS "group_indices:I64:3=7", NULL, NULL, "", {"\"group_indices\" holds 7 at [0]"}},
+    {"ae.pt",
+     GROUPS "group_sizes:I64:1=7 group_indices:I64:2=0",
+     NULL,
+     NULL,
+     "",
+     {"both \"group_sizes\" and \"group_indices\""}},
+    /* linear */
+    {FILE_OF("a:F32:7,5 intercept_:F32=0.5"), ":format=linear", {"\"intercept_\" has shape []"}},
+    {FILE_OF("a:F32:7,5"),
+     ":format=linear:encoder=a@F,m",
+     {"encoder is a@F,m, and the file has no tensor \"a@F,m\""}},
+    /* options that are none */
+    {"y.safetensors", NEW, NULL, NULL, "z:kk=3", {"\"kk\" is no option, the nearest is \"k\""}},
+    {"y.safetensors", NEW, NULL, NULL, "z:K=3", {"\"K\" is no option, the nearest is \"k\""}},
+    {"y.safetensors", NEW, NULL, NULL, "z:center=b", {"nearest is \"centre\""}},
+    {"y.safetensors", NEW, NULL, NULL, "z:enc-bias=b", {"nearest is \"enc_bias\""}},
+};
+
+START_TEST(a_row_is_refused)
+{
+    const struct row *r = &refused[_i];
+    const char *said = open_files(r->weights, r->tensors, r->config, r->text, r->options);
+
+    ck_assert_msg(strncmp(said, "cannot load ", 12) == 0, "%s", said);
+    for (size_t i = 0; i < 4 && r->said[i]; i++)
+        ck_assert_msg(strstr(said, r->said[i]) != NULL, "\"%s\" is not in: %s", r->said[i], said);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("rows");
+    TCase *t = tcase_create("rows");
+    SRunner *r = srunner_create(s);
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, a_row_is_read, 0, SAE_COUNTOF(taken));
+    tcase_add_loop_test(t, a_row_is_refused, 0, SAE_COUNTOF(refused));
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
