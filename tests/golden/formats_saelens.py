@@ -173,6 +173,14 @@ def flat():
     case("v5, normalize_activations true, a constant", "v5_norm_true:input=scale:0.5", "standard",
          ["input=scale:0.5, stated", "output=follow"] + CENTRED, Normalised(m, .5), X[:3],
          [NEURONPEDIA])
+    folder("v5_hook_z", {"hook_point": "blocks.1.attn.hook_z"}, t, V5)
+    case("v5, hook_z by the hook's name", "v5_hook_z", "standard", CENTRED, m, XC,
+         ["hook_z: x is the heads of the layer concatenated", NEURONPEDIA])
+    folder("head", {"architecture": "standard", "reshape_activations": "hook_z",
+                    "metadata": dict(V6["metadata"], hook_name="blocks.1.attn.hook_z",
+                                     hook_head_index=2)}, t)
+    case("hook_z, one head", "head", "standard", CENTRED, m, XC,
+         ["hook_z: x is head 2 of the layer", NEURONPEDIA])
 
 
 def checkpoints():

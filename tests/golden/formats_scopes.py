@@ -7,6 +7,7 @@ from formats_out import begin, case, config, f32, path, pt, refused, safetensors
 from grid import A, B, C, M, THETA, b_dec, b_enc, rows, w_dec, w_enc, w_skip
 from producers import Model, Normalised, Skip, above, keep, relu
 
+CLT = "encoder only: the reconstruction needs all layers"
 OVER = ["activation=threshold", "threshold=threshold"]
 X = rows(w_enc(), b_enc())
 XT = rows(w_enc(), b_enc(), None, THETA)
@@ -102,6 +103,17 @@ def gemma_scope_2():
         safetensors(f"shape_{name}/params.safetensors", u)
         scope(f"gemma_scope_2, a skip, shape {name}", f"shape_{name}", "jumprelu_skip_transcoder",
               skip, Skip(n, A_.T), rows(w_enc(shape), b_enc(shape), plain=True), [note])
+
+
+    # A CLT's decoder has an axis of layers, and reconstructs with all of them.
+    safetensors("clt/params_layer_3.safetensors",
+                dict(t, w_dec=np.float32(np.stack([w_dec(), w_dec()], 1)),
+                     b_dec=np.float32(np.stack([b_dec(), b_dec()]))))
+    case("gemma_scope_2, a CLT", "clt", "jumprelu_transcoder", ["kind=transcoder"] + OVER, m, XT,
+         [CLT, SIGNED], m=0)
+    safetensors("coder/params_layer_3.safetensors",
+                dict(t, w_enc=np.float32(np.stack([w_enc().T, w_enc().T]))))
+    refused("gemma_scope_2, a crosscoder", "coder", "w_enc", "crosscoder")
 
 
 def qwen_scope():
@@ -210,6 +222,14 @@ def circuit_tracer():
         config(f"jump_{name}/config.yaml", text)
         refused(f"circuit_tracer, a threshold and {name}", f"jump_{name}",
                 "activation_function.threshold", "state activation=")
+    clt = f32(W_enc_7=w_enc(), b_enc_7=b_enc(), b_dec_7=b_dec())
+    safetensors("clt/W_enc_7.safetensors", clt)
+    case("circuit_tracer, a CLT", "clt/W_enc_7.safetensors", "transcoder",
+         ["kind=transcoder", "activation=relu"], model(relu), X, [CLT, again], m=0)
+    safetensors("clt_jump/W_enc_7.safetensors", dict(clt, **f32(threshold_7=half)))
+    case("circuit_tracer, a CLT with a threshold", "clt_jump", "jumprelu_transcoder",
+         ["kind=transcoder", "activation=threshold_signed", "threshold=threshold_7"],
+         model(signed(half)), rows(w_enc(), b_enc(), None, half), [CLT], m=0)
     for name, shape in ("b", B), ("c", C):
         u = dict(files(shape), **f32(W_skip=w_skip(shape[0], shape[0])), k=np.int64(3).reshape(()))
         safetensors(f"shape_{name}/layer_0.safetensors", u)
