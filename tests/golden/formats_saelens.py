@@ -1,4 +1,6 @@
 """formats_saelens.py - SAELens's folders: sae_lens/saes/ and loading/ of its repository."""
+import json
+
 import numpy as np
 
 from formats_out import begin, bf16, case, config, f32, refused, rounding, safetensors
@@ -300,7 +302,39 @@ def others():
     refused("reshape_activations other", "reshaped", "cfg.json", "reshape_activations", "\"other\"")
 
 
+def configs():
+    """What a config says is checked where it is used, and never taken for a shape."""
+    t = keys()
+    base = dict(V6, architecture="topk", k=3)
+    text = json.dumps(base)
+    for name, cfg, *said in (
+            ("a width", json.dumps(dict(base, d_in=6)), "d_in", "6", "5"),
+            ("a size", json.dumps(dict(base, d_sae=8)), "d_sae", "8", "7"),
+            ("a text for k", json.dumps(dict(base, k="3")), "\"k\"", "a text", "an integer is wanted"),
+            ("a real k", json.dumps(dict(base, k=3.5)), "\"k\"", "a fraction", "an integer is wanted"),
+            ("k of 0", json.dumps(dict(base, k=0)), "\"k\"", "0", "1 or more"),
+            ("NaN for k", json.dumps(dict(base, k=float("nan"))), "\"k\"", "NaN"),
+            ("k beyond 64 bits", json.dumps(dict(base, k=2 ** 64)), "\"k\"", "beyond 64 bits"),
+            ("k twice", text[:-1] + ", \"k\": 3}", "cfg.json", "\"k\" stands twice"),
+            ("a text for a boolean", json.dumps(dict(base, apply_b_dec_to_input="yes")),
+             "apply_b_dec_to_input", "a text", "a boolean is wanted"),
+            ("a number for the architecture", json.dumps(dict(base, architecture=3)),
+             "architecture", "an integer", "a text is wanted"),
+            ("no JSON", "{\"architecture\": topk}", "cfg.json", "expected a value"),
+            ("a list", "[]", "cfg.json"),
+            ("nothing", "", "cfg.json", "expected a value")):
+        folder_ = "config_" + name.replace(" ", "_")
+        config(f"{folder_}/cfg.json", cfg)
+        safetensors(f"{folder_}/sae_weights.safetensors", t)
+        refused(f"cfg.json, {name}", folder_, *said)
+    unused = dict(base, lr=float("nan"), seed=2 ** 70, metadata=dict(V6["metadata"], a=float("-inf")))
+    config("config_unused/cfg.json", "\ufeff" + json.dumps(unused))
+    safetensors("config_unused/sae_weights.safetensors", t)
+    case("cfg.json, odd values that are not used, a BOM", "config_unused", "topk",
+         CENTRED + ["select=top_k:3"], model(t, BD, top(3)), XC, [VALUE_DEFAULT])
+
+
 def write():
     begin("sae_lens")
-    for make in plain, jumprelu, topk, flat, checkpoints, inputs, transcoders, others:
+    for make in plain, jumprelu, topk, flat, checkpoints, inputs, transcoders, others, configs:
         make()
