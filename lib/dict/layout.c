@@ -1,8 +1,8 @@
 /* layout.c - the rows of layout.h: the classes of saprmarks/dictionary_learning (dictionary.py)
  * first, then those of other formats.
  *
- * Adding one: a row here; a unit (unit.h) when its activation is new; a case in
- * tests/golden/make_golden.py. */
+ * Adding one: a row here; a unit (unit.h) when its activation is new; its files and what they
+ * compute in a tests/golden/formats_*.py. */
 #include "lib/dict/layout.h"
 
 #include "lib/dict/producers/producers.h"
