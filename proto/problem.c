@@ -73,17 +73,21 @@ enum sae_status sae_json_string(struct sae_buf *out, const char *s, size_t n)
     return st == SAE_OK ? sae_buf_add(out, "\"", 1) : st;
 }
 
-/* "text (at where)". */
-static enum sae_status add_detail(struct sae_buf *out, const struct sae_err *err)
+/* "text, and more (at where)". */
+static enum sae_status add_detail(struct sae_buf *out, const struct sae_err *err, const char *more)
 {
-    char detail[sizeof err->text + sizeof err->where + 8];
-    int n =
-        snprintf(detail, sizeof detail, err->where[0] ? "%s (at %s)" : "%s", err->text, err->where);
+    struct sae_buf b;
+    enum sae_status st;
 
-    return sae_json_string(out, detail, (size_t)n);
+    sae_buf_init(&b, SIZE_MAX);
+    st = sae_buf_addf(&b, err->where[0] ? "%s%s (at %s)" : "%s%s", err->text, more, err->where);
+    if (st == SAE_OK)
+        st = sae_json_string(out, b.data, b.len);
+    sae_buf_fini(&b);
+    return st;
 }
 
-enum sae_status sae_problem_print(struct sae_buf *out, const struct sae_err *err)
+enum sae_status sae_problem_print(struct sae_buf *out, const struct sae_err *err, const char *more)
 {
     const struct sae_error_info info = sae_error_info(err->status);
     enum sae_status st = sae_buf_addf(
@@ -92,7 +96,7 @@ enum sae_status sae_problem_print(struct sae_buf *out, const struct sae_err *err
         info.title, info.http);
 
     if (st == SAE_OK)
-        st = add_detail(out, err);
+        st = add_detail(out, err, more);
     if (st == SAE_OK)
         st = sae_buf_addf(out, ",\"code\":\"%s\"", info.code);
     if (st == SAE_OK && err->has_limit)

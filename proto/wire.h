@@ -351,8 +351,9 @@ struct sae_error_info {
 };
 struct sae_error_info sae_error_info(enum sae_status st);
 
-/* problem+json of an error (RFC 9457) into *out. */
-enum sae_status sae_problem_print(struct sae_buf *out, const struct sae_err *err) SAE_MUST_USE;
+/* problem+json of an error (RFC 9457) into *out, `more` behind its text. */
+enum sae_status sae_problem_print(struct sae_buf *out, const struct sae_err *err,
+                                  const char *more) SAE_MUST_USE;
 /* Append a JSON string literal, quotes included; invalid UTF-8 becomes U+FFFD. */
 enum sae_status sae_json_string(struct sae_buf *out, const char *s, size_t n) SAE_MUST_USE;
 

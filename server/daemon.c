@@ -322,6 +322,8 @@ static void drain_by_force(struct daemon *d)
 
     saed_log(SAED_WARN, "drain_timeout", saed_uint("requests", saed_http_busy(d->http)));
     saed_routes_refuse(d->routes);
+    if (d->service.offers)
+        saed_offers_abort(d->service.offers);
     saed_sched_abort(d->service.sched);
     sae_err_set(&err, SAE_E_DRAINING, "", "cannot wait for the body: the server is stopping");
     saed_http_refuse_bodies(d->http, &err);
@@ -419,13 +421,17 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
     if (d->status != SAE_OK)
         goto out;
     d->opts.max_inflight_bytes = d->service.max_inflight_bytes;
-    saed_routes_ready(d->routes, d->service.registry, d->service.engine, d->service.sched);
+    saed_routes_ready(d->routes, d->service.registry, d->service.offers, d->service.engine,
+                      d->service.sched);
     announce(d);
     serve(d);
     drain(d);
     log_stopped(d, "serving");
     exit_status = 0;
+    /* What is being loaded is for nobody now, and may take its time. *d stays, as above. */
+    *abandoned = d->service.offers && saed_offers_stop(d->service.offers);
 out:
-    finish(d);
+    if (!*abandoned)
+        finish(d);
     return exit_status;
 }

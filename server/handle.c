@@ -9,7 +9,7 @@
 static void destroy(struct saed_dict *d)
 {
     assert(d->queued_rows == 0);
-    saed_series_free(d->series);
+    saed_series_release(d->series);
     sae_dict_free(d->dict);
     sae_free(d->source);
     sae_free(d->shown);

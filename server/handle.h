@@ -16,6 +16,7 @@
 
 struct saed_dict;
 struct saed_job;
+struct saed_offer;
 struct saed_series;
 TAILQ_HEAD(saed_job_list, saed_job);
 
@@ -29,7 +30,12 @@ struct saed_queue {
     TAILQ_ENTRY(saed_queue) ring; /* in saed_sched.ring while rows > 0 */
 };
 
-enum saed_dict_state { SAED_DICT_LOADING, SAED_DICT_READY, SAED_DICT_FAILED };
+enum saed_dict_state {
+    SAED_DICT_LOADING,
+    SAED_DICT_OFFERED, /* a description: its dictionary is an outline */
+    SAED_DICT_READY,
+    SAED_DICT_FAILED
+};
 
 struct saed_dict {
     _Atomic size_t refs;
@@ -39,18 +45,18 @@ struct saed_dict {
     /* Set by who loads it (loading.c). */
     uint64_t stamp;          /* of the source when it was first opened (sae_draft_stamp); 0: none */
     uint64_t resident_bytes; /* what it takes in memory, its engine's part with it */
+    uint64_t load_ns;        /* that loading took; 0 where nobody asked */
     enum saed_dict_state state;
     struct sae_err err;               /* failed: why */
-    struct sae_dict *dict;            /* owned; ready */
+    struct sae_dict *dict;            /* owned; NULL: loading, failed */
     const struct sae_dict_info *info; /* of it */
-    struct saed_series *series;       /* owned: its metrics; NULL: not counted */
+    struct saed_series *series;       /* a reference: its metrics; NULL: not counted */
+    struct saed_offer *offer;         /* of what is offered, borrowed to the end; else NULL */
 
     struct saed_queue queues[SAE_N_SIDES];
     size_t queued_rows; /* both sides; guarded by the scheduler's lock */
 
-    /* Guarded by the registry's lock. */
-    uint64_t order; /* of listing */
-    TAILQ_ENTRY(saed_dict) link;
+    uint64_t order; /* of listing; guarded by the registry's lock */
 };
 
 /* Loading, with one reference, the caller's. */

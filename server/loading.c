@@ -7,6 +7,7 @@
 #include "server/opts/memory.h"
 #include "server/report/log.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 /* ---- one dictionary -------------------------------------------------------------------------- */
@@ -38,6 +39,48 @@ static uint64_t resident_bytes(const struct sae_engine *engine, const struct sae
                : UINT64_MAX;
 }
 
+static enum sae_status failed(struct saed_dict *d, enum sae_status st)
+{
+    d->state = SAED_DICT_FAILED;
+    return sae_err_set(&d->err, st, d->name, "no reason given");
+}
+
+enum sae_status saed_loading_read_take(struct saed_dict *d, struct sae_draft *draft,
+                                       const struct sae_engine *engine, struct sae_team *team)
+{
+    enum sae_status st = sae_draft_load(&d->dict, draft, team, &d->err);
+
+    sae_draft_close(draft);
+    if (st == SAE_OK)
+        st = sae_engine_prepare(engine, d->dict, team, &d->err);
+    if (st != SAE_OK)
+        return failed(d, st);
+    d->state = SAED_DICT_READY;
+    d->info = sae_dict_info(d->dict);
+    d->resident_bytes = resident_bytes(engine, d->info);
+    return SAE_OK;
+}
+
+enum sae_status saed_loading_describe(struct saed_dict *d, struct sae_draft **draft,
+                                      const struct sae_engine *engine)
+{
+    struct sae_draft *t = NULL;
+    enum sae_status st = sae_draft_open(&t, d->source, &d->err);
+
+    if (st == SAE_OK)
+        st = sae_draft_outline(&d->dict, t, &d->err);
+    if (st == SAE_OK) {
+        d->state = SAED_DICT_OFFERED;
+        d->info = sae_dict_info(d->dict);
+        d->resident_bytes = resident_bytes(engine, d->info);
+    }
+    if (st == SAE_OK && draft)
+        *draft = t;
+    else
+        sae_draft_close(t);
+    return st == SAE_OK ? st : failed(d, st);
+}
+
 void saed_loading_one(struct saed_dict *d, const struct sae_engine *engine, struct sae_team *team)
 {
     struct sae_draft *t = NULL;
@@ -45,18 +88,24 @@ void saed_loading_one(struct saed_dict *d, const struct sae_engine *engine, stru
 
     if (st == SAE_OK)
         st = check_stamp(d, t, &d->err);
-    if (st == SAE_OK)
-        st = sae_draft_load(&d->dict, t, team, &d->err);
-    sae_draft_close(t);
-    if (st == SAE_OK)
-        st = sae_engine_prepare(engine, d->dict, team, &d->err);
-    d->state = st == SAE_OK ? SAED_DICT_READY : SAED_DICT_FAILED;
-    if (st != SAE_OK) {
-        sae_err_set(&d->err, st, d->name, "no reason given");
-        return;
+    if (st == SAE_OK) {
+        (void)saed_loading_read_take(d, t, engine, team);
+    } else {
+        sae_draft_close(t);
+        (void)failed(d, st);
     }
-    d->info = sae_dict_info(d->dict);
-    d->resident_bytes = resident_bytes(engine, d->info);
+}
+
+void saed_loading_log(const struct saed_dict *d, uint64_t ns, size_t left)
+{
+    saed_log(SAED_INFO, "dictionary", saed_str("name", d->name),
+             saed_str("class", d->info->class_name),
+             saed_uint("activation_dim", d->info->activation_dim),
+             saed_uint("dict_size", d->info->dict_size), saed_str("dtype", d->info->dtype),
+             saed_uint("bytes", d->info->bytes), saed_uint("resident_bytes", d->resident_bytes),
+             saed_str("source", d->shown), saed_uint("ms", ns / 1000000), saed_uint("left", left));
+    for (unsigned k = 0; k < d->info->n_notes; k++)
+        saed_log(SAED_WARN, "note", saed_str("name", d->name), saed_str("note", d->info->notes[k]));
 }
 
 /* ---- all of a start ---------------------------------------------------------------------------
@@ -87,18 +136,6 @@ static void open_range(void *arg, size_t from, size_t to)
     }
 }
 
-static void log_loaded(const struct saed_dict *d, uint64_t ns, size_t left)
-{
-    saed_log(SAED_INFO, "dictionary", saed_str("name", d->name),
-             saed_str("class", d->info->class_name),
-             saed_uint("activation_dim", d->info->activation_dim),
-             saed_uint("dict_size", d->info->dict_size), saed_str("dtype", d->info->dtype),
-             saed_uint("bytes", d->info->bytes), saed_uint("resident_bytes", d->resident_bytes),
-             saed_str("source", d->shown), saed_uint("ms", ns / 1000000), saed_uint("left", left));
-    for (unsigned k = 0; k < d->info->n_notes; k++)
-        saed_log(SAED_WARN, "note", saed_str("name", d->name), saed_str("note", d->info->notes[k]));
-}
-
 static void load_range(void *arg, size_t from, size_t to)
 {
     const struct run *r = arg;
@@ -112,8 +149,9 @@ static void load_range(void *arg, size_t from, size_t to)
             saed_log(SAED_INFO, "loading", saed_str("name", d->name), saed_str("source", d->shown),
                      saed_uint("resident_bytes", d->resident_bytes));
         saed_loading_one(d, r->l->engine, r->l->team);
+        d->load_ns = saed_now_ns() - begin;
         if (n_loaded && d->state == SAED_DICT_READY)
-            log_loaded(d, saed_now_ns() - begin, r->n - atomic_fetch_add(n_loaded, 1) - 1);
+            saed_loading_log(d, d->load_ns, r->n - atomic_fetch_add(n_loaded, 1) - 1);
     }
 }
 
@@ -147,16 +185,32 @@ static enum sae_status report_failed(const struct run *r)
     return st;
 }
 
-/* Do they fit in memory, all together? */
+/* Do they fit within --max-resident-bytes, all together? */
+static enum sae_status check_most(const struct saed_opts *o, uint64_t bytes, struct sae_err *err)
+{
+    if (o->max_resident_bytes == 0 || bytes <= o->max_resident_bytes)
+        return SAE_OK;
+    return sae_err_set(err, SAE_E_NOMEM, "",
+                       "cannot load the dictionaries: they need %" PRIu64
+                       " bytes together, and --max-resident-bytes is %" PRIu64,
+                       bytes, o->max_resident_bytes);
+}
+
+/* Do they fit in memory, all together, with those that may come beside them? */
 static enum sae_status weigh(const struct run *r, uint64_t *inflight_bytes, struct sae_err *err)
 {
     uint64_t limit = saed_memory_limit(SAED_CGROUP_PROC, SAED_CGROUP_SYS), bytes = 0;
+    const struct saed_opts *o = r->l->opts;
     enum sae_status st;
 
     for (size_t i = 0; i < r->n; i++)
         if (sae_add_u64(bytes, r->dicts[i]->resident_bytes, &bytes))
             bytes = UINT64_MAX;
-    st = saed_memory_fit(bytes, limit, r->l->opts, inflight_bytes, err);
+    st = check_most(o, bytes, err);
+    if (st == SAE_OK && o->dictionaries.n > 0 && o->max_resident_bytes > 0)
+        bytes = o->max_resident_bytes;
+    if (st == SAE_OK)
+        st = saed_memory_fit(bytes, limit, o, inflight_bytes, err);
     if (st == SAE_OK && r->l->n_loaded && limit < UINT64_MAX)
         saed_log(SAED_INFO, "memory", saed_uint("dictionaries", bytes), saed_uint("limit", limit),
                  saed_uint("max_inflight_bytes", *inflight_bytes));

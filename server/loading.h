@@ -31,4 +31,15 @@ enum sae_status saed_loading_run(const struct saed_loading *l, struct saed_dict 
 /* Open, read and prepare one dictionary: `d` is ready then, or failed. */
 void saed_loading_one(struct saed_dict *d, const struct sae_engine *engine, struct sae_team *team);
 
+/* The same in two steps. Of a source that is opened `d` is a description, by what its headers and
+ * configs say; *draft, owned, is for the second step, and may be NULL. On failure d has failed. */
+enum sae_status saed_loading_describe(struct saed_dict *d, struct sae_draft **draft,
+                                      const struct sae_engine *engine);
+/* `d`, new, is ready then, or failed. The draft is taken. */
+enum sae_status saed_loading_read_take(struct saed_dict *d, struct sae_draft *draft,
+                                       const struct sae_engine *engine, struct sae_team *team);
+
+/* The log's lines of one that is ready; `left`: so many are still to be loaded. */
+void saed_loading_log(const struct saed_dict *d, uint64_t ns, size_t left);
+
 #endif

@@ -2,6 +2,8 @@
 #include "server/service.h"
 
 #include "server/loading.h"
+#include "server/offers/find.h"
+#include "server/report/log.h"
 #include "server/team.h"
 
 #include <malloc.h>
@@ -96,27 +98,38 @@ static void on_rows(void *arg, const struct saed_dict *d, enum sae_op op, size_t
 
 /* ---- dictionaries ---------------------------------------------------------------------------- */
 
+/* With `changing` held: make room for it wherever it will be computed. */
+static enum sae_status widen(struct saed_service *s, const struct sae_dict *dict,
+                             struct sae_err *err)
+{
+    struct sae_capacity was = s->capacity;
+    enum sae_status st = SAE_OK;
+
+    if (sae_capacity_widen(&s->capacity, dict) && s->sched)
+        st = saed_sched_renew(s->sched, err);
+    if (st != SAE_OK)
+        s->capacity = was;
+    return st;
+}
+
 /* Serve a dictionary that is ready: there is room for it wherever it is computed before anybody
  * finds it. */
 static enum sae_status admit(struct saed_service *s, struct saed_dict *d, struct sae_err *err)
 {
-    struct sae_capacity was;
     enum sae_status st = SAE_OK;
 
     if (s->metrics)
-        st = saed_series_create(&d->series, d->name, d->info->bytes, err);
+        st = saed_series_create(&d->series, d->name, err);
     if (st != SAE_OK)
         return st;
     pthread_mutex_lock(&s->changing);
-    was = s->capacity;
-    if (sae_capacity_widen(&s->capacity, d->dict) && s->sched)
-        st = saed_sched_renew(s->sched, err);
-    if (st != SAE_OK)
-        s->capacity = was;
-    else
+    st = widen(s, d->dict, err);
+    if (st == SAE_OK)
         st = saed_registry_add(s->registry, d, err);
-    if (st == SAE_OK && d->series)
+    if (st == SAE_OK && d->series) {
+        saed_series_loaded(d->series, d->info->bytes, d->resident_bytes, d->load_ns);
         saed_metrics_list(s->metrics, d->series);
+    }
     pthread_mutex_unlock(&s->changing);
     return st;
 }
@@ -220,6 +233,78 @@ enum sae_status saed_service_load(struct saed_service *s, const struct saed_opts
     return st;
 }
 
+/* ---- what is offered ------------------------------------------------------------------------- */
+
+static void log_not_offered(void *arg, const char *name, const char *path, const char *why)
+{
+    (void)arg;
+    saed_log(SAED_WARN, "not_offered", saed_str("name", name), saed_str("path", path),
+             saed_str("reason", why));
+}
+
+static enum sae_status admit_offered(void *arg, const struct sae_dict *dict, struct sae_err *err)
+{
+    struct saed_service *s = arg;
+    enum sae_status st;
+
+    pthread_mutex_lock(&s->changing);
+    st = widen(s, dict, err);
+    pthread_mutex_unlock(&s->changing);
+    return st;
+}
+
+static uint64_t named_bytes(const struct saed_service *s)
+{
+    struct saed_dict *d = NULL;
+    uint64_t bytes = 0;
+
+    while ((d = saed_registry_next(s->registry, d)))
+        bytes += d->resident_bytes;
+    return bytes;
+}
+
+static enum sae_status offer_found(struct saed_service *s, const struct saed_found *found,
+                                   struct sae_err *err)
+{
+    const struct saed_offers_config cfg = {
+        .registry = s->registry,
+        .engine = s->engine,
+        .metrics = s->metrics,
+        .n_threads = (size_t)s->opts->threads,
+        .max_resident_bytes = s->opts->max_resident_bytes,
+        .named_bytes = named_bytes(s),
+        .max_wait_rows = (size_t)s->opts->max_queue_rows,
+        .admit = admit_offered,
+        .admit_arg = s,
+    };
+    struct saed_team *team = NULL;
+    enum sae_status st = saed_offers_create(&s->offers, &cfg, err);
+
+    if (st == SAE_OK)
+        st = saed_team_create(&team, cfg.n_threads, err);
+    if (st == SAE_OK)
+        st = saed_offers_add(s->offers, found->sources, found->n, saed_team_lent(team), err);
+    saed_team_free(team);
+    return st;
+}
+
+/* Describe what is below the folders, and load it when it is asked for. */
+static enum sae_status start_offers(struct saed_service *s, struct sae_err *err)
+{
+    struct saed_found found = {.n = 0};
+    enum sae_status st;
+
+    if (s->opts->dictionaries.n == 0)
+        return SAE_OK;
+    st = saed_find(&found, s->opts, log_not_offered, NULL, err);
+    if (st == SAE_OK)
+        st = offer_found(s, &found, err);
+    if (st == SAE_OK)
+        saed_log(SAED_INFO, "offered", saed_uint("dictionaries", found.n));
+    saed_found_fini(&found);
+    return st == SAE_OK ? saed_offers_start(s->offers, err) : st;
+}
+
 static enum sae_status start_scheduler(struct saed_service *s, struct sae_err *err)
 {
     const struct saed_opts *o = s->opts;
@@ -250,6 +335,8 @@ enum sae_status saed_service_open(struct saed_service *s, const struct saed_opts
     saed_metrics_set_build(metrics, SAED_VERSION, sae_engine_name(s->engine),
                            sae_engine_kernel(s->engine));
     st = start_scheduler(s, &err);
+    if (st == SAE_OK)
+        st = start_offers(s, &err);
     if (st != SAE_OK)
         report(arg, &err);
     return st;
@@ -262,6 +349,7 @@ void saed_service_close(struct saed_service *s)
     if (!s->registry)
         return;
     saed_sched_free(s->sched);
+    saed_offers_free(s->offers); /* what it lists are the registry's descriptions still */
     while ((d = saed_registry_next(s->registry, NULL))) {
         (void)saed_service_drop(s, d->name);
         saed_dict_release(d);

@@ -7,6 +7,7 @@
 #define SAED_SERVICE_H
 
 #include "lib/saed.h"
+#include "server/offers/offers.h"
 #include "server/opts/opts.h"
 #include "server/registry.h"
 #include "server/report/metrics.h"
@@ -20,6 +21,7 @@ struct saed_service {
     struct saed_registry *registry;
     struct sae_engine *engine;
     struct saed_sched *sched;
+    struct saed_offers *offers;   /* NULL: nothing is offered */
     pthread_mutex_t changing;     /* held while a dictionary comes or goes; guards the capacity */
     struct sae_capacity capacity; /* of batches and scratch */
     uint64_t max_inflight_bytes;  /* as the memory allows; set by load */
@@ -31,7 +33,7 @@ struct saed_service {
 enum sae_status saed_service_load(struct saed_service *s, const struct saed_opts *opts,
                                   struct saed_metrics *metrics, _Atomic size_t *n_loaded,
                                   saed_report_fn *report, void *arg) SAE_MUST_USE;
-/* And the scheduler with its threads, warm. */
+/* And the scheduler with its threads, warm; what is offered, described. */
 enum sae_status saed_service_open(struct saed_service *s, const struct saed_opts *opts,
                                   struct saed_metrics *metrics, _Atomic size_t *n_loaded,
                                   saed_report_fn *report, void *arg) SAE_MUST_USE;

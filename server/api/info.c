@@ -164,13 +164,43 @@ static void put_norms(struct doc *d, const struct sae_dict_info *info)
     put(d, "},");
 }
 
-static void put_dictionary(struct doc *d, struct saed_routes *r, const struct saed_dict *e)
+/* Nothing is known of one whose source could not be opened. */
+static void put_unknown(struct doc *d)
+{
+    static const char *const members[] = {
+        "dict_class", "activation_dim", "dict_size",    "dtype",   "output_dim", "format",
+        "parts",      "resident",       "bytes",        "options", "reading",    "metadata",
+        "taps",       "weights_sha256", "decoder_norm", "max_rows"};
+
+    for (size_t i = 0; i < SAE_COUNTOF(members); i++)
+        put(d, ",\"%s\":null", members[i]);
+}
+
+static void put_state(struct doc *d, const struct saed_routes *r,
+                      const struct saed_offer_look *look)
+{
+    const struct saed_dict *e = look->dict;
+
+    put(d, "{\"name\":");
+    put_string(d, e->name);
+    put(d, ",\"state\":\"%s\",\"source\":", look->state);
+    put_string(d, e->shown);
+    if (look->err.status != SAE_OK) {
+        put(d, ",\"reason\":");
+        put_string(d, look->err.text);
+    }
+    put(d, ",\"resident_bytes\":%" PRIu64 ",\"engine\":",
+        e->state == SAED_DICT_READY ? e->resident_bytes : 0);
+    put_string(d, sae_engine_name(r->engine));
+    put(d, ",\"kernel\":");
+    put_string(d, sae_engine_kernel(r->engine));
+}
+
+static void put_known(struct doc *d, struct saed_routes *r, const struct saed_dict *e)
 {
     const struct sae_dict_info *info = e->info;
     const char *comma = "";
 
-    put(d, "{\"name\":");
-    put_string(d, e->name);
     put(d, ",\"dict_class\":");
     put_string(d, info->class_name);
     put(d, ",\"activation_dim\":%" PRIu64 ",\"dict_size\":%" PRIu64 ",\"dtype\":",
@@ -183,15 +213,8 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
         put(d, "null");
     put(d, ",\"format\":");
     put_string(d, info->format);
-    put(d, ",\"parts\":\"%s\",\"resident\":\"float32\",\"state\":\"ready\",\"source\":",
-        info->output_dim ? "all" : "encoder");
-    put_string(d, e->shown);
-    put(d, ",\"bytes\":%" PRIu64 ",\"resident_bytes\":%" PRIu64 ",\"engine\":", info->bytes,
-        e->resident_bytes);
-    put_string(d, sae_engine_name(r->engine));
-    put(d, ",\"kernel\":");
-    put_string(d, sae_engine_kernel(r->engine));
-    put(d, ",\"options\":[");
+    put(d, ",\"parts\":\"%s\",\"resident\":\"float32\",\"bytes\":%" PRIu64 ",\"options\":[",
+        info->output_dim ? "all" : "encoder", info->bytes);
     for (size_t i = 0; i < SAE_N_OPTIONS; i++) {
         if (!(info->options & sae_option_defs[i].bit))
             continue;
@@ -213,7 +236,24 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, const struct sa
         put(d, "null");
     put(d, ",");
     put_max_rows(d, r, e);
+}
+
+/* One that is listed. */
+static void put_dictionary(struct doc *d, struct saed_routes *r, struct saed_dict *listed)
+{
+    struct saed_offer_look look = {.state = "ready"};
+
+    if (listed->offer)
+        look = saed_offers_look(r->offers, listed);
+    else
+        look.dict = saed_dict_acquire(listed);
+    put_state(d, r, &look);
+    if (look.dict->info)
+        put_known(d, r, look.dict);
+    else
+        put_unknown(d);
     put(d, "}");
+    saed_dict_release(look.dict);
 }
 
 void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x)
@@ -274,6 +314,25 @@ void saed_info_ready(struct saed_routes *r, struct saed_exchange *x)
     saed_http_error(x, &err);
 }
 
+static size_t queue_rows(void *sched, const struct saed_dict *d)
+{
+    return saed_sched_queue_rows(sched, d);
+}
+
+/* What its series does not count by itself. */
+static void measure(struct saed_routes *r, const struct saed_dict *d)
+{
+    struct sae_screen_stats screen;
+
+    if (d->offer) {
+        saed_offers_measure(r->offers, d, queue_rows, r->sched);
+        return;
+    }
+    screen = sae_engine_stats(r->engine, d->dict);
+    saed_series_set(d->series, saed_sched_queue_rows(r->sched, d), screen.candidates,
+                    screen.dense_rows);
+}
+
 void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x)
 {
     struct saed_metrics_gauges g = {.inflight_bytes = saed_budget_used(&r->budget)};
@@ -283,12 +342,8 @@ void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x)
     sae_buf_init(&d.b, MAX_DOCUMENT);
     if (atomic_load(&r->loaded)) {
         g.is_screened = sae_engine_screens(r->engine);
-        while ((dict = saed_registry_next(r->registry, dict))) {
-            struct sae_screen_stats screen = sae_engine_stats(r->engine, dict->dict);
-
-            saed_series_set(dict->series, saed_sched_queue_rows(r->sched, dict), screen.candidates,
-                            screen.dense_rows);
-        }
+        while ((dict = saed_registry_next(r->registry, dict)))
+            measure(r, dict);
     }
     d.st = saed_metrics_print(r->metrics, &g, &d.b);
     send(x, &d, "text/plain; version=0.0.4; charset=utf-8");

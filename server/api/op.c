@@ -1,10 +1,14 @@
 /* op.c - an operation's way: decode, check, reserve, queue, print. See routes.h.
  *
  *     head      415, 413 by length                          connection's thread
- *     decode    (packed ->) body -> request -> plan of the answer       connection's or a pool
- * thread submit    the scheduler has it until `done`           the same; done: a compute thread
+ *     decode    (unpacked) body -> request -> plan of the answer   connection's or a pool thread
+ *     load      of what is offered: its dictionary          the same; on_loaded: who loads
+ *     submit    the scheduler has it until `done`           the same; done: a compute thread
  *     finish    what selection found -> printed body        connection's or a pool thread
  *     reply                                                 connection's thread
+ *
+ * What is offered is decoded by its description, and checked again by the dictionary that comes of
+ * it; where there is no description, decoded then. Its dictionary is held until the job is done.
  *
  * The exchange is suspended from before submit (from before decode, where a pool thread does that)
  * until it is finished or failed. Bodies and answers above SAED_POOL_BYTES go to the pool's
@@ -26,7 +30,9 @@
 struct op {
     struct saed_routes *r;
     struct saed_exchange *x;
-    struct saed_dict *dict;          /* held by the exchange until its end */
+    struct saed_dict *dict;          /* held by the exchange until its end, or by wait */
+    struct saed_wait wait;           /* wait.dict: what is offered, loaded; held */
+    uint64_t wait_ns;                /* since when, then for how long it waited for that */
     const struct sae_coding *coding; /* of the body; NULL: none */
     struct sae_media_type out;       /* of the answer */
     struct sae_target target;
@@ -79,11 +85,22 @@ static enum sae_status check_encoding(struct saed_exchange *x, const struct sae_
 
 static enum sae_status check_parts(const struct saed_dict *d, enum sae_op kind, struct sae_err *err)
 {
-    if (!sae_op_defs[kind].decodes || d->info->output_dim > 0)
+    if (!sae_op_defs[kind].decodes || !d->info || d->info->output_dim > 0)
         return SAE_OK;
     return sae_err_set(err, SAE_E_NOT_LOADED, "",
                        "cannot decode for \"%s\": its decoder is not loaded, it only encodes",
                        d->name);
+}
+
+static void aim_at(struct sae_target *t, const struct sae_dict_info *info)
+{
+    t->class_name = info->class_name;
+    t->activation_dim = info->activation_dim;
+    t->dict_size = info->dict_size;
+    t->state_width = info->state_width;
+    t->wants_state = info->wants_state;
+    t->wants_x = info->wants_x;
+    t->class_options = info->options;
 }
 
 enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enum sae_op kind,
@@ -115,19 +132,14 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
     op->target = (struct sae_target){
         .op = kind,
         .dictionary = d->name,
-        .class_name = d->info->class_name,
-        .activation_dim = d->info->activation_dim,
-        .dict_size = d->info->dict_size,
-        .state_width = d->info->state_width,
-        .wants_state = d->info->wants_state,
-        .wants_x = d->info->wants_x,
-        .class_options = d->info->options,
         .type = in,
         .shape = x->shape,
         .max_bytes = o->max_inflight_bytes,
         .hold = hold_decoded,
         .hold_arg = op,
     };
+    if (d->info)
+        aim_at(&op->target, d->info);
     return SAE_OK;
 }
 
@@ -279,18 +291,13 @@ static uint64_t request_bytes(const struct op *op)
     return r->held_bytes + (r->is_sparse ? (uint64_t)r->n_rows * sizeof *op->f_in : 0);
 }
 
-/* From a whole body to a task that can be queued; op->err says why not. */
-static enum sae_status decode(struct op *op)
+/* What is asked, of the dictionary, and within which limits. Comes again with the dictionary that
+ * is loaded, where a description came before. */
+static enum sae_status plan(struct op *op)
 {
     uint64_t limit_rows = op->r->opts->max_queue_rows, bound;
     enum sae_status st;
 
-    op->body_bytes = op->reserved;
-    st = op->coding ? unpack_body(op) : SAE_OK;
-    if (st == SAE_OK)
-        st = parse_body(op);
-    if (st != SAE_OK)
-        return st;
     make_task(op);
     make_answer(op);
     st = sae_accept(op->x->accept, op->target.type.media, sae_media_can(&op->answer), &op->out,
@@ -307,12 +314,34 @@ static enum sae_status decode(struct op *op)
     if (st != SAE_OK)
         return st;
     saed_http_free_body(op->x);
-    st = hold_all(op, bound, request_bytes(op));
+    return hold_all(op, bound, request_bytes(op));
+}
+
+static enum sae_status parse_and_plan(struct op *op)
+{
+    enum sae_status st;
+
+    op->body_bytes = op->reserved;
+    st = op->coding ? unpack_body(op) : SAE_OK;
     if (st == SAE_OK)
-        st = make_rows(op);
-    if (st != SAE_OK)
-        return st;
-    return sae_task_prepare(&op->job.task, &op->err);
+        st = parse_body(op);
+    return st == SAE_OK ? plan(op) : st;
+}
+
+/* From a plan to a task that can be queued. */
+static enum sae_status prepare(struct op *op)
+{
+    enum sae_status st = make_rows(op);
+
+    return st == SAE_OK ? sae_task_prepare(&op->job.task, &op->err) : st;
+}
+
+/* As far as it goes before what is offered is loaded; op->err says why not. */
+static enum sae_status decode(struct op *op)
+{
+    enum sae_status st = op->dict->info ? parse_and_plan(op) : SAE_OK;
+
+    return st == SAE_OK && !op->dict->offer ? prepare(op) : st;
 }
 
 /* ---- finish -------------------------------------------------------------------------------- */
@@ -357,12 +386,22 @@ static void finish_and_resume(void *arg)
     saed_http_resume(op->x);
 }
 
+/* Of what is offered others may need the room. */
+static void let_go(struct op *op)
+{
+    saed_dict_release(op->wait.dict);
+    op->wait.dict = NULL;
+    op->dict = op->x->dict;
+    op->job.task.dict = NULL;
+}
+
 /* The scheduler is done with the job: on a compute thread, or the one that cancelled. */
 static void on_done(struct saed_job *job, void *arg)
 {
     struct op *op = arg;
     uint64_t bound;
 
+    let_go(op);
     if (job->status != SAE_OK) {
         switch (job->status) {
         case SAE_E_DEADLINE_EXCEEDED:
@@ -396,45 +435,130 @@ static void on_done(struct saed_job *job, void *arg)
     saed_http_resume(op->x); /* printed by saed_op_resumed */
 }
 
+static uint64_t deadline_of(const struct op *op)
+{
+    return op->x->whole_ns + op->r->opts->request_timeout_ms * 1000000;
+}
+
 typedef enum sae_status submit_fn(struct saed_sched *s, struct saed_dict *d, struct saed_job *job,
                                   struct sae_err *err);
 
 /* ---- queue --------------------------------------------------------------------------------- */
 
-/* Hand over the suspended exchange; when that fails op->err says why and it is resumed. On a
- * pool thread *op may be gone when it returns. */
+/* Hand over the suspended exchange, whose task is prepared; when that fails op->err says why and it
+ * is resumed. On a pool thread *op may be gone when it returns. */
 static void submit(struct op *op, submit_fn *queue)
 {
     struct saed_job *job = &op->job;
-    enum sae_status st;
 
+    if (op->req.n_rows == 0) {
+        finish_and_resume(op);
+        return;
+    }
     job->side = sae_op_defs[op->target.op].side;
-    job->deadline_ns = op->x->whole_ns + op->r->opts->request_timeout_ms * 1000000;
+    job->deadline_ns = deadline_of(op);
     job->done = on_done;
     job->done_arg = op;
-    /* A client that goes from here on cancels; one that has gone is not queued. Between the two
-     * lines a cancel may meet a job that is not queued yet and be lost: its rows are computed for
+    if (queue(op->r->sched, op->dict, job, &op->err) != SAE_OK)
+        saed_http_resume(op->x);
+}
+
+/* ---- load ------------------------------------------------------------------------------------ */
+
+/* op->wait.dict is there: is the request, which may be decoded by its description, one for it? */
+static enum sae_status take_loaded(struct op *op)
+{
+    bool is_decoded = op->dict->info;
+    uint64_t width = sae_target_width(&op->target); /* of the rows, where they are decoded */
+    enum sae_status st;
+
+    op->dict = op->wait.dict;
+    aim_at(&op->target, op->dict->info);
+    st = check_parts(op->dict, op->target.op, &op->err);
+    if (st == SAE_OK && !is_decoded)
+        st = parse_and_plan(op);
+    else if (st == SAE_OK) {
+        st = sae_width_check(&op->target, width, &op->err);
+        if (st == SAE_OK)
+            st = sae_request_check(&op->req, &op->target, &op->err);
+        if (st == SAE_OK)
+            st = plan(op);
+    }
+    return st == SAE_OK ? prepare(op) : st;
+}
+
+static void submit_loaded(struct op *op, submit_fn *queue)
+{
+    if (take_loaded(op) == SAE_OK)
+        submit(op, queue);
+    else
+        saed_http_resume(op->x);
+}
+
+static void run_loaded(void *arg)
+{
+    submit_loaded(arg, saed_sched_submit);
+}
+
+/* On the thread that loads, that watches deadlines or that cancels. */
+static void on_loaded(struct saed_wait *w, void *arg)
+{
+    struct op *op = arg;
+
+    op->wait_ns = saed_now_ns() - op->wait_ns;
+    op->x->series = w->series;
+    op->err = w->err;
+    if (w->err.status != SAE_OK) {
+        saed_http_resume(op->x);
+        return;
+    }
+    op->work.run = run_loaded;
+    op->work.arg = op;
+    saed_pool_push(op->r->pool, &op->work, op->reserved);
+}
+
+/* Decoded and suspended: let it be computed, once what is offered is loaded. *op may be gone when
+ * it returns. */
+static void begin(struct op *op, submit_fn *queue)
+{
+    struct saed_wait *w = &op->wait;
+
+    /* A client that goes from here on cancels; one that has gone is not queued. Between this and
+     * what follows a cancel may meet what is not queued yet and be lost: its rows are computed for
      * nobody. */
     if (!saed_http_queue(op->x)) {
         sae_err_set(&op->err, SAE_E_CANCELLED, "", "cannot compute: the client has gone");
         saed_http_resume(op->x);
         return;
     }
-    st = queue(op->r->sched, op->dict, job, &op->err);
-    if (st != SAE_OK)
+    if (!op->dict->offer) {
+        submit(op, queue);
+        return;
+    }
+    w->rows = op->dict->info ? op->req.n_rows : 1;
+    w->deadline_ns = deadline_of(op);
+    w->done = on_loaded;
+    w->arg = op;
+    op->wait_ns = saed_now_ns();
+    if (saed_offers_want(op->r->offers, op->dict, w))
+        return;
+    op->wait_ns = 0;
+    op->x->series = w->series;
+    op->err = w->err;
+    if (w->dict)
+        submit_loaded(op, queue);
+    else
         saed_http_resume(op->x);
 }
 
-static void decode_and_submit(void *arg)
+static void decode_and_begin(void *arg)
 {
     struct op *op = arg;
 
-    if (decode(op) != SAE_OK)
-        saed_http_resume(op->x);
-    else if (op->req.n_rows == 0)
-        finish_and_resume(op);
+    if (decode(op) == SAE_OK)
+        begin(op, saed_sched_submit);
     else
-        submit(op, saed_sched_submit);
+        saed_http_resume(op->x);
 }
 
 /* To a wrong width: which dictionaries take it. */
@@ -445,8 +569,8 @@ static void say_takers(struct op *op)
     size_t len = 0, said = strlen(op->err.text);
 
     while ((d = saed_registry_next(op->r->registry, d))) {
-        if (sae_op_width(op->target.op, d->info->activation_dim, d->info->dict_size) !=
-            op->err.width)
+        if (!d->info || sae_op_width(op->target.op, d->info->activation_dim, d->info->dict_size) !=
+                            op->err.width)
             continue;
         if (len + strlen(d->name) + 40 > sizeof list) {
             snprintf(list + len, sizeof list - len, ", ...");
@@ -487,18 +611,18 @@ void saed_op_request(void *routes, struct saed_exchange *x)
     struct op *op = x->user;
 
     if (x->n_body > SAED_POOL_BYTES || op->coding) {
-        op->work.run = decode_and_submit;
+        op->work.run = decode_and_begin;
         op->work.arg = op;
         saed_http_suspend(x);
         saed_pool_push(op->r->pool, &op->work, op->coding ? x->n_body * USUAL_RATIO : x->n_body);
         return;
     }
-    if (decode(op) != SAE_OK || op->req.n_rows == 0) {
+    if (decode(op) != SAE_OK || (op->req.n_rows == 0 && !op->dict->offer)) {
         saed_op_resumed(routes, x);
         return;
     }
     saed_http_suspend(x);
-    submit(op, saed_sched_enqueue);
+    begin(op, saed_sched_enqueue);
     saed_http_expect_more(x); /* those that come together ride together */
 }
 
@@ -511,6 +635,7 @@ static void time_job(struct op *op)
         op->x->queue_ns = job->start_ns - job->submit_ns;
     else if (job->submit_ns > 0 && job->start_ns == 0) /* it waited in vain */
         op->x->queue_ns = saed_now_ns() - job->submit_ns;
+    op->x->queue_ns += op->wait_ns;
     op->x->compute_ns = job->compute_ns;
 }
 
@@ -535,6 +660,8 @@ void saed_op_gone(void *routes, struct saed_exchange *x)
     struct op *op = x->user;
 
     (void)routes;
+    if (x->dict->offer)
+        saed_offers_cancel(op->r->offers, &op->wait);
     saed_sched_cancel(op->r->sched, &op->job);
 }
 
@@ -542,6 +669,7 @@ void saed_op_end(struct saed_exchange *x)
 {
     struct op *op = x->user;
 
+    saed_dict_release(op->wait.dict);
     free_rows(op);
     sae_body_fini(&op->body);
     saed_budget_release(&op->r->budget, &op->reserved);

@@ -24,9 +24,10 @@ struct saed_routes {
     struct saed_access access;
     struct saed_pool *pool;
     struct saed_budget budget; /* bytes in flight */
-    _Atomic int state;         /* the three below are set before READY */
+    _Atomic int state;         /* the four below are set before READY */
     _Atomic bool loaded;
     struct saed_registry *registry;
+    struct saed_offers *offers; /* NULL: nothing is offered */
     const struct sae_engine *engine;
     struct saed_sched *sched;
 };

@@ -67,30 +67,44 @@ static const struct route *find_route(const char *path, char *name, size_t cap)
     return NULL;
 }
 
-static enum sae_status unknown_dictionary(struct saed_routes *r, const char *name,
-                                          struct sae_err *err)
-{
-    char list[256] = "";
-    struct saed_dict *d = NULL;
-    size_t len = 0;
+#define NAMES_SHOWN 100
 
-    while ((d = saed_registry_next(r->registry, d))) {
-        if (len + strlen(d->name) + 12 > sizeof list) {
-            snprintf(list + len, sizeof list - len, ", ...");
-            saed_dict_release(d);
-            break;
-        }
-        len += (size_t)snprintf(list + len, sizeof list - len, "%s%s", len ? ", " : "", d->name);
-    }
-    return sae_err_set(err, SAE_E_UNKNOWN_DICTIONARY, "",
-                       "cannot find dictionary \"%.64s\": served are %s", name, list);
+/* "served are a, b and 3 more". What memory does not allow is left out. */
+static void list_names(struct saed_routes *r, struct sae_buf *b)
+{
+    size_t n = saed_registry_count(r->registry), shown = 0;
+    struct saed_dict *d = NULL;
+
+    if (n == 0)
+        (void)!sae_buf_addf(b, "none is served");
+    while (shown < NAMES_SHOWN && (d = saed_registry_next(r->registry, d)))
+        (void)!sae_buf_addf(b, "%s%s", shown++ ? ", " : "served are ", d->name);
+    if (shown == NAMES_SHOWN)
+        saed_dict_release(d);
+    if (n > shown)
+        (void)!sae_buf_addf(b, " and %zu more", n - shown);
+}
+
+/* The reply is made here: more names than an error has room for. */
+static enum sae_status unknown_dictionary(struct saed_routes *r, struct saed_exchange *x,
+                                          const char *name, struct sae_err *err)
+{
+    struct sae_buf names;
+
+    sae_buf_init(&names, 1 << 16);
+    sae_err_set(err, SAE_E_UNKNOWN_DICTIONARY, "", "cannot find dictionary \"%.64s\": ", name);
+    list_names(r, &names);
+    saed_http_error_more(x, err, names.data ? names.data : "memory has run out");
+    sae_buf_fini(&names);
+    return err->status;
 }
 
 /* /v1/dictionaries/NAME or below it: an unknown NAME is named as such whatever follows. */
-static enum sae_status no_route(struct saed_routes *r, const char *path, bool loaded,
+static enum sae_status no_route(struct saed_routes *r, struct saed_exchange *x, bool loaded,
                                 struct sae_err *err)
 {
     static const char prefix[] = "/v1/dictionaries/";
+    const char *path = x->path;
     struct saed_dict *d;
     char name[208];
     size_t n;
@@ -101,7 +115,7 @@ static enum sae_status no_route(struct saed_routes *r, const char *path, bool lo
                  path + sizeof prefix - 1);
         d = n > 0 ? saed_registry_find(r->registry, name) : NULL;
         if (n > 0 && !d)
-            return unknown_dictionary(r, name, err);
+            return unknown_dictionary(r, x, name, err);
         saed_dict_release(d);
     }
     return sae_err_set(err, SAE_E_NOT_FOUND, "", "cannot find path \"%.100s\"%s", path,
@@ -173,11 +187,11 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     if (x->method == SAED_METHOD_OPTIONS && strcmp(x->path, "*") == 0) /* the server as a whole */
         return reply_options(x, "GET, HEAD, POST, OPTIONS");
     if (!route)
-        return no_route(r, x->path, loaded, err);
+        return no_route(r, x, loaded, err);
     if (name[0] && loaded) {
         x->dict = saed_registry_find(r->registry, name);
         if (!x->dict)
-            return unknown_dictionary(r, name, err);
+            return unknown_dictionary(r, x, name, err);
         x->series = x->dict->series;
     }
     if (route->is_op)
@@ -258,12 +272,14 @@ enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_o
 }
 
 void saed_routes_ready(struct saed_routes *r, struct saed_registry *registry,
-                       const struct sae_engine *engine, struct saed_sched *sched)
+                       struct saed_offers *offers, const struct sae_engine *engine,
+                       struct saed_sched *sched)
 {
     int loading = SAED_ROUTES_LOADING;
 
     saed_budget_set_limit(&r->budget, r->opts->max_inflight_bytes);
     r->registry = registry;
+    r->offers = offers;
     r->engine = engine;
     r->sched = sched;
     atomic_store(&r->loaded, true);

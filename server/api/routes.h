@@ -9,6 +9,7 @@
 #include "lib/saed.h"
 #include "server/net/http.h"
 #include "server/report/metrics.h"
+#include "server/offers/offers.h"
 #include "server/opts/opts.h"
 #include "server/registry.h"
 #include "server/sched/sched.h"
@@ -20,9 +21,11 @@ struct saed_keys;
 enum sae_status saed_routes_create(struct saed_routes **out, const struct saed_opts *opts,
                                    const _Atomic size_t *n_loaded, struct saed_metrics *metrics,
                                    struct sae_err *err) SAE_MUST_USE;
-/* Serve these; borrowed until free. Once. opts' max_inflight_bytes may change until then. */
+/* Serve these (offers NULL: there are none); borrowed until free. Once. opts' max_inflight_bytes
+ * may change until then. */
 void saed_routes_ready(struct saed_routes *r, struct saed_registry *registry,
-                       const struct sae_engine *engine, struct saed_sched *sched);
+                       struct saed_offers *offers, const struct sae_engine *engine,
+                       struct saed_sched *sched);
 /* /readyz says 503 draining; everything else goes on. */
 void saed_routes_drain(struct saed_routes *r);
 /* Every request that comes is answered 503 draining. */

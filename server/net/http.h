@@ -123,6 +123,8 @@ void saed_http_reply(struct saed_exchange *x, int status, const char *content_ty
                      const void *data, size_t n, void (*free_data)(void *), void *free_arg);
 /* Reply with problem+json. */
 void saed_http_error(struct saed_exchange *x, const struct sae_err *err);
+/* The same with `more` behind the error's text in its detail. */
+void saed_http_error_more(struct saed_exchange *x, const struct sae_err *err, const char *more);
 /* Nobody waits for a reply: close the connection. */
 void saed_http_drop(struct saed_exchange *x);
 /* The body is not needed any more: free it. */

@@ -4,6 +4,7 @@
 #include "proto/wire.h"
 #include "server/report/log.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,11 +44,16 @@ static const char out_of_memory[] = "{\"type\":\"about:blank\",\"title\":\"Overl
 
 void saed_http_error(struct saed_exchange *x, const struct sae_err *err)
 {
+    saed_http_error_more(x, err, "");
+}
+
+void saed_http_error_more(struct saed_exchange *x, const struct sae_err *err, const char *more)
+{
     int status = sae_error_info(err->status).http;
     struct sae_buf b;
 
-    sae_buf_init(&b, 16384);
-    if (sae_problem_print(&b, err) == SAE_OK) {
+    sae_buf_init(&b, 1 << 18); /* each byte of 64 KB may be escaped */
+    if (sae_problem_print(&b, err, more) == SAE_OK) {
         saed_http_reply(x, status, PROBLEM_JSON, b.data, b.len, sae_free, b.data);
     } else {
         sae_buf_fini(&b);
@@ -56,7 +62,7 @@ void saed_http_error(struct saed_exchange *x, const struct sae_err *err)
                         NULL);
     }
     if (status == 503)
-        saed_http_header(x, "Retry-After", "1");
+        saed_http_header(x, "Retry-After", "%" PRIu64, err->retry_s ? err->retry_s : 1);
 }
 
 void saed_http_drop(struct saed_exchange *x)

@@ -159,6 +159,7 @@ static void unknown_key(struct saed_parse *p, const char *where, const char *key
 struct entry {
     struct saed_parse *p;
     const char *where;   /* " /dictionaries/3" */
+    bool of_readings;    /* of whatever path matches */
     struct sae_buf text; /* the source, then a cut and "key=value" for each statement */
     bool good;
 };
@@ -257,12 +258,24 @@ static void add_reading(struct entry *e, const json_t *reading)
     }
 }
 
-/* All keys but name and source. */
+/* What says of which dictionary it is. */
+static bool is_own_key(const struct entry *e, const char *key)
+{
+    return e->of_readings ? strcmp(key, "match") == 0
+                          : strcmp(key, "name") == 0 || strcmp(key, "source") == 0;
+}
+
+/* All keys but those. */
 static void add_statements(struct entry *e, const json_t *object)
 {
-    const char *names[MAX_KEYS] = {"name", "source", "reading"}, *key;
+    const char *names[MAX_KEYS] = {"reading", "name", "source"}, *key;
+    size_t n = 3;
     json_t *v;
 
+    if (e->of_readings) {
+        names[1] = "match";
+        n = 2;
+    }
     json_object_foreach((json_t *)object, key, v)
     {
         if (strcmp(key, "reading") == 0)
@@ -271,8 +284,8 @@ static void add_statements(struct entry *e, const json_t *object)
             add_statement(e, key, v);
         else if (sae_source_key(key) == SAE_SOURCE_OF_READING)
             entry_fail(e, "\"%.40s\" stands in \"reading\"", key);
-        else if (strcmp(key, "name") != 0 && strcmp(key, "source") != 0) {
-            unknown_key(e->p, e->where, key, names, add_keys(names, 3, SAE_SOURCE_OPTION));
+        else if (!is_own_key(e, key)) {
+            unknown_key(e->p, e->where, key, names, add_keys(names, n, SAE_SOURCE_OPTION));
             e->good = false;
         }
     }
@@ -310,20 +323,78 @@ static void apply_dictionary(struct saed_parse *p, const json_t *entry, const ch
     sae_buf_fini(&e.text);
 }
 
-static void apply_dictionaries(struct saed_parse *p, const json_t *list)
+/* A folder, or a list of such and of named ones. */
+static void apply_dictionaries(struct saed_parse *p, const json_t *v)
 {
     char where[64];
 
-    if (!json_is_array(list)) {
-        saed_parse_fail(p, SAE_E_USAGE,
-                        "cannot use dictionaries in %.120s: want a list of {\"name\": ..., "
-                        "\"source\": ...}, found %s",
-                        p->config, type_name(list));
+    if (!json_is_array(v) && !json_is_string(v)) {
+        saed_parse_fail(
+            p, SAE_E_USAGE,
+            "cannot use dictionaries in %.120s: want a folder, or a list of folders and "
+            "of {\"name\": ..., \"source\": ...}, found %s",
+            p->config, type_name(v));
         return;
     }
-    for (size_t i = 0; i < json_array_size(list); i++) {
+    if (json_is_string(v))
+        apply_value(p, SAED_OPT_dictionaries, v);
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const json_t *entry = json_array_get(v, i);
+
         snprintf(where, sizeof where, " /dictionaries/%zu", i);
-        apply_dictionary(p, json_array_get(list, i), where);
+        if (json_is_string(entry))
+            apply_value(p, SAED_OPT_dictionaries, entry);
+        else
+            apply_dictionary(p, entry, where);
+    }
+}
+
+static bool keep_reading(struct saed_opts *o, const char *match, const char *stated)
+{
+    struct saed_reading *more = sae_realloc(o->readings, o->n_readings + 1, sizeof *more), *r;
+
+    if (!more)
+        return false;
+    o->readings = more;
+    r = &more[o->n_readings++]; /* freed with the options, whole or not */
+    *r = (struct saed_reading){sae_strdup(match), sae_strdup(stated)};
+    return r->match && r->stated;
+}
+
+/* One {"match": ..., "reading": ...}. */
+static void apply_reading(struct saed_parse *p, const json_t *v, const char *where)
+{
+    static const char path[] = "PATH"; /* stands for whatever matches */
+    struct entry e = {.p = p, .where = where, .of_readings = true, .good = true};
+    const json_t *match = json_object_get(v, "match");
+    struct sae_err err = {0};
+
+    if (!json_is_string(match) || json_string_length(match) == 0) {
+        entry_fail(&e, "want {\"match\": ..., \"reading\": ...} with a path to match");
+        return;
+    }
+    sae_buf_init(&e.text, CONFIG_MAX);
+    add_text(&e, path);
+    add_statements(&e, v);
+    if (e.good && sae_source_check(e.text.data, &err) != SAE_OK)
+        entry_fail(&e, "%s", err.text);
+    if (e.good && !keep_reading(p->o, json_string_value(match), e.text.data + strlen(path)))
+        saed_parse_fail(p, SAE_E_NOMEM, "cannot keep%s of %.120s", where, p->config);
+    sae_buf_fini(&e.text);
+}
+
+static void apply_readings(struct saed_parse *p, const json_t *list)
+{
+    char where[64];
+
+    if (!json_is_array(list))
+        saed_parse_fail(p, SAE_E_USAGE,
+                        "cannot use readings in %.120s: want a list of {\"match\": ..., "
+                        "\"reading\": ...}, found %s",
+                        p->config, type_name(list));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        snprintf(where, sizeof where, " /readings/%zu", i);
+        apply_reading(p, json_array_get(list, i), where);
     }
 }
 
@@ -332,11 +403,15 @@ static void apply_key(struct saed_parse *p, const char *key, const json_t *v)
     static const char *const names[] = {
 #define SAED_OPTION(key, ...) #key,
 #include "server/opts/opts.def"
-        "dictionaries",
+        "readings",
     };
 
     if (strcmp(key, "dictionaries") == 0) {
         apply_dictionaries(p, v);
+        return;
+    }
+    if (strcmp(key, "readings") == 0) {
+        apply_readings(p, v);
         return;
     }
     for (unsigned i = 0; i < SAED_N_OPTIONS; i++)

@@ -1,7 +1,7 @@
 /* name.c - NAMEs of dictionaries: which texts are one, and the NAME of a source that came without.
  *
- * Pure functions of their arguments, but that a path is looked at (is it a folder?). Called by
- * opts.c. */
+ * Pure functions of their arguments, but that a source's path is looked at (is it a folder?).
+ * Called by opts.c and, for what is offered, by server/offers. */
 #include "server/opts/table.h"
 
 #include <ctype.h>
@@ -46,15 +46,12 @@ static size_t without_ending(const char *file, size_t n)
     return dot && dot > file + strspn(file, ".") ? (size_t)(dot - file) : n;
 }
 
-size_t saed_name_of(const char *source, char *out, size_t cap)
+static size_t name_of(const char *path, size_t n, bool is_file, char *out, size_t cap)
 {
-    size_t n_path = sae_source_path(source), n = n_path ? n_path : strlen(source);
     struct name name = {.out = out, .cap = cap};
-    struct stat st;
-    bool is_file = n_path && !(stat(source, &st) == 0 && S_ISDIR(st.st_mode));
 
     for (size_t at = 0, len; at < n; at += len + 1) {
-        const char *part = source + at;
+        const char *part = path + at;
         const char *slash = memchr(part, '/', n - at);
 
         len = slash ? (size_t)(slash - part) : n - at;
@@ -66,4 +63,18 @@ size_t saed_name_of(const char *source, char *out, size_t cap)
             put(&name, part[i]);
     }
     return name.n;
+}
+
+size_t saed_name_of_path(const char *path, bool is_file, char *out, size_t cap)
+{
+    return name_of(path, strlen(path), is_file, out, cap);
+}
+
+size_t saed_name_of(const char *source, char *out, size_t cap)
+{
+    size_t n_path = sae_source_path(source), n = n_path ? n_path : strlen(source);
+    struct stat st;
+    bool is_file = n_path && !(stat(source, &st) == 0 && S_ISDIR(st.st_mode));
+
+    return name_of(source, n, is_file, out, cap);
 }

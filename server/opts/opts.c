@@ -492,10 +492,10 @@ static void cross_check(struct saed_parse *p)
         saed_parse_fail(p, SAE_E_USAGE, "cannot listen on %zu addresses: the limit is %d",
                         o->listen.n, SAED_ADDRESSES_MAX);
     /* A config file that cannot be read may well have named some. */
-    if (o->n_sources == 0 && p->status == SAE_OK)
+    if (o->n_sources == 0 && o->dictionaries.n == 0 && p->status == SAE_OK)
         saed_parse_fail(p, SAE_E_USAGE,
-                        "cannot serve without a dictionary: give a weights file or NAME=SOURCE, or "
-                        "\"dictionaries\" in the config file (see --help)");
+                        "cannot serve without a dictionary: give a weights file or NAME=SOURCE, "
+                        "--dictionaries DIR, or \"dictionaries\" in the config file (see --help)");
 }
 
 enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv, char *const *envp,
@@ -532,6 +532,13 @@ void saed_opts_fini(struct saed_opts *o)
     for (unsigned i = 0; i < SAED_N_OPTIONS; i++)
         if (saed_kind_is_list(saed_opt_defs[i].kind))
             list_clear((struct saed_list *)(void *)((char *)o + saed_opt_defs[i].field));
+    for (size_t i = 0; i < o->n_readings; i++) {
+        sae_free(o->readings[i].match);
+        sae_free(o->readings[i].stated);
+    }
+    sae_free(o->readings);
+    o->readings = NULL;
+    o->n_readings = 0;
 }
 
 bool saed_opts_limit(const struct saed_opts *o, size_t i, const char **key, uint64_t *value)

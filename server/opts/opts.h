@@ -20,6 +20,12 @@ struct saed_list {
     size_t n;
 };
 
+/* Of "readings": what is stated of the offered dictionaries whose paths match. */
+struct saed_reading {
+    char *match;  /* owned by the options, as the other */
+    char *stated; /* what stands behind a path: "key=value", each behind a SAE_SOURCE_CUT */
+};
+
 struct saed_opts {
     enum saed_action action;
     bool verbose;            /* of --version */
@@ -42,6 +48,10 @@ struct saed_opts {
     uint64_t min_upload_rate;
     struct saed_source *sources;
     size_t n_sources;
+    struct saed_list dictionaries; /* folders */
+    struct saed_reading *readings;
+    size_t n_readings;
+    uint64_t max_resident_bytes; /* 0: any */
 };
 
 /* Called for each thing that is wrong; every one is reported, not only the first. */
@@ -60,6 +70,13 @@ const char *saed_opts_library(void);
 
 /* --help's text, made from the table. */
 enum sae_status saed_opts_help(struct sae_buf *out) SAE_MUST_USE;
+
+#define SAED_NAME_MAX 200
+/* A NAME made of a path: `/` as `.`, a file's last ending dropped, any other byte that no NAME has
+ * as
+ * `_`, and `d` before a first one that begins none. Writes up to cap bytes, no NUL; returns how
+ * many there are, more than SAED_NAME_MAX (or none) where there is no NAME. */
+size_t saed_name_of_path(const char *path, bool is_file, char *out, size_t cap);
 
 /* The i-th limit of GET /v1's "limits", by its config key ("max_batch_rows"); false past the end.
  */

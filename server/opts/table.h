@@ -20,7 +20,8 @@ enum saed_opt_kind {
     SAED_KIND_LISTEN, /* this and what follows: lists */
     SAED_KIND_FILES,
     SAED_KIND_HOSTS,
-    SAED_KIND_ORIGINS
+    SAED_KIND_ORIGINS,
+    SAED_KIND_FOLDERS
 };
 
 struct saed_opt_def {
@@ -79,13 +80,10 @@ void saed_parse_source(struct saed_parse *p, const char *name, size_t name_len, 
 /* The config file p->config. */
 void saed_parse_config(struct saed_parse *p);
 
-#define SAED_NAME_MAX 200
 /* True for [A-Za-z0-9][A-Za-z0-9._-]{0,199}. */
 bool saed_is_name(const char *s, size_t n);
-/* A NAME for a source that came without: its path with `/` as `.` and a file's last ending dropped,
- * or the whole of another source; any other byte that no NAME has as `_`, and `d` before a first
- * one that begins none. Writes up to cap bytes, no NUL; returns how many there are, more than
- * SAED_NAME_MAX (or none) where there is no NAME. */
+/* A NAME for a source that came without: that of its path, or of the whole of another source. As
+ * saed_name_of_path. */
 size_t saed_name_of(const char *source, char *out, size_t cap);
 
 /* Lists grow by each value of one rank; a higher rank's takes the place of all of them. */

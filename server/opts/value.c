@@ -94,7 +94,7 @@ static bool is_allowed_origin(const char *text)
 bool saed_kind_is_list(enum saed_opt_kind kind)
 {
     return kind == SAED_KIND_LISTEN || kind == SAED_KIND_FILES || kind == SAED_KIND_HOSTS ||
-           kind == SAED_KIND_ORIGINS;
+           kind == SAED_KIND_ORIGINS || kind == SAED_KIND_FOLDERS;
 }
 
 bool saed_value_check(const struct saed_opt_def *def, const char *text)
@@ -110,6 +110,8 @@ bool saed_value_check(const struct saed_opt_def *def, const char *text)
         return is_allowed_host(text);
     case SAED_KIND_ORIGINS:
         return is_allowed_origin(text);
+    case SAED_KIND_FOLDERS:
+        return text[0] != '\0';
     default:
         return false;
     }
@@ -142,6 +144,7 @@ bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const c
     case SAED_KIND_FILES:
     case SAED_KIND_HOSTS:
     case SAED_KIND_ORIGINS:
+    case SAED_KIND_FOLDERS:
         break; /* lists: saed_value_check */
     }
     return false;
@@ -193,6 +196,9 @@ void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap)
     case SAED_KIND_ORIGINS:
         snprintf(out, cap, "SCHEME://HOST[:PORT] of at most %d bytes, null, or * for any",
                  SAED_ORIGIN_MAX);
+        break;
+    case SAED_KIND_FOLDERS:
+        snprintf(out, cap, "a folder");
         break;
     }
 }

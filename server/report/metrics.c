@@ -42,6 +42,13 @@ static const struct bound seconds_bounds[] = {
     {500000000, "0.5"},  {1000000000, "1"},   {2500000000, "2.5"}, {5000000000, "5"},
     {10000000000, "10"}, {30000000000, "30"},
 };
+/* Of loading. */
+static const struct bound load_bounds[] = {
+    {10000000, "0.01"},    {25000000, "0.025"},   {50000000, "0.05"},  {100000000, "0.1"},
+    {250000000, "0.25"},   {500000000, "0.5"},    {1000000000, "1"},   {2500000000, "2.5"},
+    {5000000000, "5"},     {10000000000, "10"},   {30000000000, "30"}, {60000000000, "60"},
+    {120000000000, "120"}, {300000000000, "300"},
+};
 static const struct bound rows_bounds[] = {
     {1, "1"},       {2, "2"},       {4, "4"},       {8, "8"},     {16, "16"},
     {32, "32"},     {64, "64"},     {128, "128"},   {256, "256"}, {512, "512"},
@@ -50,6 +57,10 @@ static const struct bound rows_bounds[] = {
 
 struct seconds {
     _Atomic uint64_t bucket[SAE_COUNTOF(seconds_bounds) + 1]; /* not cumulative; the last is +Inf */
+    _Atomic uint64_t sum_ns;
+};
+struct loads {
+    _Atomic uint64_t bucket[SAE_COUNTOF(load_bounds) + 1];
     _Atomic uint64_t sum_ns;
 };
 struct rows {
@@ -66,9 +77,12 @@ struct saed_series {
     struct seconds compute[2];
     alignas(LINE) struct seconds queue;
     _Atomic uint64_t queue_rows, candidates, dense_rows; /* gauges, and counters kept elsewhere */
-    alignas(LINE) char label[LABEL_CAP];                 /* escaped name; with bytes immutable */
-    uint64_t bytes;
-    TAILQ_ENTRY(saed_series) link; /* guarded by the lock of the metrics that list it */
+    _Atomic uint64_t n_loads, n_failures, n_evictions;
+    struct loads load;
+    _Atomic uint64_t bytes, resident_bytes;
+    _Atomic size_t refs;
+    alignas(LINE) char label[LABEL_CAP]; /* escaped name; immutable */
+    TAILQ_ENTRY(saed_series) link;       /* guarded by the lock of the metrics that list it */
 };
 
 struct saed_metrics {
@@ -133,15 +147,14 @@ void saed_metrics_free(struct saed_metrics *m)
     sae_free(m);
 }
 
-enum sae_status saed_series_create(struct saed_series **out, const char *name, uint64_t bytes,
-                                   struct sae_err *err)
+enum sae_status saed_series_create(struct saed_series **out, const char *name, struct sae_err *err)
 {
     struct saed_series *s = sae_alloc(1, sizeof *s);
 
     if (!s)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate metrics of %.64s", name);
     memset(s, 0, sizeof *s);
-    s->bytes = bytes;
+    atomic_init(&s->refs, 1);
     if (!escape_label(s->label, LABEL_CAP, name)) {
         sae_free(s);
         return sae_err_set(err, SAE_E_USAGE, "", "cannot label metrics \"%.64s...\": too long",
@@ -151,9 +164,17 @@ enum sae_status saed_series_create(struct saed_series **out, const char *name, u
     return SAE_OK;
 }
 
-void saed_series_free(struct saed_series *s)
+struct saed_series *saed_series_acquire(struct saed_series *s)
 {
-    sae_free(s);
+    if (s)
+        atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    return s;
+}
+
+void saed_series_release(struct saed_series *s)
+{
+    if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
+        sae_free(s);
 }
 
 void saed_metrics_list(struct saed_metrics *m, struct saed_series *s)
@@ -258,6 +279,26 @@ void saed_series_set(struct saed_series *s, uint64_t queue_rows, uint64_t candid
     atomic_store_explicit(&s->queue_rows, queue_rows, memory_order_relaxed);
     atomic_store_explicit(&s->candidates, candidates, memory_order_relaxed);
     atomic_store_explicit(&s->dense_rows, dense_rows, memory_order_relaxed);
+}
+
+void saed_series_loaded(struct saed_series *s, uint64_t bytes, uint64_t resident_bytes, uint64_t ns)
+{
+    count(&s->n_loads, 1);
+    observe(load_bounds, SAE_COUNTOF(load_bounds), s->load.bucket, &s->load.sum_ns, ns);
+    atomic_store_explicit(&s->bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&s->resident_bytes, resident_bytes, memory_order_relaxed);
+}
+
+void saed_series_load_failed(struct saed_series *s)
+{
+    count(&s->n_failures, 1);
+}
+
+void saed_series_evicted(struct saed_series *s)
+{
+    count(&s->n_evictions, 1);
+    atomic_store_explicit(&s->resident_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->queue_rows, 0, memory_order_relaxed);
 }
 
 /* ---- printing ------------------------------------------------------------------------------ */
@@ -380,6 +421,35 @@ static void print_values(struct printer *p, const char *name, const char *type, 
     }
 }
 
+static void print_loads(struct printer *p)
+{
+    static const char name[] = "saed_dictionary_load_seconds";
+    const struct saed_series *s;
+    char labels[512];
+
+    print_values(p, "saed_dictionary_loads_total", "counter", "Times a dictionary was loaded.",
+                 offsetof(struct saed_series, n_loads));
+    print_values(p, "saed_dictionary_load_failures_total", "counter",
+                 "Times a dictionary could not be loaded.",
+                 offsetof(struct saed_series, n_failures));
+    print_values(p, "saed_dictionary_evictions_total", "counter",
+                 "Times a dictionary made room for another.",
+                 offsetof(struct saed_series, n_evictions));
+    print_values(p, "saed_dictionary_resident_bytes", "gauge",
+                 "Bytes that a dictionary takes in memory; 0 while it is not loaded.",
+                 offsetof(struct saed_series, resident_bytes));
+    family(p, name, "histogram", "Time a dictionary was loaded in.");
+    TAILQ_FOREACH(s, &p->m->listed, link)
+    {
+        uint64_t n;
+
+        snprintf(labels, sizeof labels, "dictionary=\"%s\"", s->label);
+        n = print_buckets(p, name, labels, load_bounds, SAE_COUNTOF(load_bounds), s->load.bucket);
+        print_seconds(p, name, labels, value_of(&s->load.sum_ns));
+        PRINT(p, "%s_count{%s} %" PRIu64 "\n", name, labels, n);
+    }
+}
+
 static void print_rows(struct printer *p)
 {
     const struct saed_series *s;
@@ -393,11 +463,8 @@ static void print_rows(struct printer *p)
     }
     print_values(p, "saed_queue_rows", "gauge", "Rows waiting for a batch.",
                  offsetof(struct saed_series, queue_rows));
-    family(p, "saed_dictionary_bytes", "gauge", "Bytes of a dictionary's tensors as f32.");
-    TAILQ_FOREACH(s, &p->m->listed, link)
-    {
-        PRINT(p, "saed_dictionary_bytes{dictionary=\"%s\"} %" PRIu64 "\n", s->label, s->bytes);
-    }
+    print_values(p, "saed_dictionary_bytes", "gauge", "Bytes of a dictionary's tensors as f32.",
+                 offsetof(struct saed_series, bytes));
     if (!p->g->is_screened)
         return;
     print_values(p, "saed_screen_candidates_total", "counter",
@@ -513,6 +580,7 @@ enum sae_status saed_metrics_print(struct saed_metrics *m, const struct saed_met
     pthread_mutex_lock(&m->lock);
     print_requests(&p);
     print_rows(&p);
+    print_loads(&p);
     print_batches(&p);
     print_build(&p);
     pthread_mutex_unlock(&m->lock);

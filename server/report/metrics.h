@@ -26,9 +26,11 @@ void saed_metrics_set_build(struct saed_metrics *m, const char *version, const c
                             const char *kernel);
 void saed_metrics_free(struct saed_metrics *m);
 
-enum sae_status saed_series_create(struct saed_series **out, const char *name, uint64_t bytes,
+/* Counted: it outlives what is loaded under its name. */
+enum sae_status saed_series_create(struct saed_series **out, const char *name,
                                    struct sae_err *err) SAE_MUST_USE;
-void saed_series_free(struct saed_series *s); /* not listed. NULL allowed */
+struct saed_series *saed_series_acquire(struct saed_series *s); /* s. NULL allowed */
+void saed_series_release(struct saed_series *s); /* the last: not listed. NULL allowed */
 /* Print it from now on, behind those listed before; no more. It may be updated in either case. */
 void saed_metrics_list(struct saed_metrics *m, struct saed_series *s);
 void saed_metrics_unlist(struct saed_metrics *m, struct saed_series *s);
@@ -47,6 +49,12 @@ void saed_series_queue(struct saed_series *s, uint64_t ns);
 /* What lives elsewhere, to be set before it is printed. */
 void saed_series_set(struct saed_series *s, uint64_t queue_rows, uint64_t candidates,
                      uint64_t dense_rows);
+
+/* It was loaded, within so much time, and takes so much; it could not be loaded; it made room. */
+void saed_series_loaded(struct saed_series *s, uint64_t bytes, uint64_t resident_bytes,
+                        uint64_t ns);
+void saed_series_load_failed(struct saed_series *s);
+void saed_series_evicted(struct saed_series *s);
 
 /* Gauges of the whole, read at print time. */
 struct saed_metrics_gauges {

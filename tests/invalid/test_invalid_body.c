@@ -116,7 +116,7 @@ static void body_is_refused(const struct form *form, const char *name)
     ck_assert_msg(form->parse(&r, &t, body, n, &err) != SAE_OK, "%s was taken", name);
     sae_request_fini(&r);
     sae_buf_init(&problem, 8192);
-    ck_assert_int_eq(sae_problem_print(&problem, &err), SAE_OK);
+    ck_assert_int_eq(sae_problem_print(&problem, &err, ""), SAE_OK);
     line = strtok_r(error, "\n", &rest);
     ck_assert_ptr_nonnull(line);
     ck_assert_msg(strcmp(sae_error_info(err.status).code, line) == 0, "%s: %s", name, problem.data);

@@ -26,7 +26,7 @@ const wrong = await saed.POST("/v1/dictionaries/{name}/encode", { params: { path
 console.log(wrong.error?.status, wrong.error?.code, wrong.error?.limit); // 400 bad_shape undefined
 
 const one = await saed.GET("/v1/dictionaries/{name}", { params: { path } });
-const dims: [number, number] | undefined = one.data && [one.data.activation_dim, one.data.dict_size];
+const dims: [number | null, number | null] | undefined = one.data && [one.data.activation_dim, one.data.dict_size];
 console.log(dims?.join("x")); // 4x4
 
 // @ts-expect-error: encode wants x

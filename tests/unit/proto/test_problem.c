@@ -41,7 +41,7 @@ static void check_problem(const struct sae_err *err, const char *want)
     json_t *j;
 
     sae_buf_init(&b, 4096);
-    ck_assert_int_eq(sae_problem_print(&b, err), SAE_OK);
+    ck_assert_int_eq(sae_problem_print(&b, err, ""), SAE_OK);
     ck_assert_str_eq(b.data, want);
     j = json_loads(b.data, JSON_REJECT_DUPLICATES, &je);
     ck_assert_ptr_nonnull(j);
@@ -83,7 +83,7 @@ START_TEST(longest_problem_is_whole)
     memset(err.text, '"', sizeof err.text - 1);
     memset(err.where, '\xff', sizeof err.where - 1);
     sae_buf_init(&b, 4096);
-    ck_assert_int_eq(sae_problem_print(&b, &err), SAE_OK);
+    ck_assert_int_eq(sae_problem_print(&b, &err, ""), SAE_OK);
     j = json_loads(b.data, 0, &je);
     ck_assert_ptr_nonnull(j);
     ck_assert_uint_eq(json_string_length(json_object_get(j, "detail")),
@@ -93,7 +93,7 @@ START_TEST(longest_problem_is_whole)
         struct sae_buf small;
 
         sae_buf_init(&small, max);
-        if (sae_problem_print(&small, &err) != SAE_E_NOMEM)
+        if (sae_problem_print(&small, &err, "") != SAE_E_NOMEM)
             ck_abort_msg("%zu bytes were enough", max);
         sae_buf_fini(&small);
     }

@@ -2,6 +2,7 @@
 #include "server/registry.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <string.h>
 
 static struct saed_registry *r;
@@ -89,6 +90,57 @@ START_TEST(a_walk_survives_what_comes_and_goes)
 }
 END_TEST
 
+/* Its place in the list is its predecessor's. */
+START_TEST(one_takes_the_place_of_another)
+{
+    struct saed_dict *d = NULL, *was, *at = NULL;
+    char seen[8] = "";
+
+    for (const char *name = "cab"; *name; name++)
+        ck_assert_int_eq(add((char[]){*name, '\0'}, NULL), SAE_OK);
+    was = saed_registry_find(r, "a");
+    ck_assert_int_eq(saed_dict_create(&d, "a", "other", NULL), SAE_OK);
+    ck_assert_ptr_eq(saed_registry_replace(r, d), was);
+    saed_dict_release(was);
+    saed_dict_release(was);
+    saed_dict_release(d);
+    ck_assert_int_eq(saed_dict_create(&d, "z", "none", NULL), SAE_OK);
+    ck_assert_ptr_null(saed_registry_replace(r, d));
+    ck_assert_uint_eq(d->refs, 1);
+    saed_dict_release(d);
+    while ((at = saed_registry_next(r, at)))
+        strcat(seen, at->name);
+    ck_assert_str_eq(seen, "cab");
+    d = saed_registry_find(r, "a");
+    ck_assert_str_eq(d->source, "other");
+    saed_dict_release(d);
+}
+END_TEST
+
+START_TEST(many_are_found_and_go)
+{
+    char name[16];
+
+    for (unsigned i = 0; i < 1000; i++) { /* in no order */
+        snprintf(name, sizeof name, "n%u", i * 7919 % 1000);
+        ck_assert_int_eq(add(name, NULL), SAE_OK);
+    }
+    for (unsigned i = 0; i < 1000; i += 2) {
+        snprintf(name, sizeof name, "n%u", i);
+        saed_dict_release(saed_registry_remove(r, name));
+    }
+    for (unsigned i = 0; i < 1000; i++) {
+        struct saed_dict *d;
+
+        snprintf(name, sizeof name, "n%u", i);
+        d = saed_registry_find(r, name);
+        ck_assert_msg((d != NULL) == (i % 2 == 1), "%s", name);
+        saed_dict_release(d);
+    }
+    ck_assert_uint_eq(saed_registry_count(r), 500);
+}
+END_TEST
+
 START_TEST(creation_fails_whole)
 {
     enum sae_status st = SAE_E_NOMEM;
@@ -122,6 +174,8 @@ int main(void)
     tcase_add_test(t, a_name_is_listed_once);
     tcase_add_test(t, what_was_found_outlives_the_list);
     tcase_add_test(t, a_walk_survives_what_comes_and_goes);
+    tcase_add_test(t, one_takes_the_place_of_another);
+    tcase_add_test(t, many_are_found_and_go);
     tcase_add_test(t, creation_fails_whole);
     suite_add_tcase(s, t);
     srunner_run_all(run, CK_NORMAL);

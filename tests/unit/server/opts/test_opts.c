@@ -472,8 +472,18 @@ static const struct {
     {"{\"listen\": \"\"}", "listen \"\" in", "HOST:PORT"},
     {"{\"insecure_no_auth\": 1}", "insecure_no_auth in", "true or false"},
     {"{\"insecure_no_auth\": \"true\"}", "insecure_no_auth in", "found a string"},
-    {"{\"dictionaries\": {\"a\": \"x\"}}", "want a list", "found an object"},
-    {"{\"dictionaries\": [\"a=x\"]}", "/dictionaries/0", "found a string"},
+    {"{\"dictionaries\": {\"a\": \"x\"}}", "want a folder, or a list", "found an object"},
+    {"{\"dictionaries\": [5]}", "/dictionaries/0", "found a whole number"},
+    {"{\"dictionaries\": [\"\"]}", "dictionaries", "want a folder"},
+    {"{\"readings\": {}}", "want a list of {\"match\"", "found an object"},
+    {"{\"readings\": [3]}", "/readings/0", "want {\"match\""},
+    {"{\"readings\": [{\"reading\": {\"k\": 3}}]}", "/readings/0", "a path to match"},
+    {"{\"readings\": [{\"match\": \"\"}]}", "/readings/0", "a path to match"},
+    {"{\"readings\": [{\"match\": \"*\", \"name\": \"a\"}]}", "key \"name\"", "/readings/0"},
+    {"{\"readings\": [{\"match\": \"*\", \"reading\": {\"k\": 0}}]}", "/readings/0", "k is \"0\""},
+    {"{\"readings\": [{\"match\": \"*\", \"reading\": {\"k\": 2, \"select\": \"all\"}}]}",
+     "/readings/0", "select"},
+    {"{\"readings\": [{\"match\": \"*\", \"match\": \"a\"}]}", "c.json:1:", "duplicate"},
     {"{\"dictionaries\": [{\"name\": \"b\"}]}", "/dictionaries/0", "\"source\" wants a string"},
     {"{\"dictionaries\": [{\"name\": 3, \"source\": \"x\"}]}", "\"name\" wants a string",
      "found a whole number"},
@@ -697,13 +707,51 @@ START_TEST(help_fits_a_terminal_and_names_everything)
 }
 END_TEST
 
+START_TEST(folders_that_are_offered)
+{
+    static const char file[] =
+        "{\"dictionaries\": [\"f1\", {\"name\": \"a\", \"source\": \"x\"}, \"f2\"],"
+        " \"readings\": [{\"match\": \"q/*\", \"reading\": {\"k\": 64}, \"parts\": \"encoder\"},"
+        "                {\"match\": \"*.pt\"}]}";
+
+    ck_assert_int_eq(parse_file(file, ""), SAE_OK);
+    ck_assert_uint_eq(o.dictionaries.n, 2);
+    ck_assert_str_eq(o.dictionaries.items[0], "f1");
+    ck_assert_str_eq(o.dictionaries.items[1], "f2");
+    ck_assert_uint_eq(o.n_sources, 1);
+    ck_assert_uint_eq(o.n_readings, 2);
+    ck_assert_str_eq(o.readings[0].match, "q/*");
+    ck_assert_str_eq(o.readings[0].stated, CUT "k=64" CUT "parts=encoder");
+    ck_assert_str_eq(o.readings[1].stated, "");
+    ck_assert_uint_eq(o.max_resident_bytes, 0);
+    /* The line beats the environment, which beats the file; what is named stays. */
+    ck_assert_int_eq(parse_file_n(file, strlen(file), "", "SAED_DICTIONARIES=e1;e2;e3"), SAE_OK);
+    ck_assert_uint_eq(o.dictionaries.n, 3);
+    ck_assert_str_eq(o.dictionaries.items[2], "e3");
+    ck_assert_uint_eq(o.n_sources, 1);
+    ck_assert_int_eq(parse_file_n(file, strlen(file),
+                                  "--dictionaries l1 --dictionaries=l2 --max-resident-bytes 3G",
+                                  "SAED_DICTIONARIES=e1"),
+                     SAE_OK);
+    ck_assert_uint_eq(o.dictionaries.n, 2);
+    ck_assert_str_eq(o.dictionaries.items[0], "l1");
+    ck_assert_str_eq(o.dictionaries.items[1], "l2");
+    ck_assert_uint_eq(o.max_resident_bytes, 3ull << 30);
+    /* A text alone, and nothing that is named. */
+    ck_assert_int_eq(parse_file("{\"dictionaries\": \"only\"}", ""), SAE_OK);
+    ck_assert_uint_eq(o.dictionaries.n, 1);
+    ck_assert_uint_eq(o.n_sources, 0);
+    ck_assert_int_eq(parse("--dictionaries d"), SAE_OK);
+}
+END_TEST
+
 START_TEST(limits_by_their_keys)
 {
     static const char *const want[] = {
-        "max_connections",    "max_batch_rows",  "max_delay_us",         "max_queue_rows",
-        "max_body_bytes",     "max_json_bytes",  "max_response_bytes",   "max_inflight_bytes",
-        "request_timeout_ms", "min_upload_rate", "keepalive_timeout_ms", "drain_grace_ms",
-        "drain_timeout_ms",
+        "max_connections",    "max_resident_bytes", "max_batch_rows",  "max_delay_us",
+        "max_queue_rows",     "max_body_bytes",     "max_json_bytes",  "max_response_bytes",
+        "max_inflight_bytes", "request_timeout_ms", "min_upload_rate", "keepalive_timeout_ms",
+        "drain_grace_ms",     "drain_timeout_ms",
     };
     const char *key;
     uint64_t value;
@@ -824,6 +872,7 @@ int main(void)
     tcase_add_test(t, several_addresses);
     tcase_add_test(t, keys_are_leave_to_listen);
     tcase_add_test(t, help_fits_a_terminal_and_names_everything);
+    tcase_add_test(t, folders_that_are_offered);
     tcase_add_test(t, limits_by_their_keys);
     tcase_add_test(t, the_example_in_deploy_is_good);
     tcase_add_test(t, out_of_memory_is_reported_and_nothing_leaks);

@@ -245,7 +245,7 @@ static void drop(struct saed_series **s)
 {
     if (*s)
         saed_metrics_unlist(m, *s);
-    saed_series_free(*s);
+    saed_series_release(*s);
     *s = NULL;
 }
 
@@ -258,7 +258,8 @@ static void teardown(void)
 
 static void list(struct saed_series **s, const char *name, uint64_t bytes)
 {
-    ck_assert_int_eq(saed_series_create(s, name, bytes, NULL), SAE_OK);
+    ck_assert_int_eq(saed_series_create(s, name, NULL), SAE_OK);
+    saed_series_loaded(*s, bytes, bytes + 1, 20000000);
     saed_metrics_list(m, *s);
 }
 
@@ -293,6 +294,11 @@ static const char *const families[][2] = {
     {"saed_dropped_answers_total", "counter"},
     {"saed_inflight_bytes", "gauge"},
     {"saed_dictionary_bytes", "gauge"},
+    {"saed_dictionary_loads_total", "counter"},
+    {"saed_dictionary_load_failures_total", "counter"},
+    {"saed_dictionary_evictions_total", "counter"},
+    {"saed_dictionary_resident_bytes", "gauge"},
+    {"saed_dictionary_load_seconds", "histogram"},
     {"saed_build_info", "gauge"},
     {"process_cpu_seconds_total", "counter"},
     {"process_resident_memory_bytes", "gauge"},
@@ -456,8 +462,33 @@ START_TEST(a_label_that_is_too_long_is_refused)
 
     memset(name, '"', sizeof name);
     name[599] = '\0';
-    ck_assert_int_eq(saed_series_create(&s, name, 1, NULL), SAE_E_USAGE);
+    ck_assert_int_eq(saed_series_create(&s, name, NULL), SAE_E_USAGE);
     ck_assert_ptr_null(s);
+}
+END_TEST
+
+START_TEST(loads_failures_and_evictions)
+{
+    set_two(); /* loaded once, in 20 ms */
+    saed_series_load_failed(a);
+    saed_series_load_failed(a);
+    saed_series_loaded(a, 3000, 4000, 400000000000);
+    scrape(0);
+    ck_assert(GET1("saed_dictionary_loads_total", "dictionary", "a") == 2);
+    ck_assert(GET1("saed_dictionary_load_failures_total", "dictionary", "a") == 2);
+    ck_assert(GET1("saed_dictionary_evictions_total", "dictionary", "a") == 0);
+    ck_assert(GET1("saed_dictionary_bytes", "dictionary", "a") == 3000);
+    ck_assert(GET1("saed_dictionary_resident_bytes", "dictionary", "a") == 4000);
+    ck_assert(GET1("saed_dictionary_load_seconds_count", "dictionary", "a") == 2);
+    ck_assert(GET1("saed_dictionary_load_seconds_sum", "dictionary", "a") == 400.02);
+    ck_assert(GET2("saed_dictionary_load_seconds_bucket", "dictionary", "a", "le", "0.01") == 0);
+    ck_assert(GET2("saed_dictionary_load_seconds_bucket", "dictionary", "a", "le", "300") == 1);
+    saed_series_evicted(a);
+    scrape(0);
+    ck_assert(GET1("saed_dictionary_evictions_total", "dictionary", "a") == 1);
+    ck_assert(GET1("saed_dictionary_bytes", "dictionary", "a") == 3000);
+    ck_assert(GET1("saed_dictionary_resident_bytes", "dictionary", "a") == 0);
+    ck_assert(GET1("saed_dictionary_resident_bytes", "dictionary", "b.2-x") == 21);
 }
 END_TEST
 
@@ -478,7 +509,7 @@ START_TEST(a_dictionary_that_is_dropped_has_no_series)
     ck_assert(GET1("saed_dictionary_bytes", "dictionary", "a") == 2000);
     ck_assert(GET1("saed_dictionary_bytes", "dictionary", "b.2-x") == 20);
     ck_assert(GET1("saed_request_seconds_count", "op", "encode") == 1);
-    saed_series_free(old);
+    saed_series_release(old);
 }
 END_TEST
 
@@ -512,7 +543,7 @@ START_TEST(a_full_buffer_and_no_memory_are_errors)
     ck_assert_int_eq(saed_metrics_print(m, &g, &buf), SAE_E_NOMEM);
     sae_buf_fini(&buf);
     sae_alloc_fault(0, false);
-    ck_assert_int_eq(saed_series_create(&a, "a", 1, NULL), SAE_E_NOMEM);
+    ck_assert_int_eq(saed_series_create(&a, "a", NULL), SAE_E_NOMEM);
     sae_alloc_fault(0, false);
     ck_assert_int_eq(saed_metrics_create(&m2, &err), SAE_E_NOMEM);
     sae_alloc_fault(-1, false);
@@ -571,8 +602,8 @@ START_TEST(nothing_is_lost_between_threads)
     size_t id[N_THREADS];
     double all = 0;
 
-    ck_assert_int_eq(saed_series_create(&a, "a", 1000, NULL), SAE_OK);
-    ck_assert_int_eq(saed_series_create(&b, "b.2-x", 20, NULL), SAE_OK);
+    ck_assert_int_eq(saed_series_create(&a, "a", NULL), SAE_OK);
+    ck_assert_int_eq(saed_series_create(&b, "b.2-x", NULL), SAE_OK);
     for (size_t t = 0; t < N_THREADS; t++) {
         id[t] = t;
         ck_assert_int_eq(pthread_create(&threads[t], NULL, count_much, &id[t]), 0);
@@ -614,6 +645,7 @@ int main(void)
     tcase_add_test(t, labels_are_escaped);
     tcase_add_test(t, a_label_that_is_too_long_is_refused);
     tcase_add_test(t, a_dictionary_that_is_dropped_has_no_series);
+    tcase_add_test(t, loads_failures_and_evictions);
     tcase_add_test(t, in_flight_goes_up_and_down);
     tcase_add_test(t, dropped_answers);
     tcase_add_test(t, a_full_buffer_and_no_memory_are_errors);
