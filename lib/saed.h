@@ -63,6 +63,7 @@ struct sae_dict_info {
     struct sae_shown_field reading[SAE_N_FIELDS];
     /* JSON: what stands beside the tensors, NULL: nothing does; where the rows are from. */
     const char *metadata, *taps;
+    double declared_l0; /* features that are to be on in a row, as the files say; 0: they do not */
     char weights_sha256[65]; /* of tensors and reading (digest.c), as hex; "" of a draft */
     /* Sentences that whoever relies on it should read: what its file did not say by itself. */
     unsigned n_notes;

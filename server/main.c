@@ -1,14 +1,13 @@
 /* main.c - the daemon's process: options, then one of its actions; exit status (spec section 2). */
+#include "server/check.h"
 #include "server/daemon.h"
 #include "server/report/log.h"
 #include "server/opts/opts.h"
 #include "server/probe.h"
-#include "server/service.h"
 #include "server/version.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
@@ -81,41 +80,13 @@ static enum sae_status load_engine(const struct saed_opts *o)
     return st;
 }
 
-/* The reading, where it is not what a dictionary usually has, and what there is to say of it. */
-static void print_reading(const struct sae_dict_info *info)
-{
-    for (unsigned f = 0; f < SAE_N_FIELDS; f++) {
-        const struct sae_shown_field *field = &info->reading[f];
-
-        if (field->is_usual && !field->by_file[0])
-            continue;
-        printf("  %s=%s%s", field->name, field->text,
-               field->from == SAE_FROM_STATED ? ", stated" : "");
-        if (field->by_file[0])
-            printf(", the file says %s", field->by_file);
-        printf("\n");
-    }
-    for (unsigned k = 0; k < info->n_notes; k++)
-        printf("  note: %s\n", info->notes[k]);
-}
-
-/* Load everything, say what it is, open no socket. */
+/* Exit status 3: all is loaded, and a figure of a sample does not fit. */
 static int check(const struct saed_opts *o)
 {
-    struct saed_service s;
-    enum sae_status st = saed_service_load(&s, o, NULL, NULL, report, NULL);
-    struct saed_dict *d = NULL;
+    bool is_suspicious = false;
+    enum sae_status st = saed_check(o, report, NULL, &is_suspicious);
 
-    while (st == SAE_OK && (d = saed_registry_next(s.registry, d))) {
-        printf("%s class=%s activation_dim=%" PRIu64 " dict_size=%" PRIu64
-               " dtype=%s bytes=%" PRIu64 " engine=%s kernel=%s\n",
-               d->name, d->info->class_name, d->info->activation_dim, d->info->dict_size,
-               d->info->dtype, d->info->bytes, sae_engine_name(s.engine),
-               sae_engine_kernel(s.engine));
-        print_reading(d->info);
-    }
-    saed_service_close(&s);
-    return flush_stdout(exit_status(st));
+    return flush_stdout(st == SAE_OK && is_suspicious ? 3 : exit_status(st));
 }
 
 /* Fresh pages cost more than what is done with them (see sae_alloc). So malloc keeps what it has

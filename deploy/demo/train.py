@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Train the dictionary that ships with saed: digits.pt, sample.json and the figures of README.md.
+"""Train the dictionary that ships with saed: digits.pt, sample.json, digits.npy and the figures of README.md.
 
 A sparse autoencoder (the AutoEncoder class of saprmarks/dictionary_learning) on scikit-learn's
 handwritten digits: 1,797 images of 8x8 pixels with 17 grey levels. Each row is an image, divided
@@ -100,6 +100,7 @@ def main():
     fvu, l0, dead = evaluate(ae, x)
     print("final: FVU %.4f  mean L0 %.2f  dead features %d" % (fvu, l0, dead))
     torch.save(ae.state_dict(), os.path.join(HERE, "digits.pt"))
+    np.save(os.path.join(HERE, "digits.npy"), x[:256].numpy().astype("<f2"))  # sixteenths: exact
     rows = [[round(float(v), 4) for v in x[i]] for i in range(10)]
     with open(os.path.join(HERE, "sample.json"), "w") as out:
         out.write('{"x": [\n  ' + ",\n  ".join(json.dumps(r) for r in rows) + "\n]}\n")

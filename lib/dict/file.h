@@ -67,6 +67,9 @@ bool sae_file_number(const struct sae_file *b, const char *key, float *out);
 /* shown.c: info's metadata and taps, from what stands beside the tensors. SAE_E_NOMEM. */
 enum sae_status sae_file_show(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 
+/* producers/declared.c: of a settled file; 0: nothing says it. */
+double sae_file_declared_l0(const struct sae_file *b);
+
 /* "[70, 33]" */
 void sae_shape_text(char text[64], const uint64_t *shape, unsigned ndim);
 

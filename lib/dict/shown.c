@@ -208,5 +208,6 @@ enum sae_status sae_file_show(struct sae_file *b, struct sae_err *err)
         st = take_taps(b, err);
     b->info.metadata = b->metadata;
     b->info.taps = b->taps;
+    b->info.declared_l0 = sae_file_declared_l0(b);
     return st;
 }

@@ -300,6 +300,27 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
     return sae_origin_read(&origin, dst, transpose, err);
 }
 
+enum sae_status sae_load_rows(struct sae_tensors *ts, size_t i, size_t n, float *dst,
+                              struct sae_err *err)
+{
+    const struct sae_tensor *t = sae_load_tensor(ts, i);
+    struct sae_origin origin;
+
+    if (!t)
+        return no_tensor(ts, i, err);
+    if (!ts->reader->is_flat)
+        return sae_err_set(err, SAE_E_FORMAT, t->name,
+                           "cannot read rows of a .%s: .npy and .safetensors are wanted",
+                           ts->reader->name);
+    if (!sae_dtype_is_floating(t->dtype) || t->ndim == 0)
+        return sae_err_set(err, SAE_E_FORMAT, t->name,
+                           "cannot read rows of %s: it is of %s and has %u dimensions, floats of "
+                           "one or more are wanted",
+                           t->name, t->dtype_name, t->ndim);
+    ts->reader->origin(ts, i, &origin);
+    return sae_origin_rows(&origin, t, n, dst, err);
+}
+
 enum sae_status sae_load_integers(struct sae_tensors *ts, size_t i, int64_t *dst, size_t n,
                                   struct sae_err *err)
 {

@@ -104,6 +104,12 @@ enum sae_status sae_load_find(const struct sae_tensors *ts, const char *name, si
  * whose rows and columns both lie across each other. */
 enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
                               struct sae_err *err) SAE_MUST_USE;
+/* The first n rows of tensor i as f32, whatever its dimensions: the last of them is a row's. n is
+ * at most the product of the others. Values that are not finite stay, no CRC is verified. Not of a
+ * .pt, whose tensors may lie anyhow. SAE_E_FORMAT: it is one, or the tensor is of no floating
+ * dtype, or has no dimension. */
+enum sae_status sae_load_rows(struct sae_tensors *ts, size_t i, size_t n, float *dst,
+                              struct sae_err *err) SAE_MUST_USE;
 /* The values of tensor i, which has an integer dtype, or bool, and at most one dimension, into dst:
  * exactly n of them. SAE_E_WEIGHTS where it is not so, or where a value is beyond int64. Verifies
  * the entry's CRC. */

@@ -140,6 +140,7 @@ static void numpy_origin(const struct sae_tensors *ts, size_t i, struct sae_orig
         .entry = np->zip ? sae_zip_entry(np->zip, at) : NULL,
         .range = {ts->fd, ts->file_bytes, 0},
         .head_bytes = np->arrays[at].header_bytes,
+        .is_fortran = np->arrays[at].is_fortran,
     };
 }
 
@@ -157,6 +158,7 @@ static void numpy_close(struct sae_tensors *ts)
 
 const struct sae_reader sae_reader_npy = {
     .name = "npy",
+    .is_flat = true,
     .sniff = npy_sniff,
     .open = npy_open,
     .narrow = sae_flat_narrow,
@@ -167,6 +169,7 @@ const struct sae_reader sae_reader_npy = {
 
 const struct sae_reader sae_reader_npz = {
     .name = "npz",
+    .is_flat = true,
     .sniff = npz_sniff,
     .open = npz_open,
     .narrow = sae_flat_narrow,

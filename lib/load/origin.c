@@ -1,6 +1,8 @@
 /* origin.c - see origin.h. */
 #include "lib/load/origin.h"
 
+#include "lib/load/rows.h"
+
 #include <string.h>
 
 #define MAX_NUMBER_BYTES 4096 /* of a storage that is read for the number in it */
@@ -73,6 +75,19 @@ enum sae_status sae_origin_integers(const struct sae_origin *s, int64_t *dst, st
 
     if (st == SAE_OK)
         st = sae_view_integers(&s->view, &src, dst, err);
+    sae_zip_stream_fini(&b.zip);
+    return st;
+}
+
+enum sae_status sae_origin_rows(const struct sae_origin *s, const struct sae_tensor *t, size_t n,
+                                float *dst, struct sae_err *err)
+{
+    struct bytes b;
+    struct sae_stream src = {next_bytes, &b};
+    enum sae_status st = begin(s, &b, err);
+
+    if (st == SAE_OK)
+        st = sae_rows_read(t, s->is_fortran, &src, n, dst, err);
     sae_zip_stream_fini(&b.zip);
     return st;
 }

@@ -7,6 +7,7 @@
 
 #include "lib/format/fd.h"
 #include "lib/format/zip.h"
+#include "lib/load/load.h"
 #include "lib/load/view.h"
 
 struct sae_origin {
@@ -15,6 +16,7 @@ struct sae_origin {
     const struct sae_zip_entry *entry;
     struct sae_fd_range range;
     uint64_t head_bytes; /* in front of the storage: read, and dropped */
+    bool is_fortran;     /* of a flat container: the first index runs fastest */
 };
 
 /* As sae_load_read. */
@@ -23,6 +25,9 @@ enum sae_status sae_origin_read(const struct sae_origin *s, float *dst, bool tra
 /* As sae_load_integers, of an origin whose view has an integer dtype, or BOOL. */
 enum sae_status sae_origin_integers(const struct sae_origin *s, int64_t *dst,
                                     struct sae_err *err) SAE_MUST_USE;
+/* The first n rows of `t`, of a flat container (rows.h). */
+enum sae_status sae_origin_rows(const struct sae_origin *s, const struct sae_tensor *t, size_t n,
+                                float *dst, struct sae_err *err) SAE_MUST_USE;
 /* The value of a floating view of one element, when little must be read for it. */
 bool sae_origin_number(const struct sae_origin *s, double *out);
 

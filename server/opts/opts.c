@@ -294,6 +294,10 @@ static bool action_flag(struct saed_parse *p, enum saed_flag_index i, const stru
     case SAED_FLAG_check:
         set_action(p, SAED_CHECK);
         return false;
+    case SAED_FLAG_sample:
+        if (!list_add(&p->o->sample, value))
+            saed_parse_fail(p, SAE_E_NOMEM, "cannot allocate sample %zu", p->o->sample.n + 1);
+        return false;
     case SAED_FLAG_probe:
         set_action(p, SAED_PROBE);
         p->o->probe_url = value;
@@ -507,6 +511,8 @@ enum sae_status saed_opts_parse(struct saed_opts *o, int argc, char *const *argv
     parse_line(&p, argc, argv);
     if (o->verbose && o->action != SAED_VERSION_ACTION && o->action != SAED_HELP)
         saed_parse_fail(&p, SAE_E_USAGE, "cannot use --verbose: it goes with --version");
+    if (o->sample.n > 0 && (o->action == SAED_RUN || o->action == SAED_PROBE))
+        saed_parse_fail(&p, SAE_E_USAGE, "cannot use --sample: it goes with --check");
     /* These run before, or beside, a daemon whose environment and file are not theirs. */
     if (o->action == SAED_HELP || o->action == SAED_VERSION_ACTION || o->action == SAED_PROBE)
         return p.status;
@@ -527,6 +533,7 @@ void saed_opts_fini(struct saed_opts *o)
         sae_free(o->sources[i].source);
     }
     sae_free(o->sources);
+    list_clear(&o->sample);
     o->sources = NULL;
     o->n_sources = 0;
     for (unsigned i = 0; i < SAED_N_OPTIONS; i++)

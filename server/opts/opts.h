@@ -30,6 +30,7 @@ struct saed_opts {
     enum saed_action action;
     bool verbose;            /* of --version */
     const char *probe_url;   /* borrowed from argv */
+    struct saed_list sample; /* of --check */
     const char *isa;         /* SAED_ISA or NULL; borrowed from the environment */
     struct saed_list listen; /* as saed_address_parse takes them */
     unsigned n_passed;       /* sockets that listen already take their place: 3, 4, ... */

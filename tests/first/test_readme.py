@@ -75,6 +75,21 @@ def client(text, url):
               and names["x_hat"].shape == (10, 64), why)
 
 
+def samples(text, saed, folder):
+    """What --check says of the digits, read rightly and not."""
+    text = section(text, "How do I know that it read my file right?")
+    for code in blocks(text, "python"):
+        why = run(code.replace('"scrambled.npz"', f'"{folder}/scrambled.npz"'), {})
+        check("a scrambled file", not why, why)
+    for block in blocks(text, ""):
+        for command, want in re.findall(r"^\$ (build/saed [^\n]*)\n(.*?)(?:\n\n|\n?\Z)", block, re.M | re.S):
+            words = command.replace("build/saed", saed).replace("scrambled.npz", folder + "/scrambled.npz")
+            got = subprocess.run(words, shell=True, capture_output=True, text=True)
+            same = lambda s: re.sub(r" kernel=\w+", "", s).strip()
+            check(command, got.returncode == (3 if "suspicious" in want else 0) and same(got.stdout) == same(want),
+                  f"got {got.returncode} {got.stdout}{got.stderr}, README has {want}")
+
+
 def answers(text, url):
     """Each `$ curl` and what stands below it, up to an empty line."""
     for block in blocks(text, ""):
@@ -100,6 +115,7 @@ def main():
         client(text, url)
         with tempfile.TemporaryDirectory() as folder:
             recipes(text, url, folder)
+            samples(text, os.path.abspath(sys.argv[1]), folder)
         answers(text, url)
     finally:
         daemon.terminate()

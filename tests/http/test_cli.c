@@ -97,6 +97,7 @@ START_TEST(help_and_version)
                                           "--drain-grace-ms",
                                           "--drain-timeout-ms",
                                           "--check",
+                                          "--sample",
                                           "--probe",
                                           "--config",
                                           "-V, --version",

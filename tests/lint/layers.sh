@@ -25,7 +25,7 @@ wire="$low|proto/[a-z_]+\.(h|def)"
 rule 'lib/saed.h lib' "$low"
 rule lib/format "$low|lib/format/[a-z_]+\.h"
 rule lib/load "$low|lib/format/[a-z_]+\.h|lib/load/[a-z_]+\.h"
-dict="$low|lib/saed\.h|lib/load/(load|hints|facts|config|folder)\.h|lib/dict/[a-z_]+\.h"
+dict="$low|lib/(saed|judge)\.h|lib/load/(load|hints|facts|config|folder)\.h|lib/dict/[a-z_]+\.h"
 rule lib/dict "$dict|lib/dict/producers/producers\.h"
 rule lib/dict/producers "$dict|lib/dict/producers/[a-z_]+\.h"
 rule lib/engine/kern 'lib/(types|matrix|dtype)\.h|lib/engine/kern/[a-z_0-9]+\.(h|inc)'
@@ -45,7 +45,7 @@ rule server/offers "$low|lib/saed\.h|server/[a-z_]+\.h|server/(offers|opts|repor
 rule server/opts "$low|lib/saed\.h|server/address\.h|server/opts/[a-z_]+\.(h|def)"
 rule server/api "$wire|lib/format/coding\.h|proto/json/numtext\.h|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|offers|opts|report)/[a-z_]+\.h"
 rule server/version.c 'server/version\.h|lib/(cpu|saed|sha256)\.h|lib/format/(zip|zstandard)\.h|server/(net/http|opts/opts)\.h'
-rule server "$wire|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|offers|opts|report)/[a-z_]+\.h"
+rule server "$wire|lib/(saed|judge)\.h|server/[a-z_]+\.h|server/(api|net|sched|offers|opts|report)/[a-z_]+\.h"
 for f in $(git ls-files 'lib/*.[ch]' 'lib/*.inc' 'proto/*.[ch]' 'proto/*.cc' 'server/*.[ch]'); do
     case "$ruled " in *" $f "*) ;; *)
         [ -f "$f" ] || continue

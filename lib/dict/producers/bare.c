@@ -6,19 +6,9 @@
 
 #include <string.h>
 
-/* Digits at the end of a component, behind "L0_". */
-static size_t digits_at_end(const char *p, size_t n)
-{
-    size_t digits = 0;
-
-    while (digits < n && sae_is_digit(p[n - digits - 1]))
-        digits++;
-    return digits;
-}
-
 static bool ends_in_l0(const char *p, size_t n)
 {
-    size_t digits = digits_at_end(p, n);
+    size_t digits = sae_say_digits(p, n);
 
     return digits > 0 && digits < 10 && n >= digits + 3 &&
            memcmp(p + n - digits - 3, "L0_", 3) == 0;
@@ -27,7 +17,7 @@ static bool ends_in_l0(const char *p, size_t n)
 enum sae_status sae_settle_qwen_scope(struct sae_file *b, struct sae_err *err)
 {
     struct sae_component c = sae_say_component(b, ends_in_l0);
-    size_t digits = c.n ? digits_at_end(c.p, c.n) : 0;
+    size_t digits = c.n ? sae_say_digits(c.p, c.n) : 0;
     uint64_t k = 0;
 
     NOTE(b, "SAELens applies relu after the top-k; they differ where fewer than k values are "

@@ -1,6 +1,8 @@
 /* say.c - see say.h. */
 #include "lib/dict/producers/say.h"
 
+#include "lib/scan.h"
+
 #include "lib/dict/text.h"
 
 #include <stdio.h>
@@ -84,4 +86,13 @@ struct sae_component sae_say_component(const struct sae_file *b,
             return (struct sae_component){path + at, end - at};
     }
     return (struct sae_component){NULL, 0};
+}
+
+size_t sae_say_digits(const char *p, size_t n)
+{
+    size_t digits = 0;
+
+    while (digits < n && sae_is_digit(p[n - digits - 1]))
+        digits++;
+    return digits;
 }

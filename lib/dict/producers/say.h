@@ -59,5 +59,7 @@ struct sae_component {
 /* The nearest that `fits`. */
 struct sae_component sae_say_component(const struct sae_file *b,
                                        bool (*fits)(const char *p, size_t n));
+/* How many digits it ends in. */
+size_t sae_say_digits(const char *p, size_t n);
 
 #endif
