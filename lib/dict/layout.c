@@ -53,7 +53,7 @@ const struct sae_layout sae_layouts[] = {
         .is_top_k_too = true,
         .options = OPTIONS_ALL | SAE_OPT_GHOST_MASK,
         .note = "dictionary_learning's from_pretrained normalises the decoder unless told not to: "
-                "its features are these times the decoder norm",
+                "its features are these times the decoder norm (normalize_decoder=unit)",
         .init_norm = 1.0f,
     },
     {

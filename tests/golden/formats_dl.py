@@ -49,7 +49,7 @@ AS_RELU = "SAELens (6.18) reads such files as ReLU, without the threshold"
 
 
 NORMALISED = ("dictionary_learning's from_pretrained normalises the decoder unless told not to: its features "
-              "are these times the decoder norm")
+              "are these times the decoder norm (normalize_decoder=unit)")
 REPORTED = "dictionary_learning of 2024-07 to 2025-01 reported these features times the decoder norm"
 
 

@@ -12,7 +12,7 @@ V6 = {"d_in": 5, "d_sae": 7, "dtype": "float32", "device": "cpu", "apply_b_dec_t
       "metadata": {"sae_lens_version": "6.18.0", "hook_name": "blocks.3.hook_resid_post"}}
 V5 = {"d_in": 5, "d_sae": 7, "dtype": "torch.float32", "apply_b_dec_to_input": True,
       "hook_point": "blocks.3.hook_resid_post", "normalize_activations": "none"}
-NEURONPEDIA = "Neuronpedia shows f times the decoder norm"
+NEURONPEDIA = "Neuronpedia shows f times the decoder norm (normalize_decoder=unit)"
 UNITS = "f is in units of the decoder norm; Neuronpedia shows these"
 FOLDS = "SAELens folds exp(r_mag) into W_enc before the product; the same but for rounding"
 CENTRE_DEFAULT = "centre = b_dec is SAELens's default for an absent apply_b_dec_to_input"

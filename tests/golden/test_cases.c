@@ -11,8 +11,7 @@
 /* Of each AutoEncoder, behind what is said of the file. */
 #define OF_THE_CLASS                                                                        \
     "dictionary_learning's from_pretrained normalises the decoder unless told not to: its " \
-    "features "                                                                             \
-    "are these times the decoder norm"
+    "features are these times the decoder norm (normalize_decoder=unit)"
 
 static const struct {
     const char *path;
@@ -59,9 +58,10 @@ static struct sae_dict *opened(const char *name)
 START_TEST(is_the_plain_dictionary)
 {
     struct sae_dict *want = opened("plain.pt"), *d = opened(cases[_i].path);
+    bool is_custom = strstr(cases[_i].path, "custom") != NULL;
     unsigned n = 0;
 
-    ck_assert_str_eq(d->layout->name, strstr(cases[_i].path, "custom") ? "custom" : "AutoEncoder");
+    ck_assert_str_eq(d->layout->name, is_custom ? "custom" : "AutoEncoder");
     ck_assert(d->formula.d_in == 8 && d->formula.F == 20);
     ck_assert_mem_eq(d->enc.f32, want->enc.f32, 160 * sizeof(float));
     ck_assert_mem_eq(d->dec.f32, want->dec.f32, 160 * sizeof(float));
@@ -70,8 +70,9 @@ START_TEST(is_the_plain_dictionary)
     ck_assert_mem_eq(d->centre, want->centre, 8 * sizeof(float));
     for (; n < SAE_MAX_NOTES && cases[_i].notes[n]; n++)
         ck_assert_str_eq(d->info.notes[n], cases[_i].notes[n]);
-    ck_assert_str_eq(d->info.notes[n], OF_THE_CLASS);
-    ck_assert_uint_eq(d->info.n_notes, n + 1);
+    if (!is_custom)
+        ck_assert_str_eq(d->info.notes[n++], OF_THE_CLASS);
+    ck_assert_uint_eq(d->info.n_notes, n);
     sae_dict_free(d);
     sae_dict_free(want);
 }

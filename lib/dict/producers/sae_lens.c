@@ -357,7 +357,7 @@ enum sae_status sae_settle_sae_lens(struct sae_file *b, struct sae_err *err)
     if (st == SAE_OK)
         st = sae_lens_dtype(b, err);
     if (st == SAE_OK && !a->is_transcoder && !a->keeps_top_k && !a->is_batch)
-        NOTE(b, "Neuronpedia shows f times the decoder norm");
+        NOTE(b, "Neuronpedia shows f times the decoder norm (normalize_decoder=unit)");
     if (st == SAE_OK && strcmp(a->activation, "gated") == 0)
         NOTE(b,
              "SAELens folds exp(r_mag) into W_enc before the product; the same but for rounding");

@@ -171,8 +171,8 @@ START_TEST(a_config_that_is_no_json_is_noted)
     make_folder("cases/plain.pt");
     put("cfg.json", "not JSON");
     ck_assert_int_eq(sae_dict_load(&d, weights, NULL, NULL), SAE_OK);
-    ck_assert_uint_eq(sae_dict_info(d)->n_notes, 1);
-    ck_assert_ptr_nonnull(strstr(sae_dict_info(d)->notes[0], "cfg.json beside it was not read"));
+    ck_assert_uint_eq(sae_dict_info(d)->n_notes, 2); /* the class's own comes first */
+    ck_assert_ptr_nonnull(strstr(sae_dict_info(d)->notes[1], "cfg.json beside it was not read"));
     sae_dict_free(d);
     remove_folder();
 }
