@@ -209,7 +209,7 @@ static enum sae_status read_file(struct table *t, const char *path, struct sae_e
 
 enum sae_status saed_keys_reload(struct saed_keys *k, struct sae_err *err)
 {
-    struct table fresh = {NULL, 0}, old = fresh;
+    struct table fresh = {NULL, 0}, old;
     enum sae_status st = SAE_OK;
 
     for (size_t i = 0; st == SAE_OK && i < k->files->n; i++)

@@ -69,20 +69,22 @@ static const struct route *find_route(const char *path, char *name, size_t cap)
 
 #define NAMES_SHOWN 100
 
-/* "served are a, b and 3 more". What memory does not allow is left out. */
-static void list_names(struct saed_routes *r, struct sae_buf *b)
+/* "served are a, b and 3 more". */
+static enum sae_status list_names(struct saed_routes *r, struct sae_buf *b)
 {
     size_t n = saed_registry_count(r->registry), shown = 0;
     struct saed_dict *d = NULL;
+    enum sae_status st = SAE_OK;
 
     if (n == 0)
-        (void)!sae_buf_addf(b, "none is served");
-    while (shown < NAMES_SHOWN && (d = saed_registry_next(r->registry, d)))
-        (void)!sae_buf_addf(b, "%s%s", shown++ ? ", " : "served are ", d->name);
-    if (shown == NAMES_SHOWN)
+        st = sae_buf_addf(b, "none is served");
+    while (st == SAE_OK && shown < NAMES_SHOWN && (d = saed_registry_next(r->registry, d)))
+        st = sae_buf_addf(b, "%s%s", shown++ ? ", " : "served are ", d->name);
+    if (st != SAE_OK || shown == NAMES_SHOWN)
         saed_dict_release(d);
-    if (n > shown)
-        (void)!sae_buf_addf(b, " and %zu more", n - shown);
+    if (st == SAE_OK && n > shown)
+        st = sae_buf_addf(b, " and %zu more", n - shown);
+    return st;
 }
 
 /* The reply is made here: more names than an error has room for. */
@@ -92,9 +94,13 @@ static enum sae_status unknown_dictionary(struct saed_routes *r, struct saed_exc
     struct sae_buf names;
 
     sae_buf_init(&names, 1 << 16);
-    sae_err_set(err, SAE_E_UNKNOWN_DICTIONARY, "", "cannot find dictionary \"%.64s\": ", name);
-    list_names(r, &names);
-    saed_http_error_more(x, err, names.data ? names.data : "memory has run out");
+    if (list_names(r, &names) == SAE_OK) {
+        sae_err_set(err, SAE_E_UNKNOWN_DICTIONARY, "", "cannot find dictionary \"%.64s\": ", name);
+        saed_http_error_more(x, err, names.data);
+    } else {
+        sae_err_set(err, SAE_E_NOMEM, "", "cannot list the dictionaries: memory has run out");
+        saed_http_error(x, err);
+    }
     sae_buf_fini(&names);
     return err->status;
 }
