@@ -47,6 +47,8 @@ struct server server_spawn(const char *const *args)
     ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
     s.err = memfd_create("stderr", MFD_CLOEXEC);
     ck_assert_int_ge(s.err, 0);
+    /* A memfd's offset has no lock: two threads' lines could be written over each other. */
+    ck_assert_int_eq(fcntl(s.err, F_SETFL, O_APPEND), 0);
     s.pid = fork();
     ck_assert_int_ge(s.pid, 0);
     if (s.pid == 0) {

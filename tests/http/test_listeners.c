@@ -230,6 +230,7 @@ static struct server spawn_passed(const int *fds, int n, const char *const *args
         argv[i + 1] = args[i];
     ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
     s.err = memfd_create("stderr", MFD_CLOEXEC);
+    ck_assert_int_eq(fcntl(s.err, F_SETFL, O_APPEND), 0);
     s.pid = fork();
     ck_assert_int_ge(s.pid, 0);
     if (s.pid == 0) {
