@@ -16,11 +16,8 @@
 /* One line on stderr for each cause. Also called by the loading thread, when main only waits. */
 static void report(void *arg, const struct sae_err *err)
 {
-    char line[sizeof err->text + 16];
-    int n = snprintf(line, sizeof line, "saed: %s\n", err->text);
-
     (void)arg;
-    saed_log_text(line, (size_t)n);
+    saed_log_failure(err->text);
 }
 
 /* Standard descriptors that are closed are /dev/null: else a socket or a weights file would take
@@ -129,7 +126,7 @@ int main(int argc, char **argv)
         break;
     case SAED_RUN:
         keep_memory();
-        saed_log_init(SAED_INFO);
+        saed_log_init(o.log_level, o.log_format);
         rc = saed_daemon_run(&o, report, NULL, &abandoned);
         break;
     }

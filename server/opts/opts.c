@@ -39,6 +39,13 @@ const struct saed_flag_def saed_flag_defs[SAED_N_FLAGS] = {
 /* What --engine's choices are stored as. */
 _Static_assert(SAE_ENGINE_AUTO == 0 && SAE_ENGINE_NATIVE == 1 && SAE_ENGINE_OPENBLAS == 2,
                "the order of --engine's choices in opts.def");
+_Static_assert(SAED_LOG_TEXT == 0 && SAED_LOG_JSON == 1 && SAED_DEBUG == 0 && SAED_INFO == 1 &&
+                   SAED_WARN == 2 && SAED_ERROR == 3,
+               "the order of --log-format's and --log-level's choices in opts.def");
+_Static_assert(sizeof(enum sae_engine_kind) == sizeof(unsigned) &&
+                   sizeof(enum saed_log_level) == sizeof(unsigned) &&
+                   sizeof(enum saed_log_format) == sizeof(unsigned),
+               "a choice is stored as an unsigned");
 
 /* ---- reporting ----------------------------------------------------------------------------- */
 

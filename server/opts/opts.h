@@ -6,6 +6,7 @@
 
 #include "lib/base.h"
 #include "lib/saed.h"
+#include "server/report/log.h"
 
 enum saed_action { SAED_RUN, SAED_CHECK, SAED_PROBE, SAED_VERSION_ACTION, SAED_HELP };
 
@@ -47,6 +48,8 @@ struct saed_opts {
     uint64_t max_connections;
     uint64_t request_timeout_ms, keepalive_timeout_ms, drain_grace_ms, drain_timeout_ms;
     uint64_t min_upload_rate;
+    enum saed_log_level log_level;
+    enum saed_log_format log_format;
     struct saed_source *sources;
     size_t n_sources;
     struct saed_list dictionaries; /* folders */

@@ -138,7 +138,7 @@ bool saed_value_set(struct saed_opts *o, const struct saed_opt_def *def, const c
     case SAED_KIND_CHOICE:
         if (!parse_choice(def->metavar, text, &choice))
             return false;
-        *(enum sae_engine_kind *)field = (enum sae_engine_kind)choice;
+        memcpy(field, &choice, sizeof choice); /* an enum of some kind, see opts.c */
         return true;
     case SAED_KIND_LISTEN:
     case SAED_KIND_FILES:

@@ -273,6 +273,8 @@ static const struct {
     {"a=x --engine mkl", "--engine mkl", "auto|native|openblas"},
     {"a=x --engine Native", "--engine Native", "auto|native|openblas"},
     {"a=x --engine nat", "--engine nat", "auto|native|openblas"},
+    {"a=x --log-format xml", "--log-format xml", "one of text|json"},
+    {"a=x --log-level=all", "--log-level all", "one of debug|info|warn|error"},
     {"a=x --engine auto|native", "--engine auto|native", "one of"},
     {"a=x --insecure-no-auth=yes", "--insecure-no-auth yes", "true or false"},
     {"a=x --listen 8673", "--listen 8673", "HOST:PORT"},
@@ -678,6 +680,18 @@ START_TEST(keys_are_leave_to_listen)
 }
 END_TEST
 
+START_TEST(the_log_has_a_format_and_a_level)
+{
+    ck_assert_int_eq(parse("a=x"), SAE_OK);
+    ck_assert_int_eq(o.log_format, SAED_LOG_TEXT);
+    ck_assert_int_eq(o.log_level, SAED_INFO);
+    ck_assert_int_eq(parse_env("a=x --log-level error", "SAED_LOG_FORMAT=json SAED_LOG_LEVEL=warn"),
+                     SAE_OK);
+    ck_assert_int_eq(o.log_format, SAED_LOG_JSON);
+    ck_assert_int_eq(o.log_level, SAED_ERROR);
+}
+END_TEST
+
 START_TEST(help_fits_a_terminal_and_names_everything)
 {
     struct sae_buf b;
@@ -871,6 +885,7 @@ int main(void)
     tcase_add_test(t, sockets_are_passed_to_one_process);
     tcase_add_test(t, several_addresses);
     tcase_add_test(t, keys_are_leave_to_listen);
+    tcase_add_test(t, the_log_has_a_format_and_a_level);
     tcase_add_test(t, help_fits_a_terminal_and_names_everything);
     tcase_add_test(t, folders_that_are_offered);
     tcase_add_test(t, limits_by_their_keys);
