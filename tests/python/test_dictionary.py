@@ -184,6 +184,50 @@ class Shapes(Case):
                                               self.ae(self.x, ghost_mask=np.full(256, 0.5))[1])
 
 
+class Beside(Case):
+    """What a row keeps for decode: numbers of its own scaling, and itself for a skip."""
+    OPTIONS = ["--max-queue-rows", "16"]
+    SERVED = [f"{kind}={GOLDEN}/autoencoder_33x70_f32.pt:input={kind}" for kind in ("rms", "layer_norm")] + [
+        "none=" + GOLDEN + "/autoencoder_33x70_f32.pt", "skip=" + os.path.join(
+            os.path.dirname(GOLDEN), "formats", "circuit_tracer", "skip", "layer_4.safetensors")]
+
+    def rows(self, ae, lead):
+        return np.random.default_rng(8).normal(1, 2, (*lead, ae.activation_dim)).astype("f4")
+
+    def test_state(self):
+        for name, width in (("rms", 1), ("layer_norm", 2)):
+            ae = saed.Dictionary(self.url, name)
+            for lead in ((), (3,), (5, 11)):
+                with self.subTest(name=name, lead=lead):
+                    x = self.rows(ae, lead)
+                    f, state = ae.encode(x, input_state=True, dtype=np.float64)
+                    self.assertEqual((f.dtype, state.dtype, state.shape), (np.float64, np.float32, (*lead, width)))
+                    x_hat, same = ae(x, input_state=True)
+                    np.testing.assert_array_equal(state, same)
+                    for given in (f, ae.encode(x, sparse=True), ae.encode(x, top_k=70)):
+                        np.testing.assert_array_equal(ae.decode(given, input_state=state), x_hat)
+                    self.assertEqual([type(a) for a in ae.encode(x, top_k=2, input_state=True)],
+                                     [saed.TopK, np.ndarray])
+
+    def test_skip(self):
+        ae = saed.Dictionary(self.url, "skip")
+        x = self.rows(ae, (5, 11))
+        np.testing.assert_array_equal(ae.decode(ae.encode(x), x=x), ae(x))
+        np.testing.assert_array_equal(ae.decode(ae.encode(x, sparse=True), x=x), ae(x))
+
+    def test_refused(self):
+        rms, skip, none = (saed.Dictionary(self.url, name) for name in ("rms", "skip", "none"))
+        f = np.zeros((2, 70), "f4")
+        for call in (lambda: rms.decode(f), lambda: none.encode(self.rows(none, (2,)), input_state=True),
+                     lambda: none.decode(f, x=self.rows(none, (2,))),
+                     lambda: skip.decode(np.zeros((2, skip.dict_size), "f4"))):
+            with self.assertRaises(saed.RequestError) as caught:
+                call()
+            self.assertEqual(caught.exception.code, "bad_option")
+        with self.assertRaisesRegex(ValueError, r"input_state has the leading dimensions \(1, 2\), f \(2,\)"):
+            rms.decode(f, input_state=np.ones((1, 2, 1), "f4"))
+
+
 class Pieces(Case):
     """More rows than one request takes."""
     OPTIONS = ["--max-queue-rows", "64", "--max-batch-rows", "16"]

@@ -64,33 +64,51 @@ class Dictionary:
 
     def encode(self, x: Any, return_gate: bool = False, output_pre_jump: bool = False, *,
                top_k: Optional[int] = None, sparse: bool = False, features: Optional[Sequence[int]] = None,
-               dtype: Any = None) -> Any:
+               input_state: bool = False, dtype: Any = None) -> Any:
         """Features of rows: `f` `(..., dict_size)`, `(f, gate)` or `(f, pre_jump)`.
 
         top_k: only the k strongest of each row, as `TopK`. sparse: the active ones, as `Sparse`. features:
-        ids; only these columns, in this order (with top_k or sparse: only these count).
+        ids; only these columns, in this order (with top_k or sparse: only these count). input_state: adds,
+        last, each row's own numbers under rms and layer_norm, `(..., 1)` or `(..., 2)`, for decode.
         """
-        options = _asked(return_gate=return_gate, output_pre_jump=output_pre_jump, top_k=top_k, sparse=sparse)
-        return self._answer("encode", _Dense("x", x), options, features, None, ["f", "gate", "pre_jump"], dtype)
+        options = _asked(return_gate=return_gate, output_pre_jump=output_pre_jump, top_k=top_k, sparse=sparse,
+                         input_state=input_state)
+        return self._answer("encode", _Dense("x", x), options, _columns(features),
+                            ["f", "gate", "pre_jump", "input_state"], dtype)
 
-    def decode(self, f: Any, *, dtype: Any = None) -> Any:
-        """Rows `x_hat` `(..., activation_dim)` from features: dense `(..., dict_size)`, `TopK` or `Sparse`."""
+    def decode(self, f: Any, *, x: Any = None, input_state: Any = None, dtype: Any = None) -> Any:
+        """Rows `x_hat` `(..., output_dim)` from features: dense `(..., dict_size)`, `TopK` or `Sparse`.
+
+        x: the rows that were encoded, where there is a skip of them. input_state: what encode gave, where
+        the output undoes each row's own scaling (`info["reading"]`: input rms or layer_norm, output follow).
+        """
         given: _Given = _Listed(f) if isinstance(f, (TopK, Sparse)) else _Dense("f", f)
-        return self._answer("decode", given, {}, None, None, ["x_hat"], dtype)
+        beside = [_Dense(name, rows) for name, rows in (("x", x), ("input_state", input_state))
+                  if rows is not None]
+        for rows in beside:
+            if rows.lead != given.lead:
+                raise ValueError(f"cannot decode: {rows.name} has the leading dimensions {rows.lead}, f "
+                                 f"{given.lead}")
+        return self._answer("decode", given, {}, beside, ["x_hat"], dtype)
 
     def __call__(self, x: Any, output_features: bool = False, ghost_mask: Any = None,
                  output_pre_jump: bool = False, *, top_k: Optional[int] = None, sparse: bool = False,
-                 features: Optional[Sequence[int]] = None, dtype: Any = None) -> Any:
-        """forward: `x_hat`, or of `(x_hat, x_ghost, f, pre_jump)` what was asked for and the class has.
+                 features: Optional[Sequence[int]] = None, input_state: bool = False, dtype: Any = None) -> Any:
+        """forward: `x_hat`, or of `(x_hat, x_ghost, f, pre_jump, input_state)` what was asked for and the
+        class has.
 
         ghost_mask: AutoEncoder's, `(dict_size)`, `(..., 1)` or `(..., dict_size)`. f is as the class's
         forward gives it: GatedAutoEncoder and AutoEncoderNew multiply it by the decoder's norms. top_k,
-        sparse, features shape f, as in encode.
+        sparse, features shape f, and input_state is, as in encode.
         """
         options = _asked(output_features=output_features, output_pre_jump=output_pre_jump, top_k=top_k,
-                         sparse=sparse)
-        return self._answer("forward", _Dense("x", x), options, features, ghost_mask,
-                            ["x_hat", "x_ghost", "f", "pre_jump"], dtype)
+                         sparse=sparse, input_state=input_state)
+        given = _Dense("x", x)
+        beside: List[_Beside] = [*_columns(features)]
+        if ghost_mask is not None:
+            beside.append(_Mask(ghost_mask, given.lead, self.dict_size))
+        return self._answer("forward", given, options, beside, ["x_hat", "x_ghost", "f", "pre_jump",
+                                                                "input_state"], dtype)
 
     def encode_file(self, path: str, out: str, *, tensor: Optional[str] = None, top_k: Optional[int] = None,
                     sparse: bool = False, features: Optional[Sequence[int]] = None, shard_rows: int = 65536,
@@ -103,9 +121,9 @@ class Dictionary:
 
     # ---- requests ----
 
-    def _answer(self, op: str, given: _Given, options: Dict[str, str], features: Optional[Sequence[int]],
-                ghost_mask: Any, names: List[str], dtype: Any) -> Any:
-        request = _Request(self, op, given, options, features, ghost_mask, names[0])
+    def _answer(self, op: str, given: _Given, options: Dict[str, str], beside: Sequence[_Beside],
+                names: List[str], dtype: Any) -> Any:
+        request = _Request(self, op, given, options, beside, names[0])
         step = request.rows_at_once()
         n = given.n_rows
         self.client.each(request.piece, [(i, min(i + step, n)) for i in range(0, n, step)] or [(0, 0)])
@@ -125,8 +143,11 @@ class _Dense:
         self.model = x
         self.metadata: Dict[str, str] = {}
 
+    def part(self, begin: int, end: int) -> Part:
+        return self.rows.part(self.name, begin, end)
+
     def parts(self, begin: int, end: int) -> List[Part]:
-        return [self.rows.part(self.name, begin, end)]
+        return [self.part(begin, end)]
 
 
 class _Listed:
@@ -139,20 +160,30 @@ class _Listed:
         self.parts = f._parts
 
 
-_Given = Union[_Dense, _Listed]
+class _Columns:
+    """Ids of features, the same for all rows."""
+    name = "features"
+
+    def __init__(self, features: Any) -> None:
+        self.ids = _ids(features)
+
+    def part(self, begin: int, end: int) -> Part:
+        return Part(self.name, "I64", self.ids)
+
+
+def _columns(features: Any) -> List[_Columns]:
+    return [] if features is None else [_Columns(features)]
 
 
 class _Request:
     """One call, in as many requests as it takes."""
 
     def __init__(self, ae: Dictionary, op: str, given: _Given, options: Dict[str, str],
-                 features: Optional[Sequence[int]], ghost_mask: Any, main: str) -> None:
-        self.ae, self.op, self.given, self.main = ae, op, given, main
+                 beside: Sequence[_Beside], main: str) -> None:
+        self.ae, self.op, self.given, self.beside, self.main = ae, op, given, beside, main
         self.top_k = "top_k" in options
-        self.is_raw = not (options or ghost_mask is not None)
+        self.is_raw = not (options or any(isinstance(b, _Mask) for b in beside))
         self.path = f"{ae._path}{op}?{urllib.parse.urlencode(options)}".rstrip("?")
-        self.features = None if features is None else Part("features", "I64", _ids(features))
-        self.mask = None if ghost_mask is None else _Mask(ghost_mask, given.lead, ae.dict_size)
         self.joined = _Joined(given.n_rows)
 
     def rows_at_once(self) -> int:
@@ -163,11 +194,7 @@ class _Request:
     def piece(self, begin: int, end: int) -> None:
         """Rows begin..end. What max_rows cannot know (options, how many are active) may be too much for
         one answer: then in halves."""
-        parts = self.given.parts(begin, end)
-        if self.features is not None:
-            parts.append(self.features)
-        if self.mask is not None:
-            parts.append(self.mask.part(begin, end))
+        parts = [*self.given.parts(begin, end), *(b.part(begin, end) for b in self.beside)]
         headers, buffers = body(parts, self.given.metadata)
         headers["Accept"] = RAW if self.is_raw else SAFETENSORS
 
@@ -210,6 +237,10 @@ class _Mask:
         return Part("ghost_mask", self.dtype, np.ascontiguousarray(values))
 
 
+_Given = Union[_Dense, _Listed]
+_Beside = Union[_Dense, _Columns, _Mask]
+
+
 class _Joined:
     """The tensors of the whole answer. Dense ones are allocated when the first piece names their width,
     and pieces are read right into their rows; CSR parts are kept by piece until all are there."""
@@ -238,7 +269,7 @@ class _Joined:
         """Tensor `name` in the form in which it came; None: it did not."""
         units = self.metadata.get("f_units", "encode") if name == "f" else "encode"
         if name in self.dense:
-            return like(self._shaped(name, given), given.model, dtype)
+            return like(self._shaped(name, given), given.model, None if name == "input_state" else dtype)
         if name + ".top_values" in self.dense:
             return TopK(like(self._shaped(name + ".top_indices", given), given.model),
                         like(self._shaped(name + ".top_values", given), given.model, dtype), dict_size, units)

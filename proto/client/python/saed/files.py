@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import fcntl
+import importlib
 import json
 import math
 import os
@@ -340,7 +341,7 @@ def _bar(n: int, progress: bool) -> Iterator[Any]:
     try:
         if not progress:
             raise ImportError
-        from tqdm import tqdm
+        tqdm: Any = importlib.import_module("tqdm").tqdm
     except ImportError:
         yield lambda rows: None
         return
