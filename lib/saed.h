@@ -134,6 +134,27 @@ struct sae_walk {
 /* SAE_E_IO: it cannot be listed; SAE_E_FORMAT: it is larger than that; SAE_E_NOMEM. */
 enum sae_status sae_walk(struct sae_walk *w, const char *dir, struct sae_err *err) SAE_MUST_USE;
 
+/* ---- weights ------------------------------------------------------------------------------ */
+
+/* What a part is of a dictionary; an outline's too. */
+enum sae_weight_state {
+    SAE_WEIGHT_IS_THERE,
+    SAE_WEIGHT_IS_NONE,  /* the reading has none */
+    SAE_WEIGHT_IS_UNREAD /* there is no decoder, and it goes with it */
+};
+struct sae_weight_look {
+    enum sae_weight_state state;
+    size_t n_rows; /* dict_size of rows of features; a vector has 1 */
+    size_t width;
+    bool is_vector; /* one dimension alone */
+};
+struct sae_weight_look sae_dict_weight(const struct sae_dict *d, enum sae_weight part);
+/* n rows [n][width] of a part that is there, as they are in use: those of `ids` (each below
+ * n_rows), NULL: the first n. W_enc acts on x2 of the formula; a row of the decoder is what its f
+ * is multiplied by. */
+void sae_dict_weight_rows(const struct sae_dict *d, enum sae_weight part, const uint32_t *ids,
+                          size_t n, float *out);
+
 /* ---- engine ------------------------------------------------------------------------------- */
 
 enum sae_engine_kind { SAE_ENGINE_AUTO, SAE_ENGINE_NATIVE, SAE_ENGINE_OPENBLAS };

@@ -8,10 +8,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A row each in proto/ops.def. */
-enum sae_op { SAE_OP_ENCODE, SAE_OP_DECODE, SAE_OP_FORWARD, SAE_N_OPS };
+/* A row each in proto/ops.def. Those that ride in batches come first. */
+enum sae_op {
+    SAE_OP_ENCODE,
+    SAE_OP_DECODE,
+    SAE_OP_FORWARD,
+    SAE_N_ROW_OPS,
+    SAE_OP_WEIGHTS = SAE_N_ROW_OPS,
+    SAE_N_OPS
+};
 /* Of queues and GEMMs: operations that begin alike share one. */
-enum sae_side { SAE_SIDE_ENCODE, SAE_SIDE_DECODE, SAE_N_SIDES };
+enum sae_side { SAE_SIDE_ENCODE, SAE_SIDE_DECODE, SAE_N_SIDES, SAE_SIDE_NONE = SAE_N_SIDES };
 
 /* The options of the operations, as bits: a row each in proto/options.def. */
 enum {
@@ -38,6 +45,25 @@ enum sae_unit_id {
     SAE_N_UNITS
 };
 #define SAE_MAX_PARAMS 3 /* vectors [F] that a unit has, at most */
+
+/* What a dictionary computes with, as weights gives it: a row each in proto/weights.def. */
+enum sae_weight {
+    SAE_WEIGHT_DECODER, /* rows of features: ... */
+    SAE_WEIGHT_ENCODER,
+    SAE_N_ROW_WEIGHTS, /* ... up to here; whole ones: */
+    SAE_WEIGHT_B_DEC = SAE_N_ROW_WEIGHTS,
+    SAE_WEIGHT_B_ENC,
+    SAE_WEIGHT_GATE_BIAS,
+    SAE_WEIGHT_MAG_BIAS,
+    SAE_WEIGHT_R, /* exp(r_mag) */
+    SAE_WEIGHT_THRESHOLD,
+    SAE_WEIGHT_JUMP,
+    SAE_WEIGHT_NORMS,
+    SAE_WEIGHT_LOG_SPARSITY,
+    SAE_WEIGHT_CENTRE,
+    SAE_WEIGHT_SKIP,
+    SAE_N_WEIGHTS
+};
 
 /* How a feature tensor is returned. */
 enum sae_form {

@@ -74,6 +74,11 @@ const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
         },
 };
 
+bool sae_media_takes(enum sae_media m, enum sae_op op)
+{
+    return sae_op_defs[op].takes != SAE_TAKES_WEIGHTS || !sae_codecs[m].can;
+}
+
 unsigned sae_media_can(const struct sae_answer *a)
 {
     unsigned can = 0;

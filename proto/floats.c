@@ -56,7 +56,7 @@ uint64_t sae_dense_bytes(const struct sae_answer *a)
 {
     uint64_t n;
 
-    if (sae_mul_u64(a->n_rows, a->tensors[0].width, &n) ||
+    if (sae_mul_u64(sae_out_rows(a, &a->tensors[0]), a->tensors[0].width, &n) ||
         sae_mul_u64(n, sae_dtype_bytes(a->dtype), &n))
         return UINT64_MAX;
     return n;

@@ -163,11 +163,12 @@ enum sae_status sae_npy_keep(struct sae_request *r, const struct sae_target *t, 
 
 static size_t write_header(char dst[SAE_NPY_WRITTEN_MAX], const struct sae_answer *a)
 {
+    const struct sae_lead *lead = sae_out_lead(a, &a->tensors[0]);
     uint64_t shape[SAE_MAX_DIMS];
 
-    memcpy(shape, a->lead.dim, a->lead.n * sizeof shape[0]);
-    shape[a->lead.n] = a->tensors[0].width;
-    return sae_npy_write(dst, a->dtype, shape, a->lead.n + 1);
+    memcpy(shape, lead->dim, lead->n * sizeof shape[0]);
+    shape[lead->n] = a->tensors[0].width;
+    return sae_npy_write(dst, a->dtype, shape, lead->n + 1);
 }
 
 uint64_t sae_npy_bound(const struct sae_answer *a)

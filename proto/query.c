@@ -112,9 +112,10 @@ static enum sae_status read_bool(struct sae_options *opt, const struct sae_optio
     return bad_value(def->name, value, "true or false", err);
 }
 
-static enum sae_status read_parameter(struct sae_options *opt, const char *name, const char *value,
+static enum sae_status read_parameter(void *options, const char *name, const char *value,
                                       struct sae_err *err)
 {
+    struct sae_options *opt = options;
     static const struct {
         option_fn *read;
         bool adds; /* it may come again */
@@ -147,8 +148,8 @@ static enum sae_status read_parameter(struct sae_options *opt, const char *name,
 }
 
 /* One NAME=VALUE of n bytes; `text` has room for it decoded, with two NULs. */
-static enum sae_status read_piece(struct sae_options *opt, const char *piece, size_t n, char *text,
-                                  struct sae_err *err)
+static enum sae_status read_piece(sae_parameter_fn *take, void *arg, const char *piece, size_t n,
+                                  char *text, struct sae_err *err)
 {
     const char *eq = memchr(piece, '=', n);
     size_t name_n = eq ? (size_t)(eq - piece) : n;
@@ -161,10 +162,11 @@ static enum sae_status read_piece(struct sae_options *opt, const char *piece, si
             "cannot decode query parameter \"%.*s\": a %% without two hex digits, or "
             "a zero byte",
             (int)(n < 100 ? n : 100), piece);
-    return read_parameter(opt, text, eq ? value : NULL, err);
+    return take(arg, text, eq ? value : NULL, err);
 }
 
-enum sae_status sae_query_parse(struct sae_options *opt, const char *query, struct sae_err *err)
+enum sae_status sae_query_each(const char *query, sae_parameter_fn *take, void *arg,
+                               struct sae_err *err)
 {
     size_t n = query ? strlen(query) : 0;
     enum sae_status st = SAE_OK;
@@ -179,11 +181,16 @@ enum sae_status sae_query_parse(struct sae_options *opt, const char *query, stru
         size_t piece = strcspn(p, "&");
 
         if (piece)
-            st = read_piece(opt, p, piece, text, err);
+            st = read_piece(take, arg, p, piece, text, err);
         p += piece;
         if (!*p++)
             break;
     }
     sae_free(text);
     return st;
+}
+
+enum sae_status sae_query_parse(struct sae_options *opt, const char *query, struct sae_err *err)
+{
+    return sae_query_each(query, read_parameter, opt, err);
 }

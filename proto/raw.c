@@ -166,13 +166,14 @@ enum sae_status sae_raw_print(struct sae_body *out, const struct sae_answer *a, 
                               struct sae_err *err)
 {
     enum sae_status st = sae_dense_print(out, "", 0, a, max_bytes, err);
+    const struct sae_lead *lead = sae_out_lead(a, &a->tensors[0]);
     size_t len = 0;
 
     if (st != SAE_OK)
         return st;
-    for (unsigned i = 0; i < a->lead.n; i++)
+    for (unsigned i = 0; i < lead->n; i++)
         len += (size_t)snprintf(out->shape + len, sizeof out->shape - len, "%" PRIu64 ",",
-                                a->lead.dim[i]);
+                                lead->dim[i]);
     snprintf(out->shape + len, sizeof out->shape - len, "%" PRIu64, a->tensors[0].width);
     return SAE_OK;
 }

@@ -25,6 +25,7 @@ const struct sae_input *sae_op_input(enum sae_op op)
     static const struct sae_input inputs[] = {
         [SAE_TAKES_X] = {"x", "/x", "activation_dim"},
         [SAE_TAKES_F] = {"f", "/f", "dict_size"},
+        [SAE_TAKES_WEIGHTS] = {"decoder", "/decoder", "dict_size"},
     };
 
     return &inputs[sae_op_defs[op].takes];
@@ -32,32 +33,40 @@ const struct sae_input *sae_op_input(enum sae_op op)
 
 uint64_t sae_op_width(enum sae_op op, uint64_t activation_dim, uint64_t dict_size)
 {
-    const uint64_t widths[] = {[SAE_TAKES_X] = activation_dim, [SAE_TAKES_F] = dict_size};
+    const uint64_t widths[] = {
+        [SAE_TAKES_X] = activation_dim, [SAE_TAKES_F] = dict_size, [SAE_TAKES_WEIGHTS] = dict_size};
 
     return widths[sae_op_defs[op].takes];
 }
 
 /* ---- feature ids ----------------------------------------------------------------------------- */
 
-/* An id as read: codecs turn what is above 32 bits into UINT32_MAX, which no dictionary has. */
 static void print_id(char *dst, size_t cap, uint32_t id)
 {
     snprintf(dst, cap, id == UINT32_MAX ? "more than 4294967294" : "%" PRIu32, id);
+}
+
+enum sae_status sae_id_check(const char *name, size_t i, uint32_t id, const struct sae_target *t,
+                             struct sae_err *err)
+{
+    char text[32];
+
+    if (id < t->dict_size && id != UINT32_MAX)
+        return SAE_OK;
+    print_id(text, sizeof text, id);
+    return sae_err_set(err, SAE_E_BAD_OPTION, name,
+                       "cannot use %s: item %zu is %s, the ids of \"%s\" are 0 to %" PRIu64, name,
+                       i, text, t->dictionary, t->dict_size - 1);
 }
 
 static enum sae_status check_features(const struct sae_options *opt, const struct sae_target *t,
                                       struct sae_err *err)
 {
     for (size_t i = 0; i < opt->n_features; i++) {
-        char id[32];
+        enum sae_status st = sae_id_check("features", i, opt->features[i], t, err);
 
-        if (opt->features[i] < t->dict_size && opt->features[i] != UINT32_MAX)
-            continue;
-        print_id(id, sizeof id, opt->features[i]);
-        return sae_err_set(
-            err, SAE_E_BAD_OPTION, "features",
-            "cannot use features: item %zu is %s, the ids of \"%s\" are 0 to %" PRIu64, i, id,
-            t->dictionary, t->dict_size - 1);
+        if (st != SAE_OK)
+            return st;
     }
     return SAE_OK;
 }
@@ -335,8 +344,11 @@ enum sae_status sae_width_check(const struct sae_target *t, uint64_t got, struct
 enum sae_status sae_request_check(struct sae_request *r, const struct sae_target *t,
                                   struct sae_err *err)
 {
-    enum sae_status st = sae_options_check(&r->opt, t, err);
+    enum sae_status st;
 
+    if (sae_op_defs[t->op].takes == SAE_TAKES_WEIGHTS)
+        return sae_weights_check(&r->weights, t, err);
+    st = sae_options_check(&r->opt, t, err);
     if (st == SAE_OK)
         st = check_features(&r->opt, t, err);
     if (st == SAE_OK)
@@ -383,7 +395,30 @@ void sae_request_fini(struct sae_request *r)
     sae_free(r->opt.ghost_mask);
     for (int i = 0; i < SAE_N_BESIDE; i++)
         sae_free(r->beside[i].values);
+    for (int i = 0; i < SAE_N_ROW_WEIGHTS; i++)
+        sae_free(r->weights.ids[i]);
     *r = (struct sae_request){0};
+}
+
+/* ---- answers ----------------------------------------------------------------------------------
+ */
+
+const struct sae_lead *sae_out_lead(const struct sae_answer *a, const struct sae_out_tensor *t)
+{
+    return t->own_lead ? t->own_lead : &a->lead;
+}
+
+uint64_t sae_out_rows(const struct sae_answer *a, const struct sae_out_tensor *t)
+{
+    const struct sae_lead *lead = t->own_lead;
+    uint64_t n = 1;
+
+    if (!lead)
+        return a->n_rows;
+    for (unsigned i = 0; i < lead->n; i++)
+        if (sae_mul_u64(n, lead->dim[i], &n))
+            return UINT64_MAX;
+    return n;
 }
 
 void sae_body_fini(struct sae_body *b)

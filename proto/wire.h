@@ -31,7 +31,7 @@ struct sae_media_type {
 
 /* ---- operations (ops.def) ------------------------------------------------------------------ */
 
-enum sae_takes { SAE_TAKES_X, SAE_TAKES_F };
+enum sae_takes { SAE_TAKES_X, SAE_TAKES_F, SAE_TAKES_WEIGHTS };
 enum sae_gives { SAE_GIVES_NEVER, SAE_GIVES_ASKED, SAE_GIVES_ALWAYS };
 
 struct sae_op_def {
@@ -43,7 +43,7 @@ struct sae_op_def {
 };
 extern const struct sae_op_def sae_op_defs[SAE_N_OPS];
 
-/* The tensor that an operation takes. */
+/* The tensor that an operation takes; of one that takes weights, one of them. */
 struct sae_input {
     const char *name;       /* "x" */
     const char *pointer;    /* "/x", in JSON */
@@ -104,11 +104,21 @@ struct sae_beside {
     struct sae_lead shape; /* all its dimensions, the last included */
 };
 
+/* What weights is asked for (weights.c). */
+struct sae_weights {
+    unsigned seen;                    /* bits of keys that were named (sae_weights_key) */
+    bool in_query;                    /* vectors was, there */
+    unsigned asked;                   /* 1 << SAE_WEIGHT_* */
+    uint32_t *ids[SAE_N_ROW_WEIGHTS]; /* owned */
+    size_t n_ids[SAE_N_ROW_WEIGHTS];
+};
+
 struct sae_request {
-    struct sae_lead lead; /* leading dimensions; none: a single vector */
-    size_t n_rows;        /* their product (1 for a single vector) */
-    float *values;        /* owned, 64-byte aligned: [n_rows][activation_dim or dict_size];
-                             NULL for sparse f or no rows */
+    struct sae_weights weights; /* weights: that, and no rows; the others: not this */
+    struct sae_lead lead;       /* leading dimensions; none: a single vector */
+    size_t n_rows;              /* their product (1 for a single vector) */
+    float *values;              /* owned, 64-byte aligned: [n_rows][activation_dim or dict_size];
+                                   NULL for sparse f or no rows */
     bool is_sparse;
     struct sae_csr csr; /* is_sparse: decode's f; its `f.shape` has been checked */
     struct sae_beside beside[SAE_N_BESIDE];
@@ -148,6 +158,37 @@ const char *sae_foreign_type(const void *body, size_t n);
  * SAE_E_BAD_OPTION: unknown, doubled, wrong value, bad encoding; names the parameter. */
 enum sae_status sae_query_parse(struct sae_options *opt, const char *query,
                                 struct sae_err *err) SAE_MUST_USE;
+/* Its parameters to `take`, decoded (value NULL: it has none). */
+typedef enum sae_status sae_parameter_fn(void *arg, const char *name, const char *value,
+                                         struct sae_err *err);
+enum sae_status sae_query_each(const char *query, sae_parameter_fn *take, void *arg,
+                               struct sae_err *err) SAE_MUST_USE;
+
+/* ---- weights (weights.def, weights.c)
+ * ------------------------------------------------------------ */
+
+struct sae_weight_def {
+    const char *name;
+    const char *pointer; /* "/name", in JSON */
+    const char *of;      /* the reading's field by which a dictionary has it */
+};
+extern const struct sae_weight_def sae_weight_defs[SAE_N_WEIGHTS];
+
+/* What a part that is no rows of features is asked by. */
+#define SAE_WEIGHTS_VECTORS SAE_N_ROW_WEIGHTS
+#define SAE_WEIGHTS_VECTORS_NAME "vectors"
+/* SAE_WEIGHT_DECODER, SAE_WEIGHT_ENCODER or SAE_WEIGHTS_VECTORS; -1: weights has no such key. */
+int sae_weights_key(const char *name, size_t n);
+/* The key is named now: SAE_E_BAD_OPTION if it was before. */
+enum sae_status sae_weights_seen(struct sae_weights *p, int key, struct sae_err *err) SAE_MUST_USE;
+/* A vector is asked for, by name; again: once. SAE_E_BAD_OPTION lists those that there are. */
+enum sae_status sae_weights_vector(struct sae_weights *p, const char *name, size_t n,
+                                   struct sae_err *err) SAE_MUST_USE;
+/* A parameter of weights, for sae_query_each; arg: struct sae_request. */
+sae_parameter_fn sae_weights_query SAE_MUST_USE;
+/* Of sae_request_check: something is asked for, and ids are below dict_size. */
+enum sae_status sae_weights_check(const struct sae_weights *p, const struct sae_target *t,
+                                  struct sae_err *err) SAE_MUST_USE;
 
 /* ---- options (options.def, options.c) ------------------------------------------------------ */
 
@@ -203,6 +244,10 @@ static inline uint64_t sae_target_width(const struct sae_target *t)
 /* The width that t's operation takes against `got`: SAE_E_BAD_SHAPE, and err->width. */
 enum sae_status sae_width_check(const struct sae_target *t, uint64_t got,
                                 struct sae_err *err) SAE_MUST_USE;
+/* Item i of `name`, an id: below dict_size. Codecs turn what is above 32 bits into UINT32_MAX,
+ * which no dictionary has. SAE_E_BAD_OPTION. */
+enum sae_status sae_id_check(const char *name, size_t i, uint32_t id, const struct sae_target *t,
+                             struct sae_err *err) SAE_MUST_USE;
 /* A codec is about to hold `bytes` of its own in all: within max_bytes (SAE_E_BODY_TOO_LARGE names
  * the option), and counted by t->hold. */
 enum sae_status sae_target_hold(const struct sae_target *t, uint64_t bytes,
@@ -227,6 +272,7 @@ struct sae_out_tensor {
     const char *name;                  /* "f", "gate", "pre_jump", "x_hat", ... */
     enum sae_form form;                /* SAE_FORM_DENSE for x_hat and x_ghost */
     uint64_t width;                    /* last dimension: dict_size also for sparse forms */
+    const struct sae_lead *own_lead;   /* DENSE: leading dimensions that are not the answer's */
     const float *data;                 /* DENSE: [n_rows][width] */
     const struct sae_sparse_row *rows; /* SPARSE, TOP: [n_rows] */
     uint64_t nnz;                      /* SPARSE, TOP: entries of all rows */
@@ -236,7 +282,7 @@ struct sae_out_tensor {
     size_t n_candidates;
 };
 
-#define SAE_MAX_OUT 5
+#define SAE_MAX_OUT SAE_N_WEIGHTS
 struct sae_answer {
     struct sae_lead lead;
     size_t n_rows;
@@ -245,6 +291,10 @@ struct sae_answer {
     const char *f_units;                        /* "encode", "decoder_norm", or NULL */
     enum sae_dtype dtype;                       /* of its floats where they are bytes */
 };
+
+/* The leading dimensions of a tensor, and their product; UINT64_MAX: it passes 64 bits. */
+const struct sae_lead *sae_out_lead(const struct sae_answer *a, const struct sae_out_tensor *t);
+uint64_t sae_out_rows(const struct sae_answer *a, const struct sae_out_tensor *t);
 
 /* A printed body. Owned by the caller (sae_body_fini). */
 struct sae_body {
@@ -310,6 +360,9 @@ struct sae_codec {
 };
 extern const struct sae_codec sae_codecs[SAE_N_MEDIA];
 
+/* Can a body of this form be a request of the operation? Parts have names: one tensor is too few.
+ */
+bool sae_media_takes(enum sae_media m, enum sae_op op);
 /* Which forms can carry an answer of these tensors, bits 1 << media, and which layouts its sparse
  * tensors may have. */
 #define SAE_CAN_CSR (1u << 30)

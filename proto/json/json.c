@@ -5,6 +5,8 @@
  *                                                                and f_units may stand beside f,
  *                                                                input_state and x where wanted
  *
+ *     {"decoder": ids, "encoder": ids, "vectors": names}    weights: json/weights.c
+ *
  * T goes to json/dense.c or json/sparse.c, numbers through numtext.h; no tree is built. A fault
  * ends the reading; then the whole text is checked by lib/format/json_scan.c, so that what is no
  * JSON is reported as malformed_json whatever else is wrong with it. Good bodies are passed over
@@ -47,42 +49,11 @@ static enum sae_status read_top_k(struct sae_json_parser *ps, const struct sae_o
     return SAE_OK;
 }
 
-/* The ids of a list, behind the '['. Their range is sae_request_check's, for which an id above
- * 32 bits is UINT32_MAX. */
-static enum sae_status read_ids(struct sae_json_parser *ps, const struct sae_option_def *def,
-                                struct sae_json_array *a)
-{
-    enum sae_status st = SAE_OK;
-    bool more = !sae_json_take(ps, ']');
-
-    while (st == SAE_OK && more) {
-        uint64_t id;
-
-        if (a->n == a->cap && (st = sae_json_grow(ps, a)) != SAE_OK)
-            return st;
-        if (!sae_json_take_uint(ps, &id)) {
-            struct sae_json_path path = {def->pointer, 1, {a->n}};
-
-            return sae_json_fail(ps, SAE_E_BAD_OPTION, &path,
-                                 "cannot use %s: an id is %s, no integer of 0 or more", def->name,
-                                 sae_json_describe(ps).s);
-        }
-        ((uint32_t *)a->data)[a->n++] = id < UINT32_MAX ? (uint32_t)id : UINT32_MAX;
-        st = sae_json_next(ps, ']', &more);
-    }
-    return st;
-}
-
 static enum sae_status read_features(struct sae_json_parser *ps, const struct sae_option_def *def)
 {
     struct sae_json_array ids = {.size = sizeof(uint32_t), .since = ps->p};
-    enum sae_status st;
+    enum sae_status st = sae_json_read_ids(ps, def->name, def->pointer, &ids);
 
-    if (!sae_json_take(ps, '['))
-        return fail_option(ps, def, "a list of feature ids");
-    st = sae_json_grow(ps, &ids); /* an array, even when it stays empty */
-    if (st == SAE_OK)
-        st = read_ids(ps, def, &ids);
     ps->r->opt.features = ids.data;
     ps->r->opt.n_features = ids.n;
     return st;
@@ -254,6 +225,14 @@ static enum sae_status fail_key(struct sae_json_parser *ps, const struct sae_jso
                          key->s, key->cut ? "..." : "", sae_op_input(ps->t->op)->name, options);
 }
 
+static enum sae_status fail_part(struct sae_json_parser *ps, const struct sae_json_text *key)
+{
+    return sae_json_fail(ps, SAE_E_BAD_OPTION, NULL,
+                         "cannot use key \"%.*s%s\": unknown in weights (known: decoder, encoder, "
+                         "vectors)",
+                         (int)key->n, key->s, key->cut ? "..." : "");
+}
+
 static enum sae_status fail_twice(struct sae_json_parser *ps, const struct sae_json_text *key)
 {
     return sae_json_fail(ps, SAE_E_BAD_OPTION, NULL, "cannot use key \"%.*s\": it stands twice",
@@ -263,13 +242,14 @@ static enum sae_status fail_twice(struct sae_json_parser *ps, const struct sae_j
 /* A key and its value. */
 static enum sae_status read_member(struct sae_json_parser *ps, struct seen *seen)
 {
-    const bool takes_f = sae_op_defs[ps->t->op].takes == SAE_TAKES_F;
+    const enum sae_takes takes = sae_op_defs[ps->t->op].takes;
+    const bool takes_f = takes == SAE_TAKES_F;
     const struct sae_option_def *option;
     struct sae_json_fault fault;
     struct sae_json_text key;
     const char *next;
     unsigned bit;
-    int beside;
+    int beside, part;
 
     if (!sae_json_take(ps, '"'))
         return SAE_E_MALFORMED_JSON;
@@ -279,6 +259,10 @@ static enum sae_status read_member(struct sae_json_parser *ps, struct seen *seen
     ps->p = next;
     if (!sae_json_take(ps, ':'))
         return SAE_E_MALFORMED_JSON;
+    if (takes == SAE_TAKES_WEIGHTS) {
+        part = key.cut ? -1 : sae_weights_key(key.s, key.n);
+        return part >= 0 ? sae_json_read_weight(ps, part) : fail_part(ps, &key);
+    }
     if (is_key(&key, sae_op_input(ps->t->op)->name)) {
         if (seen->tensor)
             return fail_twice(ps, &key);
@@ -320,7 +304,7 @@ static enum sae_status read_request(struct sae_json_parser *ps)
         return st;
     if (sae_json_peek(ps) != -1)
         return SAE_E_MALFORMED_JSON;
-    if (!seen.tensor)
+    if (!seen.tensor && sae_op_defs[ps->t->op].takes != SAE_TAKES_WEIGHTS)
         return sae_json_fail(ps, SAE_E_BAD_SHAPE, NULL, "cannot read the request: it has no \"%s\"",
                              name);
     return SAE_OK;

@@ -139,6 +139,45 @@ enum sae_status sae_json_grow(struct sae_json_parser *ps, struct sae_json_array 
     return SAE_OK;
 }
 
+/* Those behind the '['. */
+static enum sae_status read_ids(struct sae_json_parser *ps, const char *name, const char *pointer,
+                                struct sae_json_array *a)
+{
+    enum sae_status st = SAE_OK;
+    bool more = !sae_json_take(ps, ']');
+
+    while (st == SAE_OK && more) {
+        uint64_t id;
+
+        if (a->n == a->cap && (st = sae_json_grow(ps, a)) != SAE_OK)
+            return st;
+        if (!sae_json_take_uint(ps, &id)) {
+            struct sae_json_path path = {pointer, 1, {a->n}};
+
+            return sae_json_fail(ps, SAE_E_BAD_OPTION, &path,
+                                 "cannot use %s: an id is %s, no integer of 0 or more", name,
+                                 sae_json_describe(ps).s);
+        }
+        ((uint32_t *)a->data)[a->n++] = id < UINT32_MAX ? (uint32_t)id : UINT32_MAX;
+        st = sae_json_next(ps, ']', &more);
+    }
+    return st;
+}
+
+enum sae_status sae_json_read_ids(struct sae_json_parser *ps, const char *name, const char *pointer,
+                                  struct sae_json_array *ids)
+{
+    const struct sae_json_path path = {pointer, 0, {0}};
+    enum sae_status st;
+
+    if (!sae_json_take(ps, '['))
+        return sae_json_fail(ps, SAE_E_BAD_OPTION, &path,
+                             "cannot use %s: it is %s, wanted a list of feature ids", name,
+                             sae_json_describe(ps).s);
+    st = sae_json_grow(ps, ids); /* an array, even when it stays empty */
+    return st == SAE_OK ? read_ids(ps, name, pointer, ids) : st;
+}
+
 /* "NaN", "Infinity" and "-Infinity" stand for what JSON numbers cannot say. */
 static bool special(const struct sae_json_text *text, float *out)
 {

@@ -83,6 +83,13 @@ struct sae_json_name sae_json_describe(struct sae_json_parser *ps);
 /* Room for one more item, held by the target. SAE_E_NOMEM, and those of sae_target_hold. */
 enum sae_status sae_json_grow(struct sae_json_parser *ps, struct sae_json_array *a);
 
+/* A list of ids into `ids`, which has its size and start; its room is the caller's, also on
+ * failure. Their range is sae_request_check's, for which an id above 32 bits is UINT32_MAX. */
+enum sae_status sae_json_read_ids(struct sae_json_parser *ps, const char *name, const char *pointer,
+                                  struct sae_json_array *ids);
+/* The value of a key of weights (sae_weights_key). */
+enum sae_status sae_json_read_weight(struct sae_json_parser *ps, int key);
+
 /* A leaf that sae_num_read did not take as it stands: one of the three names, a boolean where
  * `booleans` allows it, or a fault. `what` is the tensor's name. */
 enum sae_status sae_json_odd_leaf(struct sae_json_parser *ps, float *out, bool booleans,

@@ -63,8 +63,8 @@ static uint64_t tensor_bound(const struct sae_answer *a, const struct sae_out_te
     const uint64_t frame = strlen(t->name) + 4; /* quotes, colon, comma */
 
     if (t->form == SAE_FORM_DENSE)
-        return add(add(nest_bound(&a->lead), frame),
-                   mul(mul(a->n_rows, t->width), SAE_NUM_TEXT_MAX));
+        return add(add(nest_bound(sae_out_lead(a, t)), frame),
+                   mul(mul(sae_out_rows(a, t), t->width), SAE_NUM_TEXT_MAX));
     return add(add(frame + 64 + SAE_MAX_DIMS * 21, mul(a->n_rows, 6)),
                mul(t->nnz, SAE_NUM_TEXT_MAX + id_bound(t->width)));
 }
@@ -136,16 +136,17 @@ static bool put_ids(struct out *o, const uint32_t *ids, size_t n)
 static bool put_nest(struct out *o, const struct sae_answer *a, const struct sae_out_tensor *t,
                      unsigned level, size_t *row)
 {
+    const struct sae_lead *lead = sae_out_lead(a, t);
     bool ok = true;
 
-    if (level == a->lead.n) {
+    if (level == lead->n) {
         const float *v = t->width ? t->data + *row * t->width : NULL;
 
         ++*row;
         return put_floats(o, v, (size_t)t->width);
     }
     put_char(o, '[');
-    for (uint64_t i = 0; i < a->lead.dim[level] && ok; i++) {
+    for (uint64_t i = 0; i < lead->dim[level] && ok; i++) {
         if (i)
             put_char(o, ',');
         ok = put_nest(o, a, t, level + 1, row) && fits(o);

@@ -525,11 +525,42 @@ static enum sae_status read_x(struct parser *ps)
     return read_dense(ps, x);
 }
 
+/* decoder and encoder of weights; vectors are no tensor, they have names. */
+static enum sae_status read_weights(struct parser *ps)
+{
+    struct sae_weights *p = &ps->r->weights;
+    enum sae_status st = SAE_OK;
+
+    for (size_t i = 0; st == SAE_OK && i < ps->file->n; i++) {
+        const struct sae_st_tensor *ts = &ps->file->tensors[i];
+        const int part = sae_weights_key(ts->name, strlen(ts->name));
+
+        if (part < 0 || part >= SAE_N_ROW_WEIGHTS)
+            return sae_err_set(
+                ps->err, SAE_E_BAD_OPTION, ts->name,
+                "cannot read safetensors: there is no tensor \"%.64s\" in weights, it "
+                "takes decoder and encoder (vectors go in the query string)",
+                ts->name);
+        st = sae_weights_seen(p, part, ps->err);
+        if (st == SAE_OK)
+            st = want_list(ps, ts);
+        if (st == SAE_OK)
+            st = read_ids(ps, ts, SAE_E_BAD_OPTION, &p->ids[part]);
+        p->n_ids[part] = (size_t)ts->count;
+        p->asked |= 1u << part;
+    }
+    return st == SAE_OK ? sae_request_check(ps->r, ps->t, ps->err) : st;
+}
+
 static enum sae_status read_request(struct parser *ps)
 {
     const bool takes_f = sae_op_defs[ps->t->op].takes == SAE_TAKES_F;
     unsigned forms;
-    enum sae_status st = check_names(ps, takes_f, &forms);
+    enum sae_status st;
+
+    if (sae_op_defs[ps->t->op].takes == SAE_TAKES_WEIGHTS)
+        return read_weights(ps);
+    st = check_names(ps, takes_f, &forms);
 
     if (st == SAE_OK)
         st = takes_f ? read_beside(ps) : read_x(ps);

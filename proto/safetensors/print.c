@@ -103,7 +103,7 @@ static bool add_parts(struct outline *o, const struct sae_answer *a,
         return add_part(o, ts, PART_TOP_INDICES, &a->lead, ts->top_width) &&
                add_part(o, ts, PART_TOP_VALUES, &a->lead, ts->top_width);
     default:
-        return add_part(o, ts, PART_DENSE, &a->lead, ts->width);
+        return add_part(o, ts, PART_DENSE, sae_out_lead(a, ts), ts->width);
     }
 }
 

@@ -101,7 +101,7 @@ void saed_info_root(struct saed_routes *r, struct saed_exchange *x)
 static void put_max_rows(struct doc *d, const struct saed_routes *r, const struct saed_dict *e)
 {
     put(d, "\"max_rows\":{");
-    for (int op = 0; op < SAE_N_OPS; op++) {
+    for (int op = 0; op < SAE_N_ROW_OPS; op++) {
         put(d, "%s\"%s\":{", op ? "," : "", sae_op_defs[op].name);
         for (int m = 0; m < SAE_N_MEDIA; m++)
             put(d, "%s\"%s\":%" PRIu64, m ? "," : "", sae_codecs[m].short_name,

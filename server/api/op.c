@@ -7,6 +7,9 @@
  *     finish    what selection found -> printed body        connection's or a pool thread
  *     reply                                                 connection's thread
  *
+ * An operation that rides in no batch (weights) is not submitted: its answer is copied where it is
+ * printed.
+ *
  * What is offered is decoded by its description, and checked again by the dictionary that comes of
  * it; where there is no description, decoded then. Its dictionary is held until the job is done.
  *
@@ -21,6 +24,7 @@
 
 #include "server/api/fit.h"
 #include "server/api/unpack.h"
+#include "server/api/weights.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -38,7 +42,9 @@ struct op {
     struct sae_target target;
     struct sae_request req;
     struct sae_sparse_row *f_in; /* rows of a sparse decode, pointing into req.csr */
+    struct saed_weights weights; /* of an operation that rides in no batch */
     struct sae_answer answer;
+    uint64_t bound; /* of its bytes, by the plan */
     struct sae_body body;
     struct sae_err err; /* .status: the answer is this error */
     uint64_t reserved;
@@ -71,6 +77,12 @@ static enum sae_status hold_decoded(void *arg, uint64_t bytes, struct sae_err *e
     return hold(op, op->body_bytes + bytes, SAE_E_BODY_TOO_LARGE, err);
 }
 
+/* Are its rows computed in batches? */
+static bool rides(const struct op *op)
+{
+    return sae_op_defs[op->target.op].side != SAE_SIDE_NONE;
+}
+
 /* ---- head ---------------------------------------------------------------------------------- */
 
 static enum sae_status check_encoding(struct saed_exchange *x, const struct sae_coding **coding,
@@ -90,6 +102,16 @@ static enum sae_status check_parts(const struct saed_dict *d, enum sae_op kind, 
     return sae_err_set(err, SAE_E_NOT_LOADED, "",
                        "cannot decode for \"%s\": its decoder is not loaded, it only encodes",
                        d->name);
+}
+
+static enum sae_status check_form(enum sae_op kind, enum sae_media in, struct sae_err *err)
+{
+    if (sae_media_takes(in, kind))
+        return SAE_OK;
+    return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
+                       "cannot read body: its Content-Type is \"%s\", %s is asked in %s or %s",
+                       sae_codecs[in].name, sae_op_defs[kind].name, sae_codecs[SAE_MEDIA_JSON].name,
+                       sae_codecs[SAE_MEDIA_SAFETENSORS].name);
 }
 
 static void aim_at(struct sae_target *t, const struct sae_dict_info *info)
@@ -115,7 +137,8 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
 
     if (st == SAE_OK)
         st = sae_content_type(x->content_type, &in, err);
-
+    if (st == SAE_OK)
+        st = check_form(kind, in.media, err);
     if (st == SAE_OK)
         st = check_encoding(x, &coding, err);
     if (st != SAE_OK)
@@ -175,7 +198,8 @@ static enum sae_status parse_body(struct op *op)
     void *body = x->body;
 
     if (x->query) {
-        st = sae_query_parse(&op->req.opt, x->query, &op->err);
+        st = rides(op) ? sae_query_parse(&op->req.opt, x->query, &op->err)
+                       : sae_query_each(x->query, sae_weights_query, &op->req, &op->err);
         if (st != SAE_OK)
             return st;
         op->req.held_bytes = op->req.opt.n_features * sizeof *op->req.opt.features;
@@ -246,6 +270,8 @@ static enum sae_status say_fit(struct op *op, uint64_t held_bytes)
     char *text = op->err.text;
     const size_t len = strlen(text);
 
+    if (!rides(op))
+        return op->err.status;
     if (n == 0)
         snprintf(text + len, sizeof op->err.text - len, "; not a single row would fit");
     else
@@ -262,6 +288,12 @@ static enum sae_status check_bound(struct op *op, uint64_t held_bytes, uint64_t 
     *bound = sae_codecs[op->out.media].bound(&op->answer);
     if (*bound <= limit)
         return SAE_OK;
+    if (!rides(op))
+        return sae_err_limit(
+            &op->err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", limit, *bound,
+            "cannot answer with so many weights: up to %llu bytes of %s, and the "
+            "limit is %llu (--max-response-bytes)",
+            (unsigned long long)*bound, sae_codecs[op->out.media].name, (unsigned long long)limit);
     sae_err_limit(&op->err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", limit, *bound,
                   "cannot answer %zu rows: up to %llu bytes of %s, and the limit is %llu "
                   "(--max-response-bytes)",
@@ -283,23 +315,36 @@ static enum sae_status hold_all(struct op *op, uint64_t bound, uint64_t held_byt
     return st == SAE_E_RESPONSE_TOO_LARGE ? say_fit(op, held_bytes) : st;
 }
 
-/* Bytes that the decoded request holds, its rows as the engine wants them included. */
+/* Bytes that the decoded request holds, its rows as the engine wants them included, or the copy of
+ * the weights. */
 static uint64_t request_bytes(const struct op *op)
 {
     const struct sae_request *r = &op->req;
+    uint64_t n = r->held_bytes + (r->is_sparse ? (uint64_t)r->n_rows * sizeof *op->f_in : 0);
 
-    return r->held_bytes + (r->is_sparse ? (uint64_t)r->n_rows * sizeof *op->f_in : 0);
+    return __builtin_add_overflow(n, op->weights.bytes, &n) ? UINT64_MAX : n;
+}
+
+/* The answer, as far as it is known before it is computed. */
+static enum sae_status describe(struct op *op)
+{
+    if (!rides(op))
+        return saed_weights_plan(&op->weights, &op->answer, &op->req.weights, op->dict->dict,
+                                 op->dict->name, &op->err);
+    make_task(op);
+    make_answer(op);
+    return SAE_OK;
 }
 
 /* What is asked, of the dictionary, and within which limits. Comes again with the dictionary that
  * is loaded, where a description came before. */
 static enum sae_status plan(struct op *op)
 {
-    uint64_t limit_rows = op->r->opts->max_queue_rows, bound;
-    enum sae_status st;
+    uint64_t limit_rows = op->r->opts->max_queue_rows;
+    enum sae_status st = describe(op);
 
-    make_task(op);
-    make_answer(op);
+    if (st != SAE_OK)
+        return st;
     st = sae_accept(op->x->accept, op->target.type.media, sae_media_can(&op->answer), &op->out,
                     &op->err);
     if (st != SAE_OK)
@@ -310,11 +355,11 @@ static enum sae_status plan(struct op *op)
                              op->req.n_rows,
                              "cannot take %zu rows: a queue holds %llu (--max-queue-rows)",
                              op->req.n_rows, (unsigned long long)limit_rows);
-    st = check_bound(op, request_bytes(op), &bound);
+    st = check_bound(op, request_bytes(op), &op->bound);
     if (st != SAE_OK)
         return st;
     saed_http_free_body(op->x);
-    return hold_all(op, bound, request_bytes(op));
+    return hold_all(op, op->bound, request_bytes(op));
 }
 
 static enum sae_status parse_and_plan(struct op *op)
@@ -333,6 +378,8 @@ static enum sae_status prepare(struct op *op)
 {
     enum sae_status st = make_rows(op);
 
+    if (!rides(op))
+        return st;
     return st == SAE_OK ? sae_task_prepare(&op->job.task, &op->err) : st;
 }
 
@@ -353,6 +400,30 @@ static void free_rows(struct op *op)
     memset(&op->req, 0, sizeof op->req);
     sae_free(op->f_in);
     op->f_in = NULL;
+    saed_weights_fini(&op->weights);
+}
+
+/* Of what is offered others may need the room. */
+static void let_go(struct op *op)
+{
+    saed_dict_release(op->wait.dict);
+    op->wait.dict = NULL;
+    op->dict = op->x->dict;
+    op->job.task.dict = NULL;
+}
+
+/* What is to be printed, whole. */
+static enum sae_status complete(struct op *op)
+{
+    enum sae_status st;
+
+    if (rides(op)) { /* a dense answer's numbers are those of before */
+        make_answer(op);
+        return SAE_OK;
+    }
+    st = saed_weights_copy(&op->weights, &op->answer, &op->req.weights, op->dict->dict, &op->err);
+    let_go(op);
+    return st;
 }
 
 /* Bytes are known now where entries were selected: limits once more, then print. */
@@ -360,12 +431,11 @@ static enum sae_status finish(struct op *op)
 {
     const struct saed_opts *o = op->r->opts;
     const uint64_t held = request_bytes(op) + sae_task_sparse_bytes(&op->job.task);
+    enum sae_status st = complete(op);
     uint64_t bound;
-    enum sae_status st;
 
-    /* A dense answer's numbers are those of before. */
-    make_answer(op);
-    st = check_bound(op, held, &bound);
+    if (st == SAE_OK)
+        st = check_bound(op, held, &bound);
     if (st == SAE_OK)
         st = hold_all(op, bound, held);
     if (st != SAE_OK)
@@ -386,13 +456,16 @@ static void finish_and_resume(void *arg)
     saed_http_resume(op->x);
 }
 
-/* Of what is offered others may need the room. */
-static void let_go(struct op *op)
+/* On a pool thread if that takes long. *op may be gone when it returns. */
+static void finish_away(struct op *op, uint64_t bound)
 {
-    saed_dict_release(op->wait.dict);
-    op->wait.dict = NULL;
-    op->dict = op->x->dict;
-    op->job.task.dict = NULL;
+    if (bound <= SAED_POOL_BYTES) {
+        finish_and_resume(op);
+        return;
+    }
+    op->work.run = finish_and_resume;
+    op->work.arg = op;
+    saed_pool_push(op->r->pool, &op->work, bound);
 }
 
 /* The scheduler is done with the job: on a compute thread, or the one that cancelled. */
@@ -452,7 +525,7 @@ static void submit(struct op *op, submit_fn *queue)
     struct saed_job *job = &op->job;
 
     if (op->req.n_rows == 0) {
-        finish_and_resume(op);
+        finish_away(op, op->bound);
         return;
     }
     job->side = sae_op_defs[op->target.op].side;
@@ -617,7 +690,8 @@ void saed_op_request(void *routes, struct saed_exchange *x)
         saed_pool_push(op->r->pool, &op->work, op->coding ? x->n_body * USUAL_RATIO : x->n_body);
         return;
     }
-    if (decode(op) != SAE_OK || (op->req.n_rows == 0 && !op->dict->offer)) {
+    if (decode(op) != SAE_OK ||
+        (op->req.n_rows == 0 && !op->dict->offer && op->bound <= SAED_POOL_BYTES)) {
         saed_op_resumed(routes, x);
         return;
     }

@@ -72,7 +72,7 @@ struct rows {
 #define LABEL_CAP 404 /* a NAME of 200 bytes, all escaped */
 struct saed_series {
     alignas(LINE) _Atomic uint64_t requests[SAED_N_MOPS][N_CODES];
-    alignas(LINE) _Atomic uint64_t rows[SAE_N_OPS];
+    alignas(LINE) _Atomic uint64_t rows[SAE_N_ROW_OPS];
     struct rows batch_rows[2]; /* by gemm; its count is saed_batches_total */
     struct seconds compute[2];
     alignas(LINE) struct seconds queue;
@@ -457,7 +457,7 @@ static void print_rows(struct printer *p)
     family(p, "saed_rows_total", "counter", "Rows computed.");
     TAILQ_FOREACH(s, &p->m->listed, link)
     {
-        for (size_t op = 0; op < SAE_N_OPS; op++)
+        for (size_t op = 0; op < SAE_N_ROW_OPS; op++)
             PRINT(p, "saed_rows_total{dictionary=\"%s\",op=\"%s\"} %" PRIu64 "\n", s->label,
                   op_names[op], value_of(&s->rows[op]));
     }

@@ -49,7 +49,7 @@ struct saed_batch *saed_batch_form(struct saed_sched *s, struct saed_queue *q, u
 /* What the observer is told of a batch: a copy, since a spare batch may be formed anew at once. */
 struct report {
     struct saed_dict *dict; /* the batch's reference */
-    size_t rows, decode_rows, op_rows[SAE_N_OPS];
+    size_t rows, decode_rows, op_rows[SAE_N_ROW_OPS];
     enum sae_side side;
     uint64_t ns[SAE_N_SIDES];
 };
@@ -79,7 +79,7 @@ static void observe(const struct saed_sched_observer *o, const struct report *r)
         if (r->side == SAE_SIDE_ENCODE && r->decode_rows)
             o->batch(o->arg, r->dict, SAE_SIDE_DECODE, r->decode_rows, r->ns[SAE_SIDE_DECODE]);
     }
-    for (int op = 0; o->rows && op < SAE_N_OPS; op++) {
+    for (int op = 0; o->rows && op < SAE_N_ROW_OPS; op++) {
         if (r->op_rows[op])
             o->rows(o->arg, r->dict, (enum sae_op)op, r->op_rows[op]);
     }

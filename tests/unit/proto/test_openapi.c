@@ -90,7 +90,7 @@ START_TEST(every_option_and_form_is_there)
     static const struct {
         enum sae_op op;
         const char *path, *body;
-    } ops[SAE_N_OPS] = {
+    } ops[SAE_N_ROW_OPS] = {
         {SAE_OP_ENCODE, "paths|/v1/dictionaries/{name}/encode|post", "EncodeRequest"},
         {SAE_OP_DECODE, "paths|/v1/dictionaries/{name}/decode|post", "DecodeRequest"},
         {SAE_OP_FORWARD, "paths|/v1/dictionaries/{name}/forward|post", "ForwardRequest"},
@@ -120,6 +120,29 @@ START_TEST(every_option_and_form_is_there)
             at(at(op, "requestBody|content"), sae_codecs[m].name);
             at(at(op, "responses|200|content"), sae_codecs[m].name);
         }
+    }
+}
+END_TEST
+
+START_TEST(every_weight_is_there)
+{
+    json_t *op = at(doc, "paths|/v1/dictionaries/{name}/weights|post");
+    const json_t *vectors = at(doc, "components|schemas|VectorName|enum");
+    json_t *asked = at(doc, "components|schemas|WeightsRequest|properties");
+    json_t *given = at(doc, "components|schemas|WeightsAnswer|properties");
+
+    for (int i = 0; i < SAE_N_WEIGHTS; i++) {
+        at(given, sae_weight_defs[i].name);
+        if (i < SAE_N_ROW_WEIGHTS)
+            at(asked, sae_weight_defs[i].name);
+        ck_assert_int_eq(has_string(vectors, sae_weight_defs[i].name), i >= SAE_N_ROW_WEIGHTS);
+    }
+    ck_assert_uint_eq(json_object_size(asked), SAE_N_ROW_WEIGHTS + 1);
+    ck_assert(has_parameter(at(op, "parameters"), SAE_WEIGHTS_VECTORS_NAME));
+    for (int m = 0; m < SAE_N_MEDIA; m++) {
+        ck_assert_int_eq(json_object_get(at(op, "requestBody|content"), sae_codecs[m].name) != NULL,
+                         sae_media_takes((enum sae_media)m, SAE_OP_WEIGHTS));
+        at(at(op, "responses|200|content"), sae_codecs[m].name);
     }
 }
 END_TEST
@@ -222,7 +245,7 @@ static size_t compare_examples(json_t *examples, const char *file)
 
 START_TEST(examples_are_those_of_the_folder)
 {
-    static const char *const ops[] = {"encode", "decode", "forward"};
+    static const char *const ops[] = {"encode", "decode", "forward", "weights"};
     size_t n = 0;
 
     for (size_t i = 0; i < SAE_COUNTOF(ops); i++) {
@@ -250,6 +273,7 @@ int main(void)
     tcase_add_checked_fixture(t, load, unload);
     tcase_add_test(t, every_error_code_is_there);
     tcase_add_test(t, every_option_and_form_is_there);
+    tcase_add_test(t, every_weight_is_there);
     tcase_add_test(t, every_route_is_there);
     tcase_add_test(t, every_route_may_answer_so);
     tcase_add_test(t, every_reference_leads_somewhere);

@@ -142,7 +142,7 @@ START_TEST(every_option_is_refused_and_listed_by_name)
 {
     const struct sae_option_def *def = &sae_option_defs[_i];
 
-    for (int op = 0; op < SAE_N_OPS; op++)
+    for (int op = 0; op < SAE_N_ROW_OPS; op++)
         for (int c = 0; c < N_CLASSES; c++) {
             struct sae_target t = target_of(c, (enum sae_op)op, 4, 8);
             const unsigned takes = sae_options_of(&t);
@@ -179,6 +179,37 @@ START_TEST(operations_are_whole)
     ck_assert_uint_eq(r.n_rows, 1);
     ck_assert_int_eq(sae_request_query(&r, &t).want_f, sae_op_defs[_i].gives_f == SAE_GIVES_ALWAYS);
     sae_request_fini(&r);
+}
+END_TEST
+
+/* weights takes no rows: its keys are those of its table, and an option is none. */
+START_TEST(weights_are_asked_by_name)
+{
+    struct sae_target t = target_of(CLASS_AUTO, SAE_OP_WEIGHTS, 4, 8);
+    struct sae_err err = {0};
+    char body[80];
+
+    ck_assert_int_eq(sae_op_defs[t.op].side, SAE_SIDE_NONE);
+    for (int i = 0; i < SAE_N_WEIGHTS; i++) {
+        struct sae_request r = {0};
+        const bool has_ids = i < SAE_N_ROW_WEIGHTS;
+
+        snprintf(body, sizeof body, "{\"%s%s%s]}", has_ids ? "" : "vectors\":[\"",
+                 sae_weight_defs[i].name, has_ids ? "\":[7,1,7" : "\"");
+        ck_assert_msg(sae_json_parse(&r, &t, body, strlen(body), &err) == SAE_OK, "%s", err.text);
+        ck_assert_uint_eq(r.weights.asked, 1u << i);
+        ck_assert(i >= SAE_N_ROW_WEIGHTS || r.weights.n_ids[i] == 3);
+        sae_request_fini(&r);
+    }
+    for (size_t i = 0; i < SAE_N_OPTIONS; i++) {
+        struct sae_request r = {0};
+
+        snprintf(body, sizeof body, "{\"%s\":true}", sae_option_defs[i].name);
+        err = (struct sae_err){0};
+        ck_assert_int_eq(sae_json_parse(&r, &t, body, strlen(body), &err), SAE_E_BAD_OPTION);
+        assert_err(err, SAE_E_BAD_OPTION, sae_option_defs[i].name);
+        sae_request_fini(&r);
+    }
 }
 END_TEST
 
@@ -301,7 +332,8 @@ int main(void)
     tcase_add_loop_test(t, query_reads_every_option_that_has_its_place_there, 0, SAE_N_OPTIONS);
     tcase_add_loop_test(t, safetensors_reads_every_option_that_is_a_tensor, 0, SAE_N_OPTIONS);
     tcase_add_loop_test(t, every_option_is_refused_and_listed_by_name, 0, SAE_N_OPTIONS);
-    tcase_add_loop_test(t, operations_are_whole, 0, SAE_N_OPS);
+    tcase_add_loop_test(t, operations_are_whole, 0, SAE_N_ROW_OPS);
+    tcase_add_test(t, weights_are_asked_by_name);
     tcase_add_loop_test(t, codecs_are_whole, 0, SAE_N_MEDIA);
     tcase_add_loop_test(t, codecs_have_their_dtypes, 0, SAE_N_MEDIA);
     tcase_add_loop_test(t, codecs_are_negotiated_by_name_and_rank, 0, SAE_N_MEDIA);

@@ -14,7 +14,7 @@
 
 struct observed {
     unsigned batches[SAE_N_SIDES], queued;
-    size_t batch_rows[SAE_N_SIDES], op_rows[SAE_N_OPS];
+    size_t batch_rows[SAE_N_SIDES], op_rows[SAE_N_ROW_OPS];
     uint64_t batch_ns[SAE_N_SIDES], queued_ns;
 };
 

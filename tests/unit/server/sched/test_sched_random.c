@@ -44,7 +44,7 @@ struct world {
     struct model_job *live[MAX_LIVE];
     size_t n_live, n_submitted, n_done;
     bool aborted, closing;
-    size_t rows_seen[N_DICTS][SAE_N_OPS], rows_hit[N_DICTS][SAE_N_OPS];
+    size_t rows_seen[N_DICTS][SAE_N_ROW_OPS], rows_hit[N_DICTS][SAE_N_ROW_OPS];
     size_t queued_seen;
     int depth; /* of done callbacks */
 };
@@ -305,7 +305,7 @@ static void submit(struct world *w)
 
     if (w->n_live == MAX_LIVE)
         return;
-    fj = fake_job_create((int)w->n_submitted, d, (enum sae_op)rnd(w, SAE_N_OPS), rows);
+    fj = fake_job_create((int)w->n_submitted, d, (enum sae_op)rnd(w, SAE_N_ROW_OPS), rows);
     m = calloc(1, sizeof *m);
     FAKE_CHECK(m);
     fj->user = m;
@@ -470,7 +470,7 @@ static void schedule(uint64_t seed)
     for (size_t i = 0; i < N_DICTS; i++)
         fake_dict_release(dicts[i]);
     for (int d = 0; d < N_DICTS; d++) {
-        for (int op = 0; op < SAE_N_OPS; op++)
+        for (int op = 0; op < SAE_N_ROW_OPS; op++)
             FAKE_CHECK(w.rows_seen[d][op] >= w.rows_hit[d][op]);
     }
 }

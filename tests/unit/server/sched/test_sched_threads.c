@@ -103,7 +103,7 @@ static void see_queued(void *arg, const struct saed_dict *d, uint64_t ns)
 
 static void see_rows(void *arg, const struct saed_dict *d, enum sae_op op, size_t rows)
 {
-    FAKE_CHECK(fake_dict_index(d->dict) < N_DICTS && op < SAE_N_OPS);
+    FAKE_CHECK(fake_dict_index(d->dict) < N_DICTS && op < SAE_N_ROW_OPS);
     atomic_fetch_add(&((struct world *)arg)->rows_seen, rows);
 }
 
@@ -485,7 +485,7 @@ static struct fake_job *storm_job(struct producer *p, struct waiter *wt)
     static const unsigned sizes[] = {1, 1, 1, 8, 50, 300};
     size_t rows = 1 + fake_random(&p->rng) % sizes[fake_random(&p->rng) % 6];
     struct fake_job *fj = job_make(wt, fake_random(&p->rng) % N_DICTS,
-                                   (enum sae_op)(fake_random(&p->rng) % SAE_N_OPS), rows);
+                                   (enum sae_op)(fake_random(&p->rng) % SAE_N_ROW_OPS), rows);
 
     if (fake_random(&p->rng) % 8 == 0)
         fj->job.deadline_ns = clock_ns() + fake_random(&p->rng) % 200000;
