@@ -45,7 +45,8 @@ struct sae_dict_info {
     const char *class_name; /* "AutoEncoder", ... */
     const char *format;     /* which row of the formats: "dictionary_learning", "init", ... */
     uint64_t activation_dim;
-    uint64_t output_dim; /* of x_hat; 0: it has no decoder */
+    uint64_t output_dim; /* of x_hat; 0: its source has no decoder */
+    bool encodes_only;   /* no decoder is kept */
     uint64_t dict_size;
     const char *dtype;    /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
     const char *resident; /* ... and in memory */

@@ -221,7 +221,7 @@ static void count_error(struct tally *t, size_t r, const float *x_hat)
 static enum sae_status go_through(struct runner *r, struct tally *t, size_t r0, size_t n,
                                   struct sae_err *err)
 {
-    bool decodes = t->info->output_dim > 0, apart = decodes && t->info->scales_forward_f;
+    bool decodes = !t->info->encodes_only, apart = decodes && t->info->scales_forward_f;
     bool is_sae = strcmp(field(t->info, "kind"), "sae") == 0;
     const float *x = t->x + r0 * (size_t)t->info->activation_dim;
     struct sae_task f = {.dict = r->dict,

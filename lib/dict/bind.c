@@ -275,6 +275,22 @@ static enum sae_status bind_skip(struct sae_file *b, struct sae_err *err)
     return bind_text(b, SAE_ROLE_SKIP, v->key, n, bound, err);
 }
 
+/* Of an encoder alone the decoder tells how wide x_hat would be, where it is there. */
+static enum sae_status bind_width(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_layout_key *key = row_key(b, SAE_ROLE_DECODER);
+    const char *text = b->stated->key[SAE_ROLE_DECODER];
+    size_t n = 0, i;
+
+    if (b->leaves_decoder || (!text && !key))
+        return SAE_OK;
+    if (text)
+        (void)orientation_of(SAE_ROLE_DECODER, text, &n);
+    i = text ? find(b, text, n, sae_load_count(b->ts)) : sae_file_find(b, key->name);
+    return i != NONE && sae_load_tensor(b->ts, i)->ndim == 2 ? bind_role(b, SAE_ROLE_DECODER, err)
+                                                             : SAE_OK;
+}
+
 static enum sae_status bind_all(struct sae_file *b, struct sae_err *err)
 {
     const struct sae_unit *unit = sae_formula_unit(&b->formula);
@@ -282,6 +298,8 @@ static enum sae_status bind_all(struct sae_file *b, struct sae_err *err)
 
     if (st == SAE_OK && (!b->formula.encodes_only || b->formula.score != SAE_SCORE_VALUE))
         st = bind_role(b, SAE_ROLE_DECODER, err);
+    else if (st == SAE_OK)
+        st = bind_width(b, err);
     if (st == SAE_OK && !b->formula.encodes_only)
         st = bind_role(b, SAE_ROLE_DEC_BIAS, err);
     for (unsigned i = 0; st == SAE_OK && i < unit->n_params; i++)
@@ -402,7 +420,7 @@ static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
     if (st == SAE_OK && is_one_row(b, enc)) {
         enc->dims = "d";
         b->n_stored = 1;
-        f->d_in = f->d_out = (size_t)sae_load_tensor(b->ts, enc->index[0])->shape[0];
+        f->d_in = (size_t)sae_load_tensor(b->ts, enc->index[0])->shape[0];
         return SAE_OK;
     }
     if (st == SAE_OK)
@@ -410,7 +428,8 @@ static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
     if (st != SAE_OK)
         return st;
     b->n_stored = dim_of(b, enc, 'F');
-    f->d_in = f->d_out = (size_t)dim_of(b, enc, 'd');
+    f->d_in = (size_t)dim_of(b, enc, 'd');
+    f->d_out = dec->n ? f->d_in : 0;
     st = orient(b, SAE_ROLE_DECODER, b->n_stored, length_of(b, SAE_ROLE_DEC_BIAS), err);
     if (st == SAE_OK && dec->n && strchr(dec->dims, 'm')) {
         st = check_matrix(b, dec, err);
@@ -542,14 +561,14 @@ static enum sae_status fill_formula(struct sae_file *b, struct sae_err *err)
         return sae_err_set(err, SAE_E_WEIGHTS, "k",
                            "k is %llu, wanted from 1 to dict_size, which is %zu by %s",
                            (unsigned long long)f->top_k, f->F, encoder_name(b));
-    if (f->d_in != f->d_out && !f->encodes_only &&
-        sae_reading_is_stated(&b->reading, SAE_FIELD_KIND) &&
+    if (f->d_in != f->d_out && f->d_out > 0 && sae_reading_is_stated(&b->reading, SAE_FIELD_KIND) &&
         sae_reading_choice(&b->reading, SAE_FIELD_KIND) == SAE_KIND_SAE)
         return sae_err_set(err, SAE_E_FORMAT, "",
                            "kind=sae is stated, and the output's width is %zu where the input's "
                            "is %zu",
                            f->d_out, f->d_in);
-    if (f->d_in != f->d_out || f->has_skip)
+    if ((f->d_in != f->d_out && f->d_out > 0) ||
+        sae_reading_choice(&b->reading, SAE_FIELD_SKIP) != SAE_SKIP_NONE)
         sae_reading_say(&b->reading, SAE_FIELD_KIND, "transcoder", SAE_FROM_FILE);
     return sae_formula_check(f, err);
 }

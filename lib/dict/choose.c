@@ -243,7 +243,7 @@ static void add_surplus(struct sae_text *l, const struct keys *k, const struct s
     if (total > shown)
         sae_text_add(l, " and %zu more", total - shown);
     if (k->g->other_keys)
-        sae_text_add(l, "%skeys that are no strings", total ? " and " : "");
+        sae_text_add(l, "%stensors under keys that are no strings", total ? " and " : "");
 }
 
 /* How the dict differs from class a, which it is near to. */

@@ -171,7 +171,8 @@ void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layo
     info->format = layout->format;
     info->activation_dim = f->d_in;
     info->dict_size = f->F;
-    info->output_dim = f->encodes_only ? 0 : f->d_out;
+    info->output_dim = f->d_out;
+    info->encodes_only = f->encodes_only;
     info->options = options_of(layout, f);
     info->state_width = sae_scaling_n_state(f->input);
     info->options |= info->state_width ? SAE_OPT_INPUT_STATE : 0;

@@ -42,7 +42,7 @@ struct sae_formula {
     bool adds_centre;  /* ... and the decoder's bias is the same vector */
     bool has_dec_bias; /* [d_out], added: a vector of its own */
     bool has_skip;     /* W_skip [d_out][d_in] */
-    bool encodes_only; /* no decoder, nor what belongs to it; d_out may be 0 */
+    bool encodes_only; /* no decoder is kept, nor what belongs to it; d_out 0: there is none */
     bool is_identity;  /* no matrices: f = x, x_hat = f */
     bool scales_forward_f; /* forward's returned f is multiplied by the decoder's column norms */
 };

@@ -134,18 +134,22 @@ static const struct sae_fact *entry_of(const struct sae_fact *dict, const char *
     return NULL;
 }
 
+/* Recursion is bounded by the facts' depth. */
+static const struct sae_fact *find(const struct sae_fact *dict, const char *path)
+{
+    const struct sae_fact *found = entry_of(dict, path, strlen(path));
+
+    for (const char *dot = path; !found && (dot = strchr(dot, '.')); dot++) {
+        const struct sae_fact *below = entry_of(dict, path, (size_t)(dot - path));
+
+        found = below ? find(below, dot + 1) : NULL;
+    }
+    return found;
+}
+
 const struct sae_fact *sae_facts_find(const struct sae_facts *f, const char *path)
 {
-    const struct sae_fact *at = sae_facts_root(f), *whole;
-
-    for (;; path += strcspn(path, ".") + 1) {
-        whole = entry_of(at, path, strlen(path));
-        if (whole || !strchr(path, '.'))
-            return whole;
-        at = entry_of(at, path, strcspn(path, "."));
-        if (!at)
-            return NULL;
-    }
+    return find(sae_facts_root(f), path);
 }
 
 const char *sae_fact_describe(const struct sae_fact *fact)

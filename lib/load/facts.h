@@ -46,7 +46,7 @@ const struct sae_fact *sae_facts_root(const struct sae_facts *f); /* NULL for NU
 const char *sae_facts_name(const struct sae_facts *f);            /* "config.json", of messages */
 
 /* What stands under `path`, keys joined by '.': "trainer.k". A key that is the whole rest of the
- * path goes first. NULL: nothing does. f may be NULL. */
+ * path goes first; one may have a '.' in it. NULL: nothing does. f may be NULL. */
 const struct sae_fact *sae_facts_find(const struct sae_facts *f, const char *path);
 
 /* The value under `path` as one of these. What is not there, or null, is not found: *found is false

@@ -51,7 +51,7 @@ struct sae_group {
     char name[SAE_TENSOR_NAME_MAX + 4]; /* "" for the top */
     const struct sae_entry *entries;
     size_t n;
-    bool other_keys; /* it has keys that are no names: numbers, tuples */
+    bool other_keys; /* it has tensors under keys that are no names: numbers, tuples */
 };
 
 /* Open and list. On success *out is owned (sae_load_close). No message names the file: its caller

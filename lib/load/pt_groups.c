@@ -131,7 +131,7 @@ static enum sae_status fill(const struct sae_pt_archive *a, const struct sae_pk_
     for (uint32_t i = 0; i + 1 < dict->n; i += 2) {
         if (sae_pt_key_name(dict->u.items[i], e[g->n].name))
             describe(a, dict->u.items[i + 1], &e[g->n++]);
-        else
+        else if (sae_pt_makes_tensor(dict->u.items[i + 1]))
             g->other_keys = true;
     }
     return SAE_OK;
@@ -173,11 +173,14 @@ static enum sae_status find_dicts(const struct sae_pk_value *root,
     return SAE_OK;
 }
 
+/* As facts call it (pt_facts.c): a number is written as Python does. */
 static void name_group(struct sae_group *g, const struct sae_pk_value *key)
 {
     char what[160];
 
-    if (key && !sae_pt_key_name(key, g->name))
+    if (key && key->type == SAE_PK_INT)
+        snprintf(g->name, sizeof g->name, "%" PRIi64, key->u.i);
+    else if (key && !sae_pt_key_name(key, g->name))
         snprintf(g->name, sizeof g->name, "%.100s", sae_pk_describe(key, what, sizeof what));
 }
 

@@ -6,6 +6,8 @@
 
 #include "lib/load/pt_groups.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define MAX_DEPTH 32u
@@ -46,6 +48,20 @@ static bool begin_alike(const struct walk *w, size_t len)
     return memcmp(w->name, w->prefix, len < w->n_prefix ? len : w->n_prefix) == 0;
 }
 
+/* A dict's key as it stands in a joined name: a text, or a number as its group is called; of others
+ * NULL. */
+static const char *text_of(const struct sae_pk_value *key, char digits[24], size_t *n)
+{
+    if (key->type == SAE_PK_STR) {
+        *n = key->n;
+        return key->u.str;
+    }
+    if (key->type != SAE_PK_INT)
+        return NULL;
+    *n = (size_t)snprintf(digits, 24, "%" PRIi64, key->u.i);
+    return digits;
+}
+
 /* Recursion is bounded by MAX_DEPTH. `len` bytes of the name are the dict's, with its '.'. */
 static enum sae_status walk(struct walk *w, const struct sae_pk_value *dict, size_t len,
                             unsigned depth)
@@ -56,16 +72,18 @@ static enum sae_status walk(struct walk *w, const struct sae_pk_value *dict, siz
         return BAD(w->err, "the dicts under prefix=%.100s are nested deeper than %u", w->prefix,
                    MAX_DEPTH);
     for (uint32_t i = 0; st == SAE_OK && i + 1 < dict->n; i += 2) {
-        const struct sae_pk_value *key = dict->u.items[i];
         struct sae_pk_value *v = dict->u.items[i + 1];
-        size_t n = len + key->n;
+        char digits[24];
+        size_t n_key = 0, n;
+        const char *key = text_of(dict->u.items[i], digits, &n_key);
 
+        n = len + n_key;
         if (++w->n_seen > SAE_PT_MAX_ENTRIES)
             return BAD(w->err, "there are more than %u entries under prefix=%.100s",
                        SAE_PT_MAX_ENTRIES, w->prefix);
-        if (key->type != SAE_PK_STR || n + 1 >= sizeof w->name)
+        if (!key || n + 1 >= sizeof w->name)
             continue;
-        memcpy(w->name + len, key->u.str, key->n);
+        memcpy(w->name + len, key, n_key);
         w->name[n] = '.';
         if (v->type == SAE_PK_DICT && begin_alike(w, n + 1))
             st = walk(w, v, n + 1, depth + 1);

@@ -214,7 +214,7 @@ static void put_known(struct doc *d, struct saed_routes *r, const struct saed_di
     put(d, ",\"format\":");
     put_string(d, info->format);
     put(d, ",\"parts\":\"%s\",\"resident\":\"%s\",\"bytes\":%" PRIu64 ",\"options\":[",
-        info->output_dim ? "all" : "encoder", info->resident, info->bytes);
+        info->encodes_only ? "encoder" : "all", info->resident, info->bytes);
     for (size_t i = 0; i < SAE_N_OPTIONS; i++) {
         if (!(info->options & sae_option_defs[i].bit))
             continue;

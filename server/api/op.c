@@ -97,7 +97,7 @@ static enum sae_status check_encoding(struct saed_exchange *x, const struct sae_
 
 static enum sae_status check_parts(const struct saed_dict *d, enum sae_op kind, struct sae_err *err)
 {
-    if (!sae_op_defs[kind].decodes || !d->info || d->info->output_dim > 0)
+    if (!sae_op_defs[kind].decodes || !d->info || !d->info->encodes_only)
         return SAE_OK;
     return sae_err_set(err, SAE_E_NOT_LOADED, "",
                        "cannot decode for \"%s\": its decoder is not loaded, it only encodes",

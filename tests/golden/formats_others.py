@@ -4,7 +4,7 @@ import collections
 import numpy as np
 import torch
 
-from formats_out import begin, case, config, f32, path, pt, refused, rounding, safetensors
+from formats_out import begin, case, config, f32, path, pt, refused, rounding, safetensors, tensor
 from grid import A, B, C, M, MEAN, THETA, b_dec, b_enc, rows, w_dec, w_enc, w_norm, w_skip
 from producers import Gated, Model, Normalised, Rescaled, Skip, above, keep, relu
 
@@ -145,6 +145,18 @@ def openai():
        activation_state_dict={"k": 3, "postact_fn": "Identity"})
     case("TopK, postact Identity", "signed.pt:input=none", "topk",
          [lines[0], "activation=linear", lines[2]], model(lambda v: keep(v, 3), BD), XC)
+    state = dict(collections.OrderedDict((k, tensor(v)) for k, v in t.items()), **entry)
+    for name, whole, note in (
+            ("wrapped.pt", {"state_dict": state}, ['read from the entry "state_dict"']),
+            ("prefixed.pt", {"sae." + k: v for k, v in state.items()},
+             ['the prefix "sae." was taken off every key']),
+            ("wrapped_prefixed.pt", {7: {"sae." + k: v for k, v in state.items()}},
+             ['read from the entry "7"', 'the prefix "sae." was taken off every key'])):
+        torch.save(whole, path("openai", name))
+        case(name[:-3], name + ":input=none", "topk", lines, m, XC, note)
+        refused(name[:-3] + ", without input", name, "state input=layer_norm or input=none")
+    torch.save({"a": {"b": state}}, path("openai", "nested.pt"))
+    case("nested", "nested.pt:prefix=a.b.:input=none", "topk", lines, m, XC)
     pt("gelu_after.pt", t, top=True, activation="TopK",
        activation_state_dict={"k": 3, "postact_fn": "GELU"})
     refused("TopK, postact GELU", "gelu_after.pt:input=none", "postact_fn", "\"GELU\"")

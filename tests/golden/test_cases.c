@@ -25,7 +25,8 @@ static const struct {
     {"lightning.pt",
      {"read from the entry \"state_dict\"", "the prefix \"sae.\" was taken off every key"}},
     {"unscaled.pt", {"read from the entry \"sae_state\""}},
-    {"under_int.pt", {"read from the entry \"an int\""}},
+    {"under_int.pt", {"read from the entry \"5\""}},
+    {"under_int.pt:prefix=5.", {NULL}},
     /* what is stated needs no note */
     {"nested.pt:prefix=model.sae.", {NULL}},
     {"flat.pt:prefix=ae.", {NULL}},
@@ -90,7 +91,7 @@ static const struct {
     {"beside_scale.pt", "a tensor \"scale\""},
     {"beside_scaling.pt", "a tensor \"scaling_factor\""},
     {"beside_backup.pt", "training backup of dictionary_learning"},
-    {"two.pt", "the dicts \"a\" and \"an int\""},
+    {"two.pt", "the dicts \"a\" and \"5\": both have a class's keys; state prefix=a. or prefix=5."},
     {"nested.pt", "no class has"},
     {"nested.pt:prefix=model.", "no class has its 5 keys: \"lm.weight\" [3]"},
     {"nested.pt:prefix=model.lm.", "no class has its 1 keys: \"weight\" [3]"},

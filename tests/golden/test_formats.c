@@ -72,7 +72,9 @@ START_TEST(a_file_is_read_as_its_producer_means_it)
     ck_assert_str_eq(info->format, c->format);
     ck_assert_uint_eq(info->activation_dim, c->d);
     ck_assert_uint_eq(info->dict_size, c->F);
-    ck_assert_uint_eq(info->output_dim, c->m);
+    ck_assert(info->encodes_only == (c->m == 0));
+    if (!info->encodes_only)
+        ck_assert_uint_eq(info->output_dim, c->m);
     ck_assert_uint_eq(info->state_width, c->n_state);
     sae_dict_free(d);
 }

@@ -123,8 +123,8 @@ class Digest(unittest.TestCase):
         self.assertEqual(got[1], got[2])
         self.assertEqual(got[2], digest(dict(W_enc=enc[:4], W_dec=dec[:4], theta=theta[:4]), d,
                                         activation="threshold"))
-        self.assertEqual(got[3], digest(dict(W_enc=enc, theta=theta), 0, activation="threshold"))
-        self.assertEqual(got[4], digest(dict(W_enc=enc, norms=norms, theta=theta), 0, activation="threshold",
+        self.assertEqual(got[3], digest(dict(W_enc=enc, theta=theta), d, activation="threshold"))
+        self.assertEqual(got[4], digest(dict(W_enc=enc, norms=norms, theta=theta), d, activation="threshold",
                                         score="decoder_norm"))
         self.assertEqual(got[5], digest({**whole, "W_skip": skip.T}, d, activation="threshold",
                                         kind="transcoder"))

@@ -2,7 +2,32 @@
  * producers.h. */
 #include "lib/dict/producers/say.h"
 
+#include <stdio.h>
 #include <string.h>
+
+/* Room for a fact's path: the dict's key, what stands before every key, its own. */
+#define PATH_BYTES 2048
+
+/* The path of what stands under `key` beside the tensors, in their dict or else at the top, as
+ * facts have it. Its name may have the prefix that the tensors' have. */
+static void find_beside(const struct sae_file *b, const char *key, char path[PATH_BYTES])
+{
+    const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
+    const struct sae_facts *facts = sae_load_facts(b->ts);
+    size_t first = 0;
+
+    while (first < g->n && g->entries[first].kind != SAE_ENTRY_TENSOR)
+        first++;
+    for (unsigned i = 0; i < 3; i++) {
+        const char *dict = i == 2 ? "" : b->stated->prefix ? b->stated->prefix : g->name;
+        bool is_joined = dict[0] && !b->stated->prefix;
+
+        snprintf(path, PATH_BYTES, "%s%s%.*s%s", dict, is_joined ? "." : "",
+                 i == 0 ? (int)b->choice.prefix : 0, g->entries[first].name, key);
+        if (sae_facts_find(facts, path))
+            return;
+    }
+}
 
 enum sae_status sae_settle_sentence_transformers(struct sae_file *b, struct sae_err *err)
 {
@@ -26,6 +51,7 @@ static enum sae_status openai_top_k(struct sae_file *b, struct sae_err *err)
 {
     const struct sae_facts *facts = sae_load_facts(b->ts);
     const char *after = "ReLU";
+    char path[PATH_BYTES];
     bool found = false;
     int64_t k = 0;
     enum sae_status st;
@@ -34,9 +60,11 @@ static enum sae_status openai_top_k(struct sae_file *b, struct sae_err *err)
         return REFUSE(err, "activation",
                       "the loader of these files normalises x, their training may not have; state "
                       "input=layer_norm or input=none");
-    st = sae_facts_text(facts, "activation_state_dict.postact_fn", &after, &found, err);
+    find_beside(b, "activation_state_dict.postact_fn", path);
+    st = sae_facts_text(facts, path, &after, &found, err);
+    find_beside(b, "activation_state_dict.k", path);
     if (st == SAE_OK)
-        st = sae_facts_int(facts, "activation_state_dict.k", &k, &found, err);
+        st = sae_facts_int(facts, path, &k, &found, err);
     if (st != SAE_OK)
         return st;
     if (strcmp(after, "ReLU") != 0 && strcmp(after, "Identity") != 0)
@@ -67,16 +95,19 @@ static enum sae_status openai_stated(const struct sae_file *b, struct sae_err *e
 enum sae_status sae_settle_openai(struct sae_file *b, struct sae_err *err)
 {
     const char *name = "ReLU";
+    char path[PATH_BYTES];
     bool found = false;
     enum sae_status st;
 
-    if (!has(b, "decoder.weight") && !has(b, "decoder.linear.weight") && !b->stated->encodes_only)
+    b->leaves_decoder = !has(b, "decoder.weight") && !has(b, "decoder.linear.weight");
+    if (b->leaves_decoder && !b->stated->encodes_only)
         return REFUSE(err, "decoder.weight",
                       "the file has no tensor \"decoder.weight\" or \"decoder.linear.weight\", one "
                       "of which openai has; state parts=encoder to do without");
     if (strcmp(sae_load_container(b->ts), "pt") != 0)
         return openai_stated(b, err);
-    st = sae_facts_text(sae_load_facts(b->ts), "activation", &name, &found, err);
+    find_beside(b, "activation", path);
+    st = sae_facts_text(sae_load_facts(b->ts), path, &name, &found, err);
     if (st != SAE_OK)
         return st;
     if (!found)

@@ -49,6 +49,8 @@ static void describe(const struct sae_dict_info *info, char *text, size_t room)
         if (shown->by_file[0])
             n += (size_t)snprintf(text + n, room - n, "(%s)", shown->by_file);
     }
+    if (info->encodes_only && info->output_dim > 0)
+        n += (size_t)snprintf(text + n, room - n, " encodes");
     if (info->output_dim != 5)
         n += (size_t)snprintf(text + n, room - n, " m=%u", (unsigned)info->output_dim);
     for (unsigned k = 0; k < info->n_notes; k++)
@@ -112,6 +114,23 @@ static const struct row taken[] = {
     {FILE_OF("W_enc:F32:5,7 b_enc:F32:7"),
      ":parts=encoder:centre=none:k=3",
      {"topk activation=relu! select=top_k:3! m=0; activation = relu is implied by k="}},
+    /* ... or not kept: then it tells the width */
+    {FILE_OF("W_enc:F32:5,7 b_enc:F32:7 W_dec:F32:7,3 b_dec:F32:3"),
+     ":parts=encoder:centre=none:activation=relu",
+     {"transcoder kind=transcoder activation=relu! encodes m=3"}},
+    {FILE_OF("W:F32:7,5 b:F32:7 V:F32:3,7"),
+     ":parts=encoder:encoder=W:enc_bias=b:decoder=V:centre=none:k=3",
+     {"topk_transcoder kind=transcoder activation=relu! select=top_k:3! encodes m=3; activation = "
+      "relu is implied by k="}},
+    {FILE_OF("W:F32:7,5 V:F32:3,7 S:F32:5,5"),
+     ":parts=encoder:encoder=W@F,d:centre=none:activation=relu:skip=S@m,d",
+     {"transcoder kind=transcoder activation=relu! skip=S@m,d! m=0"}},
+    {FILE_OF("W:F32:7,5"),
+     ":parts=encoder:encoder=W@F,d:decoder=V:centre=none:activation=relu",
+     {"standard activation=relu! m=0"}},
+    {FILE_OF("encoder.weight:F32:7,5 pre_bias:F32:5 latent_bias:F32:7"),
+     ":parts=encoder:input=none:activation=relu",
+     {"standard centre=pre_bias activation=relu! m=0"}},
     /* a number is a bias of one direction */
     {FILE_OF("coef_:F32:1,5 intercept_:F32=0.5"),
      ":format=linear",
@@ -277,6 +296,12 @@ END_TEST
 
 /* All of said[] is in the error's text. */
 static const struct row refused[] = {
+    {FILE_OF("W_enc:F32:5,7 b_enc:F32:7 W_dec:F32:7,3 b_dec:F32:3"),
+     ":parts=encoder:centre=none:activation=relu:kind=sae",
+     {"kind=sae is stated", "width is 3"}},
+    {FILE_OF("W_enc:F32:5,7 b_enc:F32:7 W_dec:F32:6,5 b_dec:F32:5"),
+     ":parts=encoder:centre=none:activation=relu",
+     {"\"W_dec\" has shape [6, 5]"}},
     {FILE_OF(NEW), ":prefix=ae.", {"prefix=ae. is stated, and no key of the file begins so"}},
     {FILE_OF(PRE("ae.") " k:I64=3"), "", {"no class has its 5 keys"}},
     {FILE_OF(PRE("ae.") " ae.k:I64=3"), ":prefix=ae.", {"an integer \"k\"", "k=N or k=none"}},
