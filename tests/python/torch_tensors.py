@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 """saed.Dictionary with tensors: beside dictionary_learning's own calls in torch, and what scipy gets."""
-import asyncio
 import contextlib
 import io
 import os
@@ -139,31 +138,13 @@ class Tensors(Case):
         got = torch.cat(list(torch.utils.data.DataLoader(Rows(), batch_size=4, num_workers=2)))
         self.assertTrue(torch.equal(got, want))
 
-    def test_grad_is_refused(self):
-        ae = saed.Dictionary(self.url, NAMES[0])
-        x = torch.randn(2, 33, requires_grad=True)
-        for call in (ae.encode, ae, lambda x: ae.decode(ae.encode(x.detach()).requires_grad_())):
-            with self.assertRaisesRegex(ValueError, "requires grad"):
-                call(x)
-        with torch.no_grad():
-            self.assertTrue(torch.equal(ae.encode(x), ae.encode(x.detach())))
-        self.assertFalse(ae.encode(x.detach()).requires_grad)
-
-
-    def test_grad_mode_of_who_awaits(self):
-        x = torch.randn(2, 33, requires_grad=True)
-
-        async def calls():
-            there = saed.AsyncDictionary(saed.Dictionary(self.url, NAMES[0]))
-            try:
-                with torch.no_grad():
-                    f = await there.encode(x)
-                with self.assertRaisesRegex(ValueError, "requires grad"):
-                    await there.encode(x)
-                return f
-            finally:
-                there.close()
-        self.assertEqual(asyncio.run(calls()).shape, (2, 70))
+    def test_rows_of_weights(self):
+        ae, here = saed.Dictionary(self.url, NAMES[0]), Module(NAMES[0])
+        ids = torch.tensor([[5, 2], [-1, 5]])
+        for rows, whole in ((ae.W_enc, here.w["encoder.weight"]), (ae.W_dec, here.w["decoder.weight"].T)):
+            self.assertTrue(torch.equal(rows[ids], whole[ids]))
+            self.assertTrue(torch.equal(rows[ids[0, 0]], whole[5]))
+            self.assertTrue(torch.equal(rows.T[:, torch.arange(70) > 60], whole[61:].T))
 
 
 class SaeLens(Case):

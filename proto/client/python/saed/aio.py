@@ -6,7 +6,7 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, List
 
-from .arrays import detached
+from .arrays import is_tensor, requires_grad
 from .dictionary import Dictionary
 
 
@@ -54,8 +54,8 @@ class AsyncDictionary:
         return paths
 
     async def _run(self, call: Callable[..., Any], first: Any, *args: Any, **options: Any) -> Any:
-        # torch's grad mode is a thread's own: what the caller's says is asked here.
-        work = functools.partial(call, detached(first), *args, **options)
+        work = functools.partial(call, _as_here(first), *args,
+                                 **{name: _as_here(value) for name, value in options.items()})
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def __aenter__(self) -> AsyncDictionary:
@@ -68,3 +68,8 @@ class AsyncDictionary:
         """Wait for calls in flight; end threads and idle connections."""
         self._threads.shutdown()
         self.dictionary.client.close()
+
+
+def _as_here(x: Any) -> Any:
+    """torch's grad mode is a thread's own: what the caller's says is asked here."""
+    return x if not is_tensor(x) or requires_grad(x) else x.detach()

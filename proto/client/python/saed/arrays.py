@@ -19,14 +19,9 @@ def is_tensor(x: Any) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
-def detached(x: Any) -> Any:
-    """`x` without its graph, which is refused where torch would record one for the answer."""
-    if not is_tensor(x):
-        return x
-    if x.requires_grad and sys.modules["torch"].is_grad_enabled():
-        raise ValueError("cannot send a tensor that requires grad: saed gives no gradients (detach it, or "
-                         "call within torch.no_grad())")
-    return x.detach()
+def requires_grad(x: Any) -> bool:
+    """Whether torch would record a graph of what is made of `x`."""
+    return is_tensor(x) and bool(x.requires_grad) and bool(sys.modules["torch"].is_grad_enabled())
 
 
 def _values(x: Any) -> Tuple[NDArray[Any], bool]:
@@ -37,7 +32,7 @@ def _values(x: Any) -> Tuple[NDArray[Any], bool]:
             raise TypeError(f"cannot send values of {a.dtype}: wanted real numbers")
         return a, False
     torch = sys.modules["torch"]
-    x = detached(x).cpu()
+    x = x.detach().cpu()
     if x.dtype == torch.bfloat16:
         return x.view(torch.int16).numpy(), True
     return x.numpy(), False

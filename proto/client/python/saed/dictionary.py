@@ -9,15 +9,17 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Rows, like, to_numpy
+from .arrays import Rows, like, requires_grad, to_numpy
 from .client import Client
 from .errors import RequestError
 from .sparse import Sparse, TopK, join
+from .weights import FeatureRows, fetch_vectors
 from .wire import RAW, SAFETENSORS, Part, Shape, body, read_answer
 
 # From here on more rows a request gain nothing (README, "How many rows to send at once").
 ENOUGH_ROWS = 2048
 
+FORWARD = ("x_hat", "x_ghost", "f", "pre_jump", "input_state")
 CSR_PARTS = (".indptr", ".indices", ".values", ".shape")
 
 
@@ -30,11 +32,17 @@ class Dictionary:
     the shape `(..., activation_dim)`, features `(..., dict_size)`, and leading dimensions are kept. Rows
     that do not fit in one request travel in several.
 
-    A tensor that requires grad is refused while grad mode is on: saed gives no gradients.
+    Answers of a tensor that requires grad have its graph, while grad mode is on: see saed.autograd. grad:
+    "active": the derivative is made of the rows of active features alone, which is exact but for entries
+    of a dense f of 0 that decode is given: they get 0. "all": decode gives these theirs too, of all rows.
+    "refuse": such a tensor is a ValueError.
     """
 
-    def __init__(self, url: Union[str, Client], name: str, *, dtype: Any = None, **client: Any) -> None:
+    def __init__(self, url: Union[str, Client], name: str, *, dtype: Any = None, grad: str = "active",
+                 **client: Any) -> None:
         """client: timeout, patience, connections, api_key, uds, as in `Client`."""
+        if grad not in ("active", "all", "refuse"):
+            raise ValueError(f"cannot take grad={grad!r}: wanted active, all or refuse")
         if isinstance(url, Client):
             if client:
                 raise TypeError(f"cannot set {', '.join(client)}: the client that is given has its own")
@@ -43,6 +51,7 @@ class Dictionary:
             self.client = Client(url, **client)
         self.name = name
         self.dtype = dtype
+        self.grad = grad
         self.info: Dict[str, Any] = self.client.info(name)
         self._path = f"/v1/dictionaries/{urllib.parse.quote(name, safe='')}/"
 
@@ -57,6 +66,26 @@ class Dictionary:
         """Number of features."""
         size: int = self.info["dict_size"]
         return size
+
+    @property
+    def output_dim(self) -> int:
+        """Width of a row of x_hat: activation_dim but for transcoders; 0 where there is no decoder."""
+        return int(self.info["output_dim"] or 0)
+
+    @property
+    def W_enc(self) -> FeatureRows:
+        """`(dict_size, activation_dim)`: `W_enc[ids]` asks the daemon for these rows."""
+        return FeatureRows(self, "encoder", self.activation_dim)
+
+    @property
+    def W_dec(self) -> FeatureRows:
+        """`(dict_size, output_dim)`: row j is what f_j is multiplied by."""
+        return FeatureRows(self, "decoder", self.output_dim)
+
+    def vectors(self, *names: str) -> Dict[str, NDArray[Any]]:
+        """Of `b_dec`, `b_enc`, `gate_bias`, `mag_bias`, `r`, `threshold`, `jump`, `norms`, `centre`, `skip`
+        those that are named, by name. RequestError: the reading has not one of them."""
+        return fetch_vectors(self, names)
 
     def __repr__(self) -> str:
         return (f"saed.Dictionary({self.client.url!r}, {self.name!r}): {self.info['dict_class']} "
@@ -73,8 +102,14 @@ class Dictionary:
         """
         options = _asked(return_gate=return_gate, output_pre_jump=output_pre_jump, top_k=top_k, sparse=sparse,
                          input_state=input_state)
-        return self._answer("encode", _Dense("x", x), options, _columns(features),
+        is_tracked = self._tracks(x)
+        columns = _columns(features)
+        found = self._found("encode", _Dense("x", x), options, columns,
                             ["f", "gate", "pre_jump", "input_state"], dtype)
+        if is_tracked:
+            from .autograd import of_encode
+            found = of_encode(self, x, found, columns[0].ids if columns else None)
+        return _as_asked(found)
 
     def decode(self, f: Any, *, x: Any = None, input_state: Any = None, dtype: Any = None) -> Any:
         """Rows `x_hat` `(..., output_dim)` from features: dense `(..., dict_size)`, `TopK` or `Sparse`.
@@ -89,7 +124,12 @@ class Dictionary:
             if rows.lead != given.lead:
                 raise ValueError(f"cannot decode: {rows.name} has the leading dimensions {rows.lead}, f "
                                  f"{given.lead}")
-        return self._answer("decode", given, {}, beside, ["x_hat"], dtype)
+        is_tracked = self._tracks(given.model, x, input_state)
+        found = self._found("decode", given, {}, beside, ["x_hat"], dtype)
+        if is_tracked:
+            from .autograd import of_decode
+            found = of_decode(self, found, f, {rows.name: rows.model for rows in beside})
+        return _as_asked(found)
 
     def __call__(self, x: Any, output_features: bool = False, ghost_mask: Any = None,
                  output_pre_jump: bool = False, *, top_k: Optional[int] = None, sparse: bool = False,
@@ -104,11 +144,16 @@ class Dictionary:
         options = _asked(output_features=output_features, output_pre_jump=output_pre_jump, top_k=top_k,
                          sparse=sparse, input_state=input_state)
         given = _Dense("x", x)
-        beside: List[_Beside] = [*_columns(features)]
+        columns = _columns(features)
+        if self._tracks(x, ghost_mask):
+            if ghost_mask is not None:
+                raise ValueError("cannot call with a ghost_mask and a tensor that requires grad: x_ghost has no "
+                                 "gradient here")
+            return _as_asked(self._tracked_forward(given, options, columns, dtype))
+        beside: List[_Beside] = [*columns]
         if ghost_mask is not None:
             beside.append(_Mask(ghost_mask, given.lead, self.dict_size))
-        return self._answer("forward", given, options, beside, ["x_hat", "x_ghost", "f", "pre_jump",
-                                                                "input_state"], dtype)
+        return _as_asked(self._found("forward", given, options, beside, FORWARD, dtype))
 
     def encode_file(self, path: str, out: str, *, tensor: Optional[str] = None, top_k: Optional[int] = None,
                     sparse: bool = False, features: Optional[Sequence[int]] = None, shard_rows: int = 65536,
@@ -121,16 +166,44 @@ class Dictionary:
 
     # ---- requests ----
 
-    def _answer(self, op: str, given: _Given, options: Dict[str, str], beside: Sequence[_Beside],
-                names: List[str], dtype: Any) -> Any:
+    def _found(self, op: str, given: _Given, options: Dict[str, str], beside: Sequence[_Beside],
+               names: Sequence[str], dtype: Any) -> Dict[str, Any]:
+        """Those of the answer's tensors `names` that came, in this order."""
         request = _Request(self, op, given, options, beside, names[0])
         step = request.rows_at_once()
         n = given.n_rows
         self.client.each(request.piece, [(i, min(i + step, n)) for i in range(0, n, step)] or [(0, 0)])
         dtype = self.dtype if dtype is None else dtype
-        found = [request.joined.give(name, given, self.dict_size, dtype) for name in names]
-        answer = tuple(a for a in found if a is not None)
-        return answer[0] if len(answer) == 1 else answer
+        found = {name: request.joined.give(name, given, self.dict_size, dtype) for name in names}
+        return {name: a for name, a in found.items() if a is not None}
+
+    def _tracked_forward(self, given: _Dense, options: Dict[str, str], columns: List[_Columns],
+                         dtype: Any) -> Dict[str, Any]:
+        """forward with its graph, for which all active features must be known."""
+        from .autograd import never_off, of_forward
+        is_asked = "output_features" in options or "output_pre_jump" in options
+        if not (is_asked or never_off(self)):
+            options = {**options, "output_features": "true", "sparse": "true"}
+        found = self._found("forward", given, options, columns, FORWARD, dtype)
+        f = found.get("f")
+        if is_asked and (columns or "top_k" in options) and not never_off(self):
+            f = self._found("encode", given, {"sparse": "true"}, [], ["f"], dtype)["f"]
+        if not is_asked:
+            found.pop("f", None)
+        return of_forward(self, given.model, found, columns[0].ids if columns else None, f)
+
+    def _tracks(self, *given: Any) -> bool:
+        """Whether the answer of these has a graph."""
+        tracks = any(requires_grad(x) for x in given)
+        if tracks and self.grad == "refuse":
+            raise ValueError("cannot send a tensor that requires grad under grad=\"refuse\" (detach it, or call "
+                             "within torch.no_grad())")
+        return tracks
+
+
+def _as_asked(found: Dict[str, Any]) -> Any:
+    answer = tuple(found.values())
+    return answer[0] if len(answer) == 1 else answer
 
 
 class _Dense:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import is_tensor, like, to_numpy
 from .wire import Part
@@ -31,10 +32,8 @@ class TopK:
 
     def dense(self) -> Any:
         """`(..., dict_size)`, as what `values` is."""
-        ids, values = to_numpy(self.indices), to_numpy(self.values)
-        out = np.zeros(self.shape, values.dtype)
-        np.put_along_axis(out, ids.astype(np.int64), values, -1)
-        return _same(out, self.values)
+        ids = to_numpy(self.indices).reshape(-1, self.values.shape[-1]).astype(np.int64)
+        return _spread(self.values, ids + np.arange(len(ids))[:, None] * self.dict_size, self.shape)
 
     def sparse(self) -> Sparse:
         """The same as CSR, ids ascending, without fillers."""
@@ -42,11 +41,11 @@ class TopK:
         ids = to_numpy(self.indices).reshape(-1, width)
         values = to_numpy(self.values).reshape(-1, width)
         order = np.argsort(ids, axis=1)
-        ids, values = np.take_along_axis(ids, order, 1), np.take_along_axis(values, order, 1)
-        on = values != 0
+        on = np.take_along_axis(values, order, 1) != 0
         indptr = np.concatenate([[0], np.cumsum(on.sum(1))])
-        return Sparse(like(indptr, self.values), like(ids[on], self.values), _same(values[on], self.values),
-                      self.shape, self.f_units)
+        places = (order + np.arange(len(ids))[:, None] * width)[on]
+        return Sparse(like(indptr, self.values), like(ids.reshape(-1)[places], self.values),
+                      self.values.reshape(-1)[like(places, self.values)], self.shape, self.f_units)
 
     def to_scipy(self) -> Any:
         """scipy's csr_matrix `(rows, dict_size)`, leading dimensions flattened."""
@@ -92,10 +91,9 @@ class Sparse:
 
     def dense(self) -> Any:
         """`(..., dict_size)`, as what `values` is."""
-        indptr, ids, values = to_numpy(self.indptr), to_numpy(self.indices), to_numpy(self.values)
-        out = np.zeros((self._n_rows(), self.dict_size), values.dtype)
-        out[np.repeat(np.arange(self._n_rows()), np.diff(indptr)), ids] = values
-        return _same(out.reshape(self.shape), self.values)
+        indptr, ids = to_numpy(self.indptr), to_numpy(self.indices)
+        rows = np.repeat(np.arange(self._n_rows()), np.diff(indptr))
+        return _spread(self.values, rows * self.dict_size + ids, self.shape)
 
     def to_scipy(self) -> Any:
         """scipy's csr_matrix `(rows, dict_size)`, leading dimensions flattened."""
@@ -123,9 +121,14 @@ class Sparse:
                 Part("f.shape", "I64", np.array([end - begin, self.dict_size], "<i8"))]
 
 
-def _same(a: Any, model: Any) -> Any:
-    """`a` as `model` is, its dtype too."""
-    return like(a, model, model.dtype) if is_tensor(model) else a
+def _spread(values: Any, places: NDArray[Any], shape: Tuple[int, ...]) -> Any:
+    """Zeros, and `values` at `places` of the flattened shape; on the graph of tensors."""
+    flat, at = values.reshape(-1), places.reshape(-1)
+    if is_tensor(values):
+        return values.new_zeros(math.prod(shape)).scatter(0, like(at, values), flat).reshape(shape)
+    out = np.zeros(math.prod(shape), values.dtype)
+    out[at] = flat
+    return out.reshape(shape)
 
 
 def join(pieces: List[Dict[str, Any]], name: str, shape: Tuple[int, ...], model: Any, dtype: Any,

@@ -80,10 +80,9 @@ def _begin_of(entry: Tuple[str, Any]) -> Tuple[int, int]:
 def body(parts: Sequence[Part], metadata: Optional[Mapping[str, str]] = None
          ) -> Tuple[Dict[str, str], List[Any]]:
     """Headers and buffers of a request: raw where it is one float32 tensor, else safetensors."""
-    first = parts[0]
-    if len(parts) == 1 and first.dtype == "F32" and not metadata:
-        shape = ",".join(map(str, first.array.shape))
-        return {"Content-Type": RAW, "Saed-Shape": shape}, [first.array]
+    if len(parts) == 1 and parts[0].dtype == "F32" and not metadata:
+        shape = ",".join(map(str, parts[0].array.shape))
+        return {"Content-Type": RAW, "Saed-Shape": shape}, [parts[0].array]
     header = safetensors_header([(p.name, p.dtype, p.array.shape, p.array.nbytes) for p in parts], metadata)
     return {"Content-Type": SAFETENSORS}, [header, *(p.array for p in parts)]
 
