@@ -1,7 +1,7 @@
-# The saed container: the daemon, the libraries it runs with, and the demo dictionary; nothing else.
+# The saed container: the daemon, the libraries it runs with, and the demo dictionaries; nothing else.
 #
 #   docker build -t saed .
-#   docker run -p 127.0.0.1:8673:8673 saed                           # serves the demo dictionary
+#   docker run -p 127.0.0.1:8673:8673 saed                           # serves the demo dictionaries
 #   docker run -p 127.0.0.1:8673:8673 -v /my/saes:/dictionaries:ro saed mine=/dictionaries/ae.pt
 #
 # Inside the container saed listens on all addresses, IPv6 and IPv4 ([::]; 0.0.0.0 where IPv6 is off),
@@ -26,10 +26,11 @@ COPY server server
 # deps.stamp: what the build needs is installed above; tests are not built here.
 RUN mkdir -p build && touch build/deps.stamp && make -j2 COMMIT="$COMMIT" all && strip build/saed
 COPY deploy/image-root.sh deploy/image-root.sh
-COPY deploy/demo/digits.pt deploy/demo/digits.pt
+COPY deploy/demo deploy/demo
 RUN sh deploy/image-root.sh build/saed /out \
- && install -D -m 0644 deploy/demo/digits.pt /out/usr/share/saed/digits.pt \
- && mkdir -p /out/dictionaries && ln -s /usr/share/saed/digits.pt /out/dictionaries/digits.pt
+ && cd deploy/demo && install -D -m 0644 -t /out/usr/share/saed digits.pt words.safetensors words.labels.json \
+ && install -D -m 0644 -t /out/usr/share/doc/saed LICENSE.WordNet \
+ && mkdir -p /out/dictionaries && ln -s /usr/share/saed/digits.pt /usr/share/saed/words.safetensors /out/dictionaries
 
 FROM scratch
 COPY --from=build /out /
@@ -40,4 +41,4 @@ HEALTHCHECK --interval=10s --timeout=6s --start-period=60s \
     CMD ["/usr/local/bin/saed", "--probe", "http://127.0.0.1:8673/healthz"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/saed", "--listen", "[::]:8673", "--insecure-no-auth"]
-CMD ["digits=/usr/share/saed/digits.pt"]
+CMD ["digits=/usr/share/saed/digits.pt", "words=/usr/share/saed/words.safetensors"]

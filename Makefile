@@ -186,7 +186,7 @@ check-bound: $(addprefix $(BUILD)/tests/unit/engine/,native/test_plane native/te
 	SAED_SCREEN_TRIALS=10 $(BUILD)/tests/unit/engine/native/test_extremes
 	SAED_FULL_SHAPES=1 $(BUILD)/tests/unit/engine/test_company
 
-## demo: build, serve the dictionary that ships, send it requests, leave it serving
+## demo: build, serve the dictionaries that ship, send them requests, leave them served
 demo: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3
 	@sh deploy/demo/demo.sh $(BUILD)/saed
@@ -224,22 +224,24 @@ bench:
 	@SAED_BIN=$(BUILD)/saed $(BUILD)/tests/bench/bench_table --json $(BUILD)/bench.json $(BENCH_ARGS)
 bench-programs: $(BENCH_BIN)
 
-## install: the stripped daemon, its systemd unit, a config that serves the demo dictionary, README and
-##        LICENSE below DESTDIR and PREFIX (/usr/local); a config that is there already is kept
+## install: the stripped daemon, its systemd unit, a config that serves the demo dictionaries, README and
+##        licences below DESTDIR and PREFIX (/usr/local); a config that is there already is kept
 ## uninstall: remove them again, but for a config that was edited
 SYSCONFDIR = $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
 prefix = $(DESTDIR)$(PREFIX)
 config = $(DESTDIR)$(SYSCONFDIR)/saed/config.json
 placed = sed 's|/usr/local|$(PREFIX)|g; s|/etc/saed|$(SYSCONFDIR)/saed|g'
+SHARED = $(addprefix deploy/demo/,digits.pt words.safetensors words.labels.json) proto/openapi.json
+DOCUMENTS = README.md CHANGELOG.md LICENSE deploy/demo/LICENSE.WordNet
 install: $(BUILD)/saed
 	install -D -s -m 0755 $(BUILD)/saed $(prefix)/bin/saed
 	$(placed) deploy/saed.service | install -D -m 0644 /dev/stdin $(prefix)/lib/systemd/system/saed.service
 	test -e $(config) || $(placed) deploy/config.json | install -D -m 0644 /dev/stdin $(config)
-	install -D -m 0644 -t $(prefix)/share/saed deploy/demo/digits.pt proto/openapi.json
-	install -D -m 0644 -t $(prefix)/share/doc/saed README.md CHANGELOG.md LICENSE
+	install -D -m 0644 -t $(prefix)/share/saed $(SHARED)
+	install -D -m 0644 -t $(prefix)/share/doc/saed $(DOCUMENTS)
 uninstall:
 	rm -f $(prefix)/bin/saed $(prefix)/lib/systemd/system/saed.service
-	rm -f $(addprefix $(prefix)/share/saed/,digits.pt openapi.json) $(addprefix $(prefix)/share/doc/saed/,README.md CHANGELOG.md LICENSE)
+	rm -f $(addprefix $(prefix)/share/saed/,$(notdir $(SHARED))) $(addprefix $(prefix)/share/doc/saed/,$(notdir $(DOCUMENTS)))
 	if $(placed) deploy/config.json | cmp -s - $(config); then rm -f $(config); fi
 	rmdir $(prefix)/share/saed $(prefix)/share/doc/saed $(dir $(config)) 2>/dev/null || true
 

@@ -36,6 +36,7 @@ done
         check "demo $n is that process" sh -c "curl -sS '$url/metrics' | grep -q '^process_open_fds' &&
             tr '\\0' ' ' <'/proc/$pid/cmdline' | grep -q '^$build/saed --listen .* digits='"
         check "demo $n shows its answers" grep -q "^\$ curl -s $url/v1/dictionaries/digits" "$tmp/demo$n"
+        check "demo $n shows words" grep -q "^    music .*[a-z], [a-z].* [0-9]" "$tmp/demo$n"
         kill "$pid"
     done
 }
@@ -44,7 +45,7 @@ done
 
 check "install" sh -c "$make install >'$tmp/out' 2>&1 || { cat '$tmp/out'; false; }"
 for f in bin/saed lib/systemd/system/saed.service etc/saed/config.json share/saed/digits.pt \
-    share/saed/openapi.json share/doc/saed/README.md share/doc/saed/LICENSE; do
+    share/saed/words.safetensors share/saed/words.labels.json share/doc/saed/LICENSE.WordNet share/saed/openapi.json share/doc/saed/README.md share/doc/saed/LICENSE; do
     check "installs $f" test -s "$prefix/$f"
 done
 check "the binary is stripped" sh -c "! readelf -S '$prefix/bin/saed' | grep -q debug_info"
@@ -62,6 +63,7 @@ for _ in $(seq 100); do
 done
 check "the example config starts as shipped" test -n "$url"
 check "and serves the digits" sh -c "curl -sS --fail --json @deploy/demo/sample.json '$url/v1/dictionaries/digits/encode?top_k=2' | grep -q '\"values\":'"
+check "and the words" sh -c "curl -sS --fail --json @deploy/demo/music.json '$url/v1/dictionaries/words/encode?top_k=2' | grep -q '\"values\":'"
 kill "$pid"
 check "and stops with status 0" wait "$pid"
 

@@ -1,0 +1,70 @@
+#!/usr/bin/python3
+"""The words that ship: the dictionary loads, takes words apart into few features whose labels are about them, and
+puts them together again; the files beside it fit."""
+import json
+import os
+import unittest
+
+import numpy as np
+
+from support import ROOT, Case, main
+
+import saed
+
+DEMO = os.path.join(ROOT, "deploy", "demo")
+
+# A word, and words of which one must stand in the labels of its three strongest features.
+ABOUT = {
+    "music": ["song", "melody", "musical", "orchestra", "instrument", "musician"],
+    "king": ["monarch", "throne", "prince", "emperor", "queen", "ruler"],
+    "doctor": ["physician", "medical", "patient", "hospital", "nurse", "treatment"],
+    "bread": ["baked", "loaf", "dough", "cake", "pudding", "dish"],
+    "war": ["army", "battle", "troop", "military", "soldier", "victory", "ally", "troops"],
+    "ship": ["boat", "vessel", "sail", "fleet", "naval", "passenger"],
+}
+
+
+def load(*path):
+    with open(os.path.join(ROOT, *path)) as text:
+        return json.load(text)
+
+
+class Words(Case):
+    SERVED = ["words=" + os.path.join(DEMO, "words.safetensors")]
+
+    def setUp(self):
+        page = load("server", "web", "words.json")
+        self.words, self.rows = page["words"], np.array(page["rows"], "<f4")
+        self.labels = load("deploy", "demo", "words.labels.json")
+        self.ae = saed.Dictionary(self.url, "words")
+
+    def test_files(self):
+        self.assertEqual(self.rows.shape, (len(self.words), self.ae.activation_dim))
+        self.assertEqual(len(set(self.words)), len(self.words))
+        self.assertGreater(len(self.words), 200)
+        self.assertTrue(np.allclose(np.linalg.norm(self.rows, axis=1), 8, atol=0.05))
+        self.assertEqual(list(self.labels), [str(i) for i in range(self.ae.dict_size)])
+        self.assertTrue(all(len(text.split(", ")) == 3 for text in self.labels.values()))
+        sample = load("deploy", "demo", "music.json")["x"]
+        self.assertEqual(sample, load("server", "web", "words.json")["rows"][self.words.index("music")])
+
+    def test_reconstruction(self):
+        self.assertEqual(self.ae.info["dict_class"], "JumpAutoEncoder")
+        x_hat, f = self.ae(self.rows, output_features=True)
+        l0 = np.count_nonzero(f, axis=1)
+        self.assertTrue(4 < l0.mean() < 12 and l0.min() > 0, l0)
+        error = np.square(x_hat - self.rows).sum(1) / np.square(self.rows).sum(1)
+        self.assertLess(error.mean(), 0.2)
+        self.assertLess(error.max(), 0.6, self.words[error.argmax()])
+        self.assertTrue((f[f != 0] > 0.1).all(), "a feature that is on is above its threshold")
+
+    def test_labels(self):
+        top = self.ae.encode(self.rows, top_k=3)
+        for word, about in ABOUT.items():
+            with self.subTest(word):
+                said = [self.labels[str(i)] for i in top.indices[self.words.index(word)]]
+                self.assertTrue(set(about) & set(", ".join(said).split(", ")), said)
+
+
+if __name__ == "__main__":
+    main()
