@@ -13,7 +13,6 @@ import numpy as np
 import saed
 import torch
 from saed.__main__ import main as verify
-from saed.adapters.saelens import SAE
 
 
 class Module:
@@ -145,27 +144,6 @@ class Tensors(Case):
             self.assertTrue(torch.equal(rows[ids], whole[ids]))
             self.assertTrue(torch.equal(rows[ids[0, 0]], whole[5]))
             self.assertTrue(torch.equal(rows.T[:, torch.arange(70) > 60], whole[61:].T))
-
-
-class SaeLens(Case):
-    SERVED = [f"{name}={GOLDEN}/{name}.pt" for name in NAMES]
-
-    def test_what_reads_an_sae(self):
-        for name, architecture in zip(NAMES, ("standard", "gated", "JumpAutoEncoder")):
-            ae = saed.Dictionary(self.url, name)
-            sae = SAE(ae, hook_name="blocks.8.hook_resid_pre")
-            x = torch.randn(2, 3, sae.cfg.d_in)
-            f = sae.encode(x)
-            self.assertEqual(f.shape, (2, 3, sae.cfg.d_sae))
-            self.assertTrue(torch.equal(sae(x), sae.decode(f)) and torch.equal(sae.forward(x), sae(x)))
-            self.assertEqual((sae.cfg.architecture(), sae.cfg.metadata.hook_name, sae.cfg.metadata.model_name),
-                             (architecture, "blocks.8.hook_resid_pre", None))
-            self.assertEqual(sae.cfg.to_dict()["architecture"], architecture)
-            self.assertEqual((sae.dtype, sae.device, sae.cfg.dtype), (torch.float32, x.device, "float32"))
-            torch.testing.assert_close(SAE(ae, use_error_term=True)(x), x)
-            for weights in ("W_enc", "W_dec", "b_dec", "fold_W_dec_norm"):
-                with self.assertRaisesRegex(AttributeError, "not on the wire"):
-                    getattr(sae, weights)
 
 
 class Verify(Case):

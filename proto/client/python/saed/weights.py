@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Sequence, Tuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import like, to_numpy
+from .arrays import is_tensor, like, to_numpy
 from .errors import RequestError
 from .wire import SAFETENSORS, Part, Shape, body, read_answer
 
@@ -23,10 +23,10 @@ ROW_BYTES = 32 << 20  # of one answer
 class FeatureRows:
     """A matrix `(dict_size, width)`, a row a feature, of which rows come when it is indexed, as numpy is:
     `W[7]` is one row; `W[ids]` (any shape), `W[a:b]` and `W[mask]` are rows, each distinct one sent once.
-    Arrays for arrays, tensors for tensors, on the same device."""
+    Arrays for arrays, tensors for tensors, on the same device; for all else what `model` is."""
 
-    def __init__(self, ae: Dictionary, part: str, width: int) -> None:
-        self._ae, self._part = ae, part
+    def __init__(self, ae: Dictionary, part: str, width: int, model: Any = None) -> None:
+        self._ae, self._part, self._model = ae, part, model
         self.shape = (ae.dict_size, width)
         self.ndim = 2
 
@@ -39,11 +39,12 @@ class FeatureRows:
         rows = fetch_rows(self._ae, (self._part,), distinct)[self._part]
         if len(distinct) < ids.size or not np.array_equal(distinct, ids.reshape(-1)):
             rows = rows[place]
-        return like(rows.reshape(*ids.shape, self.shape[1]), which, self._ae.dtype)
+        rows = rows.reshape(*ids.shape, self.shape[1])
+        return like(rows, which if is_tensor(which) else self._model, self._ae.dtype)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         """The whole matrix."""
-        whole: NDArray[Any] = self[:]
+        whole = to_numpy(self[:])
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
     @property
