@@ -41,6 +41,7 @@ struct daemon {
     saed_report_fn *report;
     void *report_arg;
     struct saed_metrics *metrics;
+    struct saed_requests *requests; /* in the log */
     struct saed_routes *routes;
     struct saed_http *http;
     struct saed_service service;
@@ -244,6 +245,8 @@ static enum sae_status start(struct daemon *d, struct sae_err *err)
     if (st == SAE_OK)
         st = saed_metrics_create(&d->metrics, err);
     if (st == SAE_OK)
+        st = saed_requests_create(&d->requests, o->access_log, err);
+    if (st == SAE_OK)
         st = saed_routes_create(&d->routes, o, &d->n_loaded, d->metrics, err);
     if (st != SAE_OK)
         return st;
@@ -255,6 +258,7 @@ static enum sae_status start(struct daemon *d, struct sae_err *err)
         .gather_ns = GATHER_NS / o->threads,
         .handler = saed_routes_handler(d->routes),
         .metrics = d->metrics,
+        .requests = d->requests,
     };
     st = saed_http_create(&d->http, &cfg, d->addresses, d->n_addresses, err);
     if (st == SAE_OK)
@@ -281,7 +285,8 @@ static void announce(struct daemon *d)
              saed_uint("http_threads", d->opts.http_threads));
 }
 
-/* Others serve. This thread gives back what they have left in malloc. */
+/* Others serve. This thread gives back what they have left in malloc, and says what the log has
+ * left out. */
 static void serve(struct daemon *d)
 {
     struct saed_slack slack;
@@ -289,6 +294,7 @@ static void serve(struct daemon *d)
     saed_slack_init(&slack, saed_slack_measure());
     while (d->n_signals == 0) {
         wait_ms(d, (int)(SAED_SLACK_LOOK_NS / 1000000));
+        saed_requests_flush(d->requests, saed_now_ns());
         if (!saed_slack_is_due(&slack, saed_slack_measure()) || !saed_sched_rest(d->service.sched))
             continue;
         malloc_trim(0);
@@ -361,6 +367,7 @@ static void drain(struct daemon *d)
 
 static void log_stopped(const struct daemon *d, const char *while_)
 {
+    saed_requests_flush(d->requests, UINT64_MAX);
     saed_log(SAED_INFO, "stopped", saed_str("while", while_), saed_uint("signals", d->n_signals));
 }
 
@@ -369,6 +376,7 @@ static void finish(struct daemon *d)
     saed_http_free(d->http);
     saed_routes_free(d->routes);
     saed_service_close(&d->service);
+    saed_requests_free(d->requests);
     saed_metrics_free(d->metrics);
     sae_buf_fini(&d->lines);
     sae_free(d->addresses);

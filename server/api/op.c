@@ -343,6 +343,7 @@ static enum sae_status plan(struct op *op)
     uint64_t limit_rows = op->r->opts->max_queue_rows;
     enum sae_status st = describe(op);
 
+    op->x->rows = op->req.n_rows;
     if (st != SAE_OK)
         return st;
     st = sae_accept(op->x->accept, op->target.type.media, sae_media_can(&op->answer), &op->out,
@@ -711,6 +712,7 @@ static void time_job(struct op *op)
         op->x->queue_ns = saed_now_ns() - job->submit_ns;
     op->x->queue_ns += op->wait_ns;
     op->x->compute_ns = job->compute_ns;
+    op->x->batch_rows = job->largest_batch;
 }
 
 void saed_op_resumed(void *routes, struct saed_exchange *x)

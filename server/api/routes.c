@@ -184,6 +184,7 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     const struct route *route = find_route(x->path, name, sizeof name);
     enum sae_status st = saed_access_check(&r->access, x, is_open(r, route), err);
 
+    x->route = route ? route->path : NULL;
     if (st != SAE_OK)
         return st;
     if (saed_access_is_preflight(x)) {
@@ -199,6 +200,7 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
         if (!x->dict)
             return unknown_dictionary(r, x, name, err);
         x->series = x->dict->series;
+        x->dictionary = x->dict->name;
     }
     if (route->is_op)
         x->op = route->series;

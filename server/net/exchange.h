@@ -4,6 +4,7 @@
  * request.c   a request line and its head, up to what becomes of its body
  * body.c      bodies as they arrive
  * reply.c     replies, and the two ways in which they go out
+ * account.c   what metrics and the log have of exchanges
  * suspend.c   exchanges that are away at the handler, and rounds
  * stuck.c     connections that libmicrohttpd does not look at any more
  *
@@ -34,6 +35,7 @@ struct saed_http_io {
     uint64_t round_ns; /* when the first of them came */
     size_t n_out;      /* exchanges suspended in MHD */
     int own_status;    /* of the last answer that MHD made by itself */
+    bool own_is_ours;  /* an exchange has answered in its place */
 
     /* Who is stuck: see there. */
     int epoll_fd;      /* MHD's */
@@ -63,10 +65,14 @@ struct saed_http_exchange {
     size_t body_cap;     /* bytes of the body's array */
     size_t body_held;    /* those of them in flight, never less than are used */
     uint64_t body_seen;  /* bytes of body read, kept or not */
-    char *copies[8];     /* owned: header values that could not be borrowed */
+    char *copies[9];     /* owned: header values that could not be borrowed */
     unsigned n_copies;
 
-    int status; /* the reply, once made */
+    int answered;       /* the status of the answer, once that is on its way */
+    uint64_t bytes_out; /* of its body */
+
+    int status;              /* the reply, once made */
+    enum sae_status problem; /* that it tells; SAE_OK: none */
     const char *content_type;
     const void *data;
     size_t n_data;
@@ -130,9 +136,19 @@ enum MHD_Result saed_http_send(struct saed_http_exchange *e);
 void saed_http_answer_early(struct saed_http_exchange *e, const struct sae_err *err);
 /* The same with the reply that has been made. */
 void saed_http_send_early(struct saed_http_exchange *e);
-void saed_http_on_dropped(void *arg, const void *exchange); /* of conns.h */
 int saed_http_socket(const struct saed_http_exchange *e);
 struct MHD_Response *saed_http_make_no_memory(void); /* NULL: it has run out already */
+
+/* ---- account.c ----------------------------------------------------------------------------- */
+
+/* The answer is on its way: counts it. */
+void saed_http_account_answer(struct saed_http_exchange *e, int status);
+/* The request is over: its line, before the handler's `end`. by_library: if we have not answered
+ * it, MHD has. */
+void saed_http_account_end(struct saed_http_exchange *e, bool by_library);
+/* An answer that MHD made by itself, to whichever request. */
+void saed_http_account_own(struct saed_http *h, int status);
+void saed_http_on_dropped(void *arg, const void *exchange); /* of conns.h */
 
 /* ---- suspend.c ----------------------------------------------------------------------------- */
 

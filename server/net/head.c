@@ -271,6 +271,8 @@ void saed_head_field(struct saed_head *h, const char *name, size_t name_len, con
         once(h, &h->authorization, v, "Authorization is sent twice");
     else if (named(name, name_len, "Access-Control-Request-Method"))
         once(h, &h->asks_method, v, "Access-Control-Request-Method is sent twice");
+    else if (named(name, name_len, "traceparent"))
+        h->traceparent = h->n_traceparent++ ? (struct saed_value){NULL, 0} : v;
     else if (named(name, name_len, "Accept")) {
         if (h->n_accept == SAE_COUNTOF(h->accept))
             fault(h, "Accept is sent more than 4 times");

@@ -43,6 +43,7 @@ struct saed_head {
     /* HOST[:PORT] that is asked: of the target, where it has one, else of Host. */
     struct saed_value host;
     struct saed_value origin, authorization, asks_method; /* Access-Control-Request-Method */
+    struct saed_value traceparent;                        /* sent twice: none */
     struct saed_value accept[4]; /* Accept may be sent in several fields; more are refused */
     unsigned n_accept;
 
@@ -51,7 +52,7 @@ struct saed_head {
     bool has_authority;               /* of an absolute-form target: stands for Host */
     bool says_close, says_keep_alive; /* Connection */
     const char *next; /* by layout: where the chain must go on; NULL once it is broken */
-    unsigned n_host, n_length, n_transfer;
+    unsigned n_host, n_length, n_transfer, n_traceparent;
     const char *fault; /* the first thing that is wrong; static text */
 };
 

@@ -39,8 +39,10 @@ static enum MHD_Result on_call(void *cls, struct MHD_Connection *connection, con
     struct saed_http_exchange *e = *con_cls;
 
     (void)url;
-    if (!e)
+    if (!e) {
+        saed_http_account_own(h, 503);
         return MHD_queue_response(connection, 503, h->no_memory);
+    }
     e->nudged = false;
     switch (saed_conn_state(e->conn)) {
     case SAED_CONN_HEAD:
@@ -60,8 +62,8 @@ static enum MHD_Result on_call(void *cls, struct MHD_Connection *connection, con
     }
 }
 
-/* MHD's log. What MHD answers by itself (a head that is no HTTP, or too large, ...) is counted like
- * other answers; it may come before there is an exchange. */
+/* MHD's log. What MHD answers by itself (a head that is no HTTP, or too large, ...) is counted and
+ * logged like other answers; it may come before there is an exchange, and does not say of which. */
 static void on_log(void *cls, const char *message, va_list args)
 {
     struct saed_http_io *io = cls;
@@ -71,14 +73,19 @@ static void on_log(void *cls, const char *message, va_list args)
         return;
     saed_metrics_request(io->h->cfg.metrics, NULL, SAED_MOP_OTHER, status, 0);
     io->own_status = status;
+    io->own_is_ours = false;
     if (io->h->heads == SAED_HEADS_BY_LAYOUT && (status == 400 || status == 413))
         saed_conns_each_in_head(io->h->conns, io, saed_http_answer_length);
+    if (!io->own_is_ours)
+        saed_http_account_own(io->h, status);
 }
 
-static void end_exchange(struct saed_http_exchange *e)
+/* by_library: without an answer of ours MHD has seen to one. */
+static void end_exchange(struct saed_http_exchange *e, bool by_library)
 {
     struct saed_http *h = e->h;
 
+    saed_http_account_end(e, by_library);
     if (e->headed)
         h->cfg.handler.end(h->cfg.handler.arg, &e->x);
     saed_conn_finish(e->conn, e->wire_bytes, saed_now_ns(), saed_tcp_counts);
@@ -95,11 +102,12 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 {
     struct saed_http_exchange *e = *con_cls;
 
-    (void)cls, (void)connection, (void)toe;
+    (void)cls, (void)connection;
     if (!e)
         return;
     *con_cls = NULL;
-    end_exchange(e);
+    end_exchange(e, toe == MHD_REQUEST_TERMINATED_WITH_ERROR ||
+                        toe == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
@@ -119,7 +127,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
     if (e && saed_conn_state(e->conn) == SAED_CONN_BODY)
         saed_http_answer_stuck(e);
     if (e)
-        end_exchange(e);
+        end_exchange(e, false);
     saed_conns_close(io->h->conns, *socket_context);
 }
 

@@ -25,6 +25,7 @@
 #include "server/address.h"
 #include "server/net/head.h"
 #include "server/report/metrics.h"
+#include "server/report/requests.h"
 
 #define SAED_REQUEST_ID_MAX 128
 
@@ -36,7 +37,7 @@ struct saed_exchange {
     const char *content_type, *accept, *shape; /* NULL: not sent */
     const char *content_encoding;              /* NULL: identity */
     const char *host; /* HOST[:PORT] that is asked, of the target or of Host */
-    const char *origin, *authorization, *asks_method;
+    const char *origin, *authorization, *asks_method, *traceparent;
     bool has_body, chunked;
     uint64_t content_length; /* unless chunked */
     uint64_t arrival_ns;     /* first byte */
@@ -61,6 +62,9 @@ struct saed_exchange {
     enum saed_metric_op op;
 
     uint64_t queue_ns, compute_ns; /* for Server-Timing; set before the reply */
+    /* For the log; NULL and 0 unless set. */
+    const char *route, *dictionary; /* borrowed until `end` returns */
+    uint64_t rows, batch_rows;
 };
 
 struct saed_http_handler {
@@ -86,7 +90,8 @@ struct saed_http_config {
     uint64_t keepalive_timeout_ns, gather_ns;
     uint64_t min_upload_rate; /* bytes a second; 0: any */
     struct saed_http_handler handler;
-    struct saed_metrics *metrics; /* borrowed until free */
+    struct saed_metrics *metrics;   /* borrowed until free, as the other */
+    struct saed_requests *requests; /* the log's */
 };
 
 struct saed_http;

@@ -2,7 +2,6 @@
 #include "server/net/exchange.h"
 
 #include "proto/wire.h"
-#include "server/report/log.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -31,6 +30,7 @@ void saed_http_reply(struct saed_exchange *x, int status, const char *content_ty
     struct saed_http_exchange *e = saed_http_of(x);
 
     e->status = status;
+    e->problem = SAE_OK;
     e->content_type = content_type;
     e->data = data;
     e->n_data = n;
@@ -55,11 +55,13 @@ void saed_http_error_more(struct saed_exchange *x, const struct sae_err *err, co
     sae_buf_init(&b, 1 << 18); /* each byte of 64 KB may be escaped */
     if (sae_problem_print(&b, err, more) == SAE_OK) {
         saed_http_reply(x, status, PROBLEM_JSON, b.data, b.len, sae_free, b.data);
+        saed_http_of(x)->problem = err->status;
     } else {
         sae_buf_fini(&b);
         status = 503;
         saed_http_reply(x, status, PROBLEM_JSON, out_of_memory, sizeof out_of_memory - 1, NULL,
                         NULL);
+        saed_http_of(x)->problem = SAE_E_NOMEM;
     }
     if (status == 503)
         saed_http_header(x, "Retry-After", "%" PRIu64, err->retry_s ? err->retry_s : 1);
@@ -144,12 +146,6 @@ static struct MHD_Response *make_response(struct saed_http_exchange *e)
     return NULL;
 }
 
-static void count_answer(struct saed_http_exchange *e, int status)
-{
-    saed_metrics_request(e->h->cfg.metrics, e->x.series, e->x.op, status,
-                         saed_now_ns() - e->x.arrival_ns);
-}
-
 enum MHD_Result saed_http_send(struct saed_http_exchange *e)
 {
     struct saed_http *h = e->h;
@@ -167,26 +163,18 @@ enum MHD_Result saed_http_send(struct saed_http_exchange *e)
         saed_http_error(&e->x, &err);
     }
     r = make_response(e);
-    if (!r)
+    if (!r) {
         e->status = 503;
+        e->problem = SAE_E_NOMEM;
+        e->n_data = sizeof out_of_memory - 1;
+    }
     saed_conn_reply(e->conn, e->n_data, saed_now_ns(), saed_tcp_counts);
     ok = MHD_queue_response(e->connection, (unsigned)e->status, r ? r : h->no_memory);
     if (r)
         MHD_destroy_response(r);
     if (ok == MHD_YES)
-        count_answer(e, e->status);
+        saed_http_account_answer(e, e->status);
     return ok;
-}
-
-/* On the thread of conns.h, which keeps the exchange from ending. */
-void saed_http_on_dropped(void *arg, const void *exchange)
-{
-    struct saed_http *h = arg;
-    const struct saed_http_exchange *e = exchange;
-
-    saed_metrics_dropped(h->cfg.metrics);
-    saed_log(SAED_WARN, "answer_dropped", saed_str("request", e->x.request_id),
-             saed_int("status", e->status), saed_uint("bytes", e->n_data));
 }
 
 int saed_http_socket(const struct saed_http_exchange *e)
@@ -209,8 +197,8 @@ void saed_http_send_early(struct saed_http_exchange *e)
         .no_data = e->x.method == SAED_METHOD_HEAD,
     };
     saed_conn_reply(e->conn, e->n_data, saed_now_ns(), saed_tcp_counts);
-    if (saed_early_write(saed_http_socket(e), &a) && !e->is_counted)
-        count_answer(e, e->status);
+    if (saed_early_write(saed_http_socket(e), &a))
+        saed_http_account_answer(e, e->status);
     saed_http_free_reply(e);
 }
 

@@ -74,6 +74,7 @@ static bool take_strings(struct saed_http_exchange *e, const struct saed_head *h
         {&x->origin, &head->origin},
         {&x->authorization, &head->authorization},
         {&x->asks_method, &head->asks_method},
+        {&x->traceparent, &head->traceparent},
     };
 
     _Static_assert(SAE_COUNTOF(single) < SAE_COUNTOF(e->copies), "each may have to be copied");
@@ -135,7 +136,7 @@ void saed_http_answer_length(void *exchange)
         sae_err_set(
             &err, SAE_E_BAD_REQUEST, "",
             "cannot read request head: Content-Length is no number, or has blanks behind it");
-    e->is_counted = true;
+    e->is_counted = e->io->own_is_ours = true;
     saed_http_answer_early(e, &err);
     shutdown(saed_http_socket(e), SHUT_WR);
 }

@@ -48,6 +48,7 @@ struct saed_opts {
     uint64_t max_connections;
     uint64_t request_timeout_ms, keepalive_timeout_ms, drain_grace_ms, drain_timeout_ms;
     uint64_t min_upload_rate;
+    bool access_log;
     enum saed_log_level log_level;
     enum saed_log_format log_format;
     struct saed_source *sources;

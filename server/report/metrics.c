@@ -103,6 +103,11 @@ static const char *const op_names[SAED_N_MOPS] = {
 #undef SAE_OPERATION
     [SAED_MOP_OTHER] = "other",
 };
+const char *saed_metric_op_name(enum saed_metric_op op)
+{
+    return op_names[op];
+}
+
 static const char *const gemm_names[2] = {"encode", "decode"};
 
 /* ---- life ---------------------------------------------------------------------------------- */

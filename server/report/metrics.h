@@ -17,6 +17,9 @@ enum saed_metric_op {
     SAED_N_MOPS
 };
 
+/* As the label `op` has it. */
+const char *saed_metric_op_name(enum saed_metric_op op);
+
 struct saed_metrics;
 struct saed_series; /* of one dictionary */
 

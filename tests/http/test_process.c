@@ -57,7 +57,7 @@ static struct server spawn_ready(const int fds[3])
     int port = free_port(), status = 0;
 
     snprintf(listen, sizeof listen, "127.0.0.1:%d", port);
-    s = spawn(fds, (const char *const[]){"--listen", listen, "i=identity:2", NULL});
+    s = spawn(fds, (const char *const[]){"--listen", listen, "--access-log", "i=identity:2", NULL});
     s.port = port;
     snprintf(s.url, sizeof s.url, "http://127.0.0.1:%d", port);
     for (int i = 0; i < MS / 10 && status != 200; i++) {
@@ -249,6 +249,43 @@ START_TEST(nobody_reads_stdout_and_stderr)
 }
 END_TEST
 
+/* A line for each request, and a pipe that has no room for them: requests are answered as ever, and
+ * once somebody reads, each line is whole and the next says how many are missing. */
+START_TEST(nobody_reads_the_access_log)
+{
+    static char text[1 << 20];
+    int err[2], n_requests = 600, arrived = 0, log = memfd_create("stdout", MFD_CLOEXEC);
+    struct server s;
+    ssize_t n;
+    char *at;
+
+    ck_assert_int_eq(pipe2(err, O_CLOEXEC), 0);
+    s = spawn_ready((const int[]){-1, log, err[1]});
+    for (int i = 0; i < n_requests; i++)
+        encodes(&s);
+    ck_assert_int_eq(fcntl(err[0], F_SETFL, O_NONBLOCK), 0);
+    n = read(err[0], text, sizeof text - 1);
+    ck_assert_int_gt(n, 60000);
+    ck_assert_int_eq(text[n - 1], '\n');
+    text[n] = '\0';
+    for (at = text; (at = strstr(at, " access ")); at++)
+        arrived++;
+    ck_assert_int_lt(arrived, n_requests);
+    encodes(&s);
+    server_signal(&s, SIGTERM);
+    ck_assert_int_eq(server_wait(&s, MS), 0);
+    n = read(err[0], text, sizeof text - 1);
+    ck_assert_int_gt(n, 0);
+    text[n] = '\0';
+    at = strstr(text, " log_dropped=");
+    ck_assert_msg(at && at < strchr(text, '\n'), "%s", text);
+    ck_assert_int_ge(atoi(at + strlen(" log_dropped=")), n_requests - arrived);
+    close(err[0]);
+    close(err[1]);
+    close(log);
+}
+END_TEST
+
 START_TEST(nobody_reads_why_it_does_not_start)
 {
     int out, err;
@@ -275,6 +312,7 @@ int main(void)
     tcase_add_loop_test(t, exit_1_has_its_reason, 0, sizeof exits / sizeof exits[0]);
     tcase_add_test(t, stdout_is_full);
     tcase_add_loop_test(t, nobody_reads_stdout_and_stderr, 0, 2);
+    tcase_add_test(t, nobody_reads_the_access_log);
     tcase_add_test(t, nobody_reads_why_it_does_not_start);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);

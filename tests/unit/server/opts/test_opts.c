@@ -683,10 +683,13 @@ END_TEST
 START_TEST(the_log_has_a_format_and_a_level)
 {
     ck_assert_int_eq(parse("a=x"), SAE_OK);
+    ck_assert(!o.access_log);
     ck_assert_int_eq(o.log_format, SAED_LOG_TEXT);
     ck_assert_int_eq(o.log_level, SAED_INFO);
-    ck_assert_int_eq(parse_env("a=x --log-level error", "SAED_LOG_FORMAT=json SAED_LOG_LEVEL=warn"),
+    ck_assert_int_eq(parse_env("a=x --log-level error", "SAED_LOG_FORMAT=json SAED_LOG_LEVEL=warn "
+                                                        "SAED_ACCESS_LOG=true"),
                      SAE_OK);
+    ck_assert(o.access_log);
     ck_assert_int_eq(o.log_format, SAED_LOG_JSON);
     ck_assert_int_eq(o.log_level, SAED_ERROR);
 }
