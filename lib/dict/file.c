@@ -60,10 +60,32 @@ static enum sae_status not_opened(const struct sae_file *b, const struct sae_err
                   low->text, m.n < 40 ? (int)m.n : 40, m.word, m.nearest);
 }
 
+/* Does its role go with the decoder, or a k with a selection that is none? An encoder alone leaves
+ * all of the former. */
+static bool is_excused(const struct sae_file *b, const struct sae_layout_key *key)
+{
+    const struct sae_reading_field *select = &b->reading.field[SAE_FIELD_SELECT];
+
+    switch (key->role) {
+    case SAE_ROLE_DECODER:
+    case SAE_ROLE_DEC_BIAS:
+    case SAE_ROLE_CENTRE:
+    case SAE_ROLE_SKIP:
+        return b->formula.encodes_only;
+    case SAE_ROLE_TOP_K:
+        return !select->contradicts || select->value.choice == SAE_SELECT_TOP_K;
+    case SAE_ROLE_THRESHOLD:
+        return false;
+    default:
+        return !sae_layout_is_kept(key);
+    }
+}
+
 /* Is it a tensor of the row that plays no role, by what is stated? */
 static bool is_left(const struct sae_file *b, const struct sae_layout_key *key)
 {
-    size_t i = sae_layout_is_kept(key) ? sae_file_find(b, key->name) : SIZE_MAX;
+    bool is_read = key->need != SAE_KEY_IGNORED && !is_excused(b, key);
+    size_t i = is_read ? sae_file_find(b, key->name) : SIZE_MAX;
 
     for (enum sae_role role = 0; i != SIZE_MAX && role < SAE_N_ROLES; role++)
         for (unsigned k = 0; k < b->bound[role].n; k++)
@@ -73,7 +95,7 @@ static bool is_left(const struct sae_file *b, const struct sae_layout_key *key)
 }
 
 /* Is it what is stated that leaves the tensor? A skip goes by its own field, all others by the
- * activation. */
+ * activation, or by what is selected instead. */
 static bool is_left_by_statement(const struct sae_file *b, const struct sae_layout_key *key)
 {
     const struct sae_reading *r = &b->reading;
@@ -81,15 +103,17 @@ static bool is_left_by_statement(const struct sae_file *b, const struct sae_layo
     if (key->role == SAE_ROLE_SKIP)
         return sae_reading_is_stated(r, SAE_FIELD_SKIP);
     return sae_reading_is_stated(r, SAE_FIELD_ACTIVATION) ||
-           sae_reading_is_stated(r, SAE_FIELD_THRESHOLD);
+           sae_reading_is_stated(r, SAE_FIELD_THRESHOLD) ||
+           ((key->need == SAE_KEY_SPARE || key->role == SAE_ROLE_TOP_K) &&
+            sae_reading_is_stated(r, SAE_FIELD_SELECT));
 }
 
-/* An optional tensor of the row that nothing uses, so that the row may be the wrong one. An encoder
- * alone leaves many. */
+/* An optional tensor of the row that nothing uses, so that the row may be the wrong one. */
 static enum sae_status check_left(const struct sae_file *b, struct sae_err *err)
 {
-    for (unsigned k = 0; !b->formula.encodes_only && k < b->layout->n_keys; k++)
-        if (is_left(b, &b->layout->keys[k]) && !is_left_by_statement(b, &b->layout->keys[k]))
+    for (unsigned k = 0; k < b->layout->n_keys; k++)
+        if (b->layout->keys[k].need != SAE_KEY_SPARE && is_left(b, &b->layout->keys[k]) &&
+            !is_left_by_statement(b, &b->layout->keys[k]))
             return sae_err_set(err, SAE_E_FORMAT, b->layout->keys[k].name,
                                "the file has \"%s\", which its formula does not use; state "
                                "format=custom, or a reading that uses it",
@@ -193,7 +217,7 @@ static void add_notes(struct sae_file *b)
     if (b->hints.unread[0])
         sae_dict_add_note(info, "%s", b->hints.unread);
     for (unsigned k = 0; k < b->layout->n_keys; k++)
-        if (!b->formula.encodes_only && is_left(b, &b->layout->keys[k]))
+        if (is_left(b, &b->layout->keys[k]) && is_left_by_statement(b, &b->layout->keys[k]))
             sae_dict_add_note(info, "%s is not used under the stated reading",
                               b->layout->keys[k].name);
 }

@@ -22,6 +22,10 @@
     {                                                                                        \
         .name = (key_name), .role = (key_role), .dims = (key_dims), .need = SAE_KEY_OPTIONAL \
     }
+#define SPARE(key_name, key_role, key_dims)                                               \
+    {                                                                                     \
+        .name = (key_name), .role = (key_role), .dims = (key_dims), .need = SAE_KEY_SPARE \
+    }
 #define UNREAD(key_name)                                                               \
     {                                                                                  \
         .name = (key_name), .role = SAE_ROLE_NONE, .dims = "", .need = SAE_KEY_IGNORED \
@@ -127,7 +131,7 @@ const struct sae_layout sae_layouts[] = {
         .widths = DL_WIDTHS,
         .unit = SAE_UNIT_RELU,
         .keys = {ENCODER, ENC_BIAS, DECODER, KEY("b_dec", SAE_ROLE_CENTRE, "d"),
-                 MAY("k", SAE_ROLE_TOP_K, ""), MAY("threshold", SAE_ROLE_THRESHOLD, "")},
+                 SPARE("k", SAE_ROLE_TOP_K, ""), SPARE("threshold", SAE_ROLE_THRESHOLD, "")},
         .n_keys = 6,
         .keeps_top_k = true,
         .settle = sae_settle_top_k,
@@ -141,7 +145,7 @@ const struct sae_layout sae_layouts[] = {
         .is_told = true,
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {ENCODER, ENC_BIAS, DECODER, KEY("b_dec", SAE_ROLE_CENTRE, "d"),
-                 MAY("k", SAE_ROLE_TOP_K, ""), MAY("threshold", SAE_ROLE_THRESHOLD, "")},
+                 SPARE("k", SAE_ROLE_TOP_K, ""), SPARE("threshold", SAE_ROLE_THRESHOLD, "")},
         .n_keys = 6,
         .options = OPTIONS_ALL,
     },
@@ -153,7 +157,8 @@ const struct sae_layout sae_layouts[] = {
         .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
                  KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_CENTRE, "d"),
                  KEY("k", SAE_ROLE_TOP_K, ""), MAY("group_sizes", SAE_ROLE_NONE, ""),
-                 MAY("group_indices", SAE_ROLE_NONE, ""), MAY("threshold", SAE_ROLE_THRESHOLD, "")},
+                 MAY("group_indices", SAE_ROLE_NONE, ""),
+                 SPARE("threshold", SAE_ROLE_THRESHOLD, "")},
         .n_keys = 8,
         .options = OPTIONS_ALL,
         .settle = sae_settle_matryoshka,
@@ -170,7 +175,7 @@ const struct sae_layout sae_layouts[] = {
                  MAY("b_gate", SAE_ROLE_GATE_BIAS, "F"), MAY("b_mag", SAE_ROLE_MAG_BIAS, "F"),
                  MAY("r_mag", SAE_ROLE_R_MAG, "F"), MAY("threshold", SAE_ROLE_THRESHOLD, "F"),
                  MAY("log_threshold", SAE_ROLE_NONE, "F"), MAY("W_skip", SAE_ROLE_SKIP, "m,d"),
-                 MAY("topk_threshold", SAE_ROLE_NONE, "")},
+                 MAY("topk_threshold", SAE_ROLE_THRESHOLD, "")},
         .n_keys = 11,
         .options = OPTIONS_ALL,
         .settle = sae_settle_sae_lens,

@@ -12,6 +12,7 @@
 enum sae_need {
     SAE_KEY_REQUIRED,
     SAE_KEY_OPTIONAL, /* where it is missing its values are +0 */
+    SAE_KEY_SPARE,    /* ... and where nothing uses it, it tells of no other reading */
     SAE_KEY_IGNORED   /* may be there, and is never read */
 };
 

@@ -372,6 +372,11 @@ enum sae_status sae_reading_check(const struct sae_reading *r, struct sae_err *e
     if (has_activation && !sae_reading_wants_threshold(r) &&
         is_not(r, SAE_FIELD_THRESHOLD, SAE_THRESHOLD_NONE))
         return refuse_pair(r, SAE_FIELD_ACTIVATION, SAE_FIELD_THRESHOLD, err);
+    if (sae_reading_wants_threshold(r) && is(r, SAE_FIELD_THRESHOLD, SAE_THRESHOLD_NONE) &&
+        !sae_reading_is_stated(r, SAE_FIELD_THRESHOLD))
+        return sae_err_set(err, SAE_E_USAGE, "",
+                           "an activation of threshold wants one; state threshold=NUMBER or "
+                           "threshold=KEY");
     if (sae_reading_wants_threshold(r) && is(r, SAE_FIELD_THRESHOLD, SAE_THRESHOLD_NONE))
         return refuse_pair(r, SAE_FIELD_ACTIVATION, SAE_FIELD_THRESHOLD, err);
     if (is_not(r, SAE_FIELD_FEATURES, SAE_FEATURES_ALL) &&

@@ -53,6 +53,10 @@ NORMALISED = ("dictionary_learning's from_pretrained normalises the decoder unle
 REPORTED = "dictionary_learning of 2024-07 to 2025-01 reported these features times the decoder norm"
 
 
+def unused(key):
+    return f"{key} is not used under the stated reading"
+
+
 def trainer(name, **more):
     return {"trainer": dict({"dict_class": name}, **more)}
 
@@ -151,7 +155,8 @@ def topk():
     case("TopK, the stored threshold", "topk_half:activation=threshold", "AutoEncoderTopK",
          ["centre=b_dec", "activation=threshold, stated",
           "select=all, stated, the file says top_k:3", "threshold=threshold"],
-         model(t, "b_dec", "b_dec", over(.5)), rows(w_enc(), b_enc(), b_dec(), .5))
+         model(t, "b_dec", "b_dec", over(.5)), rows(w_enc(), b_enc(), b_dec(), .5),
+         [unused("k")])
     refused("TopK, a threshold of -1", "topk_i64.pt:activation=threshold", "\"threshold\"",
             "-1, never set", "state threshold=NUMBER")
     for name, shape in ("b", B), ("c", C):
@@ -180,9 +185,10 @@ def batch_topk():
     case("BatchTopK, the file", "batch/ae.pt", "BatchTopKSAE", OVER, m, x, [AS_RELU])
     case("BatchTopK, row by row", "batch:k=3", "BatchTopKSAE",
          ["centre=b_dec", "activation=relu, stated", "select=top_k:3, stated"],
-         model(t, "b_dec", "b_dec", top(3)), XC, [AS_RELU])
+         model(t, "b_dec", "b_dec", top(3)), XC, [AS_RELU, unused("threshold")])
     case("BatchTopK, relu", "batch:activation=relu", "BatchTopKSAE",
-         ["centre=b_dec", "activation=relu, stated"], model(t, "b_dec", "b_dec"), XC, [AS_RELU])
+         ["centre=b_dec", "activation=relu, stated"], model(t, "b_dec", "b_dec"), XC,
+         [AS_RELU, unused("threshold")])
     for name, more in ("unset", {"threshold": np.float32(-1)}), ("none", {}):
         pt(f"batch_{name}/ae.pt", dict(t, k=np.int32(3), **more))
         config(f"batch_{name}/config.json", trainer("BatchTopKSAE", k=3))
@@ -191,7 +197,8 @@ def batch_topk():
         refused(f"BatchTopK, threshold {name}, activation alone",
                 f"batch_{name}:activation=threshold", "\"threshold\"", "state threshold=NUMBER")
         case(f"BatchTopK, {name} and a number", f"batch_{name}:threshold=0.5", "BatchTopKSAE",
-             OVER[:2] + ["threshold=0.5, stated"], m, x, [AS_RELU])
+             OVER[:2] + ["threshold=0.5, stated"], m, x,
+             [AS_RELU, unused("threshold")] if more else [AS_RELU])
 
 
 def matryoshka():
@@ -210,10 +217,11 @@ def matryoshka():
     case("Matryoshka, four", "groups.pt:features=4", "MatryoshkaBatchTopKSAE",
          OVER + ["features=4, stated"], params(cut, over(.5), b_dec()), x)
     case("Matryoshka, relu", "groups.pt:activation=relu", "MatryoshkaBatchTopKSAE",
-         ["centre=b_dec", "activation=relu, stated"], params(t, relu, b_dec()), XC)
+         ["centre=b_dec", "activation=relu, stated"], params(t, relu, b_dec()), XC,
+         [unused("threshold")])
     case("Matryoshka, row by row", "groups.pt:k=3", "MatryoshkaBatchTopKSAE",
          ["centre=b_dec", "activation=relu, stated", "select=top_k:3, stated"],
-         params(t, top(3), b_dec()), XC)
+         params(t, top(3), b_dec()), XC, [unused("threshold")])
     refused("Matryoshka, k and a prefix", "groups.pt:k=3:features=4", "features=4",
             "select=top_k:3", status=2)
     pt("groups_short.pt", dict(t, group_sizes=np.array([2, 2, 2])))

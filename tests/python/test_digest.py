@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """weights_sha256, made here by hashlib and numpy from the same tensors: files of one dictionary agree, in
 whatever container, order, dtype and under whatever names; another tensor or formula has another."""
 import hashlib

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """--check --sample: every figure against numpy's, what a wrong reading trips, and files that are no sample.
 
 The dictionary: an orthonormal decoder, rows that are sums of three of its rows around a mean, and noise, so that

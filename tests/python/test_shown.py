@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """What GET shows of what stands beside the tensors: metadata and taps, and what is null where a part has none."""
 import json
 import os

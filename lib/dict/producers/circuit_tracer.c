@@ -47,7 +47,8 @@ static enum sae_status circuit_tracer_activation(struct sae_file *b, const char 
     is_top_k = strcmp(name, "topk") == 0 || has(b, "k");
     if (is_stated(b, SAE_FIELD_ACTIVATION))
         return circuit_tracer_k(b, is_top_k, err);
-    if (has_threshold && (is_top_k || strcmp(name, "relu") == 0))
+    if (has_threshold && (is_top_k || strcmp(name, "relu") == 0) &&
+        !sae_statement_says_threshold(b->stated))
         return REFUSE(err, threshold, "the file has \"%s\", and %s; state activation=", threshold,
                       has(b, "k") ? "a k"
                       : is_top_k  ? "config.yaml says topk"

@@ -365,22 +365,27 @@ static const struct {
     {TOP_K "k:i64=2 threshold:f32=0.5",
      "x.pt:activation=threshold",
      "AutoEncoderTopK",
-     "centre=b_dec activation=threshold! (top_k:2) threshold=threshold ",
+     "centre=b_dec activation=threshold! (top_k:2) threshold=threshold ; k is not used under the "
+     "stated reading",
      {.unit = SAE_UNIT_THRESHOLD, .has_centre = true, .adds_centre = true}},
     {TOP_K "k:i64=2 threshold:f32=-1",
      "x.pt:threshold=0.25",
      "AutoEncoderTopK",
-     "centre=b_dec activation=threshold! (top_k:2) threshold=0.25! ",
+     "centre=b_dec activation=threshold! (top_k:2) threshold=0.25! ; k is not used under the "
+     "stated "
+     "reading; threshold is not used under the stated reading",
      {.unit = SAE_UNIT_THRESHOLD, .has_centre = true, .adds_centre = true}},
     {TOP_K "k:i64=2 threshold:f32=0.5",
      "x.pt:k=3",
      "AutoEncoderTopK",
-     "centre=b_dec activation=relu select=top_k:3! (top_k:2) ",
+     "centre=b_dec activation=relu select=top_k:3! (top_k:2) ; threshold is not used under the "
+     "stated "
+     "reading",
      {.unit = SAE_UNIT_RELU, .top_k = 3, .has_centre = true, .adds_centre = true}},
     {TOP_K "k:i64=2",
      "x.pt:k=none:features=2",
      "AutoEncoderTopK",
-     "centre=b_dec activation=relu (top_k:2) features=2! ",
+     "centre=b_dec activation=relu (top_k:2) features=2! ; k is not used under the stated reading",
      {.unit = SAE_UNIT_RELU, .F = 2, .has_centre = true, .adds_centre = true}},
     {TOP_K "k:i64=2",
      "x.pt:centre=none",

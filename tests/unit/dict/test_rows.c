@@ -20,6 +20,7 @@
 #define PRE(p)                                                                                   \
     p "encoder.weight:F32:7,5 " p "encoder.bias:F32:7 " p "decoder.weight:F32:5,7 " p "decoder." \
       "bias:F32:5"
+#define ROWS_4 "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 "
 #define V6 "\"metadata\": {\"sae_lens_version\": \"6.20.1\"}"
 
 static char dir[64];
@@ -180,6 +181,21 @@ static const struct row taken[] = {
      {"transcoder kind=transcoder activation=relu!; activation_function.threshold is not used "
       "under "
       "the stated reading"}},
+    {"layer_3.safetensors",
+     "W_enc:F32:7,5 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 activation_function.threshold:F32:7=0.5",
+     "config.yaml",
+     "activation: relu\n",
+     ":threshold=activation_function.threshold",
+     {"jumprelu_transcoder kind=transcoder activation=threshold_signed "
+      "threshold=activation_function.threshold!"}},
+    {"layer_3.safetensors",
+     "W_enc:F32:7,5 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 k:I64=3",
+     NULL,
+     NULL,
+     ":k=none",
+     {"linear_transcoder kind=transcoder activation=linear select=all!(top_k:3); k is not used "
+      "under "
+      "the stated reading"}},
     /* what the path says is what its components say */
     {"embeddings/params.npz",
      "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 "
@@ -299,6 +315,14 @@ static const struct row refused[] = {
     {FILE_OF("W_enc:F32:5,7 b_enc:F32:7 W_dec:F32:7,3 b_dec:F32:3"),
      ":parts=encoder:centre=none:activation=relu:kind=sae",
      {"kind=sae is stated", "width is 3"}},
+    /* a tensor that tells of another reading */
+    {LENS("{" V6 "}", ROWS_4 "topk_threshold:F64=0.5"),
+     "",
+     {"\"topk_threshold\", which its formula does not use"}},
+    {LENS("{" V6 "}", ROWS_4 "threshold:F32:7"),
+     ":parts=encoder",
+     {"\"threshold\", which its formula does not use"}},
+    {FILE_OF(NEW), ":activation=threshold", {"state threshold=NUMBER or threshold=KEY"}},
     {FILE_OF("W_enc:F32:5,7 b_enc:F32:7 W_dec:F32:6,5 b_dec:F32:5"),
      ":parts=encoder:centre=none:activation=relu",
      {"\"W_dec\" has shape [6, 5]"}},
