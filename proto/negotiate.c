@@ -22,7 +22,7 @@ struct range {
     bool is_other_text; /* another charset */
     bool has_dtype, has_layout;
     enum sae_dtype dtype;
-    enum sae_layout layout;
+    enum sae_wire_layout layout;
     bool has_other; /* any other before q, or a value that is not known */
     bool has_q;
     unsigned q; /* 0 to 1000 */
@@ -105,7 +105,7 @@ static bool read_ours(struct range *r, const char *name, size_t n, const char *v
     if (text_is(name, n, "layout") && !r->has_layout)
         for (int l = SAE_LAYOUT_CSR; l < SAE_N_LAYOUTS; l++)
             if (strcasecmp(value, layouts[l]) == 0) {
-                r->layout = (enum sae_layout)l;
+                r->layout = (enum sae_wire_layout)l;
                 r->has_layout = true;
                 return true;
             }

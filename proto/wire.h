@@ -19,14 +19,14 @@ enum sae_media {
 };
 
 /* Which form a sparse tensor of an answer has: as the options ask for it, or as is named. */
-enum sae_layout { SAE_LAYOUT_USUAL, SAE_LAYOUT_CSR, SAE_LAYOUT_TOP, SAE_N_LAYOUTS };
+enum sae_wire_layout { SAE_LAYOUT_USUAL, SAE_LAYOUT_CSR, SAE_LAYOUT_TOP, SAE_N_LAYOUTS };
 
 /* A form of bodies, with what its media type's parameters say. */
 struct sae_media_type {
     enum sae_media media;
-    bool has_dtype;         /* it is named */
-    enum sae_dtype dtype;   /* of floats; F32 unless it is named */
-    enum sae_layout layout; /* of an answer */
+    bool has_dtype;              /* it is named */
+    enum sae_dtype dtype;        /* of floats; F32 unless it is named */
+    enum sae_wire_layout layout; /* of an answer */
 };
 
 /* ---- operations (ops.def) ------------------------------------------------------------------ */
