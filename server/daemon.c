@@ -436,7 +436,8 @@ int saed_daemon_run(const struct saed_opts *opts, saed_report_fn *report, void *
     drain(d);
     log_stopped(d, "serving");
     exit_status = 0;
-    /* What is being loaded is for nobody now, and may take its time. *d stays, as above. */
+    /* What is being loaded is for nobody now, and may take its time. *d stays, as above. Else its
+     * threads end before what they resume is freed. */
     *abandoned = d->service.offers && saed_offers_stop(d->service.offers);
 out:
     if (!*abandoned)

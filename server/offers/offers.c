@@ -429,6 +429,15 @@ enum sae_status saed_offers_start(struct saed_offers *o, struct sae_err *err)
                                 strerror(e));
 }
 
+static void join(struct saed_offers *o)
+{
+    if (o->n_running > 1)
+        pthread_join(o->watch, NULL);
+    if (o->n_running > 0)
+        pthread_join(o->loader, NULL);
+    o->n_running = 0;
+}
+
 bool saed_offers_stop(struct saed_offers *o)
 {
     bool is_loading;
@@ -439,6 +448,8 @@ bool saed_offers_stop(struct saed_offers *o)
     pthread_cond_broadcast(&o->asks);
     pthread_cond_broadcast(&o->earlier);
     pthread_mutex_unlock(&o->lock);
+    if (!is_loading)
+        join(o); /* who was told last may be done before the thread that told it is */
     return is_loading;
 }
 
@@ -447,10 +458,7 @@ void saed_offers_free(struct saed_offers *o)
     if (!o)
         return;
     (void)saed_offers_stop(o);
-    if (o->n_running > 1)
-        pthread_join(o->watch, NULL);
-    if (o->n_running > 0)
-        pthread_join(o->loader, NULL);
+    join(o);
     assert(TAILQ_EMPTY(&o->due));
     for (size_t i = 0; i < o->n; i++) {
         struct saed_offer *of = &o->all[i];

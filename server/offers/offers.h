@@ -53,7 +53,9 @@ enum sae_status saed_offers_create(struct saed_offers **out, const struct saed_o
 enum sae_status saed_offers_add(struct saed_offers *o, const struct saed_source *sources, size_t n,
                                 struct sae_team *team, struct sae_err *err) SAE_MUST_USE;
 enum sae_status saed_offers_start(struct saed_offers *o, struct sae_err *err) SAE_MUST_USE;
-/* Nothing is loaded from now on but what is being loaded; true: something is. */
+/* Nothing is loaded from now on but what is being loaded; true: something is, and its thread stays
+ * until free. False: no thread is left, and no done callback runs. Nobody waits, or is about to be
+ * told. */
 bool saed_offers_stop(struct saed_offers *o);
 /* Whatever waits, and whoever asks from now on, gets SAE_E_DRAINING. */
 void saed_offers_abort(struct saed_offers *o);

@@ -4,6 +4,7 @@
 #include "tests/support/dicts.h"
 
 #include <check.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -753,6 +754,39 @@ START_TEST(a_deadline_ends_a_wait_by_itself)
 }
 END_TEST
 
+static _Atomic bool is_stopping, is_told;
+
+static void on_told_late(struct saed_wait *w, void *arg)
+{
+    (void)w;
+    (void)arg;
+    atomic_store(&is_at_gate, true);
+    while (!atomic_load(&is_stopping))
+        sched_yield();
+    poll(NULL, 0, 50); /* for a stop that does not wait to return */
+    atomic_store(&is_told, true);
+}
+
+/* What has been loaded, and is still being told to who waited for it. */
+START_TEST(a_stop_waits_for_what_is_told)
+{
+    struct saed_wait w = {.rows = 1, .deadline_ns = UINT64_MAX / 2, .done = on_told_late};
+    struct saed_dict *d;
+
+    begin(0, 0);
+    ck_assert_int_eq(saed_offers_start(offers, NULL), SAE_OK);
+    d = described(A);
+    ck_assert(saed_offers_want(offers, d, &w));
+    saed_dict_release(d);
+    while (!atomic_load(&is_at_gate))
+        sched_yield();
+    atomic_store(&is_stopping, true);
+    ck_assert(!saed_offers_stop(offers));
+    ck_assert(atomic_load(&is_told));
+    saed_dict_release(w.dict);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("offers");
@@ -779,6 +813,7 @@ int main(void)
     tcase_add_test(t, every_allocation_may_fail);
     tcase_add_test(t, many_ask_at_once);
     tcase_add_test(t, a_deadline_ends_a_wait_by_itself);
+    tcase_add_test(t, a_stop_waits_for_what_is_told);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
