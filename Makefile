@@ -13,7 +13,7 @@ PYTHON = /usr/bin/python3
 # fixtures and for the image test only.
 DEPS_BUILD = gcc g++ libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
 	zlib1g-dev libzstd-dev nettle-dev check libcurl4-openssl-dev python3 python3-numpy
-DEPS_PYTHON = python3-torch python3-scipy python3-distributed mypy
+DEPS_PYTHON = python3-torch python3-scipy python3-distributed python3-zstandard mypy
 DEPS_WHEEL = python3-build python3-venv python3-setuptools python3-wheel
 DEPS_GOLDEN = python3-torch python3-sklearn
 DEPS_BENCH = python3-torch python3-fastapi python3-uvicorn python3-uvloop python3-httptools

@@ -1,16 +1,21 @@
 #!/usr/bin/python3
 """saed.adapters: what other libraries' readers find, and what their writers wrote."""
+import base64
 import fcntl
 import json
 import os
+import sys
 import tempfile
 import threading
+import types
+import zlib
+from unittest import mock
 
 from support import Case, load_safetensors, main, save_safetensors
 import numpy as np
 import saed
 from saed.adapters.delphi import write_cache
-from saed.adapters.vllm import encode_hidden_states, hidden_states
+from saed.adapters.vllm import encode_hidden_states, encode_layers, hidden_states, lens_activations
 
 
 class Folder(Case):
@@ -86,8 +91,30 @@ class Vllm(Folder):
         with self.assertRaisesRegex(ValueError, "3 dimensions"):
             hidden_states(path)
         path = self.write(hidden_states=("F32", np.zeros((7, 1, 64), "<f4")))
-        with self.assertRaisesRegex(ValueError, "1 layers, 2 dictionaries"):
+        with self.assertRaisesRegex(ValueError, "1 layers: 2 dictionaries"):
             encode_hidden_states(path, [self.ae, self.ae])
+
+    def test_answers_of_vllm_lens(self):
+        """As its serialize_tensor writes them; zlib is in the place of zstd, which the library lacks."""
+        zstandard = types.ModuleType("zstandard")
+        zstandard.ZstdDecompressor = lambda: types.SimpleNamespace(decompress=zlib.decompress)
+        x = np.random.default_rng(3).normal(size=(2, 7, 64)).astype("f4")
+        bits = (x.view("<u4") >> 16).astype("<u2").view("<i2")
+        for values, dtype, same, pack in (
+                (x, "torch.float32", x, {}), (x.astype("f2"), "torch.float16", x.astype("f2"), {"compression": "zstd"}),
+                (bits, "torch.bfloat16", (bits.view("<u2").astype("<u4") << 16).view("<f4"), {"compression": "zstd"})):
+            data = zlib.compress(values.tobytes()) if pack else values.tobytes()
+            said = {"data": base64.b64encode(data).decode(), "dtype": str(values.dtype), "original_dtype": dtype,
+                    "shape": list(values.shape), **pack}
+            answer = json.loads(json.dumps({"choices": [], "activations": {"residual_stream": said}}))
+            with mock.patch.dict(sys.modules, {"zstandard": zstandard}):
+                layers = lens_activations(answer)
+            none, got = encode_layers(layers, [None, self.ae], top_k=3)
+            self.assertIsNone(none)
+            np.testing.assert_array_equal(got.values, self.ae.encode(same[1], top_k=3).values)
+        said["shape"] = [14, 64]
+        with self.assertRaisesRegex(ValueError, "3 dimensions"), mock.patch.dict(sys.modules, {"zstandard": zstandard}):
+            lens_activations(answer | {"activations": {"residual_stream": said}})
 
     def test_a_file_that_is_still_written(self):
         path = os.path.join(self.folder, "request.safetensors")

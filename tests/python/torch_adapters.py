@@ -1,13 +1,17 @@
 #!/usr/bin/python3
 """saed.adapters that stand in for other libraries' modules, beside what those compute with torch."""
+import base64
 import os
+import unittest
 
 from support import GOLDEN, Case, load_safetensors, main
 import numpy as np
 import saed
 import torch
+import zstandard
 from saed.adapters.circuit_tracer import SingleLayerTranscoder
 from saed.adapters.saelens import SAE
+from saed.adapters.vllm import lens_activations
 from saed.verify import load_weights
 
 NAMES = ["autoencoder_33x70_f32", "gated_16x48_f32", "jump_7x5_f32"]
@@ -136,6 +140,19 @@ class CircuitTracer(Case):
                 self.assertIsNone(there.W_skip)
                 with self.assertRaises(ValueError):
                     there.compute_skip(x)
+
+
+class VllmLens(unittest.TestCase):
+    def test_zstd(self):
+        """What its ZstdCompressor wrote, in bfloat16."""
+        x = torch.randn(2, 5, 8).bfloat16()
+        data = zstandard.ZstdCompressor(level=1).compress(x.view(torch.int16).numpy().tobytes())
+        said = {"data": base64.b64encode(data).decode(), "dtype": "int16", "original_dtype": "torch.bfloat16",
+                "shape": [2, 5, 8], "compression": "zstd"}
+        layers = lens_activations({"activations": {"residual_stream": said}})
+        for rows, want in zip(layers, x):
+            self.assertTrue(rows.bf16)
+            np.testing.assert_array_equal(rows.values, want.view(torch.int16).numpy())
 
 
 if __name__ == "__main__":
