@@ -10,12 +10,10 @@
 #include "tests/bench/requests.h"
 #include "tests/support/dicts.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { CONNS = 64, TURNS = 3 };
 
@@ -31,25 +29,6 @@ struct rig {
     int peer_port;
     char source[600];
 };
-
-/* Spawn the daemon with its log in a file beside this program. */
-static void spawn(const struct bench *b, struct load_daemon *d, const char *const *args)
-{
-    char path[512];
-    int log, err = dup(2), rc;
-
-    snprintf(path, sizeof path, "%s/daemon.log", b->dir);
-    log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (log < 0 || err < 0)
-        bench_die("cannot write %s", path);
-    dup2(log, 2);
-    close(log);
-    rc = load_spawn(d, args);
-    dup2(err, 2);
-    close(err);
-    if (rc < 0)
-        bench_die("the daemon did not start, see %s", path);
-}
 
 static double metric(int port, const char *line_start)
 {
@@ -364,8 +343,8 @@ static void batching_of(struct rig *g, const char *engine, double gemm64)
     double got[TURNS], one[TURNS], batch[TURNS];
     struct bench_row row = {.unit = "rows/s", .beside_what = "--max-batch-rows 1"};
 
-    spawn(g->bench, &a, plain);
-    spawn(g->bench, &b, alone);
+    bench_spawn(g->bench, &a, plain);
+    bench_spawn(g->bench, &b, alone);
     for (int i = 0; i < TURNS; i++) {
         struct figure f = load(g->bench, a.port, &ring, CONNS, NULL);
 
@@ -457,7 +436,7 @@ void section_daemon(struct bench *b)
     blas_pick(b->blas, "gemm", 64);
     gemm = blas_rate(b->blas, 64, b->threads, b->seconds);
     start_peer(g);
-    spawn(b, &g->saed, args);
+    bench_spawn(b, &g->saed, args);
     compare_answers(g);
     throughput(g, "single rows, safetensors, 64 connections", SAED_SAFETENSORS, PEER_RAW, 1, CONNS,
                bench_target(b, 40, 80));

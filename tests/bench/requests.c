@@ -4,9 +4,11 @@
 #include "proto/json/numtext.h"
 #include "tests/bench/bench.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *const types[] = {"application/x-safetensors", "application/json",
                                     "application/octet-stream", "application/json"};
@@ -186,4 +188,22 @@ bool top_agrees(const struct bench_top *a, const struct bench_top *b, size_t row
                 return false;
         }
     return true;
+}
+
+void bench_spawn(const struct bench *b, struct load_daemon *d, const char *const *args)
+{
+    char path[512];
+    int log, err = dup(2), rc;
+
+    snprintf(path, sizeof path, "%s/daemon.log", b->dir);
+    log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (log < 0 || err < 0)
+        bench_die("cannot write %s", path);
+    dup2(log, 2);
+    close(log);
+    rc = load_spawn(d, args);
+    dup2(err, 2);
+    close(err);
+    if (rc < 0)
+        bench_die("the daemon did not start, see %s", path);
 }

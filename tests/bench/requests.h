@@ -35,4 +35,8 @@ bool top_read(struct bench_top *t, enum bench_dialect dialect, const char *body,
  * ids that differ. */
 bool top_agrees(const struct bench_top *a, const struct bench_top *b, size_t rows, size_t *swapped);
 
+struct bench;
+/* Spawn the daemon with its log in a file beside the bench's program. */
+void bench_spawn(const struct bench *b, struct load_daemon *d, const char *const *args);
+
 #endif
