@@ -51,7 +51,8 @@ struct sae_dict_info {
     const char *dtype;    /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
     const char *resident; /* ... and in memory */
     uint64_t bytes;       /* f32 bytes of all tensors; UINT64_MAX: more than can be counted */
-    uint64_t resident_bytes;   /* what it takes in memory, without what an engine adds */
+    uint64_t resident_bytes;   /* what it takes in memory, without what an engine adds; of a draft
+                                  with labels about that */
     unsigned options;          /* SAE_OPT_* that some operation of this class takes */
     const char *aux_name;      /* second feature tensor: "gate", "pre_jump" or NULL */
     unsigned state_width;      /* numbers of a row's own that its input scaling makes; 0: none */
@@ -117,6 +118,10 @@ const char *sae_source_key_name(size_t i);
 size_t sae_source_path(const char *source);
 void sae_dict_free(struct sae_dict *d); /* NULL allowed */
 const struct sae_dict_info *sae_dict_info(const struct sae_dict *d);
+
+/* What its operator calls the feature (each id is below dict_size), as a JSON string of n bytes,
+ * quotes included, borrowed; NULL: it has no label. */
+const char *sae_dict_label(const struct sae_dict *d, uint32_t id, size_t *n);
 
 /* Find the dictionaries below a folder, by the names and configs in it: no weights file is opened.
  * Names that begin with '.' and linked folders are passed over. In the order of their paths. */

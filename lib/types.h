@@ -15,6 +15,7 @@ enum sae_op {
     SAE_OP_FORWARD,
     SAE_N_ROW_OPS,
     SAE_OP_WEIGHTS = SAE_N_ROW_OPS,
+    SAE_OP_LABELS,
     SAE_N_OPS
 };
 /* Of queues and GEMMs: operations that begin alike share one. */
@@ -30,6 +31,7 @@ enum {
     SAE_OPT_OUTPUT_FEATURES = 1 << 5,
     SAE_OPT_GHOST_MASK = 1 << 6,
     SAE_OPT_INPUT_STATE = 1 << 7,
+    SAE_OPT_LABELS = 1 << 9,       /* of a source that states them */
     SAE_OPT_GHOST_UNREAD = 1 << 8, /* of a class: takes a ghost_mask and does not look at it */
 };
 

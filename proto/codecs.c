@@ -84,7 +84,7 @@ unsigned sae_media_can(const struct sae_answer *a)
     unsigned can = 0;
 
     for (int m = 0; m < SAE_N_MEDIA; m++)
-        if (!sae_codecs[m].can || sae_codecs[m].can(a))
+        if ((!sae_codecs[m].can || sae_codecs[m].can(a)) && (!a->label || sae_codecs[m].is_text))
             can |= 1u << m;
     for (unsigned i = 0; i < a->n_tensors; i++)
         can |= a->tensors[i].form == SAE_FORM_TOP      ? SAE_CAN_CSR | SAE_CAN_TOP

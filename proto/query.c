@@ -194,3 +194,9 @@ enum sae_status sae_query_parse(struct sae_options *opt, const char *query, stru
 {
     return sae_query_each(query, read_parameter, opt, err);
 }
+
+enum sae_status sae_labels_query(void *options, const char *name, const char *value,
+                                 struct sae_err *err)
+{
+    return strcmp(name, "features") == 0 ? read_parameter(options, name, value, err) : SAE_OK;
+}

@@ -26,6 +26,7 @@ const struct sae_input *sae_op_input(enum sae_op op)
         [SAE_TAKES_X] = {"x", "/x", "activation_dim"},
         [SAE_TAKES_F] = {"f", "/f", "dict_size"},
         [SAE_TAKES_WEIGHTS] = {"decoder", "/decoder", "dict_size"},
+        [SAE_TAKES_LABELS] = {"features", "/features", "dict_size"},
     };
 
     return &inputs[sae_op_defs[op].takes];
@@ -33,8 +34,10 @@ const struct sae_input *sae_op_input(enum sae_op op)
 
 uint64_t sae_op_width(enum sae_op op, uint64_t activation_dim, uint64_t dict_size)
 {
-    const uint64_t widths[] = {
-        [SAE_TAKES_X] = activation_dim, [SAE_TAKES_F] = dict_size, [SAE_TAKES_WEIGHTS] = dict_size};
+    const uint64_t widths[] = {[SAE_TAKES_X] = activation_dim,
+                               [SAE_TAKES_F] = dict_size,
+                               [SAE_TAKES_WEIGHTS] = dict_size,
+                               [SAE_TAKES_LABELS] = dict_size};
 
     return widths[sae_op_defs[op].takes];
 }
@@ -69,6 +72,24 @@ static enum sae_status check_features(const struct sae_options *opt, const struc
             return st;
     }
     return SAE_OK;
+}
+
+/* As many labels as are given at once. */
+#define MAX_LABELS 1024
+
+static enum sae_status check_labels(const struct sae_options *opt, const struct sae_target *t,
+                                    struct sae_err *err)
+{
+    if (!(opt->asked & SAE_OPT_FEATURES))
+        return sae_err_set(err, SAE_E_BAD_OPTION, "features",
+                           "cannot give labels: it is not said of which features "
+                           "(?features=3,7, at most %d ids)",
+                           MAX_LABELS);
+    if (opt->n_features > MAX_LABELS)
+        return sae_err_set(err, SAE_E_BAD_OPTION, "features",
+                           "cannot give labels: features has %zu ids, at most %d are taken",
+                           opt->n_features, MAX_LABELS);
+    return check_features(opt, t, err);
 }
 
 /* ---- ghost mask ------------------------------------------------------------------------------ */
@@ -348,7 +369,15 @@ enum sae_status sae_request_check(struct sae_request *r, const struct sae_target
 
     if (sae_op_defs[t->op].takes == SAE_TAKES_WEIGHTS)
         return sae_weights_check(&r->weights, t, err);
+    if (sae_op_defs[t->op].takes == SAE_TAKES_LABELS)
+        return check_labels(&r->opt, t, err);
     st = sae_options_check(&r->opt, t, err);
+    if (st == SAE_OK && r->opt.asked & SAE_OPT_LABELS &&
+        sae_request_query(r, t).form == SAE_FORM_DENSE)
+        st =
+            sae_err_set(err, SAE_E_BAD_OPTION, "labels",
+                        "cannot use labels: f is dense (they stand beside the indices of sparse or "
+                        "top_k)");
     if (st == SAE_OK)
         st = check_features(&r->opt, t, err);
     if (st == SAE_OK)

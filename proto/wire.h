@@ -31,7 +31,7 @@ struct sae_media_type {
 
 /* ---- operations (ops.def) ------------------------------------------------------------------ */
 
-enum sae_takes { SAE_TAKES_X, SAE_TAKES_F, SAE_TAKES_WEIGHTS };
+enum sae_takes { SAE_TAKES_X, SAE_TAKES_F, SAE_TAKES_WEIGHTS, SAE_TAKES_LABELS };
 enum sae_gives { SAE_GIVES_NEVER, SAE_GIVES_ASKED, SAE_GIVES_ALWAYS };
 
 struct sae_op_def {
@@ -43,7 +43,7 @@ struct sae_op_def {
 };
 extern const struct sae_op_def sae_op_defs[SAE_N_OPS];
 
-/* The tensor that an operation takes; of one that takes weights, one of them. */
+/* The tensor that an operation takes; of one that takes no rows, a name of what it takes. */
 struct sae_input {
     const char *name;       /* "x" */
     const char *pointer;    /* "/x", in JSON */
@@ -164,6 +164,10 @@ typedef enum sae_status sae_parameter_fn(void *arg, const char *name, const char
 enum sae_status sae_query_each(const char *query, sae_parameter_fn *take, void *arg,
                                struct sae_err *err) SAE_MUST_USE;
 
+/* The features that labels are asked of, for sae_query_each; arg: struct sae_options. Other
+ * parameters are not looked at. */
+sae_parameter_fn sae_labels_query SAE_MUST_USE;
+
 /* ---- weights (weights.def, weights.c)
  * ------------------------------------------------------------ */
 
@@ -283,6 +287,9 @@ struct sae_out_tensor {
 };
 
 #define SAE_MAX_OUT SAE_N_WEIGHTS
+/* The label of a feature as a JSON string, n bytes; NULL: it has none. */
+typedef const char *sae_label_fn(const void *arg, uint32_t id, size_t *n);
+
 struct sae_answer {
     struct sae_lead lead;
     size_t n_rows;
@@ -290,6 +297,8 @@ struct sae_answer {
     struct sae_out_tensor tensors[SAE_MAX_OUT]; /* the main tensor first (f, or x_hat) */
     const char *f_units;                        /* "encode", "decoder_norm", or NULL */
     enum sae_dtype dtype;                       /* of its floats where they are bytes */
+    sae_label_fn *label;                        /* sparse tensors have their labels; or NULL */
+    const void *label_arg;
 };
 
 /* The leading dimensions of a tensor, and their product; UINT64_MAX: it passes 64 bits. */

@@ -304,7 +304,13 @@ void sae_dict_free(struct sae_dict *d)
     sae_huge_free(d->skip, d->formula.d_out * d->formula.d_in, sizeof *d->skip);
     sae_free(d->metadata);
     sae_free(d->taps);
+    sae_labels_free(d->labels);
     sae_free(d);
+}
+
+const char *sae_dict_label(const struct sae_dict *d, uint32_t id, size_t *n)
+{
+    return d->labels ? sae_labels_json(d->labels, id, n) : NULL;
 }
 
 const struct sae_dict_info *sae_dict_info(const struct sae_dict *d)

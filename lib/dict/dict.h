@@ -9,6 +9,7 @@
 #define SAE_DICT_H
 
 #include "lib/dict/layout.h"
+#include "lib/load/labels.h"
 #include "lib/matrix.h"
 #include "lib/saed.h"
 
@@ -34,7 +35,8 @@ struct sae_dict {
     /* By role, as bits: arrays of +0 that stand for what the file does not have; parameters that
      * are one number for all features. Set by the filler before seal. */
     unsigned absent, single;
-    char *metadata, *taps; /* owned: as info has them, of a file */
+    char *metadata, *taps;     /* owned: as info has them, of a file */
+    struct sae_labels *labels; /* owned; NULL: none are stated, or it is an outline */
     struct sae_dict_info info;
     /* What an engine keeps beside the tensors (sae_engine_prepare); freed with the dictionary. */
     void *engine_data;

@@ -1,7 +1,10 @@
 /* draft.c - a dictionary from its source, in two steps: what it will be, then its values (saed.h).
  *
- * Each kind of source has its maker: file.c, init.c, and the identity here. */
+ * Each kind of source has its maker: file.c, init.c, and the identity here. Labels stand beside
+ * whichever it is. */
 #include "lib/dict/spec.h"
+
+#include "lib/num.h"
 
 struct sae_draft {
     struct sae_source src; /* owned; file borrows from it */
@@ -9,13 +12,17 @@ struct sae_draft {
     struct sae_dict_info info;
 };
 
-static enum sae_status describe(struct sae_draft *t, const char *source, struct sae_err *err)
+static void has_labels(struct sae_dict_info *info, uint64_t bytes)
 {
-    enum sae_status st = sae_source_parse(&t->src, source, err);
+    info->options |= SAE_OPT_LABELS;
+    if (sae_add_u64(info->resident_bytes, bytes, &info->resident_bytes))
+        info->resident_bytes = UINT64_MAX;
+}
+
+static enum sae_status describe_values(struct sae_draft *t, struct sae_err *err)
+{
     struct sae_formula f;
 
-    if (st != SAE_OK)
-        return st;
     if (t->src.kind == SAE_SOURCE_FILE)
         return sae_file_open(&t->file, &t->src.stated, &t->info, err);
     f = sae_layout_formula(t->src.layout, (size_t)t->src.d, (size_t)t->src.F);
@@ -24,6 +31,21 @@ static enum sae_status describe(struct sae_draft *t, const char *source, struct 
         t->info.format = "init";
     t->info.dtype = "float32";
     return SAE_OK;
+}
+
+static enum sae_status describe(struct sae_draft *t, const char *source, struct sae_err *err)
+{
+    enum sae_status st = sae_source_parse(&t->src, source, err);
+    uint64_t bytes;
+
+    if (st == SAE_OK)
+        st = describe_values(t, err);
+    if (st != SAE_OK || !t->src.stated.labels)
+        return st;
+    st = sae_labels_guess(t->src.stated.labels, t->info.dict_size, &bytes, err);
+    if (st == SAE_OK)
+        has_labels(&t->info, bytes);
+    return st;
 }
 
 enum sae_status sae_draft_open(struct sae_draft **out, const char *source, struct sae_err *err)
@@ -92,8 +114,8 @@ static enum sae_status make_identity(struct sae_dict **out, const struct sae_sou
     return st;
 }
 
-enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struct sae_team *team,
-                               struct sae_err *err)
+static enum sae_status load_values(struct sae_dict **out, struct sae_draft *t,
+                                   struct sae_team *team, struct sae_err *err)
 {
     switch (t->src.kind) {
     case SAE_SOURCE_IDENTITY:
@@ -104,6 +126,27 @@ enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struc
         break;
     }
     return sae_file_read(out, t->file, team, err);
+}
+
+enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struct sae_team *team,
+                               struct sae_err *err)
+{
+    const char *path = t->src.stated.labels;
+    struct sae_labels *labels = NULL;
+    struct sae_dict *d = NULL;
+    enum sae_status st = path ? sae_labels_open(&labels, path, t->info.dict_size, err) : SAE_OK;
+
+    if (st == SAE_OK)
+        st = load_values(&d, t, team, err);
+    if (st != SAE_OK) {
+        sae_labels_free(labels);
+        return st;
+    }
+    if (labels)
+        has_labels(&d->info, sae_labels_bytes(labels));
+    d->labels = labels;
+    *out = d;
+    return SAE_OK;
 }
 
 enum sae_status sae_dict_load(struct sae_dict **out, const char *source, struct sae_team *team,

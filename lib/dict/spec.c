@@ -170,18 +170,26 @@ enum sae_status sae_source_parse(struct sae_source *out, const char *text, struc
 {
     struct sae_source src = {.kind = SAE_SOURCE_FILE};
     enum sae_status st = SAE_OK;
+    bool is_identity = strncmp(text, IDENTITY, strlen(IDENTITY)) == 0;
+    bool is_init = strncmp(text, INIT, strlen(INIT)) == 0;
 
+    if (is_identity || is_init)
+        st = sae_statement_parse_form(&src.stated, text, err);
+    if (st != SAE_OK)
+        return st;
     if (text[0] == '\0')
         st = sae_err_set(err, SAE_E_USAGE, "",
                          "cannot use source \"\": wanted a path, identity:D or init:CLASS:D:F");
-    else if (strncmp(text, IDENTITY, strlen(IDENTITY)) == 0)
-        st = parse_identity(&src, text, text + strlen(IDENTITY), err);
-    else if (strncmp(text, INIT, strlen(INIT)) == 0)
-        st = parse_init(&src, text, text + strlen(INIT), err);
+    else if (is_identity)
+        st = parse_identity(&src, text, src.stated.path + strlen(IDENTITY), err);
+    else if (is_init)
+        st = parse_init(&src, text, src.stated.path + strlen(INIT), err);
     else
         st = sae_statement_parse(&src.stated, text, err);
     if (st == SAE_OK)
         *out = src;
+    else
+        sae_source_fini(&src);
     return st;
 }
 

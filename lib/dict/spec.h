@@ -1,7 +1,8 @@
 /* spec.h - what a dictionary can be made from: the grammar, and the makers behind it (draft.c).
  *
- *     identity:D                               IdentityDict
- *     init:CLASS:D:F[:seed=S][:l0=L]           a fresh one, as the class's constructor makes it
+ *     identity:D[:labels=PATH]                 IdentityDict
+ *     init:CLASS:D:F[:seed=S][:l0=L][:labels=PATH]
+ *                                              a fresh one, as the class's constructor makes it
  *     [linear:]PATH[:key=value]...             a weights file and its options (statement.h);
  *                                              ./identity:x is a path too
  *
@@ -16,7 +17,7 @@ enum sae_source_kind { SAE_SOURCE_FILE, SAE_SOURCE_INIT, SAE_SOURCE_IDENTITY };
 
 struct sae_source {
     enum sae_source_kind kind;
-    struct sae_statement stated;     /* file */
+    struct sae_statement stated;     /* file; of the others the labels */
     const struct sae_layout *layout; /* init, identity */
     uint64_t d, F;                   /* init, identity: 1 .. SAE_DICT_MAX_DIM */
     uint64_t seed;                   /* init */

@@ -35,7 +35,7 @@ static const struct option {
     {.name = "prefix", .kind = OPTION_TEXT, .text = offsetof(struct sae_statement, prefix)},
     {.name = "parts", .kind = OPTION_PARTS},
     {.name = "resident", .kind = LATER},
-    {.name = "labels", .kind = LATER},
+    {.name = "labels", .kind = OPTION_TEXT, .text = offsetof(struct sae_statement, labels)},
 };
 
 /* Option i of both tables: its name, NULL behind the last. */
@@ -316,6 +316,7 @@ static bool is_url(const char *path)
 struct cursor {
     char *at;      /* behind the next cut; NULL: there is none */
     bool is_whole; /* a SAE_SOURCE_CUT was met, and nothing else cuts from there on */
+    bool is_form;  /* of no file: labels= alone is taken */
 };
 
 /* End what stands before the cut, and go behind it. */
@@ -334,6 +335,10 @@ static enum sae_status take_next(struct sae_statement *s, struct cursor *c, cons
 
     if (i == SIZE_MAX)
         return sae_err_set(err, SAE_E_USAGE, "", "\"%.60s\" is no statement", c->at);
+    if (c->is_form && strcmp(option_name(i), "labels") != 0)
+        return sae_err_set(err, SAE_E_USAGE, "",
+                           "%s= does not go with identity: and init:, which take labels= alone",
+                           option_name(i));
     value = strchr(c->at, '=') + 1;
     step(c, value + (c->is_whole ? to_whole_cut(value) : next_cut(value)));
     return take_option(s, parts, i, value, err);
@@ -380,6 +385,30 @@ enum sae_status sae_statement_parse(struct sae_statement *out, const char *text,
         st = check_custom(&s, &low);
     if (st == SAE_OK)
         st = sae_reading_check(&s.reading, &low);
+    if (st != SAE_OK) {
+        sae_statement_fini(&s);
+        return sae_err_set(err, st, "", "cannot use source %.120s: %s", text, low.text);
+    }
+    *out = s;
+    return SAE_OK;
+}
+
+enum sae_status sae_statement_parse_form(struct sae_statement *out, const char *text,
+                                         struct sae_err *err)
+{
+    struct sae_statement s = {.text = sae_strdup(text)};
+    struct cursor c = {.is_form = true};
+    const char *parts = NULL;
+    struct sae_err low = {0};
+    enum sae_status st = SAE_OK;
+
+    if (!s.text)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot load %.200s: cannot copy its name", text);
+    sae_reading_init(&s.reading);
+    step(&c, s.text + next_cut(s.text));
+    s.path = s.text;
+    while (c.at && st == SAE_OK)
+        st = take_next(&s, &c, &parts, &low);
     if (st != SAE_OK) {
         sae_statement_fini(&s);
         return sae_err_set(err, st, "", "cannot use source %.120s: %s", text, low.text);

@@ -15,6 +15,7 @@ struct sae_statement {
     char *text;                   /* owned: all that follows borrows from it */
     const char *path;             /* of the file */
     const char *format;           /* NULL: the file tells */
+    const char *labels;           /* a file of the features' labels; NULL: there is none */
     const char *prefix;           /* of the keys that are looked at; NULL: all are */
     const char *key[SAE_N_ROLES]; /* encoder=KEY, enc_bias=KEY, ...: by role; NULL: none */
     bool has_k;                   /* k=, which says it of the file's own k too */
@@ -25,6 +26,9 @@ struct sae_statement {
 /* SAE_E_USAGE names the part that is wrong; SAE_E_NOMEM. */
 enum sae_status sae_statement_parse(struct sae_statement *out, const char *text,
                                     struct sae_err *err) SAE_MUST_USE;
+/* The same of a source that is no path, which is `path` then: labels= alone may stand behind it. */
+enum sae_status sae_statement_parse_form(struct sae_statement *out, const char *text,
+                                         struct sae_err *err) SAE_MUST_USE;
 void sae_statement_fini(struct sae_statement *s);
 /* Does it state a threshold other than none? */
 bool sae_statement_says_threshold(const struct sae_statement *s);

@@ -158,22 +158,10 @@ static enum sae_status read_f_units(struct sae_json_parser *ps)
     return sae_f_units_check(units.s, units.n, &ps->err);
 }
 
-static enum sae_status skip_value(struct sae_json_parser *ps)
-{
-    struct sae_json_fault fault;
-    const char *next;
-
-    next = sae_json_scan_value(ps->p, ps->end, &fault);
-    if (!next)
-        return SAE_E_MALFORMED_JSON;
-    ps->p = next;
-    return SAE_OK;
-}
-
 /* gate and pre_jump are not looked at. */
 static enum sae_status read_aside(struct sae_json_parser *ps, unsigned bit)
 {
-    return bit == 1 ? read_f_units(ps) : skip_value(ps);
+    return bit == 1 ? read_f_units(ps) : sae_json_skip(ps);
 }
 
 /* input_state and x; false and null are as if they were not there. */
@@ -192,7 +180,7 @@ static enum sae_status read_beside(struct sae_json_parser *ps, int which)
         return SAE_OK;
     st = sae_beside_given(ps->r, ps->t, which, &reads, &ps->err);
     if (st != SAE_OK || !reads)
-        return st == SAE_OK ? skip_value(ps) : st;
+        return st == SAE_OK ? sae_json_skip(ps) : st;
     if (sae_json_peek(ps) != '[')
         return sae_json_fail(ps, SAE_E_BAD_SHAPE, &path,
                              "cannot read %s: it is %s, wanted a nested list of numbers",

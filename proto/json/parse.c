@@ -39,6 +39,17 @@ bool sae_json_take_word(struct sae_json_parser *ps, const char *w)
     return true;
 }
 
+enum sae_status sae_json_skip(struct sae_json_parser *ps)
+{
+    struct sae_json_fault fault;
+    const char *next = sae_json_scan_value(ps->p, ps->end, &fault);
+
+    if (!next)
+        return SAE_E_MALFORMED_JSON;
+    ps->p = next;
+    return SAE_OK;
+}
+
 bool sae_json_take_uint(struct sae_json_parser *ps, uint64_t *out)
 {
     const char *next;

@@ -69,6 +69,9 @@ bool sae_json_take_word(struct sae_json_parser *ps, const char *w);
 /* An integer without sign, point or exponent; above 64 bits it is UINT64_MAX. False: none. */
 bool sae_json_take_uint(struct sae_json_parser *ps, uint64_t *out);
 
+/* Pass over the value that comes next. */
+enum sae_status sae_json_skip(struct sae_json_parser *ps);
+
 /* Record a fault of meaning; `path` may be NULL. Returns st. */
 enum sae_status sae_json_fail(struct sae_json_parser *ps, enum sae_status st,
                               const struct sae_json_path *path, const char *fmt, ...)

@@ -58,6 +58,32 @@ static uint64_t id_bound(uint64_t width)
     return n;
 }
 
+/* The label of a feature, or null. */
+static const char *label_of(const struct sae_answer *a, uint32_t id, size_t *n)
+{
+    const char *label = a->label(a->label_arg, id, n);
+
+    if (label)
+        return label;
+    *n = 4;
+    return "null";
+}
+
+/* Exactly, with brackets and commas. */
+static uint64_t labels_bound(const struct sae_answer *a, const struct sae_out_tensor *t)
+{
+    uint64_t bytes = strlen(",\"labels\":[]") + (uint64_t)a->n_rows * 3;
+
+    for (size_t i = 0; t->rows && i < a->n_rows; i++)
+        for (size_t k = 0; k < t->rows[i].n; k++) {
+            size_t n;
+
+            (void)label_of(a, t->rows[i].ids[k], &n);
+            bytes += n + 1;
+        }
+    return bytes;
+}
+
 static uint64_t tensor_bound(const struct sae_answer *a, const struct sae_out_tensor *t)
 {
     const uint64_t frame = strlen(t->name) + 4; /* quotes, colon, comma */
@@ -65,8 +91,9 @@ static uint64_t tensor_bound(const struct sae_answer *a, const struct sae_out_te
     if (t->form == SAE_FORM_DENSE)
         return add(add(nest_bound(sae_out_lead(a, t)), frame),
                    mul(mul(sae_out_rows(a, t), t->width), SAE_NUM_TEXT_MAX));
-    return add(add(frame + 64 + SAE_MAX_DIMS * 21, mul(a->n_rows, 6)),
-               mul(t->nnz, SAE_NUM_TEXT_MAX + id_bound(t->width)));
+    return add(add(add(frame + 64 + SAE_MAX_DIMS * 21, mul(a->n_rows, 6)),
+                   mul(t->nnz, SAE_NUM_TEXT_MAX + id_bound(t->width))),
+               a->label ? labels_bound(a, t) : 0);
 }
 
 uint64_t sae_json_bound(const struct sae_answer *a)
@@ -90,16 +117,19 @@ static void put_char(struct out *o, char c)
     *o->p++ = c;
 }
 
-/* Our own words: nothing in them needs an escape. */
-static bool put_word(struct out *o, const char *s)
+static bool put_bytes(struct out *o, const char *s, size_t n)
 {
-    size_t n = strlen(s);
-
     if (!fits(o) || n > (size_t)(o->limit - o->p))
         return false;
     memcpy(o->p, s, n);
     o->p += n;
     return true;
+}
+
+/* Our own words: nothing in them needs an escape. */
+static bool put_word(struct out *o, const char *s)
+{
+    return put_bytes(o, s, strlen(s));
 }
 
 static void put_uint(struct out *o, uint64_t v)
@@ -155,6 +185,24 @@ static bool put_nest(struct out *o, const struct sae_answer *a, const struct sae
     return ok && fits(o);
 }
 
+static bool put_labels(struct out *o, const struct sae_answer *a, const struct sae_sparse_row *row)
+{
+    bool ok = true;
+
+    put_char(o, '[');
+    for (size_t k = 0; k < row->n && ok; k++) {
+        size_t n;
+        const char *label = label_of(a, row->ids[k], &n);
+
+        if (k)
+            put_char(o, ',');
+        ok = put_bytes(o, label, n);
+    }
+    if (ok)
+        put_char(o, ']');
+    return ok && fits(o);
+}
+
 static bool put_sparse(struct out *o, const struct sae_answer *a, const struct sae_out_tensor *t)
 {
     bool ok = put_word(o, "{\"shape\":[");
@@ -178,6 +226,12 @@ static bool put_sparse(struct out *o, const struct sae_answer *a, const struct s
         if (i)
             put_char(o, ',');
         ok = put_floats(o, t->rows[i].values, t->rows[i].n);
+    }
+    ok = ok && (!a->label || put_word(o, "],\"labels\":["));
+    for (size_t i = 0; a->label && i < a->n_rows && ok; i++) {
+        if (i)
+            put_char(o, ',');
+        ok = put_labels(o, a, &t->rows[i]);
     }
     return ok && put_word(o, "]}");
 }

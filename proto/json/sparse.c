@@ -3,9 +3,9 @@
  *     {"shape": [..., F], "indices": [[...], ...], "values": [[...], ...]}
  *     {"shape": [F], "indices": [...], "values": [...]}    of a single vector, too
  *
- * The three stand in any order. Whichever of indices and values comes first sets the length of each
- * row (csr.indptr); the second is held against it. Sorting, and looking for an id that stands
- * twice, are sae_request_check's. */
+ * What else an answer has there, argrow and labels, is not looked at. The three stand in any order.
+ * Whichever of indices and values comes first sets the length of each row (csr.indptr); the second
+ * is held against it. Sorting, and looking for an id that stands twice, are sae_request_check's. */
 #include "proto/json/parse.h"
 
 #include "lib/num.h"
@@ -249,6 +249,17 @@ static enum sae_status read_rows(struct sae_json_parser *ps, struct sparse *s, e
     return st;
 }
 
+/* What an answer has beside the three. */
+static bool is_unread(const struct sae_json_text *key)
+{
+    static const char *const names[] = {"argrow", "labels"};
+
+    for (size_t i = 0; i < SAE_COUNTOF(names); i++)
+        if (!key->cut && strlen(names[i]) == key->n && memcmp(names[i], key->s, key->n) == 0)
+            return true;
+    return false;
+}
+
 /* ---- the object ------------------------------------------------------------------------------ */
 
 static enum sae_status read_member(struct sae_json_parser *ps, struct sparse *s)
@@ -270,6 +281,8 @@ static enum sae_status read_member(struct sae_json_parser *ps, struct sparse *s)
     while (part < N_PARTS && (key.cut || strlen(part_names[part]) != key.n ||
                               memcmp(part_names[part], key.s, key.n) != 0))
         part++;
+    if (part == N_PARTS && is_unread(&key))
+        return sae_json_skip(ps);
     if (part == N_PARTS)
         return sae_json_fail(ps, SAE_E_BAD_SHAPE, &path,
                              "cannot read f: unknown key \"%.*s\" (a sparse tensor has shape, "

@@ -8,7 +8,8 @@
  *     reply                                                 connection's thread
  *
  * An operation that rides in no batch (weights) is not submitted: its answer is copied where it is
- * printed.
+ * printed. One whose answer is a document (labels) is asked by GET: it has no body, and no form but
+ * JSON.
  *
  * What is offered is decoded by its description, and checked again by the dictionary that comes of
  * it; where there is no description, decoded then. Its dictionary is held until the job is done.
@@ -23,6 +24,7 @@
 #include "server/api/op.h"
 
 #include "server/api/fit.h"
+#include "server/api/labels.h"
 #include "server/api/unpack.h"
 #include "server/api/weights.h"
 
@@ -83,6 +85,17 @@ static bool rides(const struct op *op)
     return sae_op_defs[op->target.op].side != SAE_SIDE_NONE;
 }
 
+static bool is_document(enum sae_op kind)
+{
+    return sae_op_defs[kind].takes == SAE_TAKES_LABELS;
+}
+
+/* Is the dictionary still wanted when its rows are computed? */
+static bool prints_labels(const struct op *op)
+{
+    return op->req.opt.asked & SAE_OPT_LABELS;
+}
+
 /* ---- head ---------------------------------------------------------------------------------- */
 
 static enum sae_status check_encoding(struct saed_exchange *x, const struct sae_coding **coding,
@@ -125,6 +138,22 @@ static void aim_at(struct sae_target *t, const struct sae_dict_info *info)
     t->class_options = info->options;
 }
 
+/* What its head says of the body: a document has none. */
+static enum sae_status check_head(struct saed_exchange *x, enum sae_op kind,
+                                  struct sae_media_type *in, const struct sae_coding **coding,
+                                  struct sae_err *err)
+{
+    enum sae_status st;
+
+    *in = (struct sae_media_type){.media = SAE_MEDIA_JSON};
+    if (is_document(kind))
+        return SAE_OK;
+    st = sae_content_type(x->content_type, in, err);
+    if (st == SAE_OK)
+        st = check_form(kind, in->media, err);
+    return st == SAE_OK ? check_encoding(x, coding, err) : st;
+}
+
 enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enum sae_op kind,
                              struct sae_err *err)
 {
@@ -136,18 +165,15 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
     struct op *op;
 
     if (st == SAE_OK)
-        st = sae_content_type(x->content_type, &in, err);
-    if (st == SAE_OK)
-        st = check_form(kind, in.media, err);
-    if (st == SAE_OK)
-        st = check_encoding(x, &coding, err);
+        st = check_head(x, kind, &in, &coding, err);
     if (st != SAE_OK)
         return st;
     op = sae_calloc(1, sizeof *op);
     if (!op)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot take request: memory has run out");
     x->user = op;
-    x->max_body_bytes = saed_fit_body(in.media, o, &x->max_body_option);
+    if (!is_document(kind))
+        x->max_body_bytes = saed_fit_body(in.media, o, &x->max_body_option);
     op->r = r;
     op->x = x;
     op->dict = d;
@@ -190,6 +216,17 @@ static enum sae_status unpack_body(struct op *op)
     return hold(op, op->body_bytes, SAE_E_BODY_TOO_LARGE, &op->err);
 }
 
+static enum sae_status parse_query(struct op *op)
+{
+    const char *query = op->x->query;
+
+    if (is_document(op->target.op))
+        return sae_query_each(query, sae_labels_query, &op->req.opt, &op->err);
+    if (!rides(op))
+        return sae_query_each(query, sae_weights_query, &op->req, &op->err);
+    return sae_query_parse(&op->req.opt, query, &op->err);
+}
+
 static enum sae_status parse_body(struct op *op)
 {
     struct saed_exchange *x = op->x;
@@ -198,12 +235,13 @@ static enum sae_status parse_body(struct op *op)
     void *body = x->body;
 
     if (x->query) {
-        st = rides(op) ? sae_query_parse(&op->req.opt, x->query, &op->err)
-                       : sae_query_each(x->query, sae_weights_query, &op->req, &op->err);
+        st = parse_query(op);
         if (st != SAE_OK)
             return st;
         op->req.held_bytes = op->req.opt.n_features * sizeof *op->req.opt.features;
     }
+    if (is_document(op->target.op))
+        return sae_request_check(&op->req, &op->target, &op->err);
     if (!body || !codec->keep)
         return codec->parse(&op->req, &op->target, body ? body : "", x->n_body, &op->err);
     st = codec->keep(&op->req, &op->target, &body, x->n_body, &op->err);
@@ -256,6 +294,10 @@ static void make_answer(struct op *op)
     op->answer = (struct sae_answer){.lead = op->req.lead, .n_rows = op->req.n_rows};
     saed_fit_answer(&op->job.task, &op->answer);
     sae_answer_as(&op->answer, &op->out);
+    if (prints_labels(op)) {
+        op->answer.label = saed_labels_of;
+        op->answer.label_arg = op->dict->dict;
+    }
 }
 
 /* To an answer that is too large: how many rows of this request it could have had. */
@@ -285,13 +327,14 @@ static enum sae_status check_bound(struct op *op, uint64_t held_bytes, uint64_t 
 {
     uint64_t limit = op->r->opts->max_response_bytes;
 
-    *bound = sae_codecs[op->out.media].bound(&op->answer);
+    *bound = is_document(op->target.op) ? saed_labels_bound(&op->req.opt, op->dict->dict)
+                                        : sae_codecs[op->out.media].bound(&op->answer);
     if (*bound <= limit)
         return SAE_OK;
     if (!rides(op))
         return sae_err_limit(
             &op->err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", limit, *bound,
-            "cannot answer with so many weights: up to %llu bytes of %s, and the "
+            "cannot answer with so much: up to %llu bytes of %s, and the "
             "limit is %llu (--max-response-bytes)",
             (unsigned long long)*bound, sae_codecs[op->out.media].name, (unsigned long long)limit);
     sae_err_limit(&op->err, SAE_E_RESPONSE_TOO_LARGE, "--max-response-bytes", limit, *bound,
@@ -328,6 +371,12 @@ static uint64_t request_bytes(const struct op *op)
 /* The answer, as far as it is known before it is computed. */
 static enum sae_status describe(struct op *op)
 {
+    if (is_document(op->target.op) && !(op->dict->info->options & SAE_OPT_LABELS))
+        return sae_err_set(&op->err, SAE_E_NOT_FOUND, "",
+                           "cannot find labels of \"%.200s\": its source states none (labels=PATH)",
+                           op->dict->name);
+    if (is_document(op->target.op))
+        return SAE_OK;
     if (!rides(op))
         return saed_weights_plan(&op->weights, &op->answer, &op->req.weights, op->dict->dict,
                                  op->dict->name, &op->err);
@@ -344,10 +393,9 @@ static enum sae_status plan(struct op *op)
     enum sae_status st = describe(op);
 
     op->x->rows = op->req.n_rows;
-    if (st != SAE_OK)
-        return st;
-    st = sae_accept(op->x->accept, op->target.type.media, sae_media_can(&op->answer), &op->out,
-                    &op->err);
+    if (st == SAE_OK && !is_document(op->target.op))
+        st = sae_accept(op->x->accept, op->target.type.media, sae_media_can(&op->answer), &op->out,
+                        &op->err);
     if (st != SAE_OK)
         return st;
     sae_answer_as(&op->answer, &op->out);
@@ -418,6 +466,8 @@ static enum sae_status complete(struct op *op)
 {
     enum sae_status st;
 
+    if (is_document(op->target.op))
+        return SAE_OK;
     if (rides(op)) { /* a dense answer's numbers are those of before */
         make_answer(op);
         return SAE_OK;
@@ -441,9 +491,14 @@ static enum sae_status finish(struct op *op)
         st = hold_all(op, bound, held);
     if (st != SAE_OK)
         return st;
-    st = sae_codecs[op->out.media].print(&op->body, &op->answer, o->max_response_bytes, &op->err);
+    if (is_document(op->target.op))
+        st = saed_labels_print(&op->body, &op->req.opt, op->dict->dict, &op->err);
+    else
+        st = sae_codecs[op->out.media].print(&op->body, &op->answer, o->max_response_bytes,
+                                             &op->err);
     if (st != SAE_OK)
         return st;
+    let_go(op);
     free_rows(op);
     op->printed = true;
     return hold(op, op->body.n, SAE_E_RESPONSE_TOO_LARGE, &op->err);
@@ -475,7 +530,8 @@ static void on_done(struct saed_job *job, void *arg)
     struct op *op = arg;
     uint64_t bound;
 
-    let_go(op);
+    if (!prints_labels(op))
+        let_go(op);
     if (job->status != SAE_OK) {
         switch (job->status) {
         case SAE_E_DEADLINE_EXCEEDED:
@@ -668,8 +724,10 @@ static void reply(struct op *op)
 {
     struct saed_exchange *x = op->x;
 
-    saed_http_header(x, "Saed-Batch-Rows", "%zu", op->job.largest_batch);
-    saed_http_header(x, "Vary", "Accept");
+    if (!is_document(op->target.op)) {
+        saed_http_header(x, "Saed-Batch-Rows", "%zu", op->job.largest_batch);
+        saed_http_header(x, "Vary", "Accept");
+    }
     if (op->body.shape[0])
         saed_http_header(x, "Saed-Shape", "%s", op->body.shape);
     saed_http_reply(x, 200, sae_media_type_name(&op->out), op->body.data, op->body.n, sae_free,

@@ -14,10 +14,10 @@
 #define IGNORED_BODY_BYTES (64u << 10)
 
 struct route {
-    const char *path; /* {} stands for a dictionary's name, at its place only */
-    bool is_op;
-    bool always;  /* also while loading, and when all else is refused */
-    bool is_open; /* to those without a key, too; or by --metrics-open */
+    const char *path;        /* {} stands for a dictionary's name, at its place only */
+    bool is_op, is_document; /* is_op: and is asked by GET */
+    bool always;             /* also while loading, and when all else is refused */
+    bool is_open;            /* to those without a key, too; or by --metrics-open */
     bool is_open_by_option;
     enum sae_op op;
     enum saed_metric_op series;
@@ -31,6 +31,7 @@ static const struct route routes[] = {
 #define SAE_OPERATION(id, name, takes, gives_f, decodes, side) \
     {.path = "/v1/dictionaries/{}/" #name,                     \
      .is_op = true,                                            \
+     .is_document = SAE_TAKES_##takes == SAE_TAKES_LABELS,     \
      .op = SAE_OP_##id,                                        \
      .series = SAED_MOP_##id},
 #include "proto/ops.def"
@@ -128,9 +129,14 @@ static enum sae_status no_route(struct saed_routes *r, struct saed_exchange *x, 
                        strlen(path) > 100 ? "..." : "");
 }
 
+static bool is_posted(const struct route *route)
+{
+    return route->is_op && !route->is_document;
+}
+
 static const char *allowed_on(const struct route *route)
 {
-    return route->is_op ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+    return is_posted(route) ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
 }
 
 static enum sae_status check_method(const struct route *route, struct saed_exchange *x,
@@ -140,7 +146,7 @@ static enum sae_status check_method(const struct route *route, struct saed_excha
     bool is_post = x->method == SAED_METHOD_POST;
     bool is_get = x->method == SAED_METHOD_GET || x->method == SAED_METHOD_HEAD;
 
-    if (route->is_op ? is_post : is_get)
+    if (is_posted(route) ? is_post : is_get)
         return SAE_OK;
     saed_http_header(x, "Allow", "%s", allow);
     return sae_err_set(err, SAE_E_METHOD_NOT_ALLOWED, "",
@@ -218,9 +224,11 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
         return sae_err_set(err, SAE_E_DRAINING, "", "cannot take requests: the server is stopping");
     if (!route->always && x->beyond)
         return full_house(x, err);
-    if (route->is_op)
+    if (is_posted(route))
         return saed_op_head(r, x, route->op, err);
     ignore_body(x);
+    if (route->is_op)
+        return saed_op_head(r, x, route->op, err);
     route->reply(r, x);
     return SAE_OK;
 }

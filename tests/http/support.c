@@ -212,7 +212,7 @@ struct reply request(const struct server *s, const char *method, const char *pat
     struct curl_slist *list = NULL;
     struct sink head = {0}, data = {0};
     struct reply r = {0};
-    char url[2048], reason[CURL_ERROR_SIZE] = "";
+    char url[4096], reason[CURL_ERROR_SIZE] = "";
     long status = 0;
     CURLcode rc;
 

@@ -49,6 +49,33 @@ START_TEST(accepts)
     ck_assert_uint_eq(src.F, g->F);
     ck_assert_uint_eq(src.seed, g->seed);
     ck_assert(src.l0 == g->l0);
+    sae_source_fini(&src);
+}
+END_TEST
+
+/* Labels may be stated of every kind of source. */
+static const struct {
+    const char *text, *class_name, *labels;
+} labelled[] = {
+    {"identity:4:labels=/a:b.json", "IdentityDict", "/a:b.json"},
+    {"identity:4\x1flabels=a:k=3", "IdentityDict", "a:k=3"},
+    {"init:AutoEncoder:8:4:l0=2:labels=x", "AutoEncoder", "x"},
+    {"init:AutoEncoder:8:4:labels=x:seed=3", "AutoEncoder", "x:seed=3"},
+    {"x.pt:labels=/a:b.json:k=3", NULL, "/a:b.json"},
+    {"x.pt\x1flabels=b:k=3", NULL, "b:k=3"},
+    {"linear:x.npy:labels=l", NULL, "l"},
+};
+
+START_TEST(takes_labels)
+{
+    struct sae_source src;
+    struct sae_err err = {0};
+
+    ck_assert_msg(sae_source_parse(&src, labelled[_i].text, &err) == SAE_OK, "%s", err.text);
+    ck_assert_str_eq(src.stated.labels, labelled[_i].labels);
+    if (labelled[_i].class_name)
+        ck_assert_str_eq(src.layout->name, labelled[_i].class_name);
+    sae_source_fini(&src);
 }
 END_TEST
 
@@ -203,7 +230,7 @@ static const char *const bads[][2] = {
     {"init:AutoEncoder:3:4:l0=1,5", "l0 is \"1,5\""},
     {"init:AutoEncoder:3:4:l0=1.000000000000001", "at most 15 digits"},
     {"init:AutoEncoder:3:4:l0=1:l0=1", "a second l0"},
-    {"identity:4:k=3", "D of identity:D is \"4:k=3\""},
+    {"identity:4:k=3", "k= does not go with identity: and init:"},
     {":k=3", "it has no path"},
     {"hf://x", "it is a URL, and saed downloads nothing"},
     {"https://x/y.pt:k=3", "saed downloads nothing"},
@@ -249,7 +276,6 @@ static const char *const bads[][2] = {
     {"x.pt:encoder=W:centre=none", "state activation=, k= or threshold="},
     {"x.pt:dec_bias=b", "dec_bias= wants encoder= beside it"},
     {"x.pt:encoder=W:format=dictionary_learning", "encoder= does not go with format=dict"},
-    {"x.pt:labels=/a:b.json", "saed does not take labels= yet"},
     {"x.pt:resident=f32", "saed does not take resident= yet"},
 };
 
@@ -328,6 +354,7 @@ int main(void)
 
     tcase_add_loop_test(t, accepts, 0, (int)SAE_COUNTOF(goods));
     tcase_add_loop_test(t, takes_what_is_stated, 0, SAE_COUNTOF(stated));
+    tcase_add_loop_test(t, takes_labels, 0, SAE_COUNTOF(labelled));
     tcase_add_test(t, a_file_that_is_there_wins);
     tcase_add_test(t, a_file_that_is_there_wins_in_a_form);
     tcase_add_loop_test(t, refuses, 0, (int)SAE_COUNTOF(bads));

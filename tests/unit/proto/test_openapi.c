@@ -105,6 +105,7 @@ START_TEST(every_option_and_form_is_there)
             struct sae_target t = target_of(c, ops[i].op, 4, 8);
 
             t.class_options |= SAE_OPT_INPUT_STATE; /* of readings, not of classes */
+            t.class_options |= SAE_OPT_LABELS;      /* of sources */
             takes |= sae_options_of(&t);
         }
         snprintf(body, sizeof body, "components|schemas|%s|properties", ops[i].body);
@@ -149,15 +150,21 @@ END_TEST
 
 START_TEST(every_route_is_there)
 {
-    static const char *const gets[] = {
-        "/v1",     "/v1/dictionaries", "/v1/dictionaries/{name}", "/openapi.json", "/healthz",
-        "/readyz", "/metrics"};
+    static const char *const gets[] = {"/v1",
+                                       "/v1/dictionaries",
+                                       "/v1/dictionaries/{name}",
+                                       "/v1/dictionaries/{name}/labels",
+                                       "/openapi.json",
+                                       "/healthz",
+                                       "/readyz",
+                                       "/metrics"};
 
     for (size_t i = 0; i < SAE_COUNTOF(gets); i++) {
         at(at(at(doc, "paths"), gets[i]), "get");
         at(at(at(doc, "paths"), gets[i]), "head");
     }
-    ck_assert_uint_eq(json_object_size(at(doc, "paths")), SAE_COUNTOF(gets) + SAE_N_OPS);
+    ck_assert_uint_eq(json_object_size(at(doc, "paths")),
+                      SAE_COUNTOF(gets) + SAE_N_OPS - 1); /* labels is among both */
 }
 END_TEST
 

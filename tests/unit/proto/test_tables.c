@@ -37,9 +37,11 @@ static struct sae_target taker_of(const struct sae_option_def *def)
 /* What must be asked for beside it. */
 static unsigned beside(const struct sae_option_def *def, const struct sae_target *t)
 {
-    return def->of_f & SAE_SHAPES_F && sae_op_defs[t->op].gives_f == SAE_GIVES_ASKED
-               ? SAE_OPT_OUTPUT_FEATURES
-               : 0;
+    const unsigned sparse = def->bit == SAE_OPT_LABELS ? SAE_OPT_SPARSE : 0;
+
+    return sparse | (def->of_f & SAE_SHAPES_F && sae_op_defs[t->op].gives_f == SAE_GIVES_ASKED
+                         ? SAE_OPT_OUTPUT_FEATURES
+                         : 0);
 }
 
 START_TEST(options_have_a_bit_and_a_name_of_their_own)
