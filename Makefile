@@ -14,6 +14,7 @@ PYTHON = /usr/bin/python3
 DEPS_BUILD = gcc g++ libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
 	zlib1g-dev libzstd-dev nettle-dev check libcurl4-openssl-dev python3 python3-numpy
 DEPS_PYTHON = python3-torch python3-scipy python3-distributed python3-zstandard mypy
+DEPS_PAGE = chromium chromium-driver python3-selenium python3-numpy
 DEPS_WHEEL = python3-build python3-venv python3-setuptools python3-wheel
 DEPS_GOLDEN = python3-torch python3-sklearn
 DEPS_BENCH = python3-torch python3-fastapi python3-uvicorn python3-uvloop python3-httptools
@@ -102,6 +103,8 @@ $(BUILD)/obj/lib/engine/kern/%_avx512.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw
 $(BUILD)/obj/lib/engine/kern/%_vnni.o: EXTRA_CFLAGS = -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma $(KERN_SAN)
 # The contract is part of it.
 $(BUILD)/obj/proto/openapi.o: proto/openapi.json
+# And so is the page.
+$(BUILD)/obj/server/web/files.o: $(filter-out %.c %.h,$(wildcard server/web/*))
 # What `saed --version --verbose` tells; built anew when it is another commit.
 $(BUILD)/obj/server/version.o: EXTRA_CFLAGS = -DSAED_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/server/version.o: $(BUILD)/commit
@@ -263,6 +266,11 @@ check-readme: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3 python3-numpy
 	@$(PYTHON) tests/first/test_readme.py $(BUILD)/saed
 
+## check-page: the page of GET / in Chromium; SAED_SHOTS=DIR leaves pictures of it there
+check-page: $(BUILD)/saed
+	@sh tests/support/deps.sh $(DEPS_PAGE)
+	@sh tests/support/run.sh $(BUILD) tests/page/test_page.py
+
 ## check-python-torch: the Python client with tensors of torch, matrices of scipy and workers of Dask, and its
 ##        types by mypy
 check-python-torch: $(BUILD)/saed
@@ -326,7 +334,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 
-.PHONY: force all deps check check-contract check-clients check-readme check-python-torch python check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
+.PHONY: force all deps check check-contract check-clients check-readme check-page check-python-torch python check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
 	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

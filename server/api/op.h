@@ -41,6 +41,9 @@ void saed_info_ready(struct saed_routes *r, struct saed_exchange *x);
 void saed_info_contract(struct saed_routes *r, struct saed_exchange *x);
 void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x);
 
+/* api/web.c: the files of the page, at their paths. */
+void saed_web_file(struct saed_routes *r, struct saed_exchange *x);
+
 /* api/op.c: an operation on x->dict, made at the head; x->user is its struct. */
 enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enum sae_op op,
                              struct sae_err *err) SAE_MUST_USE;

@@ -37,6 +37,10 @@ static const struct route routes[] = {
 #include "proto/ops.def"
 #undef SAE_OPERATION
     {.path = "/openapi.json", .reply = saed_info_contract},
+#define SAED_WEB_FILE(id, route, file, type) \
+    {.path = route, .is_open = true, .reply = saed_web_file},
+#include "server/web/files.def"
+#undef SAED_WEB_FILE
     {.path = "/healthz", .always = true, .is_open = true, .reply = saed_info_health},
     {.path = "/readyz", .always = true, .is_open = true, .reply = saed_info_ready},
     {.path = "/metrics", .always = true, .is_open_by_option = true, .reply = saed_info_metrics},

@@ -81,7 +81,7 @@ static const struct {
     int status;
     const char *code, *allow;
 } refused_routes[] = {
-    {"GET", "/", 404, "\"code\":\"not_found\"", NULL},
+    {"GET", "/none", 404, "\"code\":\"not_found\"", NULL},
     {"GET", "/v1/", 404, "\"code\":\"not_found\"", NULL},
     {"GET", "//v1", 404, "\"code\":\"not_found\"", NULL},
     {"GET", "/V1", 404, "\"code\":\"not_found\"", NULL},

@@ -43,7 +43,8 @@ rule server/sched 'lib/(base|types|saed)\.h|server/handle\.h|server/sched/[a-z_]
 rule server/net "$wire|server/address\.h|server/(net|report)/[a-z_]+\.h"
 rule server/offers "$low|lib/saed\.h|server/[a-z_]+\.h|server/(offers|opts|report)/[a-z_]+\.h"
 rule server/opts "$low|lib/saed\.h|server/address\.h|server/report/log\.h|server/opts/[a-z_]+\.(h|def)"
-rule server/api "$wire|lib/format/coding\.h|proto/json/numtext\.h|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|offers|opts|report)/[a-z_]+\.h"
+rule server/web 'lib/base\.h|server/web/files\.(h|def)'
+rule server/api "$wire|server/web/files\.(h|def)|lib/format/coding\.h|proto/json/numtext\.h|lib/saed\.h|server/[a-z_]+\.h|server/(api|net|sched|offers|opts|report)/[a-z_]+\.h"
 rule server/version.c 'server/version\.h|lib/(cpu|saed|sha256)\.h|lib/format/(zip|zstandard)\.h|server/(net/http|opts/opts)\.h'
 rule server "$wire|lib/(saed|judge)\.h|server/[a-z_]+\.h|server/(api|net|sched|offers|opts|report)/[a-z_]+\.h"
 for f in $(git ls-files 'lib/*.[ch]' 'lib/*.inc' 'proto/*.[ch]' 'proto/*.cc' 'server/*.[ch]'); do
