@@ -410,6 +410,21 @@ static bool is_one_row(const struct sae_file *b, const struct sae_bound *enc)
            t->shape[0] <= SAE_DICT_MAX_DIM;
 }
 
+/* The reading has a skip with its '@', also where the shape told it. */
+static void show_skip(struct sae_file *b)
+{
+    const struct sae_bound *bound = &b->bound[SAE_ROLE_SKIP];
+    struct sae_reading_field *field = &b->reading.field[SAE_FIELD_SKIP];
+    size_t n = strlen(field->value.key);
+
+    if (bound->n == 0 || orientation_of(SAE_ROLE_SKIP, field->value.key, &n) ||
+        n + sizeof "@m,d" > sizeof field->value.key)
+        return;
+    snprintf(field->value.key + n, sizeof field->value.key - n, "@%s", bound->dims);
+    field->contradicts =
+        field->contradicts && !sae_value_equal(SAE_FIELD_SKIP, &field->value, &field->by_file);
+}
+
 static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
 {
     struct sae_bound *enc = &b->bound[SAE_ROLE_ENCODER], *dec = &b->bound[SAE_ROLE_DECODER];
@@ -438,6 +453,8 @@ static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
     }
     if (st == SAE_OK)
         st = orient(b, SAE_ROLE_SKIP, f->d_out, f->d_in, err);
+    if (st == SAE_OK)
+        show_skip(b);
     return st;
 }
 

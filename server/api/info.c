@@ -12,11 +12,13 @@
 
 #define MAX_DOCUMENT (64u << 20)
 #define JSON "application/json"
+#define LISTED_METADATA ((size_t)16 << 20) /* of all dictionaries in a list; then it is null */
 
 /* The documents are written through this: the first failure stays. */
 struct doc {
     struct sae_buf b;
     enum sae_status st;
+    size_t metadata; /* bytes of it that may still be put */
 };
 
 static void put(struct doc *d, const char *fmt, ...) SAE_PRINTF(2, 3);
@@ -47,6 +49,14 @@ static void put_json(struct doc *d, const char *text)
         put(d, "null");
     else if (d->st == SAE_OK)
         d->st = sae_buf_add(&d->b, text, strlen(text));
+}
+
+static void put_metadata(struct doc *d, const char *text)
+{
+    size_t n = text ? strlen(text) : 0;
+
+    put_json(d, n <= d->metadata ? text : NULL);
+    d->metadata -= n <= d->metadata ? n : 0;
 }
 
 static void put_number(struct doc *d, float v)
@@ -226,7 +236,7 @@ static void put_known(struct doc *d, struct saed_routes *r, const struct saed_di
     put_norms(d, info);
     put_reading(d, info);
     put(d, "\"metadata\":");
-    put_json(d, info->metadata);
+    put_metadata(d, info->metadata);
     put(d, ",\"taps\":");
     put_json(d, info->taps);
     put(d, ",\"weights_sha256\":");
@@ -258,7 +268,7 @@ static void put_dictionary(struct doc *d, struct saed_routes *r, struct saed_dic
 
 void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x)
 {
-    struct doc d = {.st = SAE_OK};
+    struct doc d = {.st = SAE_OK, .metadata = LISTED_METADATA};
     struct saed_dict *dict = NULL;
     const char *comma = "";
 
@@ -275,7 +285,7 @@ void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x)
 
 void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x)
 {
-    struct doc d = {.st = SAE_OK};
+    struct doc d = {.st = SAE_OK, .metadata = SIZE_MAX};
 
     sae_buf_init(&d.b, MAX_DOCUMENT);
     put_dictionary(&d, r, x->dict);

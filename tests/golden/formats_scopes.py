@@ -138,8 +138,7 @@ def qwen_scope():
     case("qwen_scope, k of the path", "X-L0_3/layer0.sae.pt", "topk", lines, model(3), X,
          [note, comes % ""])
     case("qwen_scope, signs kept", "X-L0_3/layer0.sae.pt:k=6", "topk",
-         lines[:1] + ["select=top_k:6, stated, the file says top_k:3"], model(6), X,
-         [note, comes % ""])
+         lines[:1] + ["select=top_k:6, stated, the file says top_k:3"], model(6), X, [note])
     # As the Hugging Face cache lays it out: a link three folders below the name with k.
     pt("models--X-L0_3/blobs/1", t)
     link = "models--X-L0_3/snapshots/0/layer0.sae.pt"

@@ -137,6 +137,21 @@ class Shown(unittest.TestCase):
         self.assertIsNone(d["decoder_norm"])
         self.assertIsNone(d["output_dim"])
 
+    def test_a_list_has_so_much_metadata(self):
+        """Of a list the first 16 MB; each dictionary has its own all the same."""
+        config = {"architecture": "standard", "x": "y" * 60000}
+        path = self.lens("all/000", config)
+        for i in range(1, 300):
+            shutil.copytree(path, os.path.join(self.dir.name, "all/%03d" % i))
+        with daemon("--dictionaries", os.path.join(self.dir.name, "all")) as url:
+            with urllib.request.urlopen(url + "/v1/dictionaries") as answer:
+                body = answer.read()
+            listed = [d["metadata"] == config for d in json.loads(body)["dictionaries"]]
+            size = len(json.dumps(config, separators=(",", ":")))
+            self.assertEqual(listed, [True] * ((16 << 20) // size) + [False] * (300 - (16 << 20) // size))
+            with urllib.request.urlopen(url + "/v1/dictionaries/299") as answer:
+                self.assertEqual(json.load(answer)["metadata"], config)
+
 
 if __name__ == "__main__":
     main()

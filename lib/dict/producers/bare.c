@@ -23,8 +23,9 @@ enum sae_status sae_settle_qwen_scope(struct sae_file *b, struct sae_err *err)
     NOTE(b, "SAELens applies relu after the top-k; they differ where fewer than k values are "
             "positive");
     if (digits && sae_scan_whole_u64(c.p + c.n - digits, digits, &k) && k > 0) {
-        NOTE(b, "select = top_k:%llu comes from the path component %.*s", (unsigned long long)k,
-             c.n < 80 ? (int)c.n : 80, c.p);
+        if (!is_stated(b, SAE_FIELD_SELECT))
+            NOTE(b, "select = top_k:%llu comes from the path component %.*s", (unsigned long long)k,
+                 c.n < 80 ? (int)c.n : 80, c.p);
         sae_say_k(b, (int64_t)k, SAE_FROM_FILE);
         return SAE_OK;
     }

@@ -25,8 +25,9 @@ static enum sae_status gemma_scope_path(struct sae_file *b, struct sae_err *err)
 
     if (c.n > 0) {
         file_says(b, SAE_FIELD_KIND, "transcoder");
-        NOTE(b, "kind = transcoder comes from the path component %.*s", c.n < 80 ? (int)c.n : 80,
-             c.p);
+        if (!is_stated(b, SAE_FIELD_KIND))
+            NOTE(b, "kind = transcoder comes from the path component %.*s",
+                 c.n < 80 ? (int)c.n : 80, c.p);
     }
     if (sae_say_component(b, is_embedding).n == 0)
         return SAE_OK;

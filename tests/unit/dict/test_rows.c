@@ -196,6 +196,17 @@ static const struct row taken[] = {
      {"linear_transcoder kind=transcoder activation=linear select=all!(top_k:3); k is not used "
       "under "
       "the stated reading"}},
+    /* a skip has its '@' */
+    {FILE_OF("W:F32:7,5 V:F32:7,3 S:F32:3,5 b:F32:7"),
+     ":encoder=W:enc_bias=b:decoder=V:centre=none:activation=relu:skip=S",
+     {"skip_transcoder kind=transcoder activation=relu! skip=S@m,d! m=3"}},
+    {FILE_OF("W:F32:7,5 V:F32:7,3 S:F32:5,3 b:F32:7"),
+     ":encoder=W:enc_bias=b:decoder=V:centre=none:activation=relu:skip=S",
+     {"skip_transcoder kind=transcoder activation=relu! skip=S@d,m! m=3"}},
+    {LENS("{\"architecture\": \"skip_transcoder\", " V6 "}",
+          "W_enc:F32:5,7 W_dec:F32:7,3 b_enc:F32:7 b_dec:F32:3 W_skip:F32:3,5"),
+     ":skip=W_skip",
+     {"skip_transcoder kind=transcoder activation=relu skip=W_skip@m,d! m=3"}},
     /* what the path says is what its components say */
     {"embeddings/params.npz",
      "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 "
