@@ -203,6 +203,17 @@ static bool is_stale(const struct saed_address *a, struct stat *file)
     return refused;
 }
 
+/* Why nobody can listen there: the last error, and what stands in the way. */
+static const char *why_not(const struct saed_address *a)
+{
+    struct stat file;
+    int error = errno;
+
+    if (error == EADDRINUSE && lstat(a->path, &file) == 0 && !S_ISSOCK(file.st_mode))
+        return "Address already in use, by a file that is no socket";
+    return strerror(error);
+}
+
 /* Unless it has become another meanwhile. */
 static void remove_file(const char *path, const struct stat *file)
 {
@@ -232,7 +243,7 @@ static enum sae_status listen_unix(struct saed_listeners *l, const struct saed_a
     if (rc == 0)
         rc = listen(fd, SOMAXCONN) == 0 ? lstat(a->path, &file) : -1;
     if (rc != 0) {
-        st = cannot_listen(a, strerror(errno), err);
+        st = cannot_listen(a, why_not(a), err);
         if (fd >= 0)
             close(fd);
         return st;
