@@ -41,4 +41,5 @@ HEALTHCHECK --interval=10s --timeout=6s --start-period=60s \
     CMD ["/usr/local/bin/saed", "--probe", "http://127.0.0.1:8673/healthz"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/saed", "--listen", "[::]:8673", "--insecure-no-auth"]
-CMD ["digits=/usr/share/saed/digits.pt", "words=/usr/share/saed/words.safetensors"]
+CMD ["digits=/usr/share/saed/digits.pt", \
+     "words=/usr/share/saed/words.safetensors:labels=/usr/share/saed/words.labels.json"]

@@ -14,7 +14,8 @@ if curl -s -o /dev/null --max-time 2 "http://$listen/healthz"; then
     listen=127.0.0.1:0
 fi
 # A session of its own, so that the daemon outlives make and the terminal's Ctrl-C.
-setsid "$saed" --listen "$listen" digits=deploy/demo/digits.pt words=deploy/demo/words.safetensors >"$out" 2>"$err" </dev/null &
+setsid "$saed" --listen "$listen" digits=deploy/demo/digits.pt \
+    words=deploy/demo/words.safetensors:labels=deploy/demo/words.labels.json >"$out" 2>"$err" </dev/null &
 pid=$!
 url=
 n=0
@@ -37,21 +38,20 @@ show() { # show COMMAND: print it as typed, run it, cut long lines
 echo "saed $("$saed" --version | sed 's/^saed //') is serving dictionaries of words and of handwritten digits"
 echo
 echo "The word music, 64 numbers (deploy/demo/music.json), and its five strongest features:"
-show "curl -s --json @deploy/demo/music.json '$url/v1/dictionaries/words/encode?top_k=5'"
+show "curl -s --json @deploy/demo/music.json '$url/v1/dictionaries/words/encode?top_k=5&labels=true'"
 echo
-echo "Some words, all at once, and what their features are about (deploy/demo/words.labels.json):"
+echo "Some words, all at once, and what their features are about:"
 echo
 /usr/bin/python3 - "$url" <<'PY'
 import json, sys, urllib.request
 page = json.load(open("server/web/words.json"))
-labels = json.load(open("deploy/demo/words.labels.json"))
 words = ["music", "king", "doctor", "river", "bread", "computer", "happy"]
 rows = [page["rows"][page["words"].index(w)] for w in words]
-req = urllib.request.Request(sys.argv[1] + "/v1/dictionaries/words/encode?top_k=3",
-                             json.dumps({"x": rows}).encode(), {"Content-Type": "application/json"})
+req = urllib.request.Request(sys.argv[1] + "/v1/dictionaries/words/encode",
+                             json.dumps({"x": rows, "top_k": 3, "labels": True}).encode(), {"Content-Type": "application/json"})
 f = json.load(urllib.request.urlopen(req))["f"]
-for word, ids, values in zip(words, f["indices"], f["values"]):
-    print("    %-10s" % word, "   ".join("%s %.1f" % (labels[str(i)], v) for i, v in zip(ids, values)))
+for word, labels, values in zip(words, f["labels"], f["values"]):
+    print("    %-10s" % word, "   ".join("%s %.1f" % one for one in zip(labels, values)))
 PY
 echo
 echo "The digits: what they are,"

@@ -63,7 +63,7 @@ for _ in $(seq 100); do
 done
 check "the example config starts as shipped" test -n "$url"
 check "and serves the digits" sh -c "curl -sS --fail --json @deploy/demo/sample.json '$url/v1/dictionaries/digits/encode?top_k=2' | grep -q '\"values\":'"
-check "and the words" sh -c "curl -sS --fail --json @deploy/demo/music.json '$url/v1/dictionaries/words/encode?top_k=2' | grep -q '\"values\":'"
+check "and the words" sh -c "curl -sS --fail --json @deploy/demo/music.json '$url/v1/dictionaries/words/encode?top_k=2&labels=true' | grep -q musician"
 kill "$pid"
 check "and stops with status 0" wait "$pid"
 
@@ -75,6 +75,7 @@ check "uninstall leaves the edited config alone" test "$(cd "$prefix" && find . 
 rm -r "$prefix"
 check "install into DESTDIR" sh -c "make --no-print-directory BUILD=$build DESTDIR=$tmp/dest PREFIX=/usr install >/dev/null 2>&1"
 check "for which the config is in /etc" grep -q '"/usr/share/saed/digits.pt"' "$tmp/dest/etc/saed/config.json"
+check "and so are the words' labels" grep -q ':labels=/usr/share/saed/words.labels.json"' "$tmp/dest/etc/saed/config.json"
 check "and the unit says so" grep -qx "ExecStart=/usr/bin/saed --config /etc/saed/config.json" "$tmp/dest/usr/lib/systemd/system/saed.service"
 check "uninstall from DESTDIR" sh -c "make --no-print-directory BUILD=$build DESTDIR=$tmp/dest PREFIX=/usr uninstall >/dev/null 2>&1"
 check "uninstall leaves nothing" test -z "$(find "$tmp/dest" -type f)"

@@ -49,7 +49,7 @@ done
 # Loopback only: the image's own [::] is replaced for this test.
 out=$build/log/image-run.log
 $b run --isolation chroot --user 23456:34567 "$ctr" -- /usr/local/bin/saed --listen 127.0.0.1:0 \
-    digits=/dictionaries/digits.pt words=/dictionaries/words.safetensors >"$out" 2>"$build/log/image-run.err" &
+    digits=/dictionaries/digits.pt words=/dictionaries/words.safetensors:labels=/usr/share/saed/words.labels.json >"$out" 2>"$build/log/image-run.err" &
 pid=$!
 url=
 for _ in $(seq 100); do
@@ -61,7 +61,7 @@ done
 if [ -z "$url" ]; then cat "$build/log/image-run.err"; bad "runs as any uid"; finish; fi
 ok "runs as any uid"
 check "answers encode" sh -c "curl -sS --fail --json @deploy/demo/sample.json '$url/v1/dictionaries/digits/encode?top_k=2' | grep -q '\"values\":'"
-check "answers in words" sh -c "curl -sS --fail --json @deploy/demo/music.json '$url/v1/dictionaries/words/encode?top_k=2' | grep -q '\"values\":'"
+check "answers in words" sh -c "curl -sS --fail --json @deploy/demo/music.json '$url/v1/dictionaries/words/encode?top_k=2&labels=true' | grep -q musician"
 check "probe says ready" $b run --isolation chroot "$ctr" -- /usr/local/bin/saed --probe "$url/readyz"
 kill "$(leaf "$pid")"
 if wait "$pid"; then ok "SIGTERM stops it with status 0"; else bad "SIGTERM stops it with status 0"; fi
@@ -70,7 +70,7 @@ check "OpenBLAS is there for --engine openblas" $b run --isolation chroot "$ctr"
     /usr/local/bin/saed --engine openblas --check digits=/usr/share/saed/digits.pt
 # The command line that the image carries: it starts, but its [::] is only parsed here.
 check "the image's own arguments are valid" $b run --isolation chroot "$ctr" -- \
-    /usr/local/bin/saed --listen '[::]:8673' --insecure-no-auth --check digits=/usr/share/saed/digits.pt words=/usr/share/saed/words.safetensors
+    /usr/local/bin/saed --listen '[::]:8673' --insecure-no-auth --check digits=/usr/share/saed/digits.pt words=/usr/share/saed/words.safetensors:labels=/usr/share/saed/words.labels.json
 
 # The same files and loopback as any other daemon of the tests, but the image's binary and libraries.
 cat >"$build/image-saed" <<EOF

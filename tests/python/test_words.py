@@ -4,6 +4,7 @@ puts them together again; the files beside it fit."""
 import json
 import os
 import unittest
+import urllib.request
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def load(*path):
 
 
 class Words(Case):
-    SERVED = ["words=" + os.path.join(DEMO, "words.safetensors")]
+    SERVED = ["words=%s:labels=%s" % (os.path.join(DEMO, "words.safetensors"), os.path.join(DEMO, "words.labels.json"))]
 
     def setUp(self):
         page = load("server", "web", "words.json")
@@ -59,10 +60,16 @@ class Words(Case):
         self.assertTrue((f[f != 0] > 0.1).all(), "a feature that is on is above its threshold")
 
     def test_labels(self):
-        top = self.ae.encode(self.rows, top_k=3)
+        body = {"x": self.rows.tolist(), "top_k": 3, "labels": True}
+        request = urllib.request.Request(self.url + "/v1/dictionaries/words/encode", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request) as answer:
+            f = json.load(answer)["f"]
+        for ids, labels in zip(f["indices"], f["labels"]):
+            self.assertEqual(labels, [self.labels[str(i)] for i in ids])
         for word, about in ABOUT.items():
             with self.subTest(word):
-                said = [self.labels[str(i)] for i in top.indices[self.words.index(word)]]
+                said = f["labels"][self.words.index(word)]
                 self.assertTrue(set(about) & set(", ".join(said).split(", ")), said)
 
 
