@@ -273,13 +273,13 @@ enum sae_status sae_dict_create_outline(struct sae_dict **out, const struct sae_
 
 void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...)
 {
-    char *note = info->notes[info->n_notes];
+    bool is_full = info->n_notes == SAE_MAX_NOTES;
+    char *note = info->notes[is_full ? SAE_MAX_NOTES - 1 : info->n_notes++];
     va_list ap;
 
-    assert(info->n_notes < SAE_MAX_NOTES);
-    info->n_notes++;
     va_start(ap, fmt);
-    vsnprintf(note, SAE_NOTE_BYTES, fmt, ap);
+    vsnprintf(note, SAE_NOTE_BYTES,
+              is_full ? "there is more to be noted, beyond what is shown" : fmt, ap);
     va_end(ap);
     for (; *note; note++) /* keys of files stand in it */
         if ((unsigned char)*note < 0x20 || *note == 0x7f)

@@ -1,6 +1,8 @@
 /* sparsify.c - EleutherAI's sparsify, cfg.json beside sae.safetensors. See producers.h. */
 #include "lib/dict/producers/say.h"
 
+#include "lib/dict/text.h"
+
 #include <string.h>
 
 /* Fields that change nothing, or are read below. */
@@ -8,16 +10,26 @@ static const char *const known[] = {
     "d_in", "expansion_factor", "num_latents", "activation", "normalize_decoder", "multi_topk",
     "k",    "skip_connection",  "transcode",   "signed"};
 
+static bool is_known(const char *key)
+{
+    size_t i = 0;
+
+    while (i < SAE_COUNTOF(known) && strcmp(known[i], key) != 0)
+        i++;
+    return i < SAE_COUNTOF(known);
+}
+
 static void note_others(struct sae_file *b)
 {
-    for (const struct sae_fact *f = sae_facts_root(b->config)->u.first; f; f = f->next) {
-        size_t i = 0;
+    struct sae_text names = {.len = 0};
+    size_t n = 0;
 
-        while (i < SAE_COUNTOF(known) && strcmp(known[i], f->key) != 0)
-            i++;
-        if (i == SAE_COUNTOF(known))
-            NOTE(b, "cfg.json has a field that is not looked at: %.60s", f->key);
-    }
+    for (const struct sae_fact *f = sae_facts_root(b->config)->u.first; f; f = f->next)
+        if (!is_known(f->key))
+            sae_text_add(&names, "%s%.60s", n++ ? ", " : "", f->key);
+    if (n)
+        NOTE(b, "cfg.json has %s not looked at: %s", n > 1 ? "fields that are" : "a field that is",
+             names.text);
 }
 
 static enum sae_status check_activation(const struct sae_file *b, struct sae_err *err)

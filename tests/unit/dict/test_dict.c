@@ -255,6 +255,21 @@ START_TEST(norms_are_in_double_and_their_median_is_the_middle)
 }
 END_TEST
 
+START_TEST(notes_beyond_the_last_are_told)
+{
+    struct sae_dict_info info = {.n_notes = 0};
+
+    for (int i = 0; i < SAE_MAX_NOTES; i++)
+        sae_dict_add_note(&info, "note\n%d", i);
+    ck_assert_str_eq(info.notes[SAE_MAX_NOTES - 1], "note?19");
+    for (int i = 0; i < 3; i++)
+        sae_dict_add_note(&info, "one more");
+    ck_assert_uint_eq(info.n_notes, SAE_MAX_NOTES);
+    ck_assert_str_eq(info.notes[SAE_MAX_NOTES - 2], "note?18");
+    ck_assert_ptr_nonnull(strstr(info.notes[SAE_MAX_NOTES - 1], "more to be noted"));
+}
+END_TEST
+
 START_TEST(every_length_of_row_is_summed_whole)
 {
     float v[40];
@@ -327,6 +342,7 @@ int main(void)
     tcase_add_test(t, arrays_are_the_formulas);
     tcase_add_test(t, an_encoder_alone_has_no_decoder);
     tcase_add_test(t, norms_are_in_double_and_their_median_is_the_middle);
+    tcase_add_test(t, notes_beyond_the_last_are_told);
     tcase_add_test(t, every_length_of_row_is_summed_whole);
     tcase_add_loop_test(t, values_are_checked, 0, (int)sae_n_classes);
     tcase_add_test(t, r_is_exp_of_r_mag);

@@ -196,6 +196,18 @@ static const struct row taken[] = {
      {"linear_transcoder kind=transcoder activation=linear select=all!(top_k:3); k is not used "
       "under "
       "the stated reading"}},
+    /* fields of a config that are many */
+    {"sae.safetensors",
+     SPARSIFY,
+     "cfg.json",
+     "{\"k\": 3, \"transcode\": true, "
+     "\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,"
+     "\"j\":1,\"l\":1,\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1,\"r\":1,\"s\":1,\"t\":1,\"u\":1,"
+     "\"v\":1}",
+     "",
+     {"topk_transcoder kind=transcoder activation=relu select=top_k:3; cfg.json has fields that "
+      "are not "
+      "looked at: a, b, c, d, e, f, g, h, i, j, l, m, n, o, p, q, r, s, t, u, v"}},
     /* a skip has its '@' */
     {FILE_OF("W:F32:7,5 V:F32:7,3 S:F32:3,5 b:F32:7"),
      ":encoder=W:enc_bias=b:decoder=V:centre=none:activation=relu:skip=S",
