@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """encode_file: every kind of file and form, within a bounded memory, killed and gone on with."""
+import contextlib
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-from support import PACKAGE, Case, load_safetensors, main, metric, save_safetensors
+from support import GOLDEN, PACKAGE, Case, daemon, load_safetensors, main, metric, save_safetensors
 import numpy as np
 import saed
 from saed import files, wire
@@ -140,6 +141,20 @@ class Files(Case):
         os.utime(self.at("x.npy"), ns=(1, 1))
         with self.assertRaisesRegex(ValueError, "begun with mtime_ns"):
             self.encode("x.npy", top_k=5)
+
+    def test_other_weights_are_not_gone_on_with(self):
+        """Those of one name, with the same norms: a bias differs. The first is not loaded when it is called."""
+        os.mkdir(self.at("offered"))
+        with np.load(GOLDEN + "/autoencoder_33x70_f32.npz") as file:
+            state = dict(file)
+        np.save(self.at("y.npy"), np.ones((50, 33), "f4"))
+        for change, wanted in ((0, None), (0, None), (1, "begun with weights_sha256")):
+            state["encoder.bias"] = state["encoder.bias"] + np.float32(change)
+            np.savez(self.at("offered/ae.npz"), **state)
+            with daemon("--dictionaries", self.at("offered")) as url:
+                for ae in (saed.Dictionary(url, "ae"), saed.Dictionary(url, "ae")):
+                    with self.assertRaisesRegex(ValueError, wanted) if wanted else contextlib.nullcontext():
+                        ae.encode_file(self.at("y.npy"), self.at("out"), top_k=4)
 
     def test_one_run_at_a_time(self):
         os.mkdir(self.at("out"))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 from support import GOLDEN, PACKAGE, Case, golden, main
 import numpy as np
@@ -105,6 +106,21 @@ class Tensors(Case):
                 self.assertTrue(torch.equal(got, ae.encode(same)))
         self.assertEqual(ae.encode(x, dtype=torch.bfloat16).dtype, torch.bfloat16)
         self.assertEqual(ae.encode(x, top_k=2, dtype=torch.float64).values.dtype, torch.float64)
+
+    def test_sixteen_bits_travel(self):
+        """Rounded as torch does; what decode wants stays whole."""
+        ae = saed.Dictionary(self.url, NAMES[0])
+        x = 100 * torch.randn(500, 33)
+        for dtype in (torch.float16, torch.bfloat16):
+            with mock.patch.object(ae.client.transport, "call", wraps=ae.client.transport.call) as call:
+                f = ae.encode(x, dtype=dtype)
+            self.assertRegex(call.call_args.kwargs["headers"]["Accept"], "octet-stream;dtype=b?f16")
+            self.assertTrue(torch.equal(f, ae.encode(x).to(dtype)))
+            self.assertTrue(torch.equal(ae.encode(x, sparse=True, dtype=dtype).values,
+                                        ae.encode(x, sparse=True).values.to(dtype)))
+            x_hat, top = ae(x, output_features=True, top_k=3, dtype=dtype)
+            self.assertTrue(torch.equal(x_hat, ae(x).to(dtype)))
+            self.assertTrue(torch.equal(top.values, ae.encode(x, top_k=3).values.to(dtype)))
 
     def test_sparse(self):
         ae = saed.Dictionary(self.url, NAMES[0])

@@ -46,10 +46,19 @@ def to_numpy(x: Any) -> NDArray[Any]:
     return a
 
 
+def half(dtype: Any) -> str:
+    """What the wire calls a result's dtype where it has 16 bits; ""."""
+    name = str(dtype).rsplit(".", 1)[-1] if "torch" in str(dtype) else "" if dtype is None else np.dtype(dtype).name
+    return {"float16": "f16", "bfloat16": "bf16"}.get(name, "")
+
+
 def like(a: NDArray[Any], model: Any, dtype: Any = None) -> Any:
-    """`a` as what `model` is: an array, or a tensor on the model's device. dtype: of the result."""
+    """`a`, whose int16 are bfloat16, as what `model` is: an array, or a tensor on the model's device. dtype: of
+    the result."""
     if is_tensor(model):
-        return sys.modules["torch"].from_numpy(a).to(device=model.device, dtype=dtype)
+        torch = sys.modules["torch"]
+        tensor = torch.from_numpy(a)
+        return (tensor.view(torch.bfloat16) if a.dtype == np.int16 else tensor).to(device=model.device, dtype=dtype)
     return a if dtype is None else a.astype(dtype, copy=False)
 
 

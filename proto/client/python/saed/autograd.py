@@ -81,10 +81,10 @@ class _Form(NamedTuple):
                    answer.indptr if isinstance(answer, Sparse) else None)
 
     def entries(self, values: Any, v: Any, columns: Any = None, all_on: bool = False) -> Entries:
-        """Those whose value is not 0 (all_on: all that there are), with what `v`, of the shape of `values`,
-        has there. columns: ids of a dense answer's columns where they are not all features."""
-        flat = values.reshape(-1)
-        at = torch.arange(len(flat), device=flat.device) if all_on else flat.nonzero()[:, 0]
+        """Those whose value is not 0 (all_on, and of Sparse: all that there are), with what `v`, of the shape
+        of `values`, has there. columns: ids of a dense answer's columns where they are not all features."""
+        flat, every = values.reshape(-1), all_on or self.indptr is not None
+        at = torch.arange(len(flat), device=flat.device) if every else flat.nonzero()[:, 0]
         rows = at // values.shape[-1]
         if self.indptr is not None:
             counts = _like(self.indptr, flat).diff()
@@ -318,8 +318,8 @@ class _FromF(_Back):
         g = _flat(given[0])
         x, state, found = _flat(at.get("x")), _flat(at.get("input_state")), dict.fromkeys(self.names)
         if needed["f"]:
-            # A value 0 of TopK is a filler, of Sparse one that somebody put there.
-            every = self.f.indptr is not None or (self.f.ids is None and (self.all_on or self.ae.grad == "all"))
+            # A value 0 of TopK is a filler.
+            every = self.f.ids is None and (self.all_on or self.ae.grad == "all")
             e = self.f.entries(at["f"], None, all_on=every)
             to = self.input.to_y0(g, state)
             v = to[e.rows, e.ids] if self.is_identity else _to_decoder(self.ae, to, e)

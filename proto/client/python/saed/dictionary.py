@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Rows, like, requires_grad, to_numpy
+from .arrays import Rows, half, like, requires_grad, to_numpy
 from .client import Client
 from .errors import RequestError
 from .sparse import Sparse, TopK, join
@@ -169,11 +169,11 @@ class Dictionary:
     def _found(self, op: str, given: _Given, options: Dict[str, str], beside: Sequence[_Beside],
                names: Sequence[str], dtype: Any) -> Dict[str, Any]:
         """Those of the answer's tensors `names` that came, in this order."""
-        request = _Request(self, op, given, options, beside, names[0])
+        dtype = self.dtype if dtype is None else dtype
+        request = _Request(self, op, given, options, beside, names[0], dtype)
         step = request.rows_at_once()
         n = given.n_rows
         self.client.each(request.piece, [(i, min(i + step, n)) for i in range(0, n, step)] or [(0, 0)])
-        dtype = self.dtype if dtype is None else dtype
         found = {name: request.joined.give(name, given, self.dict_size, dtype) for name in names}
         return {name: a for name, a in found.items() if a is not None}
 
@@ -252,12 +252,15 @@ class _Request:
     """One call, in as many requests as it takes."""
 
     def __init__(self, ae: Dictionary, op: str, given: _Given, options: Dict[str, str],
-                 beside: Sequence[_Beside], main: str) -> None:
+                 beside: Sequence[_Beside], main: str, dtype: Any) -> None:
         self.ae, self.op, self.given, self.beside, self.main = ae, op, given, beside, main
         self.top_k = "top_k" in options
         self.is_raw = not (options or any(isinstance(b, _Mask) for b in beside))
         self.path = f"{ae._path}{op}?{urllib.parse.urlencode(options)}".rstrip("?")
         self.joined = _Joined(given.n_rows)
+        # Where 16 bits are wanted no more travel; but decode needs all of an input_state.
+        bits = "" if "input_state" in options else half(dtype)
+        self.accept = (RAW if self.is_raw else SAFETENSORS) + (bits and f";dtype={bits}")
 
     def rows_at_once(self) -> int:
         form = "top_k" if self.top_k else "octet-stream" if self.is_raw else "safetensors"
@@ -269,7 +272,7 @@ class _Request:
         one answer: then in halves."""
         parts = [*self.given.parts(begin, end), *(b.part(begin, end) for b in self.beside)]
         headers, buffers = body(parts, self.given.metadata)
-        headers["Accept"] = RAW if self.is_raw else SAFETENSORS
+        headers["Accept"] = self.accept
 
         def slot(name: str, dtype: str, shape: Shape) -> NDArray[Any]:
             return self.joined.slot(begin, end, name, dtype, shape)

@@ -303,13 +303,21 @@ def _encode_shard(ae: Dictionary, source: Source, shard: Shard, options: Dict[st
 
 def _identity(ae: Dictionary, source: Source, tensor: Optional[str], options: Dict[str, str],
               features: Optional[Sequence[int]], shard_rows: int) -> Dict[str, Any]:
-    """What makes shards what they are. The norms stand for the weights."""
+    """What makes shards what they are."""
     status = os.stat(source.path)
-    weights = {key: ae.info[key] for key in ("dict_class", "activation_dim", "dict_size", "decoder_norm")}
-    return {"dictionary": ae.name, "weights": weights, "tensor": tensor, "shape": list(source.shape),
+    return {"dictionary": ae.name, "weights_sha256": _weights(ae), "tensor": tensor, "shape": list(source.shape),
             "dtype": "bfloat16" if source.bf16 else str(source.dtype), "bytes": status.st_size,
             "mtime_ns": status.st_mtime_ns, "options": options,
             "features": features, "shard_rows": shard_rows}
+
+
+def _weights(ae: Dictionary) -> Any:
+    """The digest of the weights that are served now; a row is encoded where they are yet to be loaded."""
+    digest = ae.client.info(ae.name)["weights_sha256"]
+    if digest is None:
+        ae.encode(np.zeros((1, ae.activation_dim), np.float32), features=[0])
+        digest = ae.client.info(ae.name)["weights_sha256"]
+    return digest
 
 
 @contextlib.contextmanager

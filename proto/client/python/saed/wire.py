@@ -90,9 +90,10 @@ def body(parts: Sequence[Part], metadata: Optional[Mapping[str, str]] = None
 def read_answer(response: http.client.HTTPResponse, main: str, slot: Slot) -> Dict[str, str]:
     """Read an answer of either binary form; `main` is what a raw one holds. Gives the metadata."""
     metadata: Dict[str, str] = {}
-    if response.headers.get("Content-Type") == RAW:
+    media, _, dtype = response.headers.get("Content-Type", "").partition(";dtype=")
+    if media == RAW:
         shape = tuple(int(n) for n in response.headers["Saed-Shape"].split(","))
-        _fill(response, slot(main, "<f4", shape))
+        _fill(response, slot(main, DTYPES[dtype.upper() or "F32"], shape))
     else:
         tensors, metadata, _ = read_safetensors_header(lambda n: _exactly(response, n))
         for name, dtype, shape, _ in tensors:
