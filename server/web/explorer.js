@@ -4,10 +4,11 @@
  * `edits` until another row comes; x_hat is decode of the features with them. Answers to what is no
  * longer asked are dropped: `turn` counts rows. */
 import { byId, digits, make, percent, setPairs, setText } from "./dom.js";
-import { decode, directions, encode, encodeQuery } from "./wire.js";
+import { decode, directions, encode, encodeQuery, encoderRow, hasDecoder, labelOf } from "./wire.js";
 import { largest, paint } from "./picture.js";
 
 const SHOWN = 12;
+const cosine = (a, b) => a.reduce((sum, v, i) => sum + v * b[i], 0) / Math.sqrt(norm2(a) * norm2(b));
 const norm2 = (v) => v.reduce((sum, a) => sum + a * a, 0);
 
 export class Explorer {
@@ -21,6 +22,8 @@ export class Explorer {
   #shown = SHOWN;
   #feature = -1;
   #isPicked = false;
+  #encoder = new Float32Array(0); /* these two: the feature's */
+  #label = "";
   #directions = new Map(); /* id -> Float32Array */
   #decoding = false;
   #stale = false;
@@ -53,7 +56,7 @@ export class Explorer {
     this.isPicture = isPicture;
     try {
       const { entries, state } = await encode(info, x);
-      const hat = info.output_dim ? await decode(info, entries, state, x) : null;
+      const hat = hasDecoder(info) ? await decode(info, entries, state, x) : null;
       if (turn !== this.#turn) return;
       this.#x = Float32Array.from(x);
       this.#entries = entries;
@@ -151,7 +154,7 @@ export class Explorer {
   }
 
   #isTiled() {
-    return this.info.output_dim && !this.#entries.some((e) => e.label);
+    return hasDecoder(this.info) && !this.#entries.some((e) => e.label);
   }
 
   #tile(entry, most, isTiled) {
@@ -167,7 +170,7 @@ export class Explorer {
   async #fetchDirections(ids) {
     const wanted = ids.filter((id) => !this.#directions.has(id)), info = this.info;
     if (wanted.length === 0) return;
-    const found = await directions(info, wanted, this.#state, this.#x);
+    const found = await directions(info, wanted);
     if (info === this.info) wanted.forEach((id, i) => this.#directions.set(id, found[i]));
   }
 
@@ -200,23 +203,23 @@ export class Explorer {
     this.#markChosen();
     this.#showSlider();
     try {
-      if (this.info.output_dim) await this.#fetchDirections([this.#feature]);
-      if (turn === this.#turn) this.#showFeature();
+      const info = this.info, [encoder, label] = await Promise.all([encoderRow(info, this.#feature), labelOf(info, this.#feature),
+        hasDecoder(info) ? this.#fetchDirections([this.#feature]) : null]);
+      if (turn !== this.#turn || this.#feature !== Math.floor(id)) return;
+      this.#encoder = encoder;
+      this.#label = label;
+      this.#showFeature();
     } catch (e) {
       if (turn === this.#turn) this.onError(e);
     }
   }
 
-  #label() {
-    const entry = this.#entries.find((e) => e.id === this.#feature);
-    return entry ? entry.label : "";
-  }
-
   #showFeature() {
+    const entry = this.#entries.find((e) => e.id === this.#feature);
     const v = this.#directions.get(this.#feature), canvas = byId("direction"), pairs = [];
-    setText("feature-title", "Feature " + this.#feature + (this.#label() ? ": " + this.#label() : ""));
+    setText("feature-title", "Feature " + this.#feature + (this.#label ? ": " + this.#label : ""));
     canvas.parentElement.hidden = !v;
-    pairs.push(["in this row", digits(this.#valueOf(this.#feature)), { id: "feature-value" }]);
+    pairs.push(["as encoded", entry ? digits(entry.value) : "off"]);
     if (v) {
       paint(canvas, v, this.isPicture);
       canvas.setAttribute("aria-label", "decoder direction of feature " + this.#feature + ": " + v.length + " numbers from " +
@@ -224,6 +227,9 @@ export class Explorer {
       pairs.push(["decoder norm", digits(Math.sqrt(norm2(v)), 4), { id: "decoder-norm" }], ["smallest", digits(Math.min(...v))],
         ["largest", digits(Math.max(...v))]);
     }
+    pairs.push(["encoder norm", digits(Math.sqrt(norm2(this.#encoder)), 4), { id: "encoder-norm" }]);
+    if (v && v.length === this.#encoder.length)
+      pairs.push(["their cosine", digits(cosine(v, this.#encoder)), { id: "cosine", title: "of encoder and decoder rows" }]);
     setPairs(byId("feature-figures"), pairs);
   }
 
@@ -231,7 +237,7 @@ export class Explorer {
     const value = this.#valueOf(this.#feature), slider = byId("value"), entry = this.#entries.find((e) => e.id === this.#feature);
     const strongest = this.#entries.reduce((m, e) => Math.max(m, Math.abs(e.value)), 0) || 1;
     const most = 2 * Math.max(strongest, Math.abs(entry ? entry.value : 0));
-    slider.disabled = !this.info.output_dim;
+    slider.disabled = !hasDecoder(this.info);
     slider.min = this.#entries.some((e) => e.value < 0) ? -most : 0;
     slider.max = most;
     slider.step = most / 400;
@@ -243,7 +249,7 @@ export class Explorer {
     byId("value-text").value = digits(value);
     byId("value").setAttribute("aria-valuetext", digits(value));
     byId("reset").disabled = !this.#edits.has(this.#feature);
-    byId("off").disabled = value === 0 || !this.info.output_dim;
+    byId("off").disabled = value === 0 || !hasDecoder(this.info);
     byId("reset-all").hidden = this.#edits.size < 2;
   }
 

@@ -1,6 +1,6 @@
 /* input.js - where a row comes from: a digit that is picked or drawn, a word, pasted or dropped rows.
  *
- * Input shows the ways that a dictionary has and calls onRow(x, origin) with a Float32Array for each row
+ * Input shows the ways that a dictionary has and calls onRow(x) with a Float32Array for each row
  * that is chosen, onFile(file, rows) for rows that came as a file, onError(text). */
 import { arrows, byId, make, setText } from "./dom.js";
 import { askJson, rowsOfJson, rowsOfNpy } from "./wire.js";
@@ -110,11 +110,11 @@ export class Input {
 
   constructor({ onRow, onFile, onError }) {
     Object.assign(this, { onRow, onFile, onError });
-    this.pad = new Pad(byId("pad"), () => this.onRow(this.pad.x, "drawing"));
+    this.pad = new Pad(byId("pad"), () => this.onRow(this.pad.x));
     this.tabs = ["picture", "word", "rows"].map((name) => byId("tab-" + name));
     this.tabs.forEach((tab) => tab.addEventListener("click", () => this.#choose(tab)));
     byId("tabs").addEventListener("keydown", (e) => this.#tabKey(e));
-    byId("clear").addEventListener("click", () => this.#picture(new Float32Array(this.pad.x.length), "drawing"));
+    byId("clear").addEventListener("click", () => this.#picture(new Float32Array(this.pad.x.length)));
     byId("erase").addEventListener("click", () => this.#erase());
     byId("use-text").addEventListener("click", () => this.#text(byId("text").value));
     byId("random").addEventListener("click", () => this.#random());
@@ -128,13 +128,14 @@ export class Input {
 
   /* Show the ways to a row of this dictionary. */
   async use(info) {
-    const hasLabels = info.options.includes("labels"), s = hasLabels ? 0 : side(info.activation_dim);
+    const hasLabels = info.options.includes("labels"), mayBeWords = hasLabels || info.name === "words";
     this.#info = info;
     this.#forget();
+    const hasWords = mayBeWords && await this.#hasWords(info), s = hasLabels || hasWords ? 0 : side(info.activation_dim);
+    if (this.#info !== info) return;
     this.isPicture = s > 0;
     if (s) this.pad.resize(s);
-    const ways = { picture: s > 0, word: hasLabels && await this.#loadWords(), rows: true };
-    if (this.#info !== info) return;
+    const ways = { picture: s > 0, word: hasWords, rows: true };
     this.tabs.forEach((tab) => { tab.hidden = !ways[tab.id.slice(4)]; });
     this.#choose(this.tabs.find((tab) => !tab.hidden));
     if (s) await this.#samples();
@@ -172,14 +173,14 @@ export class Input {
     group.replaceChildren(...images.map((image, i) => {
       const x = Float32Array.from(image, (v) => v / scale), canvas = make("canvas");
       paint(canvas, x, true, 1);
-      return make("button", { class: "sample", "aria-label": "digit " + i % 10, click: () => this.#picture(x, "digit") }, canvas);
+      return make("button", { class: "sample", "aria-label": "digit " + i % 10, click: () => this.#picture(x) }, canvas);
     }));
   }
 
-  #picture(x, origin) {
+  #picture(x) {
     this.#forget();
     this.pad.set(x);
-    this.onRow(this.pad.x, origin);
+    this.onRow(this.pad.x);
   }
 
   #erase() {
@@ -189,8 +190,8 @@ export class Input {
 
   /* ---- words ---- */
 
-  /* False: there are none of this width. */
-  async #loadWords() {
+  /* Are there any of this width? */
+  async #hasWords(info) {
     if (!this.#words) {
       const { words, rows } = await askJson("page/words.json").catch(() => ({ words: [], rows: [] }));
       this.#words = new Map(words.map((word, i) => [word, rows[i]]));
@@ -199,14 +200,14 @@ export class Input {
         make("button", { click: () => { byId("word").value = word; this.#word(word); } }, word)));
     }
     const [row] = this.#words.values();
-    return row !== undefined && row.length === this.#info.activation_dim;
+    return row !== undefined && row.length === info.activation_dim;
   }
 
   #word(word) {
     const row = this.#words.get(word.trim().toLowerCase());
     if (!row) return;
     this.#forget();
-    this.onRow(Float32Array.from(row), word);
+    this.onRow(Float32Array.from(row));
   }
 
   /* ---- rows ---- */
@@ -236,7 +237,7 @@ export class Input {
     byId("next").disabled = at === this.#n - 1;
     const x = this.#rows.slice(at * d, (at + 1) * d);
     if (this.isPicture) this.pad.set(x);
-    this.onRow(x, "row " + at);
+    this.onRow(x);
   }
 
   #random() {

@@ -179,6 +179,14 @@ async function judgeFile(file, rows) {
   }
 }
 
+function nameInAddress() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
+}
+
 async function start() {
   try {
     const about = await askJson("v1");
@@ -189,7 +197,7 @@ async function start() {
   } catch (e) {
     return tell(e);
   }
-  const named = decodeURIComponent(location.hash.slice(1)), first = dictionaries.find((d) => d.state === "ready");
+  const named = nameInAddress(), first = dictionaries.find((d) => d.state === "ready");
   if (!chosen && dictionaries.some((d) => d.name === named)) choose(named);
   else if (!chosen && first) choose(first.name);
 }

@@ -39,6 +39,8 @@ const sayable = (v) => Number.isFinite(v) ? v : String(v);
 
 /* ---- operations ---------------------------------------------------------------------------------- */
 
+export const hasDecoder = (info) => info.parts !== "encoder";
+
 /* Which options an encode of this dictionary has. */
 export function encodeQuery(info) {
   const query = { sparse: "true" };
@@ -69,11 +71,11 @@ const postJson = (path, body) => ask(path, {
   headers: { "Content-Type": "application/json", Accept: "application/octet-stream" },
 });
 
-/* What decode wants beside rows of f, n of them: the row's numbers, and x where there is a skip. */
-function companions(info, state, x, n) {
-  const more = {}, repeat = (v) => n ? Array(n).fill(v) : v;
-  if (state) more.input_state = repeat(state);
-  if (info.reading.skip !== "none") more.x = repeat(Array.from(x, sayable));
+/* What decode wants beside f: the row's own numbers, and x where there is a skip. */
+function companions(info, state, x) {
+  const more = {};
+  if (state) more.input_state = state;
+  if (info.reading.skip !== "none") more.x = Array.from(x, sayable);
   return more;
 }
 
@@ -84,12 +86,19 @@ export async function decode(info, entries, state, x) {
   return floats(await postJson(operation(info.name, "decode"), { f, ...companions(info, state, x) }));
 }
 
-/* What each of these features adds to x_hat when it is 1: decode of it, less decode of nothing. */
-export async function directions(info, ids, state, x) {
-  const f = { shape: [ids.length + 1, info.dict_size], indices: [[], ...ids.map((id) => [id])], values: [[], ...ids.map(() => [1])] };
-  const rows = await floats(await postJson(operation(info.name, "decode"), { f, ...companions(info, state, x, ids.length + 1) }));
-  const m = info.output_dim, nothing = rows.subarray(0, m);
-  return ids.map((_, i) => rows.slice((i + 1) * m, (i + 2) * m).map((v, k) => v - nothing[k]));
+/* Rows of the decoder, what each of these features adds to x_hat when it is 1, before output scaling. */
+export async function directions(info, ids) {
+  const rows = await floats(await postJson(operation(info.name, "weights"), { decoder: ids }));
+  return ids.map((_, i) => rows.slice(i * info.output_dim, (i + 1) * info.output_dim));
+}
+
+/* The row of the encoder that a feature looks along. */
+export const encoderRow = async (info, id) => floats(await postJson(operation(info.name, "weights"), { encoder: [id] }));
+
+/* What somebody calls a feature; "": nothing. */
+export async function labelOf(info, id) {
+  if (!info.options.includes("labels")) return "";
+  return (await askJson(operation(info.name, "labels", { features: id }))).labels[id] || "";
 }
 
 /* Rows as a file has them, through the whole dictionary: mean L0 and the fraction of variance
@@ -100,7 +109,7 @@ export async function judge(info, file, rows) {
   });
   const f = (await (await post("encode", { sparse: "true" }, "application/json")).json()).f;
   const l0 = f.indices.reduce((sum, list) => sum + list.length, 0) / Math.max(1, f.indices.length);
-  if (!info.output_dim || info.reading.kind !== "sae") return { l0, fvu: NaN };
+  if (!hasDecoder(info) || info.reading.kind !== "sae") return { l0, fvu: NaN };
   const hat = await floats(await post("forward", null, "application/octet-stream"));
   return { l0, fvu: fvu(rows, hat, info.activation_dim) };
 }

@@ -28,7 +28,7 @@ SECONDS = 30
 def open_browser():
     options = Options()
     options.binary_location = "/usr/bin/chromium"
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--no-proxy-server"):
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--no-proxy-server", "--hide-scrollbars"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return webdriver.Chrome(service=Service("/usr/bin/chromedriver"), options=options)
@@ -114,6 +114,7 @@ class Page(Case):
         if not SHOTS:
             return
         os.makedirs(SHOTS, exist_ok=True)
+        self.script("window.scrollTo(0, 0)")
         self.driver.save_screenshot(os.path.join(SHOTS, name + ".png"))
 
 

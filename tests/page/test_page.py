@@ -7,13 +7,13 @@ import tempfile
 import urllib.request
 
 from browser import Page, proxy
-from support import DIGITS, ROOT, main
+from support import DIGITS, ROOT, daemon, main
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 import numpy as np
 
 KEY = "correct-horse-battery-staple"
-GATED = os.path.join(ROOT, "tests/golden/data/gated.pt")
+WORDS = os.path.join(ROOT, "deploy/demo/words.safetensors")
 NPY = os.path.join(ROOT, "deploy/demo/digits.npy")
 
 
@@ -21,7 +21,15 @@ def number(text):
     return float(re.search(r"-?[\d.]+(?:e-?\d+)?", text).group())
 
 
+def post(url, name, op, body):
+    request = urllib.request.Request(f"{url}/v1/dictionaries/{name}/{op}", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
 class Explorer(Page):
+    HEIGHT = 1000
     SERVED = ["digits=" + DIGITS, "wide=init:AutoEncoderNew:768:4096:l0=40", "id=identity:6",
               "enc=" + DIGITS + ":parts=encoder"]
 
@@ -30,11 +38,8 @@ class Explorer(Page):
         self.wait_text("#l0", "of 256")
         self.rows = np.load(NPY).astype("<f4")
 
-    def post(self, op, body, name="digits"):
-        request = urllib.request.Request(f"{self.url}/v1/dictionaries/{name}/{op}", json.dumps(body).encode(),
-                                         {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
+    def post(self, op, body):
+        return post(self.url, "digits", op, body)
 
     def sample(self, i):
         self.click(f"#samples button:nth-child({i + 1})")
@@ -138,9 +143,16 @@ class Explorer(Page):
         one[0, feature] = 1
         direction = np.subtract(*np.array(self.post("decode", {"f": one.tolist()})["x_hat"]))
         self.wait(lambda: abs(number(self.text("#decoder-norm dd")) - np.linalg.norm(direction)) < 1e-3, "norm")
+        self.assertGreater(number(self.text("#encoder-norm dd")), 0)
+        self.assertLessEqual(abs(number(self.text("#cosine dd"))), 1)
         self.assertIn("decoder direction of feature", self.find("#direction").get_attribute("aria-label"))
         ink = [sum(p) for p in self.pixels("#direction")]
         self.assertEqual(int(np.argmin(ink)), int(np.argmax(direction)))
+
+    def test_samples_are_those_that_ship(self):
+        with urllib.request.urlopen(self.url + "/page/digits.json") as answer:
+            got = json.load(answer)
+        self.assertEqual(got["images"], (self.rows[:20] * got["scale"]).astype(int).tolist())
 
     def test_more_features(self):
         self.sample(8)
@@ -267,14 +279,67 @@ class Explorer(Page):
         self.wait_text("#name", "wide")
 
     def test_shots(self):
-        self.sample(3)
-        ids, _ = self.wait_row(self.rows[3])
-        self.wait_text("#feature-title", "Feature")
+        self.sample(9)
+        ids, _ = self.wait_row(self.rows[9])
+        self.click("#top li:nth-child(2) button")
+        self.wait_text("#feature-title", f"Feature {ids[1]}")
+        self.find("#value").send_keys(Keys.PAGE_UP, Keys.PAGE_UP)
+        self.wait_text("#steered dd", "1 feature")
+        self.find("#name").click()
+        self.wait(lambda: "0 rows/s" not in self.text(".live-rate"), "no rows/s")
         self.shot("page")
 
 
+class Words(Page):
+    SERVED = ["words=" + WORDS + ":labels=" + WORDS.replace("safetensors", "labels.json"), "digits=" + DIGITS]
+    HEIGHT = 1000
+
+    def strongest(self, word):
+        """The id and the label of the word's strongest feature."""
+        with urllib.request.urlopen(self.url + "/page/words.json") as answer:
+            words = json.load(answer)
+        f = post(self.url, "words", "encode", {"x": words["rows"][words["words"].index(word)], "top_k": 1, "labels": True})["f"]
+        return f["indices"][0][0], f["labels"][0][0]
+
+    def test_a_word(self):
+        self.wait_text("#name", "words")
+        self.assertFalse(self.find("#tab-picture").is_displayed())
+        self.wait_text("#top .label", "music")
+        self.assertEqual(self.find("#top").get_attribute("class"), "bars")
+        self.wait_text("#feature-title", "Feature 451: ")
+        box = self.find("#word")
+        box.clear()
+        box.send_keys("Bread")
+        first, label = self.strongest("bread")
+        self.wait_text("#top .label", label)
+        self.wait_text("#feature-title", f"Feature {first}: {label}")
+        self.shot("words")
+        before = self.pixels("#x-hat")
+        self.click("#off")
+        self.wait(lambda: self.pixels("#x-hat") != before, "x_hat stands still")
+        self.find("#feature-id").clear()
+        self.find("#feature-id").send_keys("0", Keys.ENTER)
+        self.wait_text("#feature-title", "Feature 0: ring, rings, body")
+        self.choose("digits")
+        self.wait_text("#l0", "of 256")
+        self.assertFalse(self.find("#tab-word").is_displayed())
+
+    def test_labels_are_text(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "labels.json")
+            with open(path, "w") as file:
+                json.dump(["<img src=x onerror=alert(1)>"] * 6, file)
+            with daemon("id=identity:6:labels=" + path) as url:
+                self.visit(url + "/")
+                self.find("#text").send_keys("[1, 2, 3, 4, 5, 6]")
+                self.click("#use-text")
+                self.wait_text("#feature-title", "Feature 5: <img src=x onerror=alert(1)>")
+                self.assertEqual(self.all("#explorer img"), [])
+                self.driver.get("about:blank")
+
+
 class Dark(Page):
-    IS_DARK = True
+    IS_DARK, HEIGHT = True, 1000
 
     def test_colours(self):
         self.wait_text("#l0", "of 256")
