@@ -14,6 +14,8 @@ struct sae_coding {
     void (*free)(void *state);
     enum sae_flow_end (*step)(void *state, struct sae_flow *f);
     uint64_t (*bytes)(const void *state);
+    bool (*pack)(const void *in, size_t n, void *out, size_t *n_out);
+    uint64_t packer_bytes;
 };
 
 static void *gzip_create(void)
@@ -58,8 +60,10 @@ static uint64_t zstd_bytes(const void *state)
 }
 
 static const struct sae_coding codings[] = {
-    {"gzip", "x-gzip", "member", gzip_create, gzip_free, gzip_step, gzip_bytes},
-    {"zstd", "zstd", "frame", zstd_create, zstd_free, zstd_step, zstd_bytes},
+    {"gzip", "x-gzip", "member", gzip_create, gzip_free, gzip_step, gzip_bytes, sae_gzip_pack,
+     SAE_GZIP_PACKER_BYTES},
+    {"zstd", "zstd", "frame", zstd_create, zstd_free, zstd_step, zstd_bytes, sae_zstd_pack,
+     SAE_ZSTD_PACKER_BYTES},
 };
 
 const struct sae_coding *sae_coding_find(const char *name, size_t n)
@@ -74,6 +78,28 @@ const struct sae_coding *sae_coding_find(const char *name, size_t n)
 const char *sae_coding_names(void)
 {
     return "gzip, zstd";
+}
+
+const char *sae_coding_name(const struct sae_coding *c)
+{
+    return c->name;
+}
+
+_Static_assert(SAE_COUNTOF(codings) == SAE_N_CODINGS, "each has a row");
+
+const struct sae_coding *sae_coding_at(size_t i)
+{
+    return i < SAE_COUNTOF(codings) ? &codings[i] : NULL;
+}
+
+bool sae_coding_pack(const struct sae_coding *c, const void *in, size_t n, void *out, size_t *n_out)
+{
+    return c->pack(in, n, out, n_out);
+}
+
+uint64_t sae_coding_packer_bytes(const struct sae_coding *c)
+{
+    return c->packer_bytes;
 }
 
 enum sae_status sae_unpacking_begin(struct sae_unpacking *u, const struct sae_coding *coding,

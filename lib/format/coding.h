@@ -1,4 +1,4 @@
-/* coding.h - content codings of HTTP, gzip and zstd: the table of them, and bodies unpacked.
+/* coding.h - content codings of HTTP, gzip and zstd: the table of them, bodies unpacked and packed.
  *
  * Called by server/api. Each struct is owned by one thread; the table is constant. RFC 9110, 8.4.
  */
@@ -14,6 +14,17 @@ struct sae_coding;
 const struct sae_coding *sae_coding_find(const char *name, size_t n);
 /* "gzip, zstd": all of them, as a list of HTTP. */
 const char *sae_coding_names(void);
+
+const char *sae_coding_name(const struct sae_coding *c);
+/* Each of them, NULL behind the last; a later one packs in less time, and into fewer bytes too. */
+#define SAE_N_CODINGS 2
+const struct sae_coding *sae_coding_at(size_t i);
+/* Pack n bytes into out, which has room for *n_out; then so many they are. False: they do not fit,
+ * or memory has run out. */
+bool sae_coding_pack(const struct sae_coding *c, const void *in, size_t n, void *out,
+                     size_t *n_out) SAE_MUST_USE;
+/* What that takes in memory beside both. */
+uint64_t sae_coding_packer_bytes(const struct sae_coding *c);
 
 /* A packed body while it is unpacked. Private but for the flow: `out` and `n_out` are set before
  * each step, the room that is left. */

@@ -18,6 +18,11 @@ enum sae_flow_end sae_inflate_step(struct sae_inflate *i, struct sae_flow *f) SA
 /* What it takes in memory at most. */
 #define SAE_INFLATE_BYTES ((uint64_t)64 << 10)
 
+/* Pack n bytes as one member of gzip into out, which has room for *n_out; then so many they are.
+ * False: they do not fit, or memory has run out. */
+bool sae_gzip_pack(const void *in, size_t n, void *out, size_t *n_out) SAE_MUST_USE;
+#define SAE_GZIP_PACKER_BYTES ((uint64_t)272 << 10) /* zconf.h: 256 KB and some */
+
 uint32_t sae_crc32(uint32_t crc, const void *p, size_t n);
 const char *sae_zlib_version(void);
 

@@ -58,6 +58,18 @@ uint64_t sae_unzstd_bytes(const struct sae_unzstd *u)
     return sizeof *u + ZSTD_sizeof_DCtx(u->d);
 }
 
+#define PACK_LEVEL 1
+
+bool sae_zstd_pack(const void *in, size_t n, void *out, size_t *n_out)
+{
+    const size_t packed = ZSTD_compress(out, *n_out, in, n, PACK_LEVEL);
+
+    if (ZSTD_isError(packed))
+        return false;
+    *n_out = packed;
+    return true;
+}
+
 const char *sae_zstd_version(void)
 {
     return ZSTD_versionString();

@@ -4,6 +4,7 @@
 #include "proto/json/numtext.h"
 #include "server/api/fit.h"
 #include "server/api/op.h"
+#include "server/api/pack.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -67,12 +68,13 @@ static void put_number(struct doc *d, float v)
         d->st = sae_buf_add(&d->b, text, sae_num_print(text, v));
 }
 
-static void send(struct saed_exchange *x, struct doc *d, const char *content_type)
+static void send(struct saed_routes *r, struct saed_exchange *x, struct doc *d,
+                 const char *content_type)
 {
     struct sae_err err = {0};
 
     if (d->st == SAE_OK) {
-        saed_http_reply(x, 200, content_type, d->b.data, d->b.len, sae_free, d->b.data);
+        saed_pack_reply(r, x, content_type, d->b.data, d->b.len, false);
         return;
     }
     sae_buf_fini(&d->b);
@@ -101,7 +103,7 @@ void saed_info_root(struct saed_routes *r, struct saed_exchange *x)
     for (size_t i = 0; saed_opts_limit(r->opts, i, &key, &value); i++)
         put(&d, "%s\"%s\":%" PRIu64, i ? "," : "", key, value);
     put(&d, "}}\n");
-    send(x, &d, JSON);
+    send(r, x, &d, JSON);
 }
 
 /* A binary body, and the answer of so many entries a row. */
@@ -280,7 +282,7 @@ void saed_info_dictionaries(struct saed_routes *r, struct saed_exchange *x)
         comma = ",";
     }
     put(&d, "]}\n");
-    send(x, &d, JSON);
+    send(r, x, &d, JSON);
 }
 
 void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x)
@@ -290,13 +292,12 @@ void saed_info_dictionary(struct saed_routes *r, struct saed_exchange *x)
     sae_buf_init(&d.b, MAX_DOCUMENT);
     put_dictionary(&d, r, x->dict);
     put(&d, "\n");
-    send(x, &d, JSON);
+    send(r, x, &d, JSON);
 }
 
 void saed_info_contract(struct saed_routes *r, struct saed_exchange *x)
 {
-    (void)r;
-    saed_http_reply(x, 200, JSON, sae_openapi_json, sae_openapi_bytes, NULL, NULL);
+    saed_pack_reply(r, x, JSON, sae_openapi_json, sae_openapi_bytes, true);
 }
 
 void saed_info_health(struct saed_routes *r, struct saed_exchange *x)
@@ -356,5 +357,5 @@ void saed_info_metrics(struct saed_routes *r, struct saed_exchange *x)
             measure(r, dict);
     }
     d.st = saed_metrics_print(r->metrics, &g, &d.b);
-    send(x, &d, "text/plain; version=0.0.4; charset=utf-8");
+    send(r, x, &d, "text/plain; version=0.0.4; charset=utf-8");
 }

@@ -25,6 +25,7 @@
 
 #include "server/api/fit.h"
 #include "server/api/labels.h"
+#include "server/api/pack.h"
 #include "server/api/unpack.h"
 #include "server/api/weights.h"
 
@@ -41,6 +42,7 @@ struct op {
     uint64_t wait_ns;                /* since when, then for how long it waited for that */
     const struct sae_coding *coding; /* of the body; NULL: none */
     struct sae_media_type out;       /* of the answer */
+    const struct sae_coding *packs;  /* of an answer of text; NULL: as it is */
     struct sae_target target;
     struct sae_request req;
     struct sae_sparse_row *f_in; /* rows of a sparse decode, pointing into req.csr */
@@ -178,6 +180,7 @@ enum sae_status saed_op_head(struct saed_routes *r, struct saed_exchange *x, enu
     op->x = x;
     op->dict = d;
     op->coding = coding;
+    op->packs = saed_pack_coding(r, x);
     op->target = (struct sae_target){
         .op = kind,
         .dictionary = d->name,
@@ -477,6 +480,29 @@ static enum sae_status complete(struct op *op)
     return st;
 }
 
+/* Answers of more bytes are not for a connection's thread. */
+static uint64_t most_here(const struct op *op)
+{
+    return op->packs && sae_codecs[op->out.media].is_text ? SAED_PACK_HERE_BYTES : SAED_POOL_BYTES;
+}
+
+/* The printed body packed, where the client takes that and it becomes smaller. */
+static void pack(struct op *op)
+{
+    const struct sae_coding *packs = sae_codecs[op->out.media].is_text ? op->packs : NULL;
+    char *packed;
+    size_t n;
+
+    op->packs = NULL; /* until it is */
+    if (!packs ||
+        !saed_pack_bytes(op->r, packs, op->body.data, op->body.n, &op->reserved, &packed, &n))
+        return;
+    sae_free(op->body.data);
+    op->body.data = packed;
+    op->body.n = n;
+    op->packs = packs;
+}
+
 /* Bytes are known now where entries were selected: limits once more, then print. */
 static enum sae_status finish(struct op *op)
 {
@@ -501,6 +527,7 @@ static enum sae_status finish(struct op *op)
     let_go(op);
     free_rows(op);
     op->printed = true;
+    pack(op);
     return hold(op, op->body.n, SAE_E_RESPONSE_TOO_LARGE, &op->err);
 }
 
@@ -515,7 +542,7 @@ static void finish_and_resume(void *arg)
 /* On a pool thread if that takes long. *op may be gone when it returns. */
 static void finish_away(struct op *op, uint64_t bound)
 {
-    if (bound <= SAED_POOL_BYTES) {
+    if (bound <= most_here(op)) {
         finish_and_resume(op);
         return;
     }
@@ -556,7 +583,7 @@ static void on_done(struct saed_job *job, void *arg)
     }
     make_answer(op);
     bound = sae_codecs[op->out.media].bound(&op->answer);
-    if (bound > SAED_POOL_BYTES) {
+    if (bound > most_here(op)) {
         op->work.run = finish_and_resume;
         op->work.arg = op;
         saed_pool_push(op->r->pool, &op->work, bound);
@@ -730,6 +757,8 @@ static void reply(struct op *op)
     }
     if (op->body.shape[0])
         saed_http_header(x, "Saed-Shape", "%s", op->body.shape);
+    if (sae_codecs[op->out.media].is_text)
+        saed_pack_headers(op->r, x, op->packs);
     saed_http_reply(x, 200, sae_media_type_name(&op->out), op->body.data, op->body.n, sae_free,
                     op->body.data);
     op->body.data = NULL; /* the reply's now */
@@ -750,7 +779,7 @@ void saed_op_request(void *routes, struct saed_exchange *x)
         return;
     }
     if (decode(op) != SAE_OK ||
-        (op->req.n_rows == 0 && !op->dict->offer && op->bound <= SAED_POOL_BYTES)) {
+        (op->req.n_rows == 0 && !op->dict->offer && op->bound <= most_here(op))) {
         saed_op_resumed(routes, x);
         return;
     }

@@ -5,6 +5,7 @@
  * 415, 413 by length, and the rest. Paths match byte by byte: a trailing or doubled slash or
  * another case is another path. */
 #include "server/api/op.h"
+#include "server/api/pack.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -233,8 +234,27 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     ignore_body(x);
     if (route->is_op)
         return saed_op_head(r, x, route->op, err);
-    route->reply(r, x);
+    if (!saed_pack_is_late(r, x))
+        route->reply(r, x);
     return SAE_OK;
+}
+
+/* An operation, or a document that is to be packed. */
+static void on_request(void *arg, struct saed_exchange *x)
+{
+    struct saed_routes *r = arg;
+    char name[208];
+
+    if (x->user)
+        saed_op_request(r, x);
+    else
+        find_route(x->path, name, sizeof name)->reply(r, x);
+}
+
+static void on_resumed(void *arg, struct saed_exchange *x)
+{
+    if (x->user) /* of a document the reply is made */
+        saed_op_resumed(arg, x);
 }
 
 static void on_round_over(void *arg)
@@ -258,8 +278,8 @@ struct saed_http_handler saed_routes_handler(struct saed_routes *r)
         .arg = r,
         .head = on_head,
         .reserve = saed_op_reserve,
-        .request = saed_op_request,
-        .resumed = saed_op_resumed,
+        .request = on_request,
+        .resumed = on_resumed,
         .round_over = on_round_over,
         .gone = saed_op_gone,
         .end = on_end,

@@ -65,7 +65,7 @@ struct saed_http_exchange {
     size_t body_cap;     /* bytes of the body's array */
     size_t body_held;    /* those of them in flight, never less than are used */
     uint64_t body_seen;  /* bytes of body read, kept or not */
-    char *copies[9];     /* owned: header values that could not be borrowed */
+    char *copies[10];    /* owned: header values that could not be borrowed */
     unsigned n_copies;
 
     int answered;       /* the status of the answer, once that is on its way */

@@ -271,7 +271,10 @@ void saed_head_field(struct saed_head *h, const char *name, size_t name_len, con
         once(h, &h->authorization, v, "Authorization is sent twice");
     else if (named(name, name_len, "Access-Control-Request-Method"))
         once(h, &h->asks_method, v, "Access-Control-Request-Method is sent twice");
-    else if (named(name, name_len, "traceparent"))
+    else if (named(name, name_len, "Accept-Encoding")) {
+        if (h->n_accept_encoding < SAE_COUNTOF(h->accept_encoding))
+            h->accept_encoding[h->n_accept_encoding++] = v;
+    } else if (named(name, name_len, "traceparent"))
         h->traceparent = h->n_traceparent++ ? (struct saed_value){NULL, 0} : v;
     else if (named(name, name_len, "Accept")) {
         if (h->n_accept == SAE_COUNTOF(h->accept))

@@ -46,6 +46,8 @@ struct saed_head {
     struct saed_value traceparent;                        /* sent twice: none */
     struct saed_value accept[4]; /* Accept may be sent in several fields; more are refused */
     unsigned n_accept;
+    struct saed_value accept_encoding[4]; /* more are passed over */
+    unsigned n_accept_encoding;
 
     /* private */
     bool by_layout;

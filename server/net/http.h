@@ -36,6 +36,7 @@ struct saed_exchange {
     const char *query; /* as sent, what follows '?'; NULL if there is none */
     const char *content_type, *accept, *shape; /* NULL: not sent */
     const char *content_encoding;              /* NULL: identity */
+    const char *accept_encoding;
     const char *host; /* HOST[:PORT] that is asked, of the target or of Host */
     const char *origin, *authorization, *asks_method, *traceparent;
     bool has_body, chunked;

@@ -77,11 +77,14 @@ static bool take_strings(struct saed_http_exchange *e, const struct saed_head *h
         {&x->traceparent, &head->traceparent},
     };
 
-    _Static_assert(SAE_COUNTOF(single) < SAE_COUNTOF(e->copies), "each may have to be copied");
+    _Static_assert(SAE_COUNTOF(single) + 2 <= SAE_COUNTOF(e->copies), "each may have to be copied");
     for (size_t i = 0; i < SAE_COUNTOF(single); i++)
         if (single[i].from->p && !(*single[i].to = as_string(e, single[i].from, 1)))
             return false;
     if (head->n_accept && !(x->accept = as_string(e, head->accept, head->n_accept)))
+        return false;
+    if (head->n_accept_encoding &&
+        !(x->accept_encoding = as_string(e, head->accept_encoding, head->n_accept_encoding)))
         return false;
     return true;
 }

@@ -37,6 +37,7 @@ struct saed_opts {
     unsigned n_passed;       /* sockets that listen already take their place: 3, 4, ... */
     bool insecure_no_auth;
     bool metrics_open;
+    bool compress_answers;
     struct saed_list api_key_file; /* none: nobody is asked for a key */
     struct saed_list allow_host, cors_allow_origin;
     uint64_t threads;      /* resolved: CPUs by affinity and cgroup cpu.max unless given */

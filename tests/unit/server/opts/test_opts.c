@@ -505,7 +505,7 @@ static const struct {
      "\"source\" holds a control character", ""},
     {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"identity:4\", \"parts\": "
      "\"all\"}]}",
-     "dictionary b in", "D of identity:D"},
+     "dictionary b in", "parts= does not go with identity:"},
     {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": 3}]}",
      "\"reading\" wants an object", "a whole number"},
     {"{\"dictionaries\": [{\"name\": \"b\", \"source\": \"x\", \"reading\": {\"parts\": 1}}]}",
