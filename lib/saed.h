@@ -84,6 +84,9 @@ enum sae_status sae_draft_open(struct sae_draft **out, const char *source,
                                struct sae_err *err) SAE_MUST_USE;
 void sae_draft_close(struct sae_draft *t); /* NULL allowed */
 const struct sae_dict_info *sae_draft_info(const struct sae_draft *t);
+/* Matrices are to be f32 in memory, whatever the file has: for an engine that wants it
+ * (sae_engine_wants_f32). Once, before outline and load. */
+void sae_draft_widen(struct sae_draft *t);
 /* A number that is another once the file behind the source has been written to or replaced, or is
  * read otherwise (a config beside it); 0: there is none. So who closes a draft and opens it again
  * later knows whether it is the same. */
@@ -182,6 +185,7 @@ const char *sae_engine_name(const struct sae_engine *e); /* "openblas" or "nativ
 const char *
 sae_engine_kernel(const struct sae_engine *e); /* the kernel in use, e.g. "Haswell", "avx2" */
 /* True when a row's answer has the same bits whatever batch it rode in. */
+bool sae_engine_wants_f32(const struct sae_engine *e); /* of a dictionary's matrices */
 bool sae_engine_bitwise(const struct sae_engine *e);
 
 /* Make what the engine needs of a dictionary beside its tensors (native: a quantised plane of an

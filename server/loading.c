@@ -45,6 +45,17 @@ static enum sae_status failed(struct saed_dict *d, enum sae_status st)
     return sae_err_set(&d->err, st, d->name, "no reason given");
 }
 
+/* NULL: there is no engine, and nothing is to be computed with. */
+static enum sae_status open_draft(struct sae_draft **out, struct saed_dict *d,
+                                  const struct sae_engine *engine)
+{
+    enum sae_status st = sae_draft_open(out, d->source, &d->err);
+
+    if (st == SAE_OK && engine && sae_engine_wants_f32(engine))
+        sae_draft_widen(*out);
+    return st;
+}
+
 enum sae_status saed_loading_read_take(struct saed_dict *d, struct sae_draft *draft,
                                        const struct sae_engine *engine, struct sae_team *team)
 {
@@ -65,7 +76,7 @@ enum sae_status saed_loading_describe(struct saed_dict *d, struct sae_draft **dr
                                       const struct sae_engine *engine)
 {
     struct sae_draft *t = NULL;
-    enum sae_status st = sae_draft_open(&t, d->source, &d->err);
+    enum sae_status st = open_draft(&t, d, engine);
 
     if (st == SAE_OK)
         st = sae_draft_outline(&d->dict, t, &d->err);
@@ -84,7 +95,7 @@ enum sae_status saed_loading_describe(struct saed_dict *d, struct sae_draft **dr
 void saed_loading_one(struct saed_dict *d, const struct sae_engine *engine, struct sae_team *team)
 {
     struct sae_draft *t = NULL;
-    enum sae_status st = sae_draft_open(&t, d->source, &d->err);
+    enum sae_status st = open_draft(&t, d, engine);
 
     if (st == SAE_OK)
         st = check_stamp(d, t, &d->err);
@@ -126,7 +137,7 @@ static void open_range(void *arg, size_t from, size_t to)
         struct saed_dict *d = r->dicts[i];
         struct sae_draft *t = NULL;
 
-        if (sae_draft_open(&t, d->source, &d->err) != SAE_OK) {
+        if (open_draft(&t, d, r->l->engine) != SAE_OK) {
             d->state = SAED_DICT_FAILED;
             continue;
         }

@@ -160,12 +160,20 @@ static unsigned options_of(const struct sae_layout *layout, const struct sae_for
            (sae_formula_unit(f)->aux_option & (layout->options | SAE_OPT_RETURN_GATE));
 }
 
+void sae_dict_describe_kept(struct sae_dict_info *info, const struct sae_formula *f,
+                            const struct sae_storage *kept)
+{
+    info->resident = sae_dtype_name(kept->enc);
+    info->resident_bytes = has_norms(f) ? add_values(0, f->F, sizeof(float)) : 0;
+    for (enum sae_role role = 0; role < SAE_N_ROLES; role++)
+        info->resident_bytes =
+            add_values(info->resident_bytes, role_values(f, role), item_bytes(kept, role));
+}
+
 void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout,
                        const struct sae_formula *f, const struct sae_storage *kept)
 {
     struct sae_reading r;
-
-    kept = kept ? kept : &f32_apart;
 
     info->class_name = layout->name;
     info->format = layout->format;
@@ -181,14 +189,9 @@ void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layo
     info->aux_name = sae_formula_unit(f)->aux_name;
     info->scales_forward_f = f->scales_forward_f;
     info->bytes = 0;
-    info->resident = sae_dtype_name(kept->enc);
-    info->resident_bytes = has_norms(f) ? add_values(0, f->F, sizeof(float)) : 0;
-    for (enum sae_role role = 0; role < SAE_N_ROLES; role++) {
-        uint64_t n = role_values(f, role);
-
-        info->bytes = add_values(info->bytes, n, sizeof(float));
-        info->resident_bytes = add_values(info->resident_bytes, n, item_bytes(kept, role));
-    }
+    for (enum sae_role role = 0; role < SAE_N_ROLES; role++)
+        info->bytes = add_values(info->bytes, role_values(f, role), sizeof(float));
+    sae_dict_describe_kept(info, f, kept ? kept : &f32_apart);
     info->taps = SAE_NO_TAPS;
     sae_layout_reading(layout, &r);
     sae_reading_complete(&r);

@@ -77,6 +77,9 @@ enum sae_status sae_dict_create_outline(struct sae_dict **out, const struct sae_
  * apart). */
 void sae_dict_describe(struct sae_dict_info *info, const struct sae_layout *layout,
                        const struct sae_formula *f, const struct sae_storage *kept);
+/* ... its resident and resident_bytes alone. */
+void sae_dict_describe_kept(struct sae_dict_info *info, const struct sae_formula *f,
+                            const struct sae_storage *kept);
 /* A sentence for notes, cut at its room. */
 void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...) SAE_PRINTF(2, 3);
 

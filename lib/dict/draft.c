@@ -78,6 +78,12 @@ const struct sae_dict_info *sae_draft_info(const struct sae_draft *t)
     return &t->info;
 }
 
+void sae_draft_widen(struct sae_draft *t)
+{
+    if (t->file)
+        sae_file_widen(t->file, &t->info);
+}
+
 uint64_t sae_draft_stamp(const struct sae_draft *t)
 {
     uint64_t stamp = t->file ? sae_file_stamp(t->file) : 0;

@@ -8,6 +8,7 @@
 
 #include "lib/dict/ref.h"
 #include "lib/num.h"
+#include "lib/sha256.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -177,6 +178,36 @@ static void note_16_bits(struct sae_file *b)
     }
 }
 
+/* How a matrix is kept: 16 bits as the file has them, all else as f32. */
+static enum sae_dtype kept_as(const struct sae_file *b, enum sae_role role)
+{
+    const struct sae_bound *bound = &b->bound[role];
+    enum sae_dtype dtype = SAE_DTYPE_F32;
+
+    if (bound->n == 1 && !bound->is_number)
+        dtype = sae_load_tensor(b->ts, bound->index[0])->dtype;
+    return dtype == SAE_DTYPE_F16 || dtype == SAE_DTYPE_BF16 ? dtype : SAE_DTYPE_F32;
+}
+
+/* Is the decoder the encoder again, by its name? */
+static bool is_tied(const struct sae_file *b)
+{
+    const struct sae_bound *dec = &b->bound[SAE_ROLE_DECODER];
+
+    return b->layout->tied_key && !b->formula.encodes_only && dec->n == 1 && !dec->is_number &&
+           dec->index[0] == sae_file_find(b, b->layout->tied_key);
+}
+
+static void choose_storage(struct sae_file *b)
+{
+    b->kept = (struct sae_storage){kept_as(b, SAE_ROLE_ENCODER), kept_as(b, SAE_ROLE_DECODER),
+                                   is_tied(b)};
+    if (b->kept.is_tied) /* where they differ in it they are not equal: reading tells */
+        b->kept.dec = b->kept.enc;
+    if (b->stated->widens)
+        b->kept.enc = b->kept.dec = SAE_DTYPE_F32;
+}
+
 /* What only the values tell. */
 static void add_counts(struct sae_dict *d)
 {
@@ -230,7 +261,8 @@ static void describe(struct sae_file *b)
     struct sae_dict_info *info = &b->info;
     size_t encoder = b->bound[SAE_ROLE_ENCODER].index[0];
 
-    sae_dict_describe(info, b->layout, &b->formula, NULL);
+    choose_storage(b);
+    sae_dict_describe(info, b->layout, &b->formula, &b->kept);
     if (b->layout->by_reading)
         info->class_name = sae_reading_class(&b->reading, b->formula.has_skip);
     if (b->is_altered)
@@ -248,11 +280,10 @@ static bool is_turned(const char *dims)
     return strchr(dims, ',') && (dims[2] == 'F' || strcmp(dims, "d,m") == 0);
 }
 
-/* Values of a role's array in memory, of which `stored` are in the file. */
+/* Values of a vector, or of a skip, in memory, of which `stored` are in the file. */
 static size_t n_values(const struct sae_file *b, enum sae_role role, size_t *stored)
 {
     const struct sae_formula *f = &b->formula;
-    size_t width = role == SAE_ROLE_ENCODER ? f->d_in : role == SAE_ROLE_DECODER ? f->d_out : 1;
 
     switch (role) {
     case SAE_ROLE_CENTRE:
@@ -262,8 +293,8 @@ static size_t n_values(const struct sae_file *b, enum sae_role role, size_t *sto
     case SAE_ROLE_SKIP:
         return *stored = f->d_out * f->d_in;
     default:
-        *stored = (size_t)b->n_stored * width;
-        return f->F * width;
+        *stored = (size_t)b->n_stored;
+        return f->F;
     }
 }
 
@@ -321,6 +352,15 @@ static enum sae_status take_exp(const struct sae_file *b, const struct sae_bound
     return SAE_OK;
 }
 
+/* Encoder or decoder: its first F features. */
+static enum sae_status read_matrix(const struct sae_file *b, const struct sae_matrix *m,
+                                   enum sae_role role, struct sae_err *err)
+{
+    const struct sae_bound *bound = &b->bound[role];
+
+    return sae_load_matrix(b->ts, bound->index[0], m, b->formula.F, is_turned(bound->dims), err);
+}
+
 static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, enum sae_role role,
                                  struct sae_err *err)
 {
@@ -329,6 +369,10 @@ static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, e
     size_t stored, n = n_values(b, role, &stored);
     enum sae_status st = SAE_OK;
 
+    if (role == SAE_ROLE_ENCODER)
+        return d->enc.values ? read_matrix(b, &d->enc, role, err) : SAE_OK;
+    if (role == SAE_ROLE_DECODER)
+        return d->dec.values && !b->kept.is_tied ? read_matrix(b, &d->dec, role, err) : SAE_OK;
     if (!dst || (role == SAE_ROLE_DEC_BIAS && b->formula.adds_centre))
         return SAE_OK;
     for (size_t j = 0; bound->is_number && j < n; j++)
@@ -357,35 +401,92 @@ static enum sae_status read_or_tell(const struct sae_file *b, struct sae_dict *d
                               : "");
 }
 
-/* The norms of a decoder that is not kept, which a score looks at: it is read once. */
+/* ---- a decoder that is read and not kept: before all else, when there is room for it ---- */
+
+/* It, as it is stored; one that is tied to an encoder of f32, as f32. Owned: sae_huge_free. */
+static enum sae_status read_aside(const struct sae_file *b, struct sae_matrix *out,
+                                  struct sae_err *err)
+{
+    const bool is_f32 = b->kept.is_tied && b->kept.enc == SAE_DTYPE_F32;
+    size_t n = b->formula.F * b->formula.d_out;
+    enum sae_status st;
+
+    *out = (struct sae_matrix){.dtype = is_f32 ? SAE_DTYPE_F32 : kept_as(b, SAE_ROLE_DECODER),
+                               .width = b->formula.d_out};
+    out->values = sae_huge_alloc(n, sae_matrix_item(out));
+    if (!out->values)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", n);
+    st = read_matrix(b, out, SAE_ROLE_DECODER, err);
+    if (st != SAE_OK)
+        sae_huge_free(out->values, n, sae_matrix_item(out));
+    return st;
+}
+
+/* The norms of a decoder, which a score looks at. */
 static enum sae_status read_norms(const struct sae_file *b, struct sae_dict *d, struct sae_err *err)
 {
-    const struct sae_bound *bound = &b->bound[SAE_ROLE_DECODER];
-    size_t width = b->formula.d_out, stored = (size_t)b->n_stored * width;
-    enum sae_status st;
-    float *all;
+    size_t width = b->formula.d_out;
+    float *room = sae_alloc(width, sizeof *room);
+    struct sae_matrix m;
+    enum sae_status st =
+        room ? read_aside(b, &m, err)
+             : sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", width);
 
-    if (d->dec.values || !d->dec_norm)
-        return SAE_OK;
-    all = sae_alloc(stored, sizeof *all);
-    if (!all)
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", stored);
-    st = sae_load_read(b->ts, bound->index[0], all, is_turned(bound->dims), err);
     for (size_t j = 0; st == SAE_OK && j < b->formula.F; j++)
-        d->dec_norm[j] = (float)sqrt(sae_ref_squares(all + j * width, 0.0, width));
-    sae_free(all);
+        d->dec_norm[j] = (float)sqrt(sae_ref_squares(sae_matrix_row(&m, j, room), 0.0, width));
+    if (st == SAE_OK)
+        sae_huge_free(m.values, b->formula.F * width, sae_matrix_item(&m));
+    sae_free(room);
     return st;
+}
+
+static void hash_matrix(const struct sae_matrix *m, size_t n_rows, uint8_t out[SAE_SHA256_BYTES])
+{
+    struct sae_sha256 h;
+
+    sae_sha256_init(&h);
+    sae_sha256_add(&h, &m->dtype, sizeof m->dtype);
+    sae_sha256_add(&h, m->values, n_rows * m->width * sae_matrix_item(m));
+    sae_sha256_end(&h, out);
+}
+
+/* What is known of a decoder that is not there beside the encoder. */
+struct aside {
+    bool is_hashed;
+    uint8_t sha256[SAE_SHA256_BYTES];
+};
+
+static enum sae_status look_aside(const struct sae_file *b, struct sae_dict *d, struct aside *a,
+                                  struct sae_err *err)
+{
+    struct sae_matrix m;
+    enum sae_status st;
+
+    if (!d->dec.values && d->dec_norm)
+        return read_norms(b, d, err);
+    if (!b->kept.is_tied ||
+        b->bound[SAE_ROLE_DECODER].index[0] == b->bound[SAE_ROLE_ENCODER].index[0])
+        return SAE_OK;
+    st = read_aside(b, &m, err);
+    if (st != SAE_OK)
+        return st;
+    hash_matrix(&m, b->formula.F, a->sha256);
+    a->is_hashed = true;
+    sae_huge_free(m.values, b->formula.F * m.width, sae_matrix_item(&m));
+    return SAE_OK;
 }
 
 /* A decoder that is the encoder again is its equal, byte for byte. */
 static enum sae_status check_tied(const struct sae_file *b, const struct sae_dict *d,
-                                  struct sae_err *err)
+                                  const struct aside *a, struct sae_err *err)
 {
     const char *key = b->layout->tied_key;
-    size_t n = b->formula.F * b->formula.d_in;
+    uint8_t sha256[SAE_SHA256_BYTES];
 
-    if (!key || !d->dec.values || b->bound[SAE_ROLE_DECODER].index[0] != sae_file_find(b, key) ||
-        memcmp(d->enc.f32, d->dec.f32, n * sizeof *d->enc.f32) == 0)
+    if (!a->is_hashed)
+        return SAE_OK;
+    hash_matrix(&d->enc, b->formula.F, sha256);
+    if (memcmp(sha256, a->sha256, sizeof sha256) == 0)
         return SAE_OK;
     return sae_err_set(err, SAE_E_WEIGHTS, key,
                        "\"%s\" is not the encoder, which it is tied to by its name", key);
@@ -439,6 +540,18 @@ uint64_t sae_file_stamp(const struct sae_file *b)
     return sae_load_stamp(b->ts);
 }
 
+void sae_file_widen(struct sae_file *b, struct sae_dict_info *info)
+{
+    const bool is_wider = b->kept.enc != SAE_DTYPE_F32 || b->kept.dec != SAE_DTYPE_F32;
+
+    b->kept.enc = b->kept.dec = SAE_DTYPE_F32;
+    sae_dict_describe_kept(&b->info, &b->formula, &b->kept);
+    if (is_wider)
+        sae_dict_add_note(&b->info, "the engine wants float32: what the file has in 16 bits takes "
+                                    "twice the memory");
+    *info = b->info;
+}
+
 const struct sae_layout *sae_file_layout(const struct sae_file *b)
 {
     return b->layout;
@@ -468,15 +581,16 @@ enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct 
                               struct sae_err *err)
 {
     struct sae_dict *d = NULL;
+    struct aside aside = {.is_hashed = false};
     struct sae_err low = {0};
-    enum sae_status st = sae_dict_create_as(&d, b->layout, &b->formula, NULL, &low);
+    enum sae_status st = sae_dict_create_as(&d, b->layout, &b->formula, &b->kept, &low);
 
+    if (st == SAE_OK)
+        st = look_aside(b, d, &aside, &low);
     for (enum sae_role role = 0; st == SAE_OK && role < SAE_N_ROLES; role++)
         st = read_or_tell(b, d, role, &low);
     if (st == SAE_OK)
-        st = read_norms(b, d, &low);
-    if (st == SAE_OK)
-        st = check_tied(b, d, &low);
+        st = check_tied(b, d, &aside, &low);
     if (st == SAE_OK)
         st = inform(b, d, &low);
     if (st == SAE_OK)

@@ -40,6 +40,7 @@ struct sae_file {
     bool is_altered;            /* ... and by a statement another than the row's and the files' */
     struct sae_bound bound[SAE_N_ROLES];
     struct sae_formula formula;
+    struct sae_storage kept;
     uint64_t n_stored;     /* features in the file; formula.F of them are taken */
     char *metadata, *taps; /* owned: as info has them */
     struct sae_dict_info info;

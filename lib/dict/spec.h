@@ -45,6 +45,8 @@ struct sae_file;
 enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement *stated,
                               struct sae_dict_info *info, struct sae_err *err) SAE_MUST_USE;
 void sae_file_close(struct sae_file *f); /* NULL allowed */
+/* Its matrices are to be f32 in memory, whatever the file has: for the engine. */
+void sae_file_widen(struct sae_file *f, struct sae_dict_info *info);
 uint64_t sae_file_stamp(const struct sae_file *f);
 const struct sae_layout *sae_file_layout(const struct sae_file *f);
 const struct sae_formula *sae_file_formula(const struct sae_file *f);

@@ -13,14 +13,16 @@
 
 #define LINEAR "linear:"
 
-enum kind { OPTION_FIELD, OPTION_K, OPTION_TEXT, OPTION_ROLE, OPTION_PARTS, LATER };
+enum kind { OPTION_K, OPTION_TEXT, OPTION_ROLE, OPTION_CHOICE };
 
 /* Beside these each field of a reading is an option. */
 static const struct option {
     const char *name;
     enum kind kind;
     enum sae_role role;
-    size_t text; /* of the statement: where the value is kept as it is */
+    size_t text;               /* of the statement: where the value is kept as it is */
+    const char *usual, *other; /* of a choice: what it takes ... */
+    size_t is_other;           /* ... and where the statement says that it is the second */
 } options[] = {
     {.name = "k", .kind = OPTION_K},
     {.name = "format", .kind = OPTION_TEXT, .text = offsetof(struct sae_statement, format)},
@@ -33,8 +35,16 @@ static const struct option {
     {.name = "r_mag", .kind = OPTION_ROLE, .role = SAE_ROLE_R_MAG},
     {.name = "jump", .kind = OPTION_ROLE, .role = SAE_ROLE_JUMP},
     {.name = "prefix", .kind = OPTION_TEXT, .text = offsetof(struct sae_statement, prefix)},
-    {.name = "parts", .kind = OPTION_PARTS},
-    {.name = "resident", .kind = LATER},
+    {.name = "parts",
+     .kind = OPTION_CHOICE,
+     .usual = "all",
+     .other = "encoder",
+     .is_other = offsetof(struct sae_statement, encodes_only)},
+    {.name = "resident",
+     .kind = OPTION_CHOICE,
+     .usual = "stored",
+     .other = "f32",
+     .is_other = offsetof(struct sae_statement, widens)},
     {.name = "labels", .kind = OPTION_TEXT, .text = offsetof(struct sae_statement, labels)},
 };
 
@@ -197,20 +207,25 @@ static enum sae_status take_text(const char **slot, const char *name, const char
     return SAE_OK;
 }
 
-static enum sae_status take_parts(struct sae_statement *s, const char **seen, const char *value,
-                                  struct sae_err *err)
+/* `seen`: the choices that were stated, by their place in the table. */
+static enum sae_status take_choice(struct sae_statement *s, bool *seen, const struct option *o,
+                                   const char *value, struct sae_err *err)
 {
-    if (*seen)
-        return twice("parts", err);
-    *seen = value;
-    s->encodes_only = strcmp(value, "encoder") == 0;
-    return s->encodes_only || strcmp(value, "all") == 0
-               ? SAE_OK
-               : bad("parts", value, "all or encoder", err);
+    bool *is_other = (bool *)((char *)s + o->is_other);
+    char wanted[40];
+
+    if (seen[o - options])
+        return twice(o->name, err);
+    seen[o - options] = true;
+    *is_other = strcmp(value, o->other) == 0;
+    if (*is_other || strcmp(value, o->usual) == 0)
+        return SAE_OK;
+    snprintf(wanted, sizeof wanted, "%s or %s", o->usual, o->other);
+    return bad(o->name, value, wanted, err);
 }
 
-static enum sae_status take_option(struct sae_statement *s, const char **parts, size_t i,
-                                   const char *value, struct sae_err *err)
+static enum sae_status take_option(struct sae_statement *s, bool *seen, size_t i, const char *value,
+                                   struct sae_err *err)
 {
     const struct option *o = &options[i < SAE_N_FIELDS ? 0 : i - SAE_N_FIELDS];
 
@@ -225,13 +240,10 @@ static enum sae_status take_option(struct sae_statement *s, const char **parts, 
         return take_text((const char **)((char *)s + o->text), o->name, value, err);
     case OPTION_ROLE:
         return take_text(&s->key[o->role], o->name, value, err);
-    case OPTION_PARTS:
-        return take_parts(s, parts, value, err);
-    case OPTION_FIELD:
-    case LATER:
+    case OPTION_CHOICE:
         break;
     }
-    return sae_err_set(err, SAE_E_USAGE, "", "saed does not take %s= yet", o->name);
+    return take_choice(s, seen, o, value, err);
 }
 
 /* ---- all of them -------------------------------------------------------------------------- */
@@ -327,7 +339,7 @@ static void step(struct cursor *c, char *cut)
     *cut = '\0';
 }
 
-static enum sae_status take_next(struct sae_statement *s, struct cursor *c, const char **parts,
+static enum sae_status take_next(struct sae_statement *s, struct cursor *c, bool *seen,
                                  struct sae_err *err)
 {
     size_t i = option_at(c->at);
@@ -341,14 +353,14 @@ static enum sae_status take_next(struct sae_statement *s, struct cursor *c, cons
                            option_name(i));
     value = strchr(c->at, '=') + 1;
     step(c, value + (c->is_whole ? to_whole_cut(value) : next_cut(value)));
-    return take_option(s, parts, i, value, err);
+    return take_option(s, seen, i, value, err);
 }
 
 static enum sae_status parse(struct sae_statement *s, struct sae_err *err)
 {
     size_t form = form_bytes(s->text);
     struct cursor c = {.is_whole = false};
-    const char *parts = NULL;
+    bool seen[SAE_COUNTOF(options)] = {false};
     enum sae_status st = SAE_OK;
 
     step(&c, s->text + sae_statement_path(s->text));
@@ -356,7 +368,7 @@ static enum sae_status parse(struct sae_statement *s, struct sae_err *err)
     if (form)
         s->format = "linear";
     while (c.at && st == SAE_OK)
-        st = take_next(s, &c, &parts, err);
+        st = take_next(s, &c, seen, err);
     if (st == SAE_OK && is_url(s->path))
         st = sae_err_set(err, SAE_E_USAGE, "", "it is a URL, and saed downloads nothing");
     if (st == SAE_OK && *s->path == '\0')
@@ -398,7 +410,7 @@ enum sae_status sae_statement_parse_form(struct sae_statement *out, const char *
 {
     struct sae_statement s = {.text = sae_strdup(text)};
     struct cursor c = {.is_form = true};
-    const char *parts = NULL;
+    bool seen[SAE_COUNTOF(options)] = {false};
     struct sae_err low = {0};
     enum sae_status st = SAE_OK;
 
@@ -408,7 +420,7 @@ enum sae_status sae_statement_parse_form(struct sae_statement *out, const char *
     step(&c, s.text + next_cut(s.text));
     s.path = s.text;
     while (c.at && st == SAE_OK)
-        st = take_next(&s, &c, &parts, &low);
+        st = take_next(&s, &c, seen, &low);
     if (st != SAE_OK) {
         sae_statement_fini(&s);
         return sae_err_set(err, st, "", "cannot use source %.120s: %s", text, low.text);

@@ -20,6 +20,7 @@ struct sae_statement {
     const char *key[SAE_N_ROLES]; /* encoder=KEY, enc_bias=KEY, ...: by role; NULL: none */
     bool has_k;                   /* k=, which says it of the file's own k too */
     bool encodes_only;            /* parts=encoder */
+    bool widens;                  /* resident=f32 */
     struct sae_reading reading;   /* the fields that are stated */
 };
 

@@ -216,6 +216,7 @@ static void warm(const struct sae_engine *e, struct sae_scratch *s)
 
 const struct sae_engine_ops sae_engine_openblas = {
     .name = "openblas",
+    .wants_f32 = true,
     .is_bitwise = false,
     .load = sae_blas_load,
     .kernel = core,

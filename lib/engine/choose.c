@@ -93,6 +93,11 @@ const char *sae_engine_kernel(const struct sae_engine *e)
     return e->kernel;
 }
 
+bool sae_engine_wants_f32(const struct sae_engine *e)
+{
+    return e->ops->wants_f32;
+}
+
 bool sae_engine_bitwise(const struct sae_engine *e)
 {
     return e->ops->is_bitwise;

@@ -49,6 +49,7 @@ struct sae_cols;
 struct sae_engine_ops {
     const char *name;
     bool is_bitwise; /* sae_engine_bitwise */
+    bool wants_f32;  /* sae_engine_wants_f32 */
     /* What it needs of the system, and the name of its kernels once that is there. NULL: nothing,
      * and that of the instruction set. */
     enum sae_status (*load)(struct sae_err *err);

@@ -279,11 +279,11 @@ static enum sae_status no_tensor(const struct sae_tensors *ts, size_t i, struct 
                        sae_load_count(ts));
 }
 
-enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
-                              struct sae_err *err)
+/* A tensor whose values may be weights: where they are. */
+static enum sae_status find_values(struct sae_tensors *ts, size_t i, struct sae_origin *out,
+                                   struct sae_err *err)
 {
     const struct sae_tensor *t = sae_load_tensor(ts, i);
-    struct sae_origin origin;
 
     if (!t)
         return no_tensor(ts, i, err);
@@ -296,8 +296,31 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
         return sae_err_set(err, SAE_E_WEIGHTS, t->name,
                            "cannot read tensor %s: it has %u dimensions, 1 or 2 are wanted",
                            t->name, t->ndim);
-    ts->reader->origin(ts, i, &origin);
-    return sae_origin_read(&origin, dst, transpose, err);
+    ts->reader->origin(ts, i, out);
+    return SAE_OK;
+}
+
+enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
+                              struct sae_err *err)
+{
+    struct sae_origin origin;
+    enum sae_status st = find_values(ts, i, &origin, err);
+
+    return st == SAE_OK ? sae_origin_read(&origin, SAE_DTYPE_F32, dst, transpose, err) : st;
+}
+
+enum sae_status sae_load_matrix(struct sae_tensors *ts, size_t i, const struct sae_matrix *dst,
+                                size_t n_rows, bool transpose, struct sae_err *err)
+{
+    struct sae_origin origin;
+    enum sae_status st = find_values(ts, i, &origin, err);
+    uint64_t *rows = transpose ? &origin.view.cols : &origin.view.rows;
+
+    if (st != SAE_OK)
+        return st;
+    if (!origin.view.vector && n_rows < *rows)
+        *rows = n_rows;
+    return sae_origin_read(&origin, dst->dtype, dst->values, transpose, err);
 }
 
 enum sae_status sae_load_rows(struct sae_tensors *ts, size_t i, size_t n, float *dst,

@@ -12,6 +12,7 @@
 #include "lib/base.h"
 #include "lib/dtype.h"
 #include "lib/load/facts.h"
+#include "lib/matrix.h"
 #include "lib/types.h"
 
 #define SAE_TENSOR_NAME_MAX 128 /* longer keys are kept cut, with "..." at the end */
@@ -104,6 +105,11 @@ enum sae_status sae_load_find(const struct sae_tensors *ts, const char *name, si
  * whose rows and columns both lie across each other. */
 enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool transpose,
                               struct sae_err *err) SAE_MUST_USE;
+/* Read the first n_rows of a matrix into dst, whose dtype is F32, or the tensor's own of 16 bits. A
+ * tensor of one dimension is read whole. All else as above, and a file's values that are not taken
+ * are not looked at. */
+enum sae_status sae_load_matrix(struct sae_tensors *ts, size_t i, const struct sae_matrix *dst,
+                                size_t n_rows, bool transpose, struct sae_err *err) SAE_MUST_USE;
 /* The first n rows of tensor i as f32, whatever its dimensions: the last of them is a row's. n is
  * at most the product of the others. Values that are not finite stay, no CRC is verified. Not of a
  * .pt, whose tensors may lie anyhow. SAE_E_FORMAT: it is one, or the tensor is of no floating

@@ -54,15 +54,15 @@ static enum sae_status begin(const struct sae_origin *s, struct bytes *b, struct
     return st;
 }
 
-enum sae_status sae_origin_read(const struct sae_origin *s, float *dst, bool transpose,
-                                struct sae_err *err)
+enum sae_status sae_origin_read(const struct sae_origin *s, enum sae_dtype as, void *dst,
+                                bool transpose, struct sae_err *err)
 {
     struct bytes b;
     struct sae_stream src = {next_bytes, &b};
     enum sae_status st = begin(s, &b, err);
 
     if (st == SAE_OK)
-        st = sae_view_read(&s->view, &src, dst, transpose, err);
+        st = sae_view_read(&s->view, &src, as, dst, transpose, err);
     sae_zip_stream_fini(&b.zip);
     return st;
 }
@@ -99,7 +99,7 @@ bool sae_origin_number(const struct sae_origin *s, double *out)
 
     if (!sae_dtype_is_floating(v->dtype) || v->rows != 1 || v->cols != 1 ||
         v->numel > MAX_NUMBER_BYTES / sizeof(double) ||
-        sae_origin_read(s, &f, false, NULL) != SAE_OK)
+        sae_origin_read(s, SAE_DTYPE_F32, &f, false, NULL) != SAE_OK)
         return false;
     *out = (double)f;
     return true;

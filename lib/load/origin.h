@@ -19,9 +19,9 @@ struct sae_origin {
     bool is_fortran;     /* of a flat container: the first index runs fastest */
 };
 
-/* As sae_load_read. */
-enum sae_status sae_origin_read(const struct sae_origin *s, float *dst, bool transpose,
-                                struct sae_err *err) SAE_MUST_USE;
+/* As sae_load_read, and as sae_load_matrix. */
+enum sae_status sae_origin_read(const struct sae_origin *s, enum sae_dtype as, void *dst,
+                                bool transpose, struct sae_err *err) SAE_MUST_USE;
 /* As sae_load_integers, of an origin whose view has an integer dtype, or BOOL. */
 enum sae_status sae_origin_integers(const struct sae_origin *s, int64_t *dst,
                                     struct sae_err *err) SAE_MUST_USE;

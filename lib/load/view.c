@@ -1,7 +1,8 @@
-/* view.c - strided storage to plain f32. See view.h.
+/* view.c - strided storage to plain values. See view.h.
  *
  * Four ways, by strides and orientation:
- *   straight    elements lie in dst's order: f32 is read right into dst, the rest through a buffer
+ *   straight    elements lie in dst's order: what stays as it is is read right into dst, the rest
+ *               through a buffer
  *   transposed  elements lie in the other order: 16 rows of the storage at a time (so that dst is
  *               written a cache line at a time), turned in 16 x 16 squares
  *   spaced      rows, or columns, one behind the other with gaps (slices): one at a time
@@ -9,6 +10,7 @@
 #include "lib/load/view.h"
 #include "lib/num.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,7 +23,9 @@ struct job {
     const struct sae_view *v;
     const struct sae_stream *src;
     size_t item; /* bytes of an element */
-    float *dst;
+    enum sae_dtype as;
+    size_t out; /* bytes of a value in dst */
+    unsigned char *dst;
     uint64_t n; /* elements of the view */
     bool bad;   /* a value that is not finite was met ... */
     uint64_t bad_r, bad_c;
@@ -33,7 +37,7 @@ struct job {
 };
 
 /* Index of the first of n values that is NaN or infinite, n if there is none. */
-static size_t first_bad(const float *p, size_t n)
+static size_t first_bad_f32(const float *p, size_t n)
 {
     uint32_t any = 0;
 
@@ -47,20 +51,52 @@ static size_t first_bad(const float *p, size_t n)
     return n;
 }
 
+/* The same of 16 bits with this exponent. */
+static size_t first_bad_16(const uint16_t *p, size_t n, unsigned exponent)
+{
+    unsigned any = 0;
+
+    for (size_t i = 0; i < n; i++)
+        any |= (p[i] & 0x7fffu) + (0x8000u - exponent); /* bit 15: exponent all ones */
+    if (!(any & 0x8000u))
+        return n;
+    for (size_t i = 0; i < n; i++)
+        if ((p[i] & exponent) == exponent)
+            return i;
+    return n;
+}
+
+static size_t first_bad(enum sae_dtype as, const void *p, size_t n)
+{
+    return as == SAE_DTYPE_F32   ? first_bad_f32(p, n)
+           : as == SAE_DTYPE_F16 ? first_bad_16(p, n, 0x7c00)
+                                 : first_bad_16(p, n, 0x7f80);
+}
+
+/* Value i of those at p, as they are kept. */
+static double value_at(const struct job *j, const void *p, size_t i)
+{
+    float f;
+
+    sae_dtype_to_f32(j->as, (const unsigned char *)p + i * j->out, &f, 1);
+    return (double)f;
+}
+
 /* Look at n values; the first is element `e` of the view in storage order. */
-static void check(struct job *j, const float *p, size_t n, uint64_t e, bool by_rows)
+static void check(struct job *j, const void *p, size_t n, uint64_t e, bool by_rows)
 {
     size_t i;
 
     if (j->bad)
         return;
-    i = first_bad(p, n);
+    i = first_bad(j->as, p, n);
     if (i == n)
         return;
     j->bad = true;
     j->bad_r = by_rows ? (e + i) / j->v->cols : (e + i) % j->v->rows;
     j->bad_c = by_rows ? (e + i) % j->v->cols : (e + i) / j->v->rows;
-    j->bad_value = j->v->dtype == SAE_DTYPE_F64 ? sae_dtype_f64_at(j->raw + 8 * i) : (double)p[i];
+    j->bad_value =
+        j->v->dtype == SAE_DTYPE_F64 ? sae_dtype_f64_at(j->raw + 8 * i) : value_at(j, p, i);
 }
 
 static enum sae_status next(struct job *j, void *buf, size_t bytes)
@@ -86,38 +122,50 @@ static enum sae_status straight(struct job *j, bool by_rows)
 {
     for (uint64_t at = 0; at < j->n;) {
         size_t now = j->n - at < buffer_floats ? (size_t)(j->n - at) : buffer_floats;
-        bool direct = j->v->dtype == SAE_DTYPE_F32;
-        enum sae_status st = next(j, direct ? (void *)(j->dst + at) : j->raw, now * j->item);
+        bool direct = j->v->dtype == j->as;
+        unsigned char *to = j->dst + at * j->out;
+        enum sae_status st = next(j, direct ? to : j->raw, now * j->item);
 
         if (st != SAE_OK)
             return st;
         if (!direct)
-            sae_dtype_to_f32(j->v->dtype, j->raw, j->dst + at, now);
-        check(j, j->dst + at, now, at, by_rows);
+            sae_dtype_to_f32(j->v->dtype, j->raw, (float *)(void *)to, now);
+        check(j, to, now, at, by_rows);
         at += now;
     }
     return SAE_OK;
 }
 
-/* src is k x w, row-major; dst[c * ld + r] = src[r * w + c]. k <= LINE. */
-static void turn(const float *src, size_t k, size_t w, float *dst, size_t ld)
+/* src is k x w, row-major, of values of `item` bytes, which the compiler knows;
+ * dst[c * ld + r] = src[r * w + c]. k <= LINE. */
+static inline __attribute__((always_inline)) void turn_items(const unsigned char *src, size_t k,
+                                                             size_t w, unsigned char *dst,
+                                                             size_t ld, const size_t item)
 {
     size_t c = 0;
 
     /* Whole cache lines of every row are taken at once: rows of a power of two lie in the same
      * cache set, and a line would not survive until its next float is wanted. */
     for (; k == LINE && c + LINE <= w; c += LINE) {
-        float t[LINE][LINE];
+        unsigned char t[LINE][LINE * sizeof(float)];
 
         for (size_t r = 0; r < LINE; r++)
-            memcpy(t[r], src + r * w + c, sizeof t[r]);
+            memcpy(t[r], src + (r * w + c) * item, LINE * item);
         for (size_t i = 0; i < LINE; i++)
             for (size_t r = 0; r < LINE; r++)
-                dst[(c + i) * ld + r] = t[r][i];
+                memcpy(dst + ((c + i) * ld + r) * item, t[r] + i * item, item);
     }
     for (; c < w; c++)
         for (size_t r = 0; r < k; r++)
-            dst[c * ld + r] = src[r * w + c];
+            memcpy(dst + (c * ld + r) * item, src + (r * w + c) * item, item);
+}
+
+static void turn(const void *src, size_t k, size_t w, void *dst, size_t ld, size_t item)
+{
+    if (item == sizeof(float))
+        turn_items(src, k, w, dst, ld, sizeof(float));
+    else
+        turn_items(src, k, w, dst, ld, sizeof(uint16_t));
 }
 
 /* What is turned at once of a matrix with rows of b: at most LINE rows, and only when a single
@@ -151,9 +199,11 @@ static enum sae_status transposed(struct job *j, uint64_t a, uint64_t b, bool by
             st = next(j, j->raw, k * w * j->item);
             if (st != SAE_OK)
                 return st;
-            sae_dtype_to_f32(j->v->dtype, j->raw, j->f32, k * w);
-            check(j, j->f32, k * w, r * b + c, by_rows);
-            turn(j->f32, k, w, j->dst + c * a + r, (size_t)a);
+            if (j->f32)
+                sae_dtype_to_f32(j->v->dtype, j->raw, j->f32, k * w);
+            check(j, j->f32 ? (void *)j->f32 : j->raw, k * w, r * b + c, by_rows);
+            turn(j->f32 ? (void *)j->f32 : j->raw, k, w, j->dst + (c * a + r) * j->out, (size_t)a,
+                 j->out);
         }
     }
     return SAE_OK;
@@ -163,14 +213,17 @@ static enum sae_status transposed(struct job *j, uint64_t a, uint64_t b, bool by
 static void place(struct job *j, uint64_t r, uint64_t c, const unsigned char *p, bool transpose)
 {
     const struct sae_view *v = j->v;
-    float *d = j->dst + (transpose ? c * v->rows + r : r * v->cols + c);
+    unsigned char *d = j->dst + (transpose ? c * v->rows + r : r * v->cols + c) * j->out;
 
-    sae_dtype_to_f32(v->dtype, p, d, 1);
-    if (!j->bad && first_bad(d, 1) == 0) {
+    if (v->dtype == j->as)
+        memcpy(d, p, j->out);
+    else
+        sae_dtype_to_f32(v->dtype, p, (float *)(void *)d, 1);
+    if (!j->bad && first_bad(j->as, d, 1) == 0) {
         j->bad = true;
         j->bad_r = r;
         j->bad_c = c;
-        j->bad_value = v->dtype == SAE_DTYPE_F64 ? sae_dtype_f64_at(p) : (double)*d;
+        j->bad_value = v->dtype == SAE_DTYPE_F64 ? sae_dtype_f64_at(p) : value_at(j, d, 0);
     }
 }
 
@@ -223,7 +276,7 @@ static enum sae_status read_run(struct job *j, bool by_rows, bool transpose)
     size_t strip = flip ? strip_of(b).rows * strip_of(b).width : 0;
     size_t most = strip > buffer_floats ? strip : buffer_floats;
     size_t raw = v->numel < most ? (size_t)v->numel : most;
-    enum sae_status st = allocate(j, raw * j->item, strip);
+    enum sae_status st = allocate(j, raw * j->item, v->dtype == j->as ? 0 : strip);
 
     if (st == SAE_OK)
         st = skip(j, v->offset);
@@ -280,16 +333,23 @@ static enum sae_status pass_tail(struct job *j)
     return j->v->tail_bytes ? next(j, tail, j->v->tail_bytes) : SAE_OK;
 }
 
-enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src, float *dst,
-                              bool transpose, struct sae_err *err)
+enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src,
+                              enum sae_dtype as, void *dst, bool transpose, struct sae_err *err)
 {
-    struct job j = {.v = v, .src = src, .item = sae_dtype_bytes(v->dtype), .dst = dst, .err = err};
+    struct job j = {.v = v,
+                    .src = src,
+                    .item = sae_dtype_bytes(v->dtype),
+                    .as = as,
+                    .out = sae_dtype_bytes(as),
+                    .dst = dst,
+                    .err = err};
     /* The stride of a dimension of one element says nothing. */
     bool flat_r = v->rows == 1, flat_c = v->cols == 1;
     bool by_rows = (flat_c || v->col_stride == 1) && (flat_r || v->row_stride == v->cols);
     bool by_cols = (flat_r || v->row_stride == 1) && (flat_c || v->col_stride == v->rows);
     enum sae_status st;
 
+    assert(as == SAE_DTYPE_F32 || as == v->dtype);
     j.n = v->rows * v->cols;
     if (by_rows || by_cols || j.n == 0)
         st = read_run(&j, by_rows, transpose);

@@ -1,5 +1,5 @@
-/* view.h - a strided 2-D view of a flat array that is read once from front to back, as f32 or
- * integers.
+/* view.h - a strided 2-D view of a flat array that is read once from front to back, as f32, as it
+ * is or as integers.
  *
  * Every byte of the storage is taken from the stream, in order and exactly once, whatever part of
  * it the view covers, so that a stream can verify a checksum. Called by the readers. The calls
@@ -24,13 +24,15 @@ struct sae_view {
     unsigned tail_bytes; /* of the storage behind its last whole element: read, and dropped */
 };
 
-/* Convert the view into dst, row-major, or transposed. Any value that is not finite as f32 is
+/* Put the view's values into dst, row-major, or transposed: as F32, or where that is the view's own
+ * dtype as F16 or BF16. Any value that is not finite as f32 is
  * SAE_E_WEIGHTS once the whole stream has been read; an error of the stream comes first. dst holds
  * anything after a failure. Views that cover their elements in one run, rows or columns first, need
  * at most 16 MB of buffers, slices of rows or columns one of them, others as much as the storage.
  */
-enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src, float *dst,
-                              bool transpose, struct sae_err *err) SAE_MUST_USE;
+enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src,
+                              enum sae_dtype as, void *dst, bool transpose,
+                              struct sae_err *err) SAE_MUST_USE;
 
 /* The values of a view with one row and an integer dtype, or BOOL, into dst. SAE_E_WEIGHTS: one is
  * beyond int64. */

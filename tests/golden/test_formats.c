@@ -20,13 +20,22 @@
 static const struct formats_case *const *served, *const *refusals;
 static size_t n_served, n_refusals;
 
-static struct sae_dict *opened(const struct formats_case *c)
+#define WIDENED ":resident=f32"
+
+static struct sae_dict *opened_as(const struct formats_case *c, const char *option)
 {
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
+    char source[400];
 
-    ck_assert_msg(sae_dict_load(&d, c->source, NULL, &err) == SAE_OK, "%s: %s", c->name, err.text);
+    snprintf(source, sizeof source, "%s%s", c->source, option);
+    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s: %s", c->name, err.text);
     return d;
+}
+
+static struct sae_dict *opened(const struct formats_case *c)
+{
+    return opened_as(c, "");
 }
 
 /* ---- what is shown ------------------------------------------------------------------------ */
@@ -201,10 +210,10 @@ static void check_engine(const struct machine *m, const struct formats_case *c, 
     }
 }
 
-static void check_way(const struct formats_case *c, int way)
+static void check_way(const struct formats_case *c, int way, const char *option)
 {
     bool is_native = way < SAE_N_ISAS;
-    struct sae_dict *d = opened(c);
+    struct sae_dict *d = opened_as(c, is_native ? option : WIDENED);
     struct sae_engine *e =
         is_native ? batches_native((enum sae_isa)way, d) : batches_engine(BATCHES_OPENBLAS, d);
     struct machine m = machine(e, d);
@@ -221,9 +230,37 @@ START_TEST(every_engine_answers_as_the_reference)
 {
     for (int way = 0; way <= SAE_N_ISAS; way++)
         if (way == SAE_N_ISAS || sae_cpu_has((enum sae_isa)way))
-            check_way(served[_i], way);
+            check_way(served[_i], way, "");
         else if (_i == 0) /* said once for all files */
             printf("SKIP: this CPU has no %s\n", sae_isa_name((enum sae_isa)way));
+}
+END_TEST
+
+/* Matrices of 16 bits that are kept as f32: the same bits by the reference, which the engines equal
+ * with either. */
+START_TEST(widened_weights_give_the_same_bits)
+{
+    const struct formats_case *c = served[_i];
+    struct sae_dict *d = opened(c), *wide = opened_as(c, WIDENED);
+    float *f = malloc(2 * (c->F + c->m) * sizeof *f), *g = f + c->F + c->m;
+
+    ck_assert_str_eq(sae_dict_info(wide)->resident, "float32");
+    ck_assert_str_eq(sae_dict_info(wide)->weights_sha256, sae_dict_info(d)->weights_sha256);
+    for (size_t r = 0; r < c->n; r++) {
+        sae_ref_encode(d, c->x + r * c->d, f, NULL);
+        sae_ref_encode(wide, c->x + r * c->d, g, NULL);
+        if (c->m > 0) {
+            sae_ref_decode(d, f, true, f + c->F);
+            sae_ref_decode(wide, g, true, g + c->F);
+        }
+        ck_assert_msg(memcmp(f, g, (c->F + c->m) * sizeof *f) == 0, "%s: row %zu", c->name, r);
+    }
+    for (int way = 0; way < SAE_N_ISAS; way++)
+        if (d->enc.dtype != SAE_DTYPE_F32 && sae_cpu_has((enum sae_isa)way))
+            check_way(c, way, WIDENED);
+    free(f);
+    sae_dict_free(wide);
+    sae_dict_free(d);
 }
 END_TEST
 
@@ -279,6 +316,7 @@ int main(void)
     tcase_add_loop_test(t, a_file_is_read_as_its_producer_means_it, 0, (int)n_served);
     tcase_add_loop_test(t, the_reference_computes_what_the_producer_does, 0, (int)n_served);
     tcase_add_loop_test(t, every_engine_answers_as_the_reference, 0, (int)n_served);
+    tcase_add_loop_test(t, widened_weights_give_the_same_bits, 0, (int)n_served);
     tcase_add_loop_test(t, an_encoder_alone_encodes_the_same, 0, (int)n_served);
     tcase_add_loop_test(t, what_could_be_meant_in_two_ways_is_refused, 0, (int)n_refusals);
     suite_add_tcase(s, t);

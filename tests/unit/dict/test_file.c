@@ -169,6 +169,22 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
     return SAE_OK;
 }
 
+enum sae_status sae_load_matrix(struct sae_tensors *ts, size_t i, const struct sae_matrix *dst,
+                                size_t n_rows, bool transpose, struct sae_err *err)
+{
+    const struct sae_tensor *t = sae_load_tensor(ts, i);
+    size_t n = (size_t)(t->shape[0] * (t->ndim == 2 ? t->shape[1] : 1));
+    float *all = malloc(n * sizeof *all);
+    enum sae_status st = sae_load_read(ts, i, all, transpose, err);
+
+    ck_assert(dst->dtype == SAE_DTYPE_F32 || dst->dtype == t->dtype);
+    if (st == SAE_OK)
+        sae_dtype_from_f32(dst->dtype, all, dst->values,
+                           n_rows * dst->width < n ? n_rows * dst->width : n);
+    free(all);
+    return st;
+}
+
 enum sae_status sae_load_integer(struct sae_tensors *ts, size_t i, int64_t *out,
                                  struct sae_err *err)
 {
@@ -228,15 +244,36 @@ static void fake_file(const char *text)
 
 static const struct {
     const char *file, *class_name, *dtype;
-    uint64_t bytes;
+    uint64_t bytes, narrow; /* of f32; what matrices of 16 bits take less */
 } goods[] = {
-    {AE, "AutoEncoder", "bfloat16", 4 * (2 + 6 + 3 + 6)},
-    {GATED, "GatedAutoEncoder", "float64", 4 * (2 + 6 + 9 + 6)},
-    {JUMP, "JumpAutoEncoder", "bfloat16", 4 * (2 + 6 + 6 + 6)},
-    {NEW, "AutoEncoderNew", "float32", 4 * (6 + 3 + 6 + 2)},
-    {TOP_K "k:i64=3", "AutoEncoderTopK", "float32", 4 * (6 + 3 + 6 + 2)},
-    {JUMP_RELU, "JumpReluAutoEncoder", "float16", 4 * (6 + 3 + 6 + 2 + 3)},
+    {AE, "AutoEncoder", "bfloat16", 4 * (2 + 6 + 3 + 6), 2 * 6},
+    {GATED, "GatedAutoEncoder", "float64", 4 * (2 + 6 + 9 + 6), 0},
+    {JUMP, "JumpAutoEncoder", "bfloat16", 4 * (2 + 6 + 6 + 6), 2 * 6},
+    {NEW, "AutoEncoderNew", "float32", 4 * (6 + 3 + 6 + 2), 0},
+    {TOP_K "k:i64=3", "AutoEncoderTopK", "float32", 4 * (6 + 3 + 6 + 2), 0},
+    {JUMP_RELU, "JumpReluAutoEncoder", "float16", 4 * (6 + 3 + 6 + 2 + 3), 2 * 12},
 };
+
+/* As a matrix of the dtype has it. */
+static float kept(enum sae_dtype dtype, float v)
+{
+    uint64_t bits;
+
+    sae_dtype_from_f32(dtype, &v, &bits, 1);
+    sae_dtype_to_f32(dtype, &bits, &v, 1);
+    return v;
+}
+
+/* Row by row, as it is, or turned. */
+static void matrix_in_place(const struct sae_matrix *m, size_t i, bool turned)
+{
+    ck_assert_int_eq(m->dtype,
+                     sae_dtype_bytes(fake.t[i].dtype) == 2 ? fake.t[i].dtype : SAE_DTYPE_F32);
+    for (size_t r = 0; r < 3; r++)
+        for (size_t c = 0; c < 2; c++)
+            ck_assert(sae_matrix_value(m, r, c) ==
+                      kept(m->dtype, turned ? value(i, c, r) : value(i, r, c)));
+}
 
 /* Each tensor lies where its role says, feature-major whatever its dims. */
 static void tensors_in_place(const struct sae_dict *d)
@@ -248,13 +285,14 @@ static void tensors_in_place(const struct sae_dict *d)
 
             if (strcmp(key->name, fake.t[i].name) != 0 || !sae_layout_is_kept(key))
                 continue;
+            if (key->role == SAE_ROLE_ENCODER || key->role == SAE_ROLE_DECODER) {
+                matrix_in_place(key->role == SAE_ROLE_ENCODER ? &d->enc : &d->dec, i,
+                                strcmp(key->dims, "d,F") == 0);
+                continue;
+            }
             for (size_t r = 0; r < 3; r++)
                 for (size_t c = 0; c < 2; c++) {
-                    if (strcmp(key->dims, "F,d") == 0)
-                        ck_assert(v[r * 2 + c] == value(i, r, c));
-                    else if (strcmp(key->dims, "d,F") == 0)
-                        ck_assert(v[r * 2 + c] == value(i, c, r));
-                    else if (key->dims[0] == 'd')
+                    if (key->dims[0] == 'd')
                         ck_assert(v[c] == value(i, 0, c));
                     else if (key->role != SAE_ROLE_R_MAG)
                         ck_assert(v[r] == value(i, 0, r));
@@ -304,15 +342,42 @@ START_TEST(describes)
     ck_assert_uint_eq(info->activation_dim, 2);
     ck_assert_uint_eq(info->dict_size, 3);
     ck_assert_uint_eq(info->bytes, goods[_i].bytes);
-    ck_assert_uint_eq(info->resident_bytes, goods[_i].bytes + 4 * 3); /* norms */
+    ck_assert_uint_eq(info->resident_bytes, goods[_i].bytes - goods[_i].narrow + 4 * 3); /* norms */
     ck_assert_uint_ne(sae_draft_stamp(t), 0);
     ck_assert_int_eq(sae_draft_load(&d, t, NULL, &err), SAE_OK);
     sae_draft_close(t);
     ck_assert(!fake.open);
     ck_assert_uint_eq(fake.n_reads + fake.n_integers, fake.n); /* each once */
-    ck_assert_uint_eq(sae_dict_info(d)->resident_bytes, goods[_i].bytes + 4 * 3);
+    ck_assert_uint_eq(sae_dict_info(d)->resident_bytes, goods[_i].bytes - goods[_i].narrow + 4 * 3);
     tensors_in_place(d);
     sae_dict_free(d);
+}
+END_TEST
+
+/* resident=f32, and an engine that wants f32. */
+START_TEST(widens)
+{
+    struct sae_draft *t = NULL;
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    fake_file(JUMP_RELU);
+    for (int by_engine = 0; by_engine < 2; by_engine++) {
+        ck_assert_msg(sae_draft_open(&t, by_engine ? "x.pt" : "x.pt:resident=f32", &err) == SAE_OK,
+                      "%s", err.text);
+        if (by_engine)
+            sae_draft_widen(t);
+        ck_assert_int_eq(sae_draft_load(&d, t, NULL, &err), SAE_OK);
+        sae_draft_close(t);
+        ck_assert_str_eq(sae_dict_info(d)->dtype, "float16");
+        ck_assert_str_eq(sae_dict_info(d)->resident, "float32");
+        ck_assert_uint_eq(sae_dict_info(d)->resident_bytes, 4 * (6 + 3 + 6 + 2 + 3 + 3));
+        ck_assert_int_eq(d->enc.dtype, SAE_DTYPE_F32);
+        ck_assert_int_eq(d->dec.dtype, SAE_DTYPE_F32);
+        ck_assert(d->enc.f32[1] == value(0, 1, 0));
+        ck_assert_uint_eq(sae_dict_info(d)->n_notes, by_engine ? 3 : 2);
+        sae_dict_free(d);
+    }
 }
 END_TEST
 
@@ -881,6 +946,7 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_loop_test(t, binds, 0, (int)SAE_COUNTOF(goods));
+    tcase_add_test(t, widens);
     tcase_add_loop_test(t, describes, 0, (int)SAE_COUNTOF(goods));
     tcase_add_loop_test(t, a_statement_decides, 0, SAE_COUNTOF(stated));
     tcase_add_test(t, stated_values_are_in_place);

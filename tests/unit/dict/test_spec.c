@@ -276,7 +276,9 @@ static const char *const bads[][2] = {
     {"x.pt:encoder=W:centre=none", "state activation=, k= or threshold="},
     {"x.pt:dec_bias=b", "dec_bias= wants encoder= beside it"},
     {"x.pt:encoder=W:format=dictionary_learning", "encoder= does not go with format=dict"},
-    {"x.pt:resident=f32", "saed does not take resident= yet"},
+    {"x.pt:resident=f16", "resident is \"f16\", wanted stored or f32"},
+    {"x.pt:resident=f32:resident=f32", "resident"},
+    {"x.pt:parts=all:parts=encoder", "parts"},
 };
 
 START_TEST(refuses)
