@@ -127,6 +127,20 @@ static enum sae_status unset_threshold(const struct sae_file *b, const char *key
                                    "above 0, or threshold=NUMBER");
 }
 
+/* A number that stands beside the tensors, where the class has a tensor. */
+static bool has_plain_number(const struct sae_file *b, const char *key, float *out)
+{
+    const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
+
+    for (size_t i = 0; i < g->n; i++)
+        if (g->entries[i].kind != SAE_ENTRY_TENSOR && g->entries[i].has_number &&
+            strcmp(g->entries[i].name, key) == 0) {
+            *out = (float)g->entries[i].number;
+            return true;
+        }
+    return false;
+}
+
 /* Files of the k largest and of what lies above a threshold have the same keys. */
 static enum sae_status check_threshold(const struct sae_file *b, struct sae_err *err)
 {
@@ -142,7 +156,9 @@ static enum sae_status check_threshold(const struct sae_file *b, struct sae_err 
     if (is_there && !sae_file_number(b, key->name, &number))
         return sae_err_set(err, SAE_E_WEIGHTS, key->name,
                            "\"%s\" is not one floating number of no dimension", key->name);
-    if (is_used && number == -1.0f)
+    if (!is_there)
+        (void)has_plain_number(b, key->name, &number);
+    if (is_used && (number == -1.0f || !is_there))
         return unset_threshold(b, key->name, is_there, err);
     if (!is_used && number != -1.0f && b->layout->keeps_top_k && !b->is_class_told &&
         !sae_statement_says_selection(b->stated))

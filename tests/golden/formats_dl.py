@@ -150,6 +150,12 @@ def topk():
     pt("topk_threshold.pt", dict(t, k=np.int32(3), threshold=np.float32(.5)))
     refused("TopK keys with a threshold, no config", "topk_threshold.pt",
             "\"threshold\" is 0.5", "state k=N or activation=threshold")
+    pt("topk_plain.pt", dict(t, k=np.int32(3)), top=True, threshold=0.5)
+    refused("TopK keys with a number for a threshold", "topk_plain.pt", "\"threshold\" is 0.5",
+            "state k=N or activation=threshold")
+    refused("... and that is stated", "topk_plain.pt:activation=threshold", "state threshold=NUMBER")
+    case("... or a k", "topk_plain.pt:k=3", "AutoEncoderTopK", TOP3[:2] + ["select=top_k:3, stated"],
+         m, XC, [SAME_KEYS])
     config("topk_half/config.json", trainer("AutoEncoderTopK", k=3))
     case("TopK by its config, with a threshold", "topk_half", "AutoEncoderTopK", TOP3, m, XC)
     case("TopK, the stored threshold", "topk_half:activation=threshold", "AutoEncoderTopK",

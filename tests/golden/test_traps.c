@@ -71,6 +71,9 @@ static const struct {
     /* 5.1: what users report */
     {"TopK loaded as ReLU", DL "topk_i32, no config", "k=none"},
     {"OpenAI's TopK loaded as ReLU", "openai/TopK, as the loader", "k=none"},
+    {"... below a wrapper", "openai/wrapped", "k=none"},
+    {"... behind a prefix", "openai/prefixed", "k=none"},
+    {"... and both", "openai/wrapped_prefixed", "k=none"},
     {"Llama Scope's threshold without its norm", LOCATE, NULL},
     {"a norm's constant that no file holds", LENS "v5, normalize_activations true", NULL},
     {"numbers of a folded decoder", LENS "topk, rescaled", "score=value"},
