@@ -123,7 +123,7 @@ def serve(directory):
     sock.listen(256)
     print(sock.getsockname()[1], flush=True)
     threading.Thread(target=end_with_stdin, daemon=True).start()
-    uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False)).run(sockets=[sock])
+    uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_keep_alive=600)).run(sockets=[sock])
 
 
 if __name__ == "__main__":
