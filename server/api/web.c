@@ -4,6 +4,7 @@
  * A browser that lays the page out takes nothing from elsewhere, sends nothing elsewhere, runs no
  * script but the page's own file, and makes no markup of text. */
 #include "server/api/op.h"
+#include "server/api/pack.h"
 #include "server/web/files.h"
 
 #define POLICY                                                                      \
@@ -15,9 +16,7 @@ void saed_web_file(struct saed_routes *r, struct saed_exchange *x)
 {
     const struct saed_web_file *file = saed_web_find(x->path);
 
-    (void)r;
     saed_http_header(x, "Content-Security-Policy", "%s", POLICY);
     saed_http_header(x, "Referrer-Policy", "no-referrer");
-    saed_http_reply(x, 200, file->content_type, file->begin, (size_t)(file->end - file->begin),
-                    NULL, NULL);
+    saed_pack_reply(r, x, file->content_type, file->begin, (size_t)(file->end - file->begin), true);
 }
