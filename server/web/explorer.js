@@ -30,7 +30,7 @@ export class Explorer {
 
   constructor({ onError, onDone }) {
     Object.assign(this, { onError, onDone });
-    byId("more").addEventListener("click", () => { this.#shown *= 4; this.#showTop(); });
+    byId("more").addEventListener("click", () => { this.#shown *= 4; this.#showTop().catch(this.onError); });
     byId("value").addEventListener("input", () => this.#edit(Number(byId("value").value)));
     byId("off").addEventListener("click", () => this.#edit(0));
     byId("reset").addEventListener("click", () => this.#edit(null));

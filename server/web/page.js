@@ -14,6 +14,7 @@ const FILTERED_FROM = 9;
 const LISTED = 200;
 
 let dictionaries = [];
+let listed = ""; /* the document that they are of */
 let chosen = null; /* a name */
 let isAsking = false; /* for a key */
 let meter = new Meter();
@@ -44,11 +45,11 @@ byId("key-form").addEventListener("submit", (e) => {
   setKey(byId("key").value.trim());
   byId("key").value = "";
   hasSentKey = true;
-  isAsking = false;
   byId("key-dialog").close();
   start();
 });
-byId("key-dialog").addEventListener("cancel", (e) => e.preventDefault());
+/* Escape puts it off until the next look. */
+byId("key-dialog").addEventListener("close", () => { isAsking = false; });
 
 /* ---- dictionaries -------------------------------------------------------------------------------- */
 
@@ -141,6 +142,7 @@ async function lookAtMetrics() {
   try {
     meter.add(await (await ask("metrics")).text(), performance.now());
     meter.hasLooked = true;
+    if (document.body.classList.contains("lost")) tell("");
     document.body.classList.remove("lost");
     showMeter();
   } catch (e) {
@@ -152,7 +154,10 @@ async function lookAtMetrics() {
 async function lookAtDictionaries() {
   if (document.hidden || isAsking) return;
   try {
-    dictionaries = (await askJson("v1/dictionaries")).dictionaries;
+    const text = await (await ask("v1/dictionaries")).text();
+    if (text === listed) return;
+    listed = text;
+    dictionaries = JSON.parse(text).dictionaries;
     showDictionaries();
   } catch (e) {
     tell(e);
@@ -161,12 +166,17 @@ async function lookAtDictionaries() {
 
 /* ---- start --------------------------------------------------------------------------------------- */
 
-const explorer = new Explorer({ onError: tell, onDone: lookAtMetrics });
+const explorer = new Explorer({ onError: tell, onDone: onRowShown });
 const input = new Input({
   onRow: (x) => explorer.show(x, input.isPicture),
   onFile: judgeFile,
   onError: tell,
 });
+
+function onRowShown() {
+  lookAtMetrics();
+  if (dictionaries.some((d) => d.name === chosen && d.state !== "ready")) lookAtDictionaries();
+}
 
 async function judgeFile(file, rows) {
   const info = explorer.info, n = rows.length / info.activation_dim;

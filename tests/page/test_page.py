@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import tempfile
 import urllib.request
+from urllib.parse import urlsplit
 
 from browser import Page, proxy
 from support import DIGITS, ROOT, daemon, main
@@ -336,6 +338,42 @@ class Words(Page):
                 self.wait_text("#feature-title", "Feature 5: <img src=x onerror=alert(1)>")
                 self.assertEqual(self.all("#explorer img"), [])
                 self.driver.get("about:blank")
+
+
+class Offered(Page):
+    SERVED = []
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        shutil.copy(DIGITS, cls.folder.name)
+        cls.OPTIONS = ["--dictionaries", cls.folder.name]
+        super().setUpClass()
+        cls.stack.callback(cls.folder.cleanup)
+
+    def test_one_that_is_loaded_when_it_is_asked(self):
+        self.choose("digits")
+        self.assertIn("offered", self.text('[data-name="digits"] .state'))
+        self.assertFalse(self.find("#result").is_displayed())
+        self.click("#samples button")
+        self.wait_text("#l0", "of 256")
+        self.wait(lambda: self.text('[data-name="digits"] .state') == "", "it is not ready")
+
+
+class Lost(Page):
+    def test_a_server_that_goes_and_comes_back(self):
+        with daemon("digits=" + DIGITS) as url:
+            self.visit(url + "/")
+            self.wait_text("#l0", "of 256")
+        self.wait_text("#alert", "cannot reach the server")
+        self.click("#samples button:nth-child(5)")
+        self.wait(lambda: self.find("#alert").is_displayed(), "no word of it")
+        with daemon("--listen", urlsplit(url).netloc, "digits=" + DIGITS):
+            self.wait(lambda: not self.find("#alert").is_displayed(), "it is not found again")
+            self.click("#samples button:nth-child(6)")
+            self.wait(lambda: self.find("#x").is_displayed(), "no row")
+            self.allowed.append("ERR_CONNECTION_REFUSED")
+            self.driver.get("about:blank")
 
 
 class Dark(Page):
