@@ -1,6 +1,8 @@
 /* check.c - see check.h. What is printed: formats 5.4. */
 #include "server/check.h"
 
+#include "server/loading.h"
+#include "server/offers/find.h"
 #include "server/sample.h"
 #include "server/service.h"
 #include "server/team.h"
@@ -188,13 +190,118 @@ static enum sae_status open_samples(struct check *c, saed_report_fn *report, voi
     c->samples = sae_calloc(c->o->sample.n, sizeof *c->samples);
     if (!c->samples)
         st = sae_err_set(&err, SAE_E_NOMEM, "", "cannot allocate %zu samples", c->o->sample.n);
-    if (st == SAE_OK)
-        st = saed_team_create(&c->team, (size_t)c->o->threads, &err);
     for (size_t i = 0; st == SAE_OK && i < c->o->sample.n; i++)
         st = open_sample(c->o->sample.items[i], &c->samples[i], &err);
     if (st != SAE_OK)
         report(arg, &err);
     return st;
+}
+
+/* ---- what is offered -------------------------------------------------------------------------
+ */
+
+static void print_not_offered(void *arg, const char *name, const char *path, const char *why)
+{
+    (void)arg;
+    (void)name;
+    printf("%s is not offered: %s\n", path, why);
+}
+
+static uint64_t named_bytes(const struct check *c)
+{
+    struct saed_dict *d = NULL;
+    uint64_t bytes = 0;
+
+    while ((d = saed_registry_next(c->s.registry, d)))
+        bytes += d->resident_bytes;
+    return bytes;
+}
+
+static enum sae_status load_offered(const struct check *c, struct saed_dict *d)
+{
+    struct saed_dict *described = NULL;
+    struct sae_draft *draft = NULL;
+    enum sae_status st = saed_dict_create(&described, d->name, d->source, &d->err);
+
+    if (st != SAE_OK)
+        return st;
+    st = saed_loading_describe(described, &draft, c->s.engine);
+    if (st != SAE_OK)
+        d->err = described->err;
+    if (st == SAE_OK)
+        st = saed_offers_fit(c->o->max_resident_bytes, named_bytes(c), described->resident_bytes,
+                             &d->err);
+    saed_dict_release(described);
+    if (st == SAE_OK)
+        return saed_loading_read_take(d, draft, c->s.engine, saed_team_lent(c->team));
+    sae_draft_close(draft);
+    return st;
+}
+
+/* Loaded, looked at and let go. *failed: it is none. */
+static enum sae_status check_one(struct check *c, const struct saed_source *source, bool *failed,
+                                 struct sae_err *err)
+{
+    struct saed_dict *d = NULL;
+    enum sae_status st = saed_dict_create(&d, source->name, source->source, err);
+
+    if (st != SAE_OK)
+        return st;
+    if (load_offered(c, d) == SAE_OK) {
+        print_line(c, d);
+        print_reading(d->info);
+        st = look_at(c, d, err);
+    } else {
+        printf("%s unavailable: %s\n", d->name, d->err.text);
+        *failed = true;
+    }
+    fflush(stdout); /* each takes its time; main sees what went wrong */
+    saed_dict_release(d);
+    return st;
+}
+
+/* One after the other, in order of their names: they need not fit together. */
+static enum sae_status check_offered(struct check *c, struct sae_err *err)
+{
+    struct saed_found found = {.n = 0};
+    enum sae_status st;
+    bool failed = false;
+
+    if (c->o->dictionaries.n == 0)
+        return SAE_OK;
+    st = saed_find(&found, c->o, print_not_offered, NULL, err);
+    for (size_t i = 0; st == SAE_OK && i < found.n; i++)
+        st = check_one(c, &found.sources[i], &failed, err);
+    saed_found_fini(&found);
+    if (st == SAE_OK && failed)
+        st = sae_err_set(err, SAE_E_FORMAT, "", "cannot load all that is offered: see unavailable");
+    return st;
+}
+
+/* ---- all -------------------------------------------------------------------------------------
+ */
+
+static enum sae_status check_named(struct check *c, struct sae_err *err)
+{
+    struct saed_dict *d = NULL;
+    enum sae_status st = SAE_OK;
+
+    while ((d = saed_registry_next(c->s.registry, d))) {
+        print_line(c, d);
+        print_reading(d->info);
+        if (st == SAE_OK)
+            st = look_at(c, d, err);
+    }
+    return st;
+}
+
+static enum sae_status check_all(struct check *c, struct sae_err *err)
+{
+    enum sae_status st = saed_team_create(&c->team, (size_t)c->o->threads, err);
+
+    if (st == SAE_OK)
+        st = check_named(c, err);
+    return st == SAE_OK ? check_offered(c, err) : st;
 }
 
 static void check_fini(struct check *c)
@@ -210,21 +317,15 @@ enum sae_status saed_check(const struct saed_opts *o, saed_report_fn *report, vo
                            bool *is_suspicious)
 {
     struct check c = {.o = o};
-    struct saed_dict *d = NULL;
     struct sae_err err = {0};
-    enum sae_status st = open_samples(&c, report, arg), looked = SAE_OK;
+    enum sae_status st = open_samples(&c, report, arg);
 
     if (st == SAE_OK)
         st = saed_service_load(&c.s, o, NULL, NULL, report, arg);
-    while (st == SAE_OK && (d = saed_registry_next(c.s.registry, d))) {
-        print_line(&c, d);
-        print_reading(d->info);
-        if (looked == SAE_OK)
-            looked = look_at(&c, d, &err);
-    }
-    if (looked != SAE_OK) {
-        report(arg, &err);
-        st = looked;
+    if (st == SAE_OK) {
+        st = check_all(&c, &err);
+        if (st != SAE_OK)
+            report(arg, &err);
     }
     *is_suspicious = c.is_suspicious;
     check_fini(&c);

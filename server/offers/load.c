@@ -89,9 +89,11 @@ static uint64_t most_bytes(const struct saed_offers *o)
     return o->cfg.max_resident_bytes ? o->cfg.max_resident_bytes : UINT64_MAX;
 }
 
-enum sae_status saed_offers_fits(const struct saed_offers *o, uint64_t bytes, struct sae_err *err)
+enum sae_status saed_offers_fit(uint64_t max_resident_bytes, uint64_t named_bytes, uint64_t bytes,
+                                struct sae_err *err)
 {
-    const uint64_t most = most_bytes(o), left = most - o->cfg.named_bytes;
+    const uint64_t most = max_resident_bytes ? max_resident_bytes : UINT64_MAX;
+    const uint64_t left = most - named_bytes;
 
     if (bytes <= left)
         return SAE_OK;
@@ -99,6 +101,11 @@ enum sae_status saed_offers_fits(const struct saed_offers *o, uint64_t bytes, st
                          "cannot load it: it takes %" PRIu64 " bytes, and of the %" PRIu64
                          " of --max-resident-bytes the named dictionaries leave %" PRIu64,
                          bytes, most, left);
+}
+
+enum sae_status saed_offers_fits(const struct saed_offers *o, uint64_t bytes, struct sae_err *err)
+{
+    return saed_offers_fit(o->cfg.max_resident_bytes, o->cfg.named_bytes, bytes, err);
 }
 
 /* Unlocks to let go of what is dropped. On success the bytes are the newcomer's. */

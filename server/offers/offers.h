@@ -45,6 +45,10 @@ struct saed_offers_config {
 
 struct saed_offers;
 
+/* SAE_E_UNAVAILABLE where so many bytes never fit beside the named ones. */
+enum sae_status saed_offers_fit(uint64_t max_resident_bytes, uint64_t named_bytes, uint64_t bytes,
+                                struct sae_err *err) SAE_MUST_USE;
+
 /* No thread yet. */
 enum sae_status saed_offers_create(struct saed_offers **out, const struct saed_offers_config *cfg,
                                    struct sae_err *err) SAE_MUST_USE;

@@ -1,6 +1,7 @@
 /* test_offers.c - --dictionaries through to the answers: what is offered and under which name,
  * loading on first use, room for all of them in turn, and what is said of those that cannot be
  * loaded. */
+#include "lib/base.h"
 #include "tests/http/support_body.h"
 #include "tests/http/support_pt.h"
 #include "tests/support/files.h"
@@ -377,6 +378,53 @@ START_TEST(what_cannot_start)
 }
 END_TEST
 
+/* --check: each as it would be served, one after the other, whether they fit together or not. */
+START_TEST(a_folder_is_checked)
+{
+    static const char *const said[] = {
+        "i class=IdentityDict ",
+        "\na unavailable: cannot load ",
+        "\nb class=AutoEncoder activation_dim=3 dict_size=5 ",
+        "\n  activation=relu\n",
+        "\n  sample: rows=2 ",
+        "\nlarge unavailable: cannot load it: it takes ",
+        " of the 4096 of --max-resident-bytes the named dictionaries leave ",
+        "\nw class=AutoEncoder activation_dim=4 dict_size=6 ",
+        "\n  sample: none has rows of width 4\n",
+    };
+    static const char npy[] = "\x93NUMPY\1\0\x46\0"
+                              "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+    float rows[6] = {1, 2, 3, -1, 0, 1};
+    char path[100], sample[128], *out, *at;
+    struct server s;
+    FILE *f;
+
+    put_file(dir, "a.pt", "");
+    put_dictionary("b.pt", 3, 5, 1);
+    put_dictionary("w.pt", 4, 6, 1);
+    put_dictionary("large.pt", 32, 64, 1);
+    snprintf(path, sizeof path, "%s/rows", dir);
+    memset(sample, ' ', sizeof sample);
+    memcpy(sample, npy, sizeof npy - 1);
+    sample[79] = '\n';
+    f = fopen(path, "w");
+    ck_assert_ptr_nonnull(f);
+    fwrite(sample, 1, 80, f);
+    fwrite(rows, sizeof rows, 1, f);
+    ck_assert_int_eq(fclose(f), 0);
+    s = server_spawn((const char *const[]){"--check", "--sample", path, "--dictionaries", dir,
+                                           "--max-resident-bytes", "4096", "i=identity:3", NULL});
+    ck_assert_int_eq(server_wait(&s, MS), 1);
+    at = out = server_stdout(&s);
+    for (size_t i = 0; i < SAE_COUNTOF(said); i++) {
+        at = strstr(at, said[i]);
+        ck_assert_msg(at != NULL, "%s is not in its place in: %s", said[i], out);
+    }
+    free(out);
+    ck_assert_int_eq(remove(path), 0);
+}
+END_TEST
+
 /* ---- while it loads -------------------------------------------------------------------------- */
 
 #define BIG_D 512
@@ -686,6 +734,7 @@ int main(void)
     tcase_add_test(t, readings_of_the_config);
     tcase_add_test(t, an_unknown_name_is_told_a_hundred);
     tcase_add_test(t, what_cannot_start);
+    tcase_add_test(t, a_folder_is_checked);
     tcase_add_test(t, others_are_served_and_deadlines_kept);
     tcase_add_test(t, a_stop_waits_for_what_is_being_loaded);
     tcase_add_test(t, a_stop_in_haste_answers_all_the_same);
