@@ -189,6 +189,10 @@ check-bound: $(addprefix $(BUILD)/tests/unit/engine/,native/test_plane native/te
 	SAED_SCREEN_TRIALS=10 $(BUILD)/tests/unit/engine/native/test_extremes
 	SAED_FULL_SHAPES=1 $(BUILD)/tests/unit/engine/test_company
 
+## check-many: random traffic over 30 dictionaries of 100 MB within 1 GB (4 GB of memory and of /tmp)
+check-many: $(BUILD)/saed $(BUILD)/tests/http/test_offers
+	SAED_BIN=$(BUILD)/saed SAED_MANY_LARGE=1 CK_RUN_CASE=many $(BUILD)/tests/http/test_offers
+
 ## demo: build, serve the dictionaries that ship, send them requests, leave them served
 demo: $(BUILD)/saed
 	@sh tests/support/deps.sh curl python3
@@ -334,7 +338,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 
-.PHONY: force all deps check check-contract check-clients check-readme check-page check-python-torch python check-bound check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
+.PHONY: force all deps check check-contract check-clients check-readme check-page check-python-torch python check-bound check-many check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
 	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
