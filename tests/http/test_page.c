@@ -6,17 +6,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct server s;
 
 static void start(void)
 {
-    char name[] = "/tmp/saed-page-XXXXXX";
-    int fd = mkstemp(name);
+    const char *tmp = getenv("TMPDIR");
     const char line[] = "alice:correct-horse-battery-staple\n";
+    char name[256];
+    int fd;
 
+    snprintf(name, sizeof name, "%s/saed-page-XXXXXX", tmp ? tmp : "/tmp");
+    fd = mkstemp(name);
     ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fchmod(fd, 0644), 0); /* the image's daemon is another user */
     ck_assert_int_eq(write(fd, line, sizeof line - 1), (int)sizeof line - 1);
     close(fd);
     s = server_start((const char *const[]){"--api-key-file", name, "i=identity:4", NULL});
