@@ -39,8 +39,17 @@ static enum sae_status gemma_scope_path(struct sae_file *b, struct sae_err *err)
     return SAE_OK;
 }
 
+/* Its keys are written in any case, and in one. */
 enum sae_status sae_settle_gemma_scope(struct sae_file *b, struct sae_err *err)
 {
+    for (size_t i = 1; i < sae_load_count(b->ts); i++)
+        for (size_t k = 0; k < i; k++) {
+            const char *x = sae_load_tensor(b->ts, k)->name, *y = sae_load_tensor(b->ts, i)->name;
+
+            if (strcasecmp(x, y) == 0)
+                return REFUSE(err, y, "the file has both \"%s\" and \"%s\"; state format=custom", x,
+                              y);
+        }
     return gemma_scope_path(b, err);
 }
 

@@ -201,6 +201,7 @@ static enum sae_status sae_lens_score(struct sae_file *b, const struct architect
                                       struct sae_err *err)
 {
     static const char key[] = "rescale_acts_by_decoder_norm";
+    const struct sae_value *stated = &b->stated->reading.field[SAE_FIELD_SCORE].value;
     bool is_scaled = a->is_batch, found = false;
     enum sae_status st = SAE_OK;
 
@@ -211,11 +212,11 @@ static enum sae_status sae_lens_score(struct sae_file *b, const struct architect
     if (!found)
         sae_say_default(b, SAE_FIELD_SCORE, is_scaled ? "decoder_norm_folded" : "value", "SAELens",
                         key);
-    if (is_scaled) {
+    if (is_scaled)
         says(b, SAE_FIELD_SCORE, "decoder_norm_folded", found);
+    if (is_stated(b, SAE_FIELD_SCORE) ? stated->choice == SAE_SCORE_DECODER_NORM_FOLDED : is_scaled)
         NOTE(b, "f is in units of the decoder norm; Neuronpedia shows these");
-    }
-    return SAE_OK;
+    return st;
 }
 
 /* Of which hook, before version 6. */

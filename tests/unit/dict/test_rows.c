@@ -196,6 +196,19 @@ static const struct row taken[] = {
      {"linear_transcoder kind=transcoder activation=linear select=all!(top_k:3); k is not used "
       "under "
       "the stated reading"}},
+    /* units that a statement decides */
+    {LENS("{\"architecture\": \"topk\", \"k\": 3, \"rescale_acts_by_decoder_norm\": true, "
+          "\"apply_b_dec_to_input\": false, " V6 "}",
+          ROWS_4),
+     ":score=value",
+     {"topk activation=relu select=top_k:3 score=value!(decoder_norm_folded)"}},
+    {LENS("{\"architecture\": \"topk\", \"k\": 3, \"rescale_acts_by_decoder_norm\": false, "
+          "\"apply_b_dec_to_input\": false, " V6 "}",
+          ROWS_4),
+     ":score=decoder_norm_folded",
+     {"topk activation=relu select=top_k:3 score=decoder_norm_folded!; f is in units of the "
+      "decoder norm; "
+      "Neuronpedia shows these"}},
     /* fields of a config that are many */
     {"sae.safetensors",
      SPARSIFY,
@@ -338,6 +351,9 @@ static const struct row refused[] = {
     {FILE_OF("W_enc:F32:5,7 b_enc:F32:7 W_dec:F32:7,3 b_dec:F32:3"),
      ":parts=encoder:centre=none:activation=relu:kind=sae",
      {"kind=sae is stated", "width is 3"}},
+    {FILE_OF(ROWS_4 "threshold:F32:7 w_ENC:F32:5,7"),
+     ":format=gemma_scope",
+     {"both \"W_enc\" and \"w_ENC\""}},
     /* a tensor that tells of another reading */
     {LENS("{" V6 "}", ROWS_4 "topk_threshold:F64=0.5"),
      "",
