@@ -108,6 +108,69 @@ static void put_load_on(const struct server *s, size_t d)
     free(x);
 }
 
+/* An AutoEncoder of bf16 as .safetensors: its numbers are small, and of no order. */
+static void write_bf16(const char *path, size_t d, size_t F)
+{
+    const size_t at[] = {0, 2 * d * F, 2 * d * F + 2 * F, 4 * d * F + 2 * F,
+                         4 * d * F + 2 * F + 2 * d};
+    uint64_t state = 1, n;
+    uint16_t row[1024];
+    char head[1024];
+    FILE *f = fopen(path, "wb");
+
+    ck_assert_ptr_nonnull(f);
+    n = (uint64_t)snprintf(
+        head, sizeof head,
+        "{\"encoder.weight\":{\"dtype\":\"BF16\",\"shape\":[%zu,%zu],\"data_offsets\":[%zu,%zu]},"
+        "\"encoder.bias\":{\"dtype\":\"BF16\",\"shape\":[%zu],\"data_offsets\":[%zu,%zu]},"
+        "\"decoder.weight\":{\"dtype\":\"BF16\",\"shape\":[%zu,%zu],\"data_offsets\":[%zu,%zu]},"
+        "\"bias\":{\"dtype\":\"BF16\",\"shape\":[%zu],\"data_offsets\":[%zu,%zu]}}",
+        F, d, at[0], at[1], F, at[1], at[2], d, F, at[2], at[3], d, at[3], at[4]);
+    fwrite(&n, sizeof n, 1, f);
+    fwrite(head, 1, n, f);
+    for (size_t left = at[4] / 2; left > 0;) {
+        size_t now = left < 1024 ? left : 1024;
+
+        for (size_t i = 0; i < now; i++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            row[i] = (uint16_t)(0x3c00 | (state >> 33 & 0x807f));
+        }
+        fwrite(row, 2, now, f);
+        left -= now;
+    }
+    ck_assert_int_eq(fclose(f), 0);
+}
+
+/* 768 x 24576: 5 bytes for a pair of weights, 3 for one of an encoder alone, not for a moment more.
+ */
+START_TEST(weights_of_16_bits_take_little)
+{
+    static const struct {
+        const char *option;
+        double bytes; /* of a pair */
+    } ways[] = {{"", 5}, {":parts=encoder", 3}, {":resident=f32", 9}};
+    const size_t d = 768, F = 24576;
+    char path[96], source[128];
+
+    make_dir();
+    snprintf(path, sizeof path, "%s/half.safetensors", dir);
+    write_bf16(path, d, F);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        double bytes = ways[i].bytes * (double)(d * F), peak;
+        struct server s;
+
+        snprintf(source, sizeof source, "a=%s%s", path, ways[i].option);
+        s = server_start((const char *const[]){"--engine", "native", source, NULL});
+        peak = 1024.0 * (double)status_kb(&s, "VmHWM:");
+        if (!SANITIZED)
+            ck_assert_msg(peak >= bytes && peak <= bytes + 64e6, "%s: %.0f bytes, want %.0f",
+                          source, peak, bytes);
+        ck_assert_int_eq(server_stop(&s), 0);
+    }
+    remove_dir();
+}
+END_TEST
+
 /* 768 x 24576, 151 MB of f32; `transposed` as AutoEncoderNew stores its encoder. */
 START_TEST(a_large_file_is_served_fast_and_small)
 {
@@ -393,6 +456,7 @@ int main(void)
     int failed;
 
     tcase_set_timeout(t, 120);
+    tcase_add_test(t, weights_of_16_bits_take_little);
     tcase_add_loop_test(t, a_large_file_is_served_fast_and_small, 0, 2);
     tcase_add_test(t, the_largest_batch_is_affordable);
     tcase_add_test(t, the_file_has_no_power_once_it_is_read);
