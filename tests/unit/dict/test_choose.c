@@ -190,7 +190,7 @@ static const struct {
      {"in the dict \"model\"", "AutoEncoder's", "\"decoder.weight\" is missing"}},
     {"V_enc V_dec c_enc", {"no class has its 3 keys: \"V_enc\" [7, 5], \"V_dec\" [7, 5]"}},
     {AE " step", {"AutoEncoder's", "unexpected: \"step\"", "format=custom would ignore"}},
-    {AE " =", {"unexpected: keys that are no strings"}},
+    {AE " =", {"unexpected: tensors under keys that are no strings"}},
     {"module.bias " NEW, {"AutoEncoderNew's", "unexpected: \"module.bias\""}},
     {"k=64 | state_dict: " AE, {"AutoEncoder's", "an integer \"k\"", "largest"}},
     {"top_k=64 | state_dict: " NEW, {"AutoEncoderNew's", "an integer \"top_k\""}},
