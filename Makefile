@@ -222,7 +222,7 @@ check-san:
 	$(MAKE) BUILD=$(BUILD)/asan SAN=address,undefined WERROR=1 check
 	$(MAKE) BUILD=$(BUILD)/tsan SAN=thread WERROR=1 check-threads
 
-## bench: one table of limits, kernels, batches, codecs and the daemon, each beside its yardstick;
+## bench: one table of limits, kernels, batches, codecs, the daemon, loading, each beside its yardstick;
 ##        BENCH_ARGS="--big --isa avx2 --only encode --seconds 3"; also build/bench.json
 bench:
 	@sh tests/support/deps.sh $(DEPS_BENCH)

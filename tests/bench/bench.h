@@ -127,5 +127,6 @@ void section_encode(struct bench *b);  /* encode.c: batches through lib/saed.h *
 void section_codecs(struct bench *b);  /* codecs.c */
 void section_daemon(struct bench *b);  /* daemon.c: end to end, beside the peers */
 void section_client(struct bench *b);  /* client.c: the Python client */
+void section_load(struct bench *b);    /* loading.c: others while dictionaries load */
 
 #endif

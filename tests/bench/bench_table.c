@@ -5,7 +5,7 @@
  *   --isa      measure the kernels of this instruction set (SAED_ISA of the daemon too, and
  * baselines without AVX-512 when it has none), for the table's other column
  *   --big      2304/65536 too: 3 GB of memory, some minutes more
- *   --only     kernels, encode, codecs, daemon or client
+ *   --only     kernels, encode, codecs, daemon, client or load
  *   --seconds  of a turn of a load test [1.2]
  * Run from the root of the sources; the daemon is $SAED_BIN. Exit 1 when something could not be
  * measured, never for a target that is missed. */
@@ -131,11 +131,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(struct bench *b);
-    } sections[] = {{"kernels", section_kernels},
-                    {"encode", section_encode},
-                    {"codecs", section_codecs},
-                    {"daemon", section_daemon},
-                    {"client", section_client}};
+    } sections[] = {
+        {"kernels", section_kernels}, {"encode", section_encode}, {"codecs", section_codecs},
+        {"daemon", section_daemon},   {"client", section_client}, {"load", section_load},
+    };
     static const struct option options[] = {
         {"isa", required_argument, NULL, 'i'},     {"big", no_argument, NULL, 'b'},
         {"seconds", required_argument, NULL, 's'}, {"only", required_argument, NULL, 'o'},

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,7 +164,7 @@ int load_run(const struct load_spec *spec, struct load_result *out)
         if (!begin(ep, c))
             out->failed++;
     }
-    while (alive && now_ns() < end) {
+    while (alive && now_ns() < end && !(spec->is_over && atomic_load(spec->is_over))) {
         struct epoll_event ev[128];
         int n = epoll_wait(ep, ev, 128, 100);
 

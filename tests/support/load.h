@@ -21,6 +21,7 @@ struct load_spec {
     size_t n_clients;
     double warm_seconds; /* answers in this time are not counted */
     double seconds;
+    const _Atomic bool *is_over; /* ends it before, once true; borrowed, may be NULL */
 };
 
 struct load_result {
