@@ -147,12 +147,12 @@ static void open_range(void *arg, size_t from, size_t to)
     }
 }
 
-static void load_range(void *arg, size_t from, size_t to)
+/* One after the other, so that only one takes more than it keeps: each with all threads. */
+static void load_all(const struct run *r)
 {
-    const struct run *r = arg;
     _Atomic size_t *n_loaded = r->l->n_loaded;
 
-    for (size_t i = from; i < to; i++) {
+    for (size_t i = 0; i < r->n; i++) {
         struct saed_dict *d = r->dicts[i];
         uint64_t begin = saed_now_ns();
 
@@ -252,7 +252,7 @@ enum sae_status saed_loading_run(const struct saed_loading *l, struct saed_dict 
     if (st == SAE_OK && failed == SAE_OK && l->engine)
         st = weigh(&r, inflight_bytes, &err);
     if (st == SAE_OK && failed == SAE_OK && l->engine) {
-        sae_team_run(l->team, r.n, 1, load_range, &r);
+        load_all(&r);
         failed = report_failed(&r);
     }
     if (st != SAE_OK)

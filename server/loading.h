@@ -4,7 +4,8 @@
  * So a source that is missing, or no dictionary, or too large with the others for the memory that
  * there is, is told at once and not after minutes of reading. Between the two steps no source stays
  * open: there may be more of them than descriptors.
- * Called by service.c. One thread begins; the team's threads take a dictionary each. */
+ * Called by service.c. One thread begins; the team's threads open a source each, then all of them
+ * load one dictionary after the other. */
 #ifndef SAED_LOADING_H
 #define SAED_LOADING_H
 

@@ -1,8 +1,9 @@
 /* team.h - threads that share work which lib has cut into pieces (struct sae_team): loading.
  *
  * Who runs something works at it too. A piece may run something itself: threads that are free then
- * help with that before they take another piece of what came earlier. So sources are opened side by
- * side while there are some, and the tensors of the last one are gone through by all threads.
+ * help with that before they take another piece of what came earlier. Sources are opened side by
+ * side; they are loaded one after the other, and the tensors of each are gone through by all
+ * threads.
  *
  * THREADS  any thread may run; the team's own end with saed_team_free. One mutex guards all. */
 #ifndef SAED_TEAM_H

@@ -354,15 +354,26 @@ static enum sae_status take_exp(const struct sae_file *b, const struct sae_bound
 
 /* Encoder or decoder: its first F features. */
 static enum sae_status read_matrix(const struct sae_file *b, const struct sae_matrix *m,
-                                   enum sae_role role, struct sae_err *err)
+                                   enum sae_role role, struct sae_team *team, struct sae_err *err)
 {
     const struct sae_bound *bound = &b->bound[role];
 
-    return sae_load_matrix(b->ts, bound->index[0], m, b->formula.F, is_turned(bound->dims), err);
+    return sae_load_matrix(b->ts, bound->index[0], m, b->formula.F, is_turned(bound->dims), team,
+                           err);
+}
+
+static enum sae_status read_skip(const struct sae_file *b, float *dst, struct sae_team *team,
+                                 struct sae_err *err)
+{
+    const struct sae_bound *bound = &b->bound[SAE_ROLE_SKIP];
+    const struct sae_matrix m = {.dtype = SAE_DTYPE_F32, .values = dst, .width = b->formula.d_in};
+
+    return sae_load_matrix(b->ts, bound->index[0], &m, b->formula.d_out, is_turned(bound->dims),
+                           team, err);
 }
 
 static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, enum sae_role role,
-                                 struct sae_err *err)
+                                 struct sae_team *team, struct sae_err *err)
 {
     const struct sae_bound *bound = &b->bound[role];
     float *dst = sae_dict_array(d, role);
@@ -370,15 +381,18 @@ static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, e
     enum sae_status st = SAE_OK;
 
     if (role == SAE_ROLE_ENCODER)
-        return d->enc.values ? read_matrix(b, &d->enc, role, err) : SAE_OK;
+        return d->enc.values ? read_matrix(b, &d->enc, role, team, err) : SAE_OK;
     if (role == SAE_ROLE_DECODER)
-        return d->dec.values && !b->kept.is_tied ? read_matrix(b, &d->dec, role, err) : SAE_OK;
+        return d->dec.values && !b->kept.is_tied ? read_matrix(b, &d->dec, role, team, err)
+                                                 : SAE_OK;
     if (!dst || (role == SAE_ROLE_DEC_BIAS && b->formula.adds_centre))
         return SAE_OK;
     for (size_t j = 0; bound->is_number && j < n; j++)
         dst[j] = bound->number;
     if (bound->n > 1 && !bound->is_number)
         st = read_sum(b, bound, n, dst, err);
+    else if (role == SAE_ROLE_SKIP && bound->n > 0)
+        st = read_skip(b, dst, team, err);
     else if (bound->n > 0 && !bound->is_number)
         st = n < stored ? read_first(b, bound, stored, dst, n, err)
                         : sae_load_read(b->ts, bound->index[0], dst, is_turned(bound->dims), err);
@@ -387,10 +401,10 @@ static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, e
 
 /* With infinite thresholds some people prune: they are told what else does. */
 static enum sae_status read_or_tell(const struct sae_file *b, struct sae_dict *d,
-                                    enum sae_role role, struct sae_err *err)
+                                    enum sae_role role, struct sae_team *team, struct sae_err *err)
 {
     struct sae_err low = {0};
-    enum sae_status st = read_role(b, d, role, &low);
+    enum sae_status st = read_role(b, d, role, team, &low);
     bool prunes = st == SAE_E_WEIGHTS && role == SAE_ROLE_THRESHOLD;
 
     if (st == SAE_OK)
@@ -405,7 +419,7 @@ static enum sae_status read_or_tell(const struct sae_file *b, struct sae_dict *d
 
 /* It, as it is stored; one that is tied to an encoder of f32, as f32. Owned: sae_huge_free. */
 static enum sae_status read_aside(const struct sae_file *b, struct sae_matrix *out,
-                                  struct sae_err *err)
+                                  struct sae_team *team, struct sae_err *err)
 {
     const bool is_f32 = b->kept.is_tied && b->kept.enc == SAE_DTYPE_F32;
     size_t n = b->formula.F * b->formula.d_out;
@@ -416,20 +430,21 @@ static enum sae_status read_aside(const struct sae_file *b, struct sae_matrix *o
     out->values = sae_huge_alloc(n, sae_matrix_item(out));
     if (!out->values)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", n);
-    st = read_matrix(b, out, SAE_ROLE_DECODER, err);
+    st = read_matrix(b, out, SAE_ROLE_DECODER, team, err);
     if (st != SAE_OK)
         sae_huge_free(out->values, n, sae_matrix_item(out));
     return st;
 }
 
 /* The norms of a decoder, which a score looks at. */
-static enum sae_status read_norms(const struct sae_file *b, struct sae_dict *d, struct sae_err *err)
+static enum sae_status read_norms(const struct sae_file *b, struct sae_dict *d,
+                                  struct sae_team *team, struct sae_err *err)
 {
     size_t width = b->formula.d_out;
     float *room = sae_alloc(width, sizeof *room);
     struct sae_matrix m;
     enum sae_status st =
-        room ? read_aside(b, &m, err)
+        room ? read_aside(b, &m, team, err)
              : sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", width);
 
     for (size_t j = 0; st == SAE_OK && j < b->formula.F; j++)
@@ -457,17 +472,17 @@ struct aside {
 };
 
 static enum sae_status look_aside(const struct sae_file *b, struct sae_dict *d, struct aside *a,
-                                  struct sae_err *err)
+                                  struct sae_team *team, struct sae_err *err)
 {
     struct sae_matrix m;
     enum sae_status st;
 
     if (!d->dec.values && d->dec_norm)
-        return read_norms(b, d, err);
+        return read_norms(b, d, team, err);
     if (!b->kept.is_tied ||
         b->bound[SAE_ROLE_DECODER].index[0] == b->bound[SAE_ROLE_ENCODER].index[0])
         return SAE_OK;
-    st = read_aside(b, &m, err);
+    st = read_aside(b, &m, team, err);
     if (st != SAE_OK)
         return st;
     hash_matrix(&m, b->formula.F, a->sha256);
@@ -586,9 +601,9 @@ enum sae_status sae_file_read(struct sae_dict **out, struct sae_file *b, struct 
     enum sae_status st = sae_dict_create_as(&d, b->layout, &b->formula, &b->kept, &low);
 
     if (st == SAE_OK)
-        st = look_aside(b, d, &aside, &low);
+        st = look_aside(b, d, &aside, team, &low);
     for (enum sae_role role = 0; st == SAE_OK && role < SAE_N_ROLES; role++)
-        st = read_or_tell(b, d, role, &low);
+        st = read_or_tell(b, d, role, team, &low);
     if (st == SAE_OK)
         st = check_tied(b, d, &aside, &low);
     if (st == SAE_OK)

@@ -113,6 +113,11 @@ uint32_t sae_crc32(uint32_t crc, const void *p, size_t n)
     return (uint32_t)crc32_z(crc, p, n);
 }
 
+uint32_t sae_crc32_before(uint32_t crc, uint64_t n)
+{
+    return (uint32_t)crc32_combine(crc, 0, (z_off_t)n);
+}
+
 const char *sae_zlib_version(void)
 {
     return zlibVersion();

@@ -24,6 +24,9 @@ bool sae_gzip_pack(const void *in, size_t n, void *out, size_t *n_out) SAE_MUST_
 #define SAE_GZIP_PACKER_BYTES ((uint64_t)272 << 10) /* zconf.h: 256 KB and some */
 
 uint32_t sae_crc32(uint32_t crc, const void *p, size_t n);
+/* What bytes of this CRC have in that of all, when n more follow them: the exclusive or of them is
+ * that. */
+uint32_t sae_crc32_before(uint32_t crc, uint64_t n);
 const char *sae_zlib_version(void);
 
 #endif

@@ -54,13 +54,20 @@ struct sae_zip_stream {
     const struct sae_zip *z;
     const struct sae_zip_entry *e;
     uint64_t pos;
-    uint32_t crc;
+    uint32_t crc;                    /* of what was read */
+    bool is_part;                    /* it is not verified here */
     struct sae_zip_inflate *inflate; /* of a deflated entry, once it is read */
 };
 
 void sae_zip_stream_init(struct sae_zip_stream *s, const struct sae_zip *z,
                          const struct sae_zip_entry *e);
+/* From byte `pos` on of a stored entry, for who reads it in parts and verifies the CRC of them all
+ * (sae_zip_stream_share). */
+void sae_zip_stream_init_part(struct sae_zip_stream *s, const struct sae_zip *z,
+                              const struct sae_zip_entry *e, uint64_t pos);
 void sae_zip_stream_fini(struct sae_zip_stream *s);
+/* What the bytes of a part have in the CRC of the entry: that is the exclusive or of all parts'. */
+uint32_t sae_zip_stream_share(const struct sae_zip_stream *s);
 /* The next n bytes; n <= e->bytes - pos. SAE_E_FORMAT: the method is none that is read, too. */
 enum sae_status sae_zip_stream_read(struct sae_zip_stream *s, void *buf, size_t n,
                                     struct sae_err *err) SAE_MUST_USE;

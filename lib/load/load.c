@@ -306,11 +306,12 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
     struct sae_origin origin;
     enum sae_status st = find_values(ts, i, &origin, err);
 
-    return st == SAE_OK ? sae_origin_read(&origin, SAE_DTYPE_F32, dst, transpose, err) : st;
+    return st == SAE_OK ? sae_origin_read(&origin, SAE_DTYPE_F32, dst, transpose, NULL, err) : st;
 }
 
 enum sae_status sae_load_matrix(struct sae_tensors *ts, size_t i, const struct sae_matrix *dst,
-                                size_t n_rows, bool transpose, struct sae_err *err)
+                                size_t n_rows, bool transpose, struct sae_team *team,
+                                struct sae_err *err)
 {
     struct sae_origin origin;
     enum sae_status st = find_values(ts, i, &origin, err);
@@ -320,7 +321,7 @@ enum sae_status sae_load_matrix(struct sae_tensors *ts, size_t i, const struct s
         return st;
     if (!origin.view.vector && n_rows < *rows)
         *rows = n_rows;
-    return sae_origin_read(&origin, dst->dtype, dst->values, transpose, err);
+    return sae_origin_read(&origin, dst->dtype, dst->values, transpose, team, err);
 }
 
 enum sae_status sae_load_rows(struct sae_tensors *ts, size_t i, size_t n, float *dst,

@@ -107,9 +107,11 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
                               struct sae_err *err) SAE_MUST_USE;
 /* Read the first n_rows of a matrix into dst, whose dtype is F32, or the tensor's own of 16 bits. A
  * tensor of one dimension is read whole. All else as above, and a file's values that are not taken
- * are not looked at. */
+ * are not looked at. A large one is read with the threads of `team` (NULL: this one), unless it is
+ * deflated; their buffers take at most 48 MB together. */
 enum sae_status sae_load_matrix(struct sae_tensors *ts, size_t i, const struct sae_matrix *dst,
-                                size_t n_rows, bool transpose, struct sae_err *err) SAE_MUST_USE;
+                                size_t n_rows, bool transpose, struct sae_team *team,
+                                struct sae_err *err) SAE_MUST_USE;
 /* The first n rows of tensor i as f32, whatever its dimensions: the last of them is a row's. n is
  * at most the product of the others. Values that are not finite stay, no CRC is verified. Not of a
  * .pt, whose tensors may lie anyhow. SAE_E_FORMAT: it is one, or the tensor is of no floating

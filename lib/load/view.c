@@ -18,16 +18,24 @@ enum { LINE = 16 };                                     /* floats in a cache lin
 static const size_t buffer_floats = (size_t)256 << 10;  /* 1 MB of f32, 2 MB of f64 */
 static const size_t max_strip_floats = (size_t)1 << 20; /* 4 MB of f32 */
 
-/* One read of a view. */
+/* How the elements of a view lie: in lines, each of which ends before the next begins. */
+struct lie {
+    bool is_run, by_rows; /* without gaps; the lines are rows */
+    uint64_t n, count;    /* lines, and elements of one. n is 1: anyhow, it is gathered, or a run */
+    uint64_t stride, step; /* from one line to the next, and from element to element of one */
+};
+
+/* One read of a view, or of some lines of it. */
 struct job {
     const struct sae_view *v;
+    struct lie lie;
+    uint64_t from, to; /* lines */
     const struct sae_stream *src;
     size_t item; /* bytes of an element */
     enum sae_dtype as;
     size_t out; /* bytes of a value in dst */
     unsigned char *dst;
-    uint64_t n; /* elements of the view */
-    bool bad;   /* a value that is not finite was met ... */
+    bool bad; /* a value that is not finite was met ... */
     uint64_t bad_r, bad_c;
     double bad_value; /* ... the first */
     uint64_t bad_integer;
@@ -118,10 +126,12 @@ static enum sae_status skip(struct job *j, uint64_t n)
     return st;
 }
 
-static enum sae_status straight(struct job *j, bool by_rows)
+static enum sae_status straight(struct job *j)
 {
-    for (uint64_t at = 0; at < j->n;) {
-        size_t now = j->n - at < buffer_floats ? (size_t)(j->n - at) : buffer_floats;
+    const uint64_t end = j->to * j->lie.count;
+
+    for (uint64_t at = j->from * j->lie.count; at < end;) {
+        size_t now = end - at < buffer_floats ? (size_t)(end - at) : buffer_floats;
         bool direct = j->v->dtype == j->as;
         unsigned char *to = j->dst + at * j->out;
         enum sae_status st = next(j, direct ? to : j->raw, now * j->item);
@@ -130,7 +140,7 @@ static enum sae_status straight(struct job *j, bool by_rows)
             return st;
         if (!direct)
             sae_dtype_to_f32(j->v->dtype, j->raw, (float *)(void *)to, now);
-        check(j, to, now, at, by_rows);
+        check(j, to, now, at, j->lie.by_rows);
         at += now;
     }
     return SAE_OK;
@@ -183,15 +193,16 @@ static struct strip strip_of(uint64_t b)
 }
 
 /* The storage's run is an a x b matrix, dst is b x a. */
-static enum sae_status transposed(struct job *j, uint64_t a, uint64_t b, bool by_rows)
+static enum sae_status transposed(struct job *j)
 {
+    const uint64_t a = j->lie.n, b = j->lie.count;
     struct strip s = strip_of(b);
     size_t k;
 
-    for (uint64_t r = 0; r < a; r += k) {
+    for (uint64_t r = j->from; r < j->to; r += k) {
         size_t w;
 
-        k = a - r < s.rows ? (size_t)(a - r) : s.rows;
+        k = j->to - r < s.rows ? (size_t)(j->to - r) : s.rows;
         for (uint64_t c = 0; c < b; c += w) {
             enum sae_status st;
 
@@ -201,7 +212,7 @@ static enum sae_status transposed(struct job *j, uint64_t a, uint64_t b, bool by
                 return st;
             if (j->f32)
                 sae_dtype_to_f32(j->v->dtype, j->raw, j->f32, k * w);
-            check(j, j->f32 ? (void *)j->f32 : j->raw, k * w, r * b + c, by_rows);
+            check(j, j->f32 ? (void *)j->f32 : j->raw, k * w, r * b + c, j->lie.by_rows);
             turn(j->f32 ? (void *)j->f32 : j->raw, k, w, j->dst + (c * a + r) * j->out, (size_t)a,
                  j->out);
         }
@@ -256,6 +267,100 @@ static enum sae_status report(const struct job *j)
                        j->bad_value, why);
 }
 
+/* Does each of the n runs, of `count` elements, end before the next begins? */
+static bool are_apart(uint64_t stride, uint64_t count, uint64_t step)
+{
+    return step > 0 && stride > (count - 1) * step;
+}
+
+static struct lie lie_of(const struct sae_view *v)
+{
+    const struct lie rows = {.by_rows = true,
+                             .n = v->rows,
+                             .count = v->cols,
+                             .stride = v->row_stride,
+                             .step = v->col_stride};
+    const struct lie cols = {
+        .n = v->cols, .count = v->rows, .stride = v->col_stride, .step = v->row_stride};
+    /* The stride of a dimension of one element says nothing. */
+    bool flat_r = v->rows == 1, flat_c = v->cols == 1;
+    bool by_rows = (flat_c || v->col_stride == 1) && (flat_r || v->row_stride == v->cols);
+    bool by_cols = (flat_r || v->row_stride == 1) && (flat_c || v->col_stride == v->rows);
+
+    if (by_rows || by_cols || v->rows == 0 || v->cols == 0) {
+        struct lie run = by_rows ? rows : cols;
+
+        run.is_run = true;
+        run.stride = run.count;
+        run.step = 1;
+        return run;
+    }
+    if (are_apart(v->row_stride, v->cols, v->col_stride))
+        return rows;
+    if (are_apart(v->col_stride, v->rows, v->row_stride))
+        return cols;
+    return (struct lie){.n = 1};
+}
+
+uint64_t sae_view_lines(const struct sae_view *v)
+{
+    return lie_of(v).n;
+}
+
+static uint64_t line_at(const struct job *j, uint64_t line)
+{
+    return line == j->lie.n ? j->v->numel : line ? j->v->offset + line * j->lie.stride : 0;
+}
+
+uint64_t sae_view_line_at(const struct sae_view *v, uint64_t line)
+{
+    const struct job j = {.v = v, .lie = lie_of(v)};
+
+    return line == 0 ? 0 : line_at(&j, line);
+}
+
+/* ---- buffers ------------------------------------------------------------------------------ */
+
+struct room {
+    uint64_t raw;   /* elements as stored */
+    size_t n_f32;   /* converted */
+    bool is_turned; /* dst has the lines the other way round */
+};
+
+static struct room room_of(const struct job *j, bool transpose)
+{
+    const struct lie *l = &j->lie;
+    struct room m = {.raw = j->v->numel};
+    uint64_t most = buffer_floats;
+
+    if (l->is_run) {
+        m.is_turned = l->by_rows == transpose && l->n > 1 && l->count > 1;
+        if (m.is_turned) {
+            struct strip strip = strip_of(l->count);
+            size_t floats = strip.rows * strip.width;
+
+            most = floats > most ? floats : most;
+            m.n_f32 = j->v->dtype == j->as ? 0 : floats;
+        }
+    } else if (l->count > 0) {
+        uint64_t span = (l->count - 1) * l->step + 1;
+
+        most = span > most ? span : most;
+    } else {
+        return m; /* gathered: all of it */
+    }
+    m.raw = m.raw < most ? m.raw : most;
+    return m;
+}
+
+uint64_t sae_view_buffer_bytes(const struct sae_view *v, enum sae_dtype as, bool transpose)
+{
+    const struct job j = {.v = v, .lie = lie_of(v), .as = as};
+    const struct room m = room_of(&j, transpose);
+
+    return m.raw * sae_dtype_bytes(v->dtype) + m.n_f32 * sizeof(float);
+}
+
 static enum sae_status allocate(struct job *j, uint64_t raw_bytes, size_t n_f32)
 {
     j->raw = sae_alloc((size_t)raw_bytes, 1);
@@ -267,59 +372,43 @@ static enum sae_status allocate(struct job *j, uint64_t raw_bytes, size_t n_f32)
     return SAE_OK;
 }
 
-/* The view is one run of n elements from `offset`: a x b in storage order. */
-static enum sae_status read_run(struct job *j, bool by_rows, bool transpose)
+/* ---- the ways ----------------------------------------------------------------------------- */
+
+/* The view is one run from `offset`: n x count in storage order. */
+static enum sae_status read_run(struct job *j, bool is_turned)
 {
-    const struct sae_view *v = j->v;
-    uint64_t a = by_rows ? v->rows : v->cols, b = by_rows ? v->cols : v->rows;
-    bool flip = by_rows == transpose && a > 1 && b > 1;
-    size_t strip = flip ? strip_of(b).rows * strip_of(b).width : 0;
-    size_t most = strip > buffer_floats ? strip : buffer_floats;
-    size_t raw = v->numel < most ? (size_t)v->numel : most;
-    enum sae_status st = allocate(j, raw * j->item, v->dtype == j->as ? 0 : strip);
+    const struct lie *l = &j->lie;
+    uint64_t end = j->v->offset + j->to * l->count;
+    enum sae_status st = j->from == 0 ? skip(j, j->v->offset) : SAE_OK;
 
     if (st == SAE_OK)
-        st = skip(j, v->offset);
-    if (st == SAE_OK)
-        st = flip ? transposed(j, a, b, by_rows) : straight(j, by_rows);
-    if (st == SAE_OK)
-        st = skip(j, v->numel - v->offset - j->n);
-    return st;
-}
-
-/* Does each of the n runs, of `count` elements, end before the next begins? */
-static bool are_apart(uint64_t stride, uint64_t count, uint64_t step)
-{
-    return step > 0 && stride > (count - 1) * step;
+        st = is_turned ? transposed(j) : straight(j);
+    return st == SAE_OK && j->to == l->n ? skip(j, j->v->numel - end) : st;
 }
 
 /* Rows (or columns) in the order of the storage, and what is between them. */
-static enum sae_status read_spaced(struct job *j, bool by_rows, bool transpose)
+static enum sae_status read_spaced(struct job *j, bool transpose)
 {
-    const struct sae_view *v = j->v;
-    uint64_t n = by_rows ? v->rows : v->cols, count = by_rows ? v->cols : v->rows;
-    uint64_t stride = by_rows ? v->row_stride : v->col_stride;
-    uint64_t step = by_rows ? v->col_stride : v->row_stride, span = (count - 1) * step + 1;
-    uint64_t raw = span > buffer_floats ? span : buffer_floats, at = 0;
-    enum sae_status st = allocate(j, (raw < v->numel ? raw : v->numel) * j->item, 0);
+    const struct lie *l = &j->lie;
+    uint64_t span = (l->count - 1) * l->step + 1, at = line_at(j, j->from);
+    enum sae_status st = SAE_OK;
 
-    for (uint64_t i = 0; st == SAE_OK && i < n; i++) {
-        st = skip(j, v->offset + i * stride - at);
+    for (uint64_t i = j->from; st == SAE_OK && i < j->to; i++) {
+        st = skip(j, j->v->offset + i * l->stride - at);
         if (st == SAE_OK)
             st = next(j, j->raw, (size_t)(span * j->item));
-        at = v->offset + i * stride + span;
-        for (uint64_t k = 0; st == SAE_OK && k < count; k++)
-            place(j, by_rows ? i : k, by_rows ? k : i, j->raw + k * step * j->item, transpose);
+        at = j->v->offset + i * l->stride + span;
+        for (uint64_t k = 0; st == SAE_OK && k < l->count; k++)
+            place(j, l->by_rows ? i : k, l->by_rows ? k : i, j->raw + k * l->step * j->item,
+                  transpose);
     }
-    return st == SAE_OK ? skip(j, v->numel - at) : st;
+    return st == SAE_OK ? skip(j, line_at(j, j->to) - at) : st;
 }
 
 static enum sae_status read_gathered(struct job *j, bool transpose)
 {
-    enum sae_status st = allocate(j, j->v->numel * j->item, 0);
+    enum sae_status st = next(j, j->raw, (size_t)(j->v->numel * j->item));
 
-    if (st == SAE_OK)
-        st = next(j, j->raw, (size_t)(j->v->numel * j->item));
     if (st == SAE_OK)
         gather(j, transpose);
     return st;
@@ -333,50 +422,61 @@ static enum sae_status pass_tail(struct job *j)
     return j->v->tail_bytes ? next(j, tail, j->v->tail_bytes) : SAE_OK;
 }
 
-enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src,
-                              enum sae_dtype as, void *dst, bool transpose, struct sae_err *err)
+static enum sae_status read_lines(struct job *j, bool transpose)
+{
+    const struct room m = room_of(j, transpose);
+    enum sae_status st = allocate(j, m.raw * j->item, m.n_f32);
+
+    if (st != SAE_OK)
+        return st;
+    st = j->lie.is_run      ? read_run(j, m.is_turned)
+         : j->lie.count > 0 ? read_spaced(j, transpose)
+                            : read_gathered(j, transpose);
+    if (st == SAE_OK && j->to == j->lie.n)
+        st = pass_tail(j);
+    return st == SAE_OK ? report(j) : st;
+}
+
+enum sae_status sae_view_read_part(const struct sae_view *v, uint64_t from, uint64_t to,
+                                   const struct sae_stream *src, enum sae_dtype as, void *dst,
+                                   bool transpose, struct sae_err *err)
 {
     struct job j = {.v = v,
+                    .lie = lie_of(v),
+                    .from = from,
+                    .to = to,
                     .src = src,
                     .item = sae_dtype_bytes(v->dtype),
                     .as = as,
                     .out = sae_dtype_bytes(as),
                     .dst = dst,
                     .err = err};
-    /* The stride of a dimension of one element says nothing. */
-    bool flat_r = v->rows == 1, flat_c = v->cols == 1;
-    bool by_rows = (flat_c || v->col_stride == 1) && (flat_r || v->row_stride == v->cols);
-    bool by_cols = (flat_r || v->row_stride == 1) && (flat_c || v->col_stride == v->rows);
     enum sae_status st;
 
     assert(as == SAE_DTYPE_F32 || as == v->dtype);
-    j.n = v->rows * v->cols;
-    if (by_rows || by_cols || j.n == 0)
-        st = read_run(&j, by_rows, transpose);
-    else if (are_apart(v->row_stride, v->cols, v->col_stride))
-        st = read_spaced(&j, true, transpose);
-    else if (are_apart(v->col_stride, v->rows, v->row_stride))
-        st = read_spaced(&j, false, transpose);
-    else
-        st = read_gathered(&j, transpose);
-    if (st == SAE_OK)
-        st = pass_tail(&j);
-    if (st == SAE_OK)
-        st = report(&j);
+    assert(from <= to && to <= j.lie.n);
+    st = read_lines(&j, transpose);
     sae_free(j.f32);
     sae_free(j.raw);
     return st;
+}
+
+enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src,
+                              enum sae_dtype as, void *dst, bool transpose, struct sae_err *err)
+{
+    return sae_view_read_part(v, 0, sae_view_lines(v), src, as, dst, transpose, err);
 }
 
 /* One after the other: there are few of them. */
 static enum sae_status read_integers(struct job *j, int64_t *dst)
 {
     const struct sae_view *v = j->v;
+    const uint64_t n = v->rows * v->cols;
     unsigned char item[8];
     uint64_t at = 0;
     enum sae_status st = SAE_OK;
 
-    for (uint64_t i = 0; i < j->n; i++) {
+    for (uint64_t i = 0; i < n; i++) {
         uint64_t to = v->offset + i * v->col_stride;
 
         if (to >= at) { /* else it is the one just read: a stride of 0 */
@@ -402,7 +502,6 @@ enum sae_status sae_view_integers(const struct sae_view *v, const struct sae_str
     struct job j = {.v = v, .src = src, .item = sae_dtype_bytes(v->dtype), .err = err};
     enum sae_status st;
 
-    j.n = v->rows * v->cols;
     st = allocate(&j, (v->numel < buffer_floats ? v->numel : buffer_floats) * j.item, 0);
     if (st == SAE_OK)
         st = read_integers(&j, dst);

@@ -2,8 +2,8 @@
  * is or as integers.
  *
  * Every byte of the storage is taken from the stream, in order and exactly once, whatever part of
- * it the view covers, so that a stream can verify a checksum. Called by the readers. The calls
- * keep no state: any thread. */
+ * it the view covers, so that a stream can verify a checksum; or from several streams, each of
+ * which has some of its lines. Called by the readers. The calls keep no state: any thread. */
 #ifndef SAE_VIEW_H
 #define SAE_VIEW_H
 
@@ -33,6 +33,20 @@ struct sae_view {
 enum sae_status sae_view_read(const struct sae_view *v, const struct sae_stream *src,
                               enum sae_dtype as, void *dst, bool transpose,
                               struct sae_err *err) SAE_MUST_USE;
+
+/* A view in parts: its lines are its rows or its columns, whichever lie one behind the other; one
+ * where neither do. */
+uint64_t sae_view_lines(const struct sae_view *v);
+/* The element of the storage with which the part from that line on begins: 0 for line 0, numel for
+ * the number of lines. */
+uint64_t sae_view_line_at(const struct sae_view *v, uint64_t line);
+/* Bytes of buffers to read with. */
+uint64_t sae_view_buffer_bytes(const struct sae_view *v, enum sae_dtype as, bool transpose);
+/* sae_view_read of lines from .. to - 1: src begins with the part's first element and brings those
+ * before the next part's, or, for the last line, also the tail. dst is the whole view's. */
+enum sae_status sae_view_read_part(const struct sae_view *v, uint64_t from, uint64_t to,
+                                   const struct sae_stream *src, enum sae_dtype as, void *dst,
+                                   bool transpose, struct sae_err *err) SAE_MUST_USE;
 
 /* The values of a view with one row and an integer dtype, or BOOL, into dst. SAE_E_WEIGHTS: one is
  * beyond int64. */

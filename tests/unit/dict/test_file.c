@@ -170,13 +170,15 @@ enum sae_status sae_load_read(struct sae_tensors *ts, size_t i, float *dst, bool
 }
 
 enum sae_status sae_load_matrix(struct sae_tensors *ts, size_t i, const struct sae_matrix *dst,
-                                size_t n_rows, bool transpose, struct sae_err *err)
+                                size_t n_rows, bool transpose, struct sae_team *team,
+                                struct sae_err *err)
 {
     const struct sae_tensor *t = sae_load_tensor(ts, i);
     size_t n = (size_t)(t->shape[0] * (t->ndim == 2 ? t->shape[1] : 1));
     float *all = malloc(n * sizeof *all);
     enum sae_status st = sae_load_read(ts, i, all, transpose, err);
 
+    (void)team;
     ck_assert(dst->dtype == SAE_DTYPE_F32 || dst->dtype == t->dtype);
     if (st == SAE_OK)
         sae_dtype_from_f32(dst->dtype, all, dst->values,

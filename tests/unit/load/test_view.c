@@ -62,6 +62,32 @@ static unsigned char *storage(enum sae_dtype t, size_t n)
     return p;
 }
 
+/* Lines `step` at a time, the last part first, each from its own bytes alone. */
+static void check_parts(struct sae_view v, enum sae_dtype as, bool transpose, uint64_t step,
+                        const unsigned char *p, const unsigned char *want)
+{
+    const size_t item = sae_dtype_bytes(v.dtype), n = v.rows * v.cols * sae_dtype_bytes(as);
+    const uint64_t lines = sae_view_lines(&v);
+    unsigned char *dst = malloc(n + 1);
+    struct sae_err err = {0};
+
+    for (uint64_t to = lines, from; to > 0; to = from) {
+        uint64_t begin, end;
+
+        from = (to - 1) / step * step;
+        begin = sae_view_line_at(&v, from);
+        end = sae_view_line_at(&v, to);
+        struct memory m = {.p = p + begin * item, .n = (end - begin) * item, .fail_at = SIZE_MAX};
+        struct sae_stream src = {next, &m};
+
+        ck_assert_msg(sae_view_read_part(&v, from, to, &src, as, dst, transpose, &err) == SAE_OK,
+                      "%s", err.text);
+        ck_assert_uint_eq(m.pos, m.n);
+    }
+    ck_assert(lines == 0 || memcmp(dst, want, n) == 0);
+    free(dst);
+}
+
 static void check_view_as(struct sae_view v, enum sae_dtype as, bool transpose)
 {
     const size_t item = sae_dtype_bytes(as);
@@ -84,6 +110,8 @@ static void check_view_as(struct sae_view v, enum sae_dtype as, bool transpose)
                              (unsigned long long)v.rows, (unsigned long long)v.cols, (double)got,
                              (double)want);
         }
+    for (uint64_t step = 1; step < 40; step += 15)
+        check_parts(v, as, transpose, step, p, dst);
     free(dst);
     free(p);
 }
