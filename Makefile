@@ -35,7 +35,7 @@ ifneq ($(WERROR),)
 WARN += -Werror
 endif
 ifneq ($(SAN),)
-# SAN=address,undefined or SAN=thread
+# SAN=address, undefined or thread
 HARDEN = -fPIE
 OPT = -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all
 SANLINK = -fsanitize=$(SAN)
@@ -137,9 +137,9 @@ $(BUILD)/saed: $(BUILD)/obj/server/main.o $(LIBS)
 	$(call run,LD,$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm)
 
 # The daemon that counts what its compute threads allocate (SAED_COUNT_ALLOCS, lib/base.h): the same
-# objects but for those that the count concerns. Sanitizers have a malloc of their own.
+# objects but for those that the count concerns. Sanitizers of addresses and threads have a malloc of their own.
 COUNT_OBJ = $(patsubst %,$(BUILD)/obj/count/%.o,lib/base server/sched/worker server/report/metrics)
-COUNT_BIN = $(if $(SAN),,$(BUILD)/saed-count)
+COUNT_BIN = $(if $(filter-out undefined,$(SAN)),,$(BUILD)/saed-count)
 $(BUILD)/obj/count/%.o: %.c | $(BUILD)/deps.stamp
 	@mkdir -p $(@D)
 	$(call run,CC,$(CC) $(ALL_CFLAGS) -DSAED_COUNT_ALLOCS -c -o $@ $<)
@@ -217,9 +217,15 @@ THREAD_BIN = $(filter %/test_sched %/test_sched_random %/test_sched_threads %/te
 check-threads: $(BUILD)/saed $(THREAD_BIN)
 	@sh tests/support/run.sh $(BUILD) $(THREAD_BIN)
 
-## check-san: the tests under ASan+UBSan, those with threads under TSan, in build folders of their own
-check-san:
-	$(MAKE) BUILD=$(BUILD)/asan SAN=address,undefined WERROR=1 check
+## check-ubsan: the tests under clang's UBSan
+check-ubsan:
+	@sh tests/support/deps.sh $(DEPS_LINT)
+	$(MAKE) BUILD=$(BUILD)/ubsan SAN=undefined CC=clang CXX=clang++ WERROR=1 check
+
+## check-san: the tests under ASan, under clang's UBSan, and those with threads under TSan, in build
+##        folders of their own
+check-san: check-ubsan
+	$(MAKE) BUILD=$(BUILD)/asan SAN=address WERROR=1 check
 	$(MAKE) BUILD=$(BUILD)/tsan SAN=thread WERROR=1 check-threads
 
 ## bench: one table of limits, kernels, batches, codecs, the daemon, loading, each beside its yardstick;
@@ -338,7 +344,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 
-.PHONY: force all deps check check-contract check-clients check-readme check-page check-python-torch python check-bound check-many check-threads check-unit check-san bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
+.PHONY: force all deps check check-contract check-clients check-readme check-page check-python-torch python check-bound check-many check-threads check-unit check-san check-ubsan bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
 	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
