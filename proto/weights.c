@@ -15,7 +15,7 @@
 const struct sae_weight_def sae_weight_defs[SAE_N_WEIGHTS] = {
 #define SAE_WEIGHT(id, name, of) [SAE_WEIGHT_##id] = {#name, "/" #name, #of},
 #include "proto/weights.def"
-#undef SAE_PART
+#undef SAE_WEIGHT
 };
 
 int sae_weights_key(const char *name, size_t n)

@@ -95,7 +95,7 @@ enum sae_status saed_team_create(struct saed_team **out, size_t n_threads, struc
 
 struct sae_team *saed_team_lent(struct saed_team *t)
 {
-    return &t->lent;
+    return t ? &t->lent : NULL;
 }
 
 void saed_team_free(struct saed_team *t)

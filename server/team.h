@@ -17,7 +17,7 @@ struct saed_team;
  * more can be made. */
 enum sae_status saed_team_create(struct saed_team **out, size_t n_threads,
                                  struct sae_err *err) SAE_MUST_USE;
-struct sae_team *saed_team_lent(struct saed_team *t); /* borrowed until free */
+struct sae_team *saed_team_lent(struct saed_team *t); /* borrowed until free; NULL of NULL */
 void saed_team_free(struct saed_team *t);             /* nothing runs any more. NULL allowed */
 
 #endif

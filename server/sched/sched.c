@@ -163,11 +163,12 @@ enum sae_status saed_sched_renew(struct saed_sched *s, struct sae_err *err)
 {
     const struct saed_compute *c = &s->cfg.compute;
     size_t n = s->cfg.n_threads, made = 0;
-    void **obj = sae_calloc(n, 2 * sizeof *obj), **scratch = obj + n;
+    void **obj = sae_calloc(n, 2 * sizeof *obj), **scratch;
     enum sae_status st = SAE_OK;
 
     if (!obj)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate buffers of %zu threads", n);
+    scratch = obj + n;
     while (made < n && st == SAE_OK) {
         st = make_buffers(s, &obj[made], &scratch[made], err);
         if (st == SAE_OK && c->warm)

@@ -201,7 +201,7 @@ static void check_engine(const struct machine *m, const struct formats_case *c, 
         batches_run_all(m->b, m->s, d, SAE_SIDE_ENCODE, tasks, n_asked, most, most);
         for (size_t i = 0; i < n_asked; i++) {
             batches_check(&tasks[i], exact, exact, c->name);
-            for (size_t r = 0; r < c->n; r++)
+            for (size_t r = 0; r < (c->n_state > 0 ? c->n : 0); r++)
                 compare(c, "input_state", r, tasks[i].state + r * c->n_state, c->s, c->n_state);
             if (i >= FORWARD_DENSE && !d->formula.scales_forward_f)
                 check_decode(m, c, d, &tasks[i]);
