@@ -42,6 +42,7 @@ struct served {
     uint32_t ids[MAX_ROWS][WIDTH];
     float values[MAX_ROWS][WIDTH];
     struct sae_sparse_row rows[MAX_ROWS];
+    struct sae_lead leads[SAE_N_WEIGHTS];
 };
 
 static void read_rows(struct served *s, const struct sae_request *r)
@@ -102,10 +103,37 @@ static struct sae_out_tensor make_f(struct served *s, const struct sae_request *
     return f;
 }
 
+/* Rows of the unit matrix, norms of one. */
+static void serve_weights(struct served *s, const struct sae_weights *asked)
+{
+    float *at = s->dense;
+
+    for (int part = 0; part < SAE_N_WEIGHTS; part++) {
+        const size_t n = part < SAE_N_ROW_WEIGHTS ? asked->n_ids[part] : 1;
+
+        if (!(asked->asked >> part & 1))
+            continue;
+        ck_assert_uint_le((size_t)(at - s->dense) + n * WIDTH, MAX_ROWS * WIDTH);
+        s->leads[part] = (struct sae_lead){part < SAE_N_ROW_WEIGHTS, {n}};
+        s->answer.tensors[s->answer.n_tensors++] =
+            (struct sae_out_tensor){.name = sae_weight_defs[part].name,
+                                    .width = WIDTH,
+                                    .data = at,
+                                    .own_lead = &s->leads[part]};
+        for (size_t i = 0; i < n * WIDTH; i++)
+            at[i] = part >= SAE_N_ROW_WEIGHTS || asked->ids[part][i / WIDTH] == i % WIDTH;
+        at += n * WIDTH;
+    }
+}
+
 static void serve(struct served *s, const struct sae_request *r, const struct sae_target *t)
 {
     struct sae_answer *a = &s->answer;
 
+    if (t->op == SAE_OP_WEIGHTS) {
+        serve_weights(s, &r->weights);
+        return;
+    }
     read_rows(s, r);
     a->lead = r->lead;
     a->n_rows = r->n_rows;
@@ -124,9 +152,10 @@ static enum sae_op op_of(const char *route)
 
     ck_assert_int_eq(strncmp(route, prefix, strlen(prefix)), 0);
     route += strlen(prefix);
-    return strncmp(route, "encode", 6) == 0   ? SAE_OP_ENCODE
-           : strncmp(route, "decode", 6) == 0 ? SAE_OP_DECODE
-                                              : SAE_OP_FORWARD;
+    for (int op = 0; op < SAE_N_OPS; op++)
+        if (strncmp(route, sae_op_defs[op].name, strlen(sae_op_defs[op].name)) == 0)
+            return (enum sae_op)op;
+    ck_abort_msg("%s: no operation", route);
 }
 
 static enum sae_status parse(struct sae_request *r, const struct sae_target *t, char *route,
