@@ -109,15 +109,18 @@ START_TEST(single_rows_wait_for_a_few_batches_of_a_flood)
         (const char *const[]){"--threads", _i < 2 ? "1" : "2", "a=init:AutoEncoder:256:16384",
                               "b=init:AutoEncoder:256:16384:seed=1", NULL});
     pid_t flood = start_flood(&s, "a");
-    double ms[N_SINGLE], batches, batch_ms;
+    double ms[N_SINGLE], batches = 0, batch_ms = 0;
 
-    while (metric(&s, "saed_queue_rows{dictionary=\"a\"}") < 4096)
-        poll(NULL, 0, 1);
-    batches = metric(&s, count);
-    batch_ms = metric(&s, sum);
-    time_singles(&s, _i % 2 ? "b" : "a", ms);
-    batches = metric(&s, count) - batches;
-    batch_ms = 1e3 * (metric(&s, sum) - batch_ms) / batches;
+    /* On a busy machine the flood may come to rest for a while: then nothing was measured. */
+    for (int turn = 0; turn < 5 && batches <= N_SINGLE / 2; turn++) {
+        while (metric(&s, "saed_queue_rows{dictionary=\"a\"}") < 4096)
+            poll(NULL, 0, 1);
+        batches = metric(&s, count);
+        batch_ms = metric(&s, sum);
+        time_singles(&s, _i % 2 ? "b" : "a", ms);
+        batches = metric(&s, count) - batches;
+        batch_ms = 1e3 * (metric(&s, sum) - batch_ms) / batches;
+    }
     stop_flood(flood);
     ck_assert_msg(batches > N_SINGLE / 2, "%g batches: no flood", batches);
     ck_assert_msg(ms[N_SINGLE / 2] < 4 * batch_ms, "half of the rows take %g ms, a batch %g",
