@@ -313,7 +313,7 @@ enum sae_status sae_load_matrix(struct sae_tensors *ts, size_t i, const struct s
                                 size_t n_rows, bool transpose, struct sae_team *team,
                                 struct sae_err *err)
 {
-    struct sae_origin origin;
+    struct sae_origin origin = {0};
     enum sae_status st = find_values(ts, i, &origin, err);
     uint64_t *rows = transpose ? &origin.view.cols : &origin.view.rows;
 
