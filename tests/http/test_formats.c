@@ -293,7 +293,7 @@ static void check_encode(size_t i, bool is_st)
     size_t ids[3] = {5, 2, 2};
     const struct formats_case *c = served[i];
     double *top = largest(c, 2), *some;
-    char features[64];
+    char features[96];
     struct reply r;
 
     for (size_t k = 0; k < 3; k++)
