@@ -212,7 +212,7 @@ image-test: $(IMAGE_BIN)
 
 ## check-threads: the tests in which threads meet (what check-san runs under TSan)
 THREAD_BIN = $(filter %/test_sched %/test_sched_random %/test_sched_threads %/test_threads \
-	%/test_conn %/test_conns %/test_offers %/test_loop %/test_pool %/test_log %/test_metrics %/test_budget %/test_team %/test_registry \
+	%/test_conn %/test_conns %/offers/test_offers %/test_loop %/test_pool %/test_log %/test_metrics %/test_budget %/test_team %/test_registry \
 	%/test_service %/test_smoke %/test_full_house,$(TEST_BIN))
 check-threads: $(BUILD)/saed $(THREAD_BIN)
 	@sh tests/support/run.sh $(BUILD) $(THREAD_BIN)

@@ -159,7 +159,7 @@ bool saed_service_drop(struct saed_service *s, const char *name)
     pthread_mutex_lock(&s->changing);
     d = saed_registry_remove(s->registry, name);
     was_there = d != NULL;
-    if (d && d->series)
+    if (d && d->series && !d->offer) /* an offer's is the offers' to take from the list */
         saed_metrics_unlist(s->metrics, d->series);
     pthread_mutex_unlock(&s->changing);
     saed_dict_release(d);
