@@ -133,9 +133,20 @@ int server_stop(struct server *s)
     return rc;
 }
 
+/* A text of n bytes has room for a power of two: under ASan each growth is a copy. */
+static size_t room_for(size_t n)
+{
+    size_t room = 64;
+
+    while (room < n + 1)
+        room *= 2;
+    return room;
+}
+
 static char *append(char *text, size_t *n, const void *p, size_t more)
 {
-    text = realloc(text, *n + more + 1);
+    if (!text || room_for(*n + more) != room_for(*n))
+        text = realloc(text, room_for(*n + more));
     ck_assert_ptr_nonnull(text);
     memcpy(text + *n, p, more);
     *n += more;
