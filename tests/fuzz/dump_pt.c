@@ -8,10 +8,24 @@
 #include <stdio.h>
 #include <string.h>
 
-static void print_key(struct sae_dict *d, const struct sae_layout_key *key)
+/* Value (r, c) of the tensor in the orientation of the file; a vector has one row. Features' matrices
+ * are [F][d] in memory, of f32 or of 16 bits. */
+static float value_at(const struct sae_dict *d, const struct sae_layout_key *key, size_t r, size_t c)
 {
-    const float *v = sae_dict_array(d, key->role);
-    bool turned = sae_layout_is_turned(key); /* in memory [F][d] */
+    bool turned = sae_layout_is_turned(key);
+
+    switch (key->role) {
+    case SAE_ROLE_ENCODER:
+        return sae_matrix_value(&d->enc, turned ? c : r, turned ? r : c);
+    case SAE_ROLE_DECODER:
+        return sae_matrix_value(&d->dec, turned ? c : r, turned ? r : c);
+    default:
+        return sae_dict_array(d, key->role)[c];
+    }
+}
+
+static void print_key(const struct sae_dict *d, const struct sae_layout_key *key)
+{
     size_t rows =
         sae_layout_is_matrix(key) ? key->dims[0] == 'F' ? d->formula.F : d->formula.d_in : 1;
     size_t cols = key->dims[strlen(key->dims) - 1] == 'F' ? d->formula.F : d->formula.d_in;
@@ -22,7 +36,7 @@ static void print_key(struct sae_dict *d, const struct sae_layout_key *key)
     printf(" %zu : ", cols);
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < cols; c++)
-            printf("%08x", sae_f32_bits(turned ? v[c * rows + r] : v[r * cols + c]));
+            printf("%08x", sae_f32_bits(value_at(d, key, r, c)));
     printf("\n");
 }
 

@@ -144,8 +144,10 @@ def check_restricted(tmp):
         raise RuntimeError("this PyTorch does not use the restricted unpickler")
 
 
-def without_prefix(d):
-    """The dict without what stands before all of its keys; None when a key is no string."""
+def tensors_of(d):
+    """The tensors of a dict (what else stands in it is nobody's weight) by their keys without what
+    stands before all of these; None when one of the keys is no string."""
+    d = {k: v for k, v in d.items() if isinstance(v, torch.Tensor)}
     if not all(isinstance(k, str) for k in d):
         return None
     prefixes = ("_orig_mod.", "module.", "sae.")
@@ -156,20 +158,19 @@ def without_prefix(d):
 
 def weights_of(obj):
     """The state dict in what torch.load gave, as the contract finds it: the top, or the one dict
-    right below it that has a class's keys."""
+    right below it whose tensors have a class's keys."""
     plain = (dict, collections.OrderedDict)
     if type(obj) not in plain:
         raise TypeError("no dict")
     found = {}
     for d in [obj] + [v for v in obj.values() if type(v) in plain]:
-        keys = without_prefix(d)
-        if keys is not None and set(keys) in CLASSES.values() and any(
-                isinstance(v, torch.Tensor) for v in keys.values()):
-            found[id(d)] = keys
+        tensors = tensors_of(d)
+        if tensors is not None and set(tensors) in CLASSES.values():
+            found[id(d)] = tensors
             if d is obj:
                 break
     if len(found) != 1:
-        raise TypeError(f"{len(found)} dicts have a class's keys")
+        raise TypeError(f"the tensors of {len(found)} dicts have a class's keys")
     return next(iter(found.values()))
 
 
@@ -180,8 +181,6 @@ def difference(obj, name, tensors):
         return f"torch's keys are {sorted(map(str, sd))}"
     for key, (shape, bits) in tensors.items():
         t = sd[key]
-        if not isinstance(t, torch.Tensor):
-            return f"{key} is {type(t).__name__}"
         is_row = len(shape) == 1 and tuple(t.shape) == (1, *shape)  # a vector may be stored so
         if tuple(t.shape) != shape and not is_row:
             return f"{key} has shape {tuple(t.shape)}, not {shape}"
