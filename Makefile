@@ -35,10 +35,14 @@ ifneq ($(WERROR),)
 WARN += -Werror
 endif
 ifneq ($(SAN),)
-# SAN=address, undefined or thread
+# SAN=address, undefined, thread, or address,undefined
 HARDEN = -fPIE
 OPT = -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all
 SANLINK = -fsanitize=$(SAN)
+# clang's AddressSanitizer as a library, as gcc's is: the tests put one of theirs before it.
+ifneq ($(and $(findstring clang,$(CC)),$(findstring address,$(SAN))),)
+SANLINK += -shared-libasan -Wl,-rpath,$(shell $(CC) -print-runtime-dir)
+endif
 endif
 
 PKGS = libmicrohttpd jansson libzip zlib libzstd nettle
@@ -217,15 +221,14 @@ THREAD_BIN = $(filter %/test_sched %/test_sched_random %/test_sched_threads %/te
 check-threads: $(BUILD)/saed $(THREAD_BIN)
 	@sh tests/support/run.sh $(BUILD) $(THREAD_BIN)
 
-## check-ubsan: the tests under clang's UBSan
-check-ubsan:
+## check-memory: the tests under clang's ASan and UBSan
+check-memory:
 	@sh tests/support/deps.sh $(DEPS_LINT)
-	$(MAKE) BUILD=$(BUILD)/ubsan SAN=undefined CC=clang CXX=clang++ WERROR=1 check
+	$(MAKE) BUILD=$(BUILD)/memory SAN=address,undefined CC=clang CXX=clang++ WERROR=1 check
 
-## check-san: the tests under ASan, under clang's UBSan, and those with threads under TSan, in build
-##        folders of their own
-check-san: check-ubsan
-	$(MAKE) BUILD=$(BUILD)/asan SAN=address WERROR=1 check
+## check-san: the tests under ASan and UBSan, and those with threads under TSan, in build folders of
+##        their own
+check-san: check-memory
 	$(MAKE) BUILD=$(BUILD)/tsan SAN=thread WERROR=1 check-threads
 
 ## bench: one table of limits, kernels, batches, codecs, the daemon, loading, each beside its yardstick;
@@ -344,7 +347,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 
-.PHONY: force all deps check check-contract check-clients check-readme check-page check-python-torch python check-bound check-many check-threads check-unit check-san check-ubsan bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
+.PHONY: force all deps check check-contract check-clients check-readme check-page check-python-torch python check-bound check-many check-threads check-unit check-san check-memory bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
 	fuzz-pt clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
