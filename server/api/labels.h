@@ -1,6 +1,6 @@
 /* labels.h - what GET .../labels answers: {"labels": {"3": "text", "7": null}}.
  *
- * Called by op.c. Pure functions, any thread. */
+ * Called by op.c and op_decode.c. Pure functions, any thread. */
 #ifndef SAED_LABELS_H
 #define SAED_LABELS_H
 

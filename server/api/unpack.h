@@ -1,7 +1,7 @@
 /* unpack.h - a body with a Content-Encoding: which it is, and the body as it was before.
  *
- * Called by op.c: the first on a connection's thread, the second on a pool thread, since what is
- * small may become a thousand times as large. */
+ * Called by op.c and op_decode.c: the first on a connection's thread, the second on a pool thread,
+ * since what is small may become a thousand times as large. */
 #ifndef SAED_UNPACK_H
 #define SAED_UNPACK_H
 

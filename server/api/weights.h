@@ -1,7 +1,7 @@
 /* weights.h - what weights answers: parts of a dictionary, as tensors.
  *
  * In two steps, so that the answer's bytes are known before any of it is copied. Owned by the one
- * request that it belongs to; called by op.c. */
+ * request that it belongs to; called by op.c and op_decode.c. */
 #ifndef SAED_WEIGHTS_H
 #define SAED_WEIGHTS_H
 
