@@ -46,6 +46,14 @@ class Scale(Case):
             pass
         self.run_it("gone", other, self.url)
 
+    def test_two_files_of_one_folder(self):
+        ran = subprocess.run(
+            [sys.executable, os.path.join(ROOT, "deploy", "scale", "encode_many.py"), "--daemons", self.url, "--name",
+             "digits", "--out", self.folder, "a/acts.npy", "b/acts.npy"],
+            env={**os.environ, "PYTHONPATH": PACKAGE}, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(ran.returncode, 2)
+        self.assertIn("one folder: " + os.path.join(self.folder, "acts"), ran.stderr)
+
 
 if __name__ == "__main__":
     main()

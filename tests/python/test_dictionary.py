@@ -35,7 +35,7 @@ class Golden(Case):
         self.close(ae.encode(x), f)
         self.close(ae.decode(a["dec_f"]), a["dec_x_hat"])
         self.close(ae(x), a["x_hat"])
-        x_hat, f_fwd = ae(x, output_features=True)
+        x_hat, f_fwd = ae.to("cpu").eval().forward(x, output_features=True)
         self.close(x_hat, a["x_hat"])
         self.close(f_fwd, a["f_fwd"])
         if cls == "GatedAutoEncoder":

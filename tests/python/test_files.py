@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -101,6 +102,10 @@ class Files(Case):
                 shards = self.encode(path, path + ".out", top_k=4, **options)
                 got = np.concatenate([load_safetensors(s)[0]["f.top_values"] for s in shards])
                 np.testing.assert_array_equal(got, self.ae.encode(x, top_k=4).values)
+
+    def test_paths_of_pathlib(self):
+        shards = self.ae.encode_file(pathlib.Path(self.at("x.npy")), pathlib.Path(self.at("by-path")), top_k=4)
+        self.assertEqual(len(shards), 1)
 
     def test_refused(self):
         np.save(self.at("words.npy"), np.array(["a"]))

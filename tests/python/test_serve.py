@@ -56,6 +56,30 @@ class Serve(unittest.TestCase):
             pass
 
 
+class Offered(unittest.TestCase):
+    def test_a_file_that_cannot_be_read_until_it_is_whole(self):
+        with open(DIGITS, "rb") as file:
+            whole = file.read()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "t.pt")
+            with open(path, "wb") as file:
+                file.write(whole[:1000])
+            with saed.serve(binary=binary(), options=["--dictionaries", folder]) as client:
+                ae = client.dictionary("t")
+                self.assertIn("None", repr(ae))
+                client.transport.patience = 0
+                for call in (lambda: ae.encode(np.ones((1, 64))), lambda: ae.W_dec[0], lambda: ae.dict_size,
+                             lambda: ae.decode(np.ones((1, 256)))):
+                    with self.assertRaisesRegex(saed.RequestError, "zip archive") as caught:
+                        call()
+                    self.assertEqual((caught.exception.code, caught.exception.status), ("unavailable", 503))
+                with open(path + ".new", "wb") as file:
+                    file.write(whole)
+                os.rename(path + ".new", path)
+                client.transport.patience = 60
+                self.assertEqual(ae.encode(np.ones((1, 64))).shape, (1, 256))
+
+
 class Awaited(Case):
     def test_calls(self):
         ae = saed.Dictionary(self.url, "digits")

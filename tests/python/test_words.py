@@ -1,14 +1,16 @@
 #!/usr/bin/python3
 """The words that ship: the dictionary loads, takes words apart into few features whose labels are about them, and
 puts them together again; the files beside it fit."""
+import asyncio
 import json
 import os
+import tempfile
 import unittest
 import urllib.request
 
 import numpy as np
 
-from support import ROOT, Case, main
+from support import ROOT, Case, daemon, main
 
 import saed
 
@@ -71,6 +73,31 @@ class Words(Case):
             with self.subTest(word):
                 said = f["labels"][self.words.index(word)]
                 self.assertTrue(set(about) & set(", ".join(said).split(", ")), said)
+
+    def test_labels_of_the_client(self):
+        top = self.ae.encode(self.rows[self.words.index("music")], top_k=3)
+        said = self.ae.labels(top.indices)
+        self.assertEqual(said, [self.labels[str(i)] for i in top.indices.ravel()])
+        self.assertEqual(self.ae.labels([7, 3, 7]), [self.labels["7"], self.labels["3"], self.labels["7"]])
+        self.assertEqual(self.ae.labels(), list(self.labels.values()))
+        self.assertEqual(self.ae.labels([]), [])
+        with self.assertRaisesRegex(saed.RequestError, "512"):
+            self.ae.labels([512])
+        with self.assertRaises(TypeError):
+            self.ae.labels([0.5])
+        self.assertEqual(asyncio.run(saed.AsyncDictionary(self.ae).labels([5])), [self.labels["5"]])
+
+    def test_more_labels_than_a_request_takes(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
+            f.write("".join(f"label {i}\n" if i % 3 else "\n" for i in range(2500)))
+            f.flush()
+            with daemon(f"i=identity:2500:labels={f.name}") as url:
+                said = saed.Dictionary(url, "i").labels()
+        self.assertEqual(said, [f"label {i}" if i % 3 else None for i in range(2500)])
+
+    def test_no_labels(self):
+        with daemon("i=identity:3") as url, self.assertRaisesRegex(saed.RequestError, "labels=PATH"):
+            saed.Dictionary(url, "i").labels()
 
 
 if __name__ == "__main__":

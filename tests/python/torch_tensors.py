@@ -9,11 +9,12 @@ import tempfile
 import unittest
 from unittest import mock
 
-from support import GOLDEN, PACKAGE, Case, golden, main
+from support import GOLDEN, PACKAGE, Case, daemon, golden, main
 import numpy as np
 import saed
 import torch
 from saed.__main__ import main as verify
+from saed.verify import Report, Side
 
 
 class Module:
@@ -210,6 +211,28 @@ class Verify(Case):
                 status, _, errors = self.run_it(served, weights)
                 self.assertEqual(status, 1)
                 self.assertIn(message, errors)
+
+    def test_what_is_no_number_never_agrees(self):
+        for torch_has, saed_has in ((1, np.nan), (np.nan, 1), (np.nan, np.nan), (np.inf, np.inf), (1, np.inf)):
+            with self.subTest(torch=torch_has, saed=saed_has):
+                side = Side()
+                side.see(np.float32([torch_has, 0]), np.float32([saed_has, 0]))
+                side.see(np.float32([1, 2]), np.float32([1, 2]))
+                self.assertFalse(side.fits(1.0))
+        self.assertFalse(Report().fits(1.0))  # of no rows
+
+    def test_a_key_of_the_environment(self):
+        key = os.path.join(self.folder.name, "keys")
+        with open(key, "w") as file:
+            file.write("me:0123456789abcdef\n")
+        name = self.CLASSES[0]
+        with daemon("--api-key-file", key, f"{name}={GOLDEN}/{name}.pt") as url:
+            status, _, errors = self.run_it(name, name, "--url", url)
+            self.assertEqual((status, "401" in errors), (1, True), errors)
+            status, _, errors = self.run_it(name, name, "--url", url, "--api-key-env", "SAED_TEST_NO_KEY")
+            self.assertEqual((status, "SAED_TEST_NO_KEY" in errors), (1, True), errors)
+            with mock.patch.dict(os.environ, SAED_TEST_KEY="0123456789abcdef"):
+                self.assertEqual(self.run_it(name, name, "--url", url, "--api-key-env", "SAED_TEST_KEY")[0], 0)
 
     def test_the_command(self):
         ran = subprocess.run([sys.executable, "-m", "saed", "verify", "a", "--weights", "b"], text=True,

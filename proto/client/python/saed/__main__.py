@@ -1,7 +1,8 @@
-"""python -m saed verify NAME --weights ae.pt --rows x.npy [--url URL]"""
+"""python -m saed verify NAME --weights ae.pt --rows x.npy [--url URL] [--uds PATH] [--api-key-env NAME]"""
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import sys
 from typing import List, Optional
@@ -10,6 +11,13 @@ import numpy as np
 
 from .dictionary import Dictionary
 from .errors import Error
+
+
+def _key(variable: Optional[str]) -> Optional[str]:
+    """A key on the command line would be read by every user of the machine."""
+    if variable is not None and variable not in os.environ:
+        raise ValueError(f"cannot send a key: the environment has no {variable}")
+    return os.environ[variable] if variable is not None else None
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -21,13 +29,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
     check.add_argument("--weights", required=True, help="its state dict, as torch.save wrote it")
     check.add_argument("--rows", required=True, help=".npy of rows of its width")
     check.add_argument("--url", default="http://127.0.0.1:8673", help="of the daemon (%(default)s)")
+    check.add_argument("--uds", metavar="PATH", help="the daemon's Unix socket")
+    check.add_argument("--api-key-env", metavar="NAME", help="the environment variable that has the daemon's key")
     check.add_argument("--tolerance", type=float, default=1e-4,
                        help="largest error, of the larger of 1 and the largest value (%(default)s)")
     options = parser.parse_args(arguments)
     try:
         from .verify import load_weights, verify
         rows = np.load(options.rows, mmap_mode="r")
-        ae = Dictionary(options.url, options.name, patience=0)
+        key = _key(options.api_key_env)
+        ae = Dictionary(options.url, options.name, patience=0, uds=options.uds, api_key=key)
         report = verify(ae, load_weights(options.weights), rows.reshape(-1, rows.shape[-1]))
     except (Error, OSError, ValueError, RuntimeError, pickle.UnpicklingError, ImportError) as e:
         print(f"python -m saed verify: {e}", file=sys.stderr)

@@ -4,10 +4,10 @@ from __future__ import annotations
 import asyncio
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
 from .arrays import is_tensor, requires_grad
-from .dictionary import Dictionary
+from .dictionary import Dictionary, Path
 
 
 class AsyncDictionary:
@@ -48,7 +48,16 @@ class AsyncDictionary:
         """As the call of `Dictionary`: forward."""
         return await self._run(self.dictionary, x, *args, **options)
 
-    async def encode_file(self, path: str, out: str, **options: Any) -> List[str]:
+    async def forward(self, x: Any, *args: Any, **options: Any) -> Any:
+        """As the call."""
+        return await self(x, *args, **options)
+
+    async def labels(self, features: Any = None) -> List[Optional[str]]:
+        """As `Dictionary.labels`."""
+        found: List[Optional[str]] = await self._run(self.dictionary.labels, features)
+        return found
+
+    async def encode_file(self, path: Path, out: Path, **options: Any) -> List[str]:
         """As `Dictionary.encode_file`."""
         paths: List[str] = await self._run(self.dictionary.encode_file, path, out, **options)
         return paths

@@ -76,16 +76,16 @@ class Client:
 
     def server(self) -> Dict[str, Any]:
         """`GET /v1`: version, engine, kernel, limits."""
-        return self._get("/v1")
+        return self.get("/v1")
 
     def dictionaries(self) -> List[Dict[str, Any]]:
         """`GET /v1/dictionaries`: name, dict_class, activation_dim, dict_size, ... of each."""
-        served: List[Dict[str, Any]] = self._get("/v1/dictionaries")["dictionaries"]
+        served: List[Dict[str, Any]] = self.get("/v1/dictionaries")["dictionaries"]
         return served
 
     def info(self, name: str) -> Dict[str, Any]:
         """`GET /v1/dictionaries/NAME`."""
-        return self._get("/v1/dictionaries/" + urllib.parse.quote(name, safe=""))
+        return self.get("/v1/dictionaries/" + urllib.parse.quote(name, safe=""))
 
     def dictionary(self, name: str, **options: Any) -> Dictionary:
         """The dictionary `name`, over this client's connections."""
@@ -100,7 +100,8 @@ class Client:
         """Whether it has loaded everything and is not draining (`/readyz`), without waiting for it."""
         return self._is_ok("/readyz")
 
-    def _get(self, path: str) -> Dict[str, Any]:
+    def get(self, path: str) -> Dict[str, Any]:
+        """The JSON that GET answers there."""
         answer: Dict[str, Any] = self.transport.call("GET", path, _read_json)
         return answer
 

@@ -1,7 +1,9 @@
 """A served dictionary that stands in for dictionary_learning's object."""
 from __future__ import annotations
 
+import http.client
 import math
+import os
 import threading
 import urllib.parse
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -18,6 +20,8 @@ from .wire import RAW, SAFETENSORS, Part, Shape, body, read_answer
 
 # From here on more rows a request gain nothing (README, "How many rows to send at once").
 ENOUGH_ROWS = 2048
+Path = Union[str, "os.PathLike[str]"]
+LABELS_AT_ONCE = 1024  # the daemon's limit
 
 FORWARD = ("x_hat", "x_ghost", "f", "pre_jump", "input_state")
 CSR_PARTS = (".indptr", ".indices", ".values", ".shape")
@@ -52,8 +56,26 @@ class Dictionary:
         self.name = name
         self.dtype = dtype
         self.grad = grad
-        self.info: Dict[str, Any] = self.client.info(name)
+        self._info = self.client.info(name)
         self._path = f"/v1/dictionaries/{urllib.parse.quote(name, safe='')}/"
+
+    @property
+    def info(self) -> Dict[str, Any]:
+        """`GET /v1/dictionaries/NAME`, as it was when the daemon could first read its file. RequestError
+        (`unavailable`): it cannot yet."""
+        if self._info["dict_class"] is None:
+            self._look_again()
+            self._info = self.client.info(self.name)
+        return self._info
+
+    def _look_again(self) -> None:
+        """The daemon looks at the file when something is asked of it."""
+        try:
+            self.client.transport.call("POST", self._path + "encode", http.client.HTTPResponse.read,
+                                       headers={"Content-Type": "application/json"}, body=[b'{"x":[]}'])
+        except RequestError as e:
+            if e.status == 503:
+                raise
 
     @property
     def activation_dim(self) -> int:
@@ -87,9 +109,26 @@ class Dictionary:
         those that are named, by name. RequestError: the reading has not one of them."""
         return fetch_vectors(self, names)
 
+    def labels(self, features: Any = None) -> List[Optional[str]]:
+        """What the dictionary's source (`labels=PATH`) calls the features of these ids (default: all), in their
+        order; None where it has no label. RequestError: it states none, or there is no such feature."""
+        ids = np.arange(self.dict_size) if features is None else _ids(features).ravel()
+        wanted = np.unique(ids)
+        asked = [(wanted[i:i + LABELS_AT_ONCE],) for i in range(0, len(wanted), LABELS_AT_ONCE)]
+        found: Dict[str, Optional[str]] = {}
+        for part in self.client.each(self._labels, asked):
+            found.update(part)
+        return [found[str(i)] for i in ids.tolist()]
+
+    def _labels(self, ids: NDArray[Any]) -> Dict[str, Optional[str]]:
+        path = self._path + "labels?features=" + ",".join(map(str, ids.tolist()))
+        found: Dict[str, Optional[str]] = self.client.get(path)["labels"]
+        return found
+
     def __repr__(self) -> str:
-        return (f"saed.Dictionary({self.client.url!r}, {self.name!r}): {self.info['dict_class']} "
-                f"{self.activation_dim} x {self.dict_size}")
+        what = self._info
+        return (f"saed.Dictionary({self.client.url!r}, {self.name!r}): {what['dict_class']} "
+                f"{what['activation_dim']} x {what['dict_size']}")
 
     def encode(self, x: Any, return_gate: bool = False, output_pre_jump: bool = False, *,
                top_k: Optional[int] = None, sparse: bool = False, features: Optional[Sequence[int]] = None,
@@ -155,7 +194,19 @@ class Dictionary:
             beside.append(_Mask(ghost_mask, given.lead, self.dict_size))
         return _as_asked(self._found("forward", given, options, beside, FORWARD, dtype))
 
-    def encode_file(self, path: str, out: str, *, tensor: Optional[str] = None, top_k: Optional[int] = None,
+    def forward(self, x: Any, *args: Any, **options: Any) -> Any:
+        """The call, by the name that `torch.nn.Module` has for it."""
+        return self(x, *args, **options)
+
+    def eval(self) -> Dictionary:
+        """Itself: there is no other mode. For code that says so of a module."""
+        return self
+
+    def to(self, *_: Any, **__: Any) -> Dictionary:
+        """Itself: the weights stay where saed is, and answers are on the device of what is asked."""
+        return self
+
+    def encode_file(self, path: Path, out: Path, *, tensor: Optional[str] = None, top_k: Optional[int] = None,
                     sparse: bool = False, features: Optional[Sequence[int]] = None, shard_rows: int = 65536,
                     batch_rows: Optional[int] = None, progress: bool = True) -> List[str]:
         """Features of the rows in a file (`.npy`, or `tensor` of `.safetensors`) into the folder `out`, as

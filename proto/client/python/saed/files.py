@@ -18,7 +18,7 @@ import math
 import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, BinaryIO, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 BATCH_ROWS = 2048
 BATCH_BYTES = 64 << 20  # of a batch's features
 MAX_FILE_HEADER = 100 << 20
+Path = Union[str, "os.PathLike[str]"]
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -241,10 +242,11 @@ def _append(path: str, values: NDArray[Any]) -> None:
 
 # ---- the run ----
 
-def encode_file(ae: Dictionary, path: str, out: str, tensor: Optional[str], options: Dict[str, str],
+def encode_file(ae: Dictionary, path: Path, out: Path, tensor: Optional[str], options: Dict[str, str],
                 features: Optional[Sequence[int]], shard_rows: int, batch_rows: Optional[int],
                 progress: bool) -> List[str]:
     """As `Dictionary.encode_file`; `options` as the query has them."""
+    path, out = os.fspath(path), os.fspath(out)
     if shard_rows < 1 or (batch_rows is not None and batch_rows < 1):
         raise ValueError(f"cannot encode {path}: a shard of {shard_rows} rows, a batch of {batch_rows}")
     source = open_source(path, tensor, ae.activation_dim)

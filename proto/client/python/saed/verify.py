@@ -4,6 +4,7 @@ The formulae are those of dictionary_learning (44318e9; JumpReluAutoEncoder and 
 """
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Tuple
@@ -79,11 +80,13 @@ class Side:
     scale: float = 0.0
 
     def see(self, torch_has: NDArray[Any], saed_has: NDArray[Any]) -> None:
-        self.error = max(self.error, float(np.abs(torch_has - saed_has).max(initial=0.0)))
-        self.scale = max(self.scale, float(np.abs(torch_has).max(initial=0.0)))
+        with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, which stays
+            self.error = float(np.maximum(self.error, np.abs(torch_has - saed_has).max(initial=0.0)))
+            self.scale = float(np.maximum(self.scale, np.abs(torch_has).max(initial=0.0)))
 
     def fits(self, tolerance: float) -> bool:
-        return self.error <= tolerance * max(1.0, self.scale)
+        """Not where either gave what is no finite number."""
+        return math.isfinite(self.scale) and self.error <= tolerance * max(1.0, self.scale)
 
 
 @dataclass
@@ -99,7 +102,8 @@ class Report:
     saed_seconds: float = 0.0
 
     def fits(self, tolerance: float) -> bool:
-        return (self.f.fits(tolerance) and self.x_hat.fits(tolerance)
+        """There were rows, and they agree."""
+        return (self.rows > 0 and self.f.fits(tolerance) and self.x_hat.fits(tolerance)
                 and self.one_sided <= 1 + ONE_SIDED * self.active)
 
     def __str__(self) -> str:
