@@ -48,6 +48,15 @@ enum sae_status saed_mhd_read_head(struct saed_head *head, size_t *n_bytes,
     return st;
 }
 
+void saed_mhd_hide_query(const char *uri)
+{
+    char *query =
+        uri ? strchr(uri, '?') : NULL; /* in its read buffer, which it writes to as well */
+
+    if (query && query[1])
+        query[1] = '\0';
+}
+
 int saed_mhd_strict_option(void)
 {
     return STRICT_OPTION;
@@ -130,6 +139,7 @@ static void *on_line(void *cls, const char *uri, struct MHD_Connection *c)
     (void)c;
     t->uri = uri;
     snprintf(t->target, sizeof t->target, "%s", uri ? uri : "");
+    saed_mhd_hide_query(uri);
     return t;
 }
 

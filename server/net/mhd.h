@@ -23,6 +23,12 @@ struct saed_mhd_line {
     const char *method, *uri, *target, *version;
 };
 
+/* In the library's call with the target: hide the query from it. It would keep a record for each
+ * parameter in the connection's memory, where 412 of them leave no room for an answer; saed reads
+ * the query itself, from its copy of the target. (Where the `?` is, it has found before the call.)
+ * NULL allowed. */
+void saed_mhd_hide_query(const char *uri);
+
 /* The head of the request that `c` has read. *n_bytes is its length on the wire; untouched on
  * failure. SAE_E_BAD_REQUEST says what is wrong; what could be read is in *head all the same. */
 enum sae_status saed_mhd_read_head(struct saed_head *head, size_t *n_bytes,

@@ -23,6 +23,7 @@ void *saed_http_on_line(void *cls, const char *uri, struct MHD_Connection *conne
     e->uri = uri;
     if (uri)
         memcpy(e->target, uri, n);
+    saed_mhd_hide_query(uri);
     e->x.op = SAED_MOP_OTHER;
     e->conn = conn;
     e->x.is_of_loopback = conn->is_of_loopback;

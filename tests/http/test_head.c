@@ -682,6 +682,38 @@ START_TEST(heads_too_large)
 }
 END_TEST
 
+/* As many parameters as a target has room for. (From 412 on the library had no room for an answer.)
+ */
+START_TEST(many_parameters)
+{
+    struct text t = {0};
+    struct reply r;
+    int fd = raw_connect(&s);
+
+    text_addf(&t, "POST /v1/dictionaries/i/encode?features=0");
+    for (int i = 0; i < 1500; i++)
+        text_addf(&t, "&features=%d", i % 4);
+    text_addf(&t, " HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"x\":[1,2,3,4]}");
+    raw_send_bytes(fd, t.p, t.n);
+    r = raw_reply(fd, true, MS);
+    ck_assert_int_eq(r.status, 200);
+    ck_assert_msg(strstr(r.body, "{\"f\":[1,1,2,3,4,1,2,") == r.body, "%.100s", r.body);
+    reply_free(&r);
+    text_free(&t);
+    text_addf(&t, "GET /v1?a"); /* on the same connection */
+    for (int i = 0; i < 14000; i++)
+        text_addf(&t, "&a");
+    text_addf(&t, " HTTP/1.1\r\nHost: a\r\n\r\n");
+    raw_send_bytes(fd, t.p, t.n);
+    r = raw_reply(fd, true, MS);
+    ck_assert_int_eq(r.status, 200);
+    reply_free(&r);
+    text_free(&t);
+    close(fd);
+    still_well();
+}
+END_TEST
+
 /* ---- damaged requests ------------------------------------------------------------------------ */
 
 /* Two good requests with one byte changed, dropped or doubled: whatever is answered is answered
@@ -807,6 +839,7 @@ int main(void)
     tcase_add_loop_test(t, chunks_that_are_none_end_the_connection, 0,
                         sizeof bad_chunks / sizeof bad_chunks[0]);
     tcase_add_test(t, heads_too_large);
+    tcase_add_test(t, many_parameters);
     tcase_add_test(t, damaged_bytes_never_harm);
     tcase_add_test(t, slow_heads_are_cut_at_ten_seconds);
     tcase_add_test(t, idle_connections_do_not_keep_others_out);
