@@ -46,6 +46,7 @@ const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
         {
             .name = SAFETENSORS,
             .short_name = "safetensors",
+            .body_dtypes = ALL_DTYPES,
             .dtyped = {[SAE_DTYPE_F16] = SAFETENSORS ";dtype=f16",
                        [SAE_DTYPE_BF16] = SAFETENSORS ";dtype=bf16"},
             .has_layouts = true,

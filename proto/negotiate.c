@@ -290,7 +290,8 @@ static bool is_form(const struct range *r, enum sae_media m)
 {
     if (sae_codecs[m].is_text)
         return !r->is_other_text;
-    return !r->has_q && !r->has_charset && !r->is_other_text && !r->has_other && !r->has_layout &&
+    return !r->has_q && !r->has_charset && !r->is_other_text && !r->has_other &&
+           (!r->has_layout || sae_codecs[m].has_layouts) && /* as an answer's; the body shows it */
            (!r->has_dtype || sae_codecs[m].body_dtypes & 1u << r->dtype);
 }
 

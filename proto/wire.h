@@ -356,7 +356,7 @@ struct sae_codec {
     bool is_text;
     unsigned body_dtypes; /* 1 << dtype: which Content-Type may name; 0: a body says it itself */
     const char *dtyped[SAE_DTYPE_F64 + 1]; /* media types of answers of other dtypes than F32 */
-    bool has_layouts;                      /* of sparse tensors in answers */
+    bool has_layouts;                      /* of sparse tensors */
     unsigned rank[SAE_N_RANKS]; /* the lowest goes first; that of the request before all */
     /* Of a body: bytes of a number, beside those of a row, beside rows; what reading it takes. */
     unsigned number_bytes, row_bytes, frame_bytes, parser_bytes;

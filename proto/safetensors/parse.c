@@ -96,6 +96,18 @@ static enum sae_status read_floats(struct parser *ps, const struct sae_st_tensor
     return SAE_OK;
 }
 
+/* The values of what the request is about: if its Content-Type names a dtype, of that. */
+static enum sae_status read_main(struct parser *ps, const struct sae_st_tensor *ts, float **out)
+{
+    const struct sae_media_type *type = &ps->t->type;
+
+    if (type->has_dtype && type->dtype != ts->dtype->dtype)
+        return sae_err_set(ps->err, SAE_E_MALFORMED_BODY, ts->name,
+                           "cannot read tensor %s: its dtype is %s, the Content-Type says %s",
+                           ts->name, ts->dtype->safetensors, sae_dtype_name(type->dtype));
+    return read_floats(ps, ts, false, out);
+}
+
 /* ---- shapes ---------------------------------------------------------------------------------- */
 
 static enum sae_status wrong_rank(struct parser *ps, const struct sae_st_tensor *ts,
@@ -145,7 +157,7 @@ static enum sae_status read_dense(struct parser *ps, const struct sae_st_tensor 
         return st;
     if (ps->r->n_rows == 0)
         return want_floats(ps, ts, false);
-    return read_floats(ps, ts, false, &ps->r->values);
+    return read_main(ps, ts, &ps->r->values);
 }
 
 /* ---- integers -------------------------------------------------------------------------------- */
@@ -288,7 +300,7 @@ static enum sae_status read_csr(struct parser *ps)
     if ((st = read_indptr(ps, part[CSR_INDPTR])) != SAE_OK ||
         (st = read_ids(ps, part[CSR_INDICES], SAE_E_BAD_SHAPE, &r->csr.ids)) != SAE_OK)
         return st;
-    return read_floats(ps, part[CSR_VALUES], false, &r->csr.values);
+    return read_main(ps, part[CSR_VALUES], &r->csr.values);
 }
 
 /* Close the gaps where fillers were: the entries of row i end at indptr[i + 1]. */
@@ -331,7 +343,7 @@ static enum sae_status read_top(struct parser *ps)
         (st = take(ps, &c->indptr, "f", (uint64_t)ps->r->n_rows + 1, sizeof *c->indptr)) !=
             SAE_OK ||
         (st = read_ids(ps, ids, SAE_E_BAD_SHAPE, &c->ids)) != SAE_OK ||
-        (st = read_floats(ps, values, false, &c->values)) != SAE_OK)
+        (st = read_main(ps, values, &c->values)) != SAE_OK)
         return st;
     drop_fillers(c, ps->r->n_rows, (size_t)ids->shape[ids->ndim - 1]);
     return SAE_OK;

@@ -98,7 +98,10 @@ static struct got decode_rows(const char *dictionary, const struct got *f)
     return x_hat;
 }
 
-static void check_trip(const char *dictionary, const char *query, const char *type, bool single)
+/* `type` is what is asked for; `plain` a form of it that got_read knows, whose values are within
+ * `near` of it. */
+static void check_trip(const char *dictionary, const char *query, const char *plain,
+                       const char *type, float near, bool single)
 {
     enum got_order order = strstr(query, "top_k") ? GOT_TOP : GOT_ASCENDING;
     struct text x = make_x(single);
@@ -107,17 +110,19 @@ static void check_trip(const char *dictionary, const char *query, const char *ty
     struct got f, want, x_hat;
 
     snprintf(path, sizeof path, "%s/encode%s", dictionary, query);
-    answer = post(path, JSON, type, x.p, x.n);
+    answer = post(path, JSON, plain, x.p, x.n);
     f = got_read(&answer, "f", order);
+    reply_free(&answer);
     want = decode_rows(dictionary, &f);
+    answer = post(path, JSON, type, x.p, x.n);
     snprintf(path, sizeof path, "%s/decode", dictionary);
-    back = post(path, type, JSON, answer.body, answer.n);
+    back = post(path, reply_header(&answer, "Content-Type"), JSON, answer.body, answer.n);
     ck_assert_msg(back.status == 200, "%s%s as %s: %s", dictionary, query, type, back.body);
     x_hat = got_read(&back, "x_hat", GOT_ASCENDING);
     ck_assert_uint_eq(x_hat.n_lead, single ? 0 : 1);
     ck_assert_uint_eq(x_hat.n_rows, single ? 1 : ROWS);
     for (size_t i = 0; i < x_hat.n_rows * D; i++)
-        ck_assert_msg(fabsf(x_hat.v[i] - want.v[i]) <= 1e-5f * fabsf(want.v[i]) + 1e-6f,
+        ck_assert_msg(fabsf(x_hat.v[i] - want.v[i]) <= near * (fabsf(want.v[i]) + 0.1f),
                       "%s%s as %s: value %zu is %g, want %g", dictionary, query, type, i,
                       (double)x_hat.v[i], (double)want.v[i]);
     got_free(&f);
@@ -128,12 +133,45 @@ static void check_trip(const char *dictionary, const char *query, const char *ty
     text_free(&x);
 }
 
+static const struct {
+    const char *plain, *type;
+    float near;
+} forms[] = {
+    {JSON, JSON, 1e-5f},
+    {ST, ST, 1e-5f},
+    {ST, ST ";dtype=f16", 0.01f},
+    {ST, ST ";dtype=bf16", 0.1f},
+    {ST, ST ";layout=csr;dtype=f16", 0.01f}, /* of a top_k */
+};
+
 START_TEST(decode_takes_what_encode_gives)
 {
-    for (int single = 0; single < 2; single++) {
-        check_trip(asked[_i].dictionary, asked[_i].query, JSON, single);
-        check_trip(asked[_i].dictionary, asked[_i].query, ST, single);
+    for (size_t i = 0; i < 2 * sizeof forms / sizeof *forms; i++)
+        if (strstr(asked[_i].query, "top_k") || !strstr(forms[i / 2].type, "layout"))
+            check_trip(asked[_i].dictionary, asked[_i].query, forms[i / 2].plain, forms[i / 2].type,
+                       forms[i / 2].near, i % 2);
+}
+END_TEST
+
+/* Another dtype than the one that is named is no slip of the pen to be passed over. */
+START_TEST(a_dtype_that_is_not_there)
+{
+    static const char *const queries[] = {"", "?sparse=true", "?top_k=3"};
+    struct text x = make_x(false);
+    char path[64];
+
+    for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
+        struct reply f, back;
+
+        snprintf(path, sizeof path, "a/encode%s", queries[i]);
+        f = post(path, JSON, ST, x.p, x.n);
+        back = post("a/decode", ST ";dtype=f16", JSON, f.body, f.n);
+        check_problem(&back, 400, "malformed_body",
+                      "its dtype is F32, the Content-Type says float16", NULL);
+        reply_free(&back);
+        reply_free(&f);
     }
+    text_free(&x);
 }
 END_TEST
 
@@ -175,6 +213,7 @@ int main(void)
     tcase_add_unchecked_fixture(t, start, stop);
     tcase_add_loop_test(t, decode_takes_what_encode_gives, 0,
                         (int)(sizeof asked / sizeof asked[0]));
+    tcase_add_test(t, a_dtype_that_is_not_there);
     tcase_add_test(t, scaled_features_are_refused);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);
