@@ -86,6 +86,8 @@ static enum sae_status parse_body(struct op *op)
     }
     if (saed_op_is_document(op->target.op))
         return sae_request_check(&op->req, &op->target, &op->err);
+    if (!body && codec->is_text && !saed_op_rides(op)) /* the query says it all */
+        return codec->parse(&op->req, &op->target, "{}", 2, &op->err);
     if (!body || !codec->keep)
         return codec->parse(&op->req, &op->target, body ? body : "", x->n_body, &op->err);
     st = codec->keep(&op->req, &op->target, &body, x->n_body, &op->err);

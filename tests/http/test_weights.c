@@ -361,6 +361,23 @@ START_TEST(no_ids_are_no_rows)
 }
 END_TEST
 
+/* A query that says it all needs no body. */
+START_TEST(a_query_is_enough)
+{
+    struct reply r =
+        request(&s, "POST", "/v1/dictionaries/new_33x70_bf16/weights?vectors=norms", NULL, NULL, 0);
+    struct reply want = ask("new_33x70_bf16", "{\"vectors\":[\"norms\"]}");
+
+    ck_assert_int_eq(r.status, 200);
+    ck_assert_str_eq(r.body, want.body);
+    reply_free(&want);
+    reply_free(&r);
+    r = request(&s, "POST", "/v1/dictionaries/id/weights", NULL, NULL, 0);
+    check_problem(&r, 400, "bad_option", "nothing is asked for", NULL);
+    reply_free(&r);
+}
+END_TEST
+
 /* ---- refusals -------------------------------------------------------------------------------- */
 
 static const struct {
@@ -545,6 +562,7 @@ int main(void)
     tcase_add_test(t, tensors_ask_as_json_does);
     tcase_add_test(t, one_tensor_is_bytes_too);
     tcase_add_test(t, no_ids_are_no_rows);
+    tcase_add_test(t, a_query_is_enough);
     tcase_add_loop_test(t, what_it_has_not_is_refused, 0,
                         (int)(sizeof refusals / sizeof *refusals));
     tcase_add_test(t, rows_of_bytes_are_no_request);
