@@ -36,7 +36,9 @@ class Serve(unittest.TestCase):
                 pass
 
     def test_why_it_does_not_start(self):
-        for source, options, reason in (("/nowhere.pt", [], "/nowhere.pt"), (DIGITS, ["--thread"], "--threads")):
+        for source, options, reason in (
+                ("/nowhere.pt", [], "^cannot start saed: a: cannot load /nowhere.pt: .*file or directory$"),
+                (DIGITS, ["--thread"], "^cannot start saed: cannot use --thread: .* --threads$")):
             with self.subTest(reason=reason), self.assertRaisesRegex(saed.Error, reason):
                 with saed.serve(a=source, binary=binary(), options=options):
                     pass

@@ -50,7 +50,9 @@ def serve(dictionaries: Optional[Mapping[str, Source]] = None, *, binary: Option
 def _reason(process: subprocess.Popen[str], log: IO[str]) -> str:
     status = process.wait()
     log.seek(0)
-    return log.read().strip()[-2000:] or f"it ended with status {status}"
+    text = log.read()
+    said = [line[len("saed: "):] for line in text.splitlines() if line.startswith("saed: ")]
+    return "\n".join(said) or text.strip()[-2000:] or f"it ended with status {status}"
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
