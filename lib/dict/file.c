@@ -150,11 +150,17 @@ static enum sae_status name_class(struct sae_file *b, struct sae_err *err)
 /* Configs that are nobody's, a model's own perhaps. */
 static void note_configs(struct sae_file *b)
 {
-    for (size_t i = 0; i < SAE_COUNTOF(b->hints.found) && b->hints.found[i]; i++)
-        if (!b->layout->is_stated && !b->layout->is_any_tensor &&
-            !(b->config && strcmp(sae_facts_name(b->config), b->hints.found[i]) == 0))
-            sae_dict_add_note(&b->info, "%s beside it was looked at for a k alone",
-                              b->hints.found[i]);
+    bool is_row = !b->layout->is_stated && !b->layout->is_any_tensor;
+
+    for (size_t i = 0; is_row && i < SAE_HINTS_MAX_FILES && b->hints.found[i].file; i++) {
+        const char *file = b->hints.found[i].file;
+        bool is_above = b->hints.found[i].is_above;
+
+        if (!b->config || is_above != b->is_config_above ||
+            strcmp(sae_facts_name(b->config), file) != 0)
+            sae_dict_add_note(&b->info, "%s %s was looked at for a k alone", file,
+                              sae_hints_place(is_above));
+    }
 }
 
 /* Matrices that the producer's own arithmetic rounds to. */
@@ -245,8 +251,8 @@ static void add_notes(struct sae_file *b)
         sae_dict_add_note(info, "%s", b->layout->note);
     note_configs(b);
     note_16_bits(b);
-    if (b->hints.unread[0])
-        sae_dict_add_note(info, "%s", b->hints.unread);
+    if (b->hints.doubt[0])
+        sae_dict_add_note(info, "%s", b->hints.doubt);
     for (unsigned k = 0; k < b->layout->n_keys; k++)
         if (is_left(b, &b->layout->keys[k]) && is_left_by_statement(b, &b->layout->keys[k]))
             sae_dict_add_note(info, "%s is not used under the stated reading",

@@ -29,6 +29,7 @@ struct sae_file {
     char *weights;                      /* owned: the file */
     const char *format;                 /* stated, or told by what stands beside; NULL: by keys */
     struct sae_facts *config;           /* owned: what told it; NULL */
+    bool is_config_above;               /* it stands in the folder above "checkpoints" */
     const struct sae_name_rule *named;  /* the file's name told it; NULL (locate.c) */
     struct sae_tensors *ts;
     struct sae_choice choice;

@@ -171,14 +171,15 @@ static enum sae_status try_names(struct sae_file *b, const char *folder, const c
 static enum sae_status try_above(struct sae_file *b, char *folder, const char *path,
                                  struct sae_err *err)
 {
-    static const char checkpoints[] = "checkpoints/";
-    size_t n = strlen(folder), m = strlen(checkpoints);
+    size_t above = sae_folder_bytes_above(path);
+    enum sae_status st;
 
-    if (b->config || n < m || strcmp(folder + n - m, checkpoints) != 0 ||
-        (n > m && folder[n - m - 1] != '/'))
+    if (b->config || above == sae_folder_bytes(path))
         return SAE_OK;
-    folder[n - m] = '\0';
-    return try_rules(b, folder, path + n - m, err);
+    folder[above] = '\0';
+    st = try_rules(b, folder, path + above, err);
+    b->is_config_above = b->config != NULL;
+    return st;
 }
 
 /* What the file at `path` is by what stands beside it, and by its name. */

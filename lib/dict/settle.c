@@ -24,17 +24,24 @@ static enum sae_status take_config_k(struct sae_file *b, struct sae_err *err)
     static const char path[] = "trainer.k";
     bool found = false;
     int64_t k = 0;
+    struct sae_err low = {0};
     enum sae_status st = SAE_OK;
 
     if (strcmp(b->layout->format, "dictionary_learning") == 0)
-        st = sae_facts_int(b->config, path, &k, &found, err);
+        st = sae_facts_int(b->config, path, &k, &found, &low);
+    if (st != SAE_OK && (b->layout->is_top_k_too || sae_statement_says_selection(b->stated)))
+        return SAE_OK; /* a doubt of the hints, which check_no_k looks at */
+    if (st != SAE_OK)
+        return sae_err_set(err, st, low.where, "%s%s", low.text,
+                           b->layout->keeps_top_k ? "; state k=N" : "");
     if (found) {
         b->hints.k_file = sae_facts_name(b->config);
+        b->hints.k_is_above = b->is_config_above;
         b->hints.k_under = "trainer";
         b->hints.k_key = "k";
         b->hints.k = k;
     }
-    return st;
+    return SAE_OK;
 }
 
 /* A k that plays no role under a threshold. */
@@ -79,36 +86,46 @@ static enum sae_status settle_k(struct sae_file *b, struct sae_err *err)
         return is_said ? SAE_OK
                        : sae_err_set(err, SAE_E_FORMAT, key->name,
                                      "cannot tell how many features are kept: the file has no "
-                                     "\"%s\", nor has a config beside it; state k=N",
-                                     key->name);
+                                     "\"%s\", %s%s; state k=N",
+                                     key->name, h->doubt[0] ? "and " : "nor has a config beside it",
+                                     h->doubt);
     } else if (k < 1) {
         return sae_err_set(err, SAE_E_FORMAT, h->k_file, "\"%s\" of %s is %lld, wanted 1 or more",
                            h->k_key, h->k_file, (long long)k);
     }
     if (h->k_file && h->k != k && !is_said)
         return sae_err_set(err, SAE_E_FORMAT, h->k_file,
-                           "cannot choose between two k: \"%s\" is %lld, and %s beside it has "
+                           "cannot choose between two k: \"%s\" is %lld, and %s %s has "
                            "\"%s\": %lld%s%s%s; state k=N",
-                           key->name, (long long)k, h->k_file, h->k_key, (long long)h->k,
-                           h->k_under[0] ? " in \"" : "", h->k_under, h->k_under[0] ? "\"" : "");
+                           key->name, (long long)k, h->k_file, sae_hints_place(h->k_is_above),
+                           h->k_key, (long long)h->k, h->k_under[0] ? " in \"" : "", h->k_under,
+                           h->k_under[0] ? "\"" : "");
     say_k(b, k);
     return SAE_OK;
 }
 
-/* The same as choose.c's look at a k beside the keys, in the config beside the file. */
+/* The same as choose.c's look at a k beside the keys, in the config beside the file: one that it
+ * has, or may have. */
 static enum sae_status check_no_k(const struct sae_file *b, struct sae_err *err)
 {
     const struct sae_hints *h = &b->hints;
 
-    if (!b->layout->is_top_k_too || !h->k_file || b->stated->reading.field[SAE_FIELD_SELECT].is_set)
+    if (!b->layout->is_top_k_too || b->stated->reading.field[SAE_FIELD_SELECT].is_set)
         return SAE_OK;
-    return sae_err_set(err, SAE_E_FORMAT, h->k_file,
-                       "cannot choose between two readings: keys are %s's, and %s beside it has "
-                       "\"%s\": %lld%s%s%s: features may be the %s largest alone; state k=%lld or "
-                       "k=none",
-                       b->layout->name, h->k_file, h->k_key, (long long)h->k,
-                       h->k_under[0] ? " in \"" : "", h->k_under, h->k_under[0] ? "\"" : "",
-                       h->k_key, (long long)h->k);
+    if (h->k_file)
+        return sae_err_set(err, SAE_E_FORMAT, h->k_file,
+                           "cannot choose between two readings: keys are %s's, and %s %s has "
+                           "\"%s\": %lld%s%s%s: features may be the %s largest alone; state "
+                           "k=%lld or k=none",
+                           b->layout->name, h->k_file, sae_hints_place(h->k_is_above), h->k_key,
+                           (long long)h->k, h->k_under[0] ? " in \"" : "", h->k_under,
+                           h->k_under[0] ? "\"" : "", h->k_key, (long long)h->k);
+    if (h->doubt[0])
+        return sae_err_set(err, SAE_E_FORMAT, "k",
+                           "cannot choose between two readings: keys are %s's, and %s: features "
+                           "may be the k largest alone; state k=N or k=none for ReLU",
+                           b->layout->name, h->doubt);
+    return SAE_OK;
 }
 
 /* ---- a threshold that is one number ------------------------------------------------------- */

@@ -29,6 +29,16 @@ size_t sae_folder_bytes(const char *path)
     return slash ? (size_t)(slash - path) + 1 : 0;
 }
 
+size_t sae_folder_bytes_above(const char *path)
+{
+    static const char checkpoints[] = "checkpoints/";
+    size_t n = sae_folder_bytes(path), m = strlen(checkpoints);
+    bool is_in_one =
+        n >= m && strncmp(path + n - m, checkpoints, m) == 0 && (n == m || path[n - m - 1] == '/');
+
+    return is_in_one ? n - m : n;
+}
+
 bool sae_folder_is_weights(const char *name)
 {
     static const char *const endings[] = {".pt",          ".pth", ".ckpt", ".bin",

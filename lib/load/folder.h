@@ -14,6 +14,9 @@ struct sae_folder;
 bool sae_folder_is(const char *path); /* a folder, or a link to one */
 /* Bytes of the folder in a file's path, its last '/' included; 0: it has none. */
 size_t sae_folder_bytes(const char *path);
+/* The same of the folder above, where the file stands in one called "checkpoints"; else as above.
+ */
+size_t sae_folder_bytes_above(const char *path);
 /* Does a name end as those of weights files do: .pt .pth .ckpt .bin .safetensors .npz .npy? */
 bool sae_folder_is_weights(const char *name);
 

@@ -196,6 +196,20 @@ static const struct row taken[] = {
      {"linear_transcoder kind=transcoder activation=linear select=all!(top_k:3); k is not used "
       "under "
       "the stated reading"}},
+    /* of a checkpoint the folder above has the config too */
+    {"checkpoints/ae_4.pt",
+     NEW,
+     "config.json",
+     "{\"trainer\": {\"k\": 3}}",
+     ":k=3",
+     {"AutoEncoderNew activation=relu select=top_k:3!; config.json above it was looked at for a k "
+      "alone"}},
+    {"checkpoints/ae_4.pt",
+     NEW,
+     "config.json",
+     "{\"trainer\": {\"dict_class\": \"AutoEncoderNew\"}}",
+     "",
+     {"AutoEncoderNew activation=relu"}},
     /* units that a statement decides */
     {LENS("{\"architecture\": \"topk\", \"k\": 3, \"rescale_acts_by_decoder_norm\": true, "
           "\"apply_b_dec_to_input\": false, " V6 "}",
@@ -348,6 +362,18 @@ END_TEST
 
 /* All of said[] is in the error's text. */
 static const struct row refused[] = {
+    {"checkpoints/ae_4.pt",
+     NEW,
+     "config.json",
+     "{\"trainer\": {\"k\": 3}}",
+     "",
+     {"AutoEncoderNew's, and config.json above it has \"k\": 3 in \"trainer\"", "k=3 or k=none"}},
+    {"checkpoints/ae_4.pt",
+     NEW,
+     "config.json",
+     "{\"trainer\": {\"k\": 3}",
+     "",
+     {"AutoEncoderNew's, and config.json above it was not read: ", "k=N or k=none for ReLU"}},
     {FILE_OF("W_enc:F32:5,7 b_enc:F32:7 W_dec:F32:7,3 b_dec:F32:3"),
      ":parts=encoder:centre=none:activation=relu:kind=sae",
      {"kind=sae is stated", "width is 3"}},

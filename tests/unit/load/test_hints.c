@@ -57,7 +57,7 @@ static const struct {
     const char *config, *cfg;
     const char *file, *key, *under;
     int64_t k;
-    const char *unread;
+    const char *doubt;
 } rows[] = {
     {NULL, NULL, NULL, NULL, NULL, 0, ""},
     {"{}", "[1]", NULL, NULL, NULL, 0, ""},
@@ -66,7 +66,11 @@ static const struct {
     {"{\"trainer\": {\"k\": 7}}", NULL, "config.json", "k", "trainer", 7, ""},
     {"{\"buffer\": {\"k\": 7}}", "{\"trainer\": {\"top_k\": 8}}", "cfg.json", "top_k", "trainer", 8,
      ""},
-    {"{\"k\": 2.0, \"top_k\": \"3\", \"trainer\": 5}", NULL, NULL, NULL, NULL, 0, ""},
+    {"{\"k\": null, \"trainer\": 5}", NULL, NULL, NULL, NULL, 0, ""},
+    {"{\"k\": 2.0, \"top_k\": \"3\"}", NULL, NULL, NULL, NULL, 0,
+     "\"k\" of config.json beside it is a number with a fraction, an integer is wanted"},
+    {NULL, "{\"trainer\": {\"top_k\": \"3\"}}", NULL, NULL, NULL, 0,
+     "\"trainer.top_k\" of cfg.json beside it is a text, an integer is wanted"},
     {"{\"k\": 1, \"k\": 2}", NULL, NULL, NULL, NULL, 0,
      "config.json beside it was not read: the key \"k\" stands twice"},
     {"{\"lr\": NaN}", "{\"k\": 3}", "cfg.json", "k", "", 3, ""},
@@ -89,8 +93,8 @@ START_TEST(finds_k)
     ck_assert_pstr_eq(h.k_key, rows[_i].key);
     ck_assert_pstr_eq(h.k_under, rows[_i].under);
     ck_assert_int_eq(h.k, rows[_i].k);
-    ck_assert_msg(strncmp(h.unread, rows[_i].unread, strlen(rows[_i].unread)) == 0, "%s", h.unread);
-    ck_assert_int_eq(h.unread[0] != 0, rows[_i].unread[0] != 0);
+    ck_assert_msg(strncmp(h.doubt, rows[_i].doubt, strlen(rows[_i].doubt)) == 0, "%s", h.doubt);
+    ck_assert_int_eq(h.doubt[0] != 0, rows[_i].doubt[0] != 0);
     remove_folder();
 }
 END_TEST
@@ -111,7 +115,7 @@ START_TEST(a_config_must_be_a_file_of_moderate_size)
     put("config.json", "{}");
     ck_assert_int_eq(truncate(path, ((off_t)16 << 20) + 1), 0);
     ck_assert_int_eq(sae_hints_read(&h, weights, NULL), SAE_OK);
-    ck_assert_ptr_nonnull(strstr(h.unread, "16777217 bytes, at most 16777216"));
+    ck_assert_ptr_nonnull(strstr(h.doubt, "16777217 bytes, at most 16777216"));
     remove_folder();
 }
 END_TEST
@@ -145,6 +149,20 @@ START_TEST(a_k_refuses_a_relu_class)
         {"data/topk_33x70_k8_f32.pt", "{\"trainer\": {\"k\": 4}}",
          "\"k\" is 8, and config.json beside it has \"k\": 4 in \"trainer\""},
         {"cases/plain.pt", "{\"k\": null}", NULL},
+        /* ... and so does a config that may have one */
+        {"cases/plain.pt", "{\"k\": 3, \"k\": 3}",
+         "keys are AutoEncoder's, and config.json beside it was not read: the key \"k\" stands "
+         "twice: features may be the k largest alone; state k=N or k=none for ReLU"},
+        {"data/new_7x5_f16.pt", "{\"trainer\": {\"dict_class\": \"AutoEncoderNew\", \"k\": 3",
+         "keys are AutoEncoderNew's, and config.json beside it was not read: "},
+        {"data/new_7x5_f16.pt", "{\"trainer\": {\"dict_class\": \"AutoEncoderNew\", \"k\": \"3\"}}",
+         "keys are AutoEncoderNew's, and \"trainer.k\" of config.json beside it is a text, an "
+         "integer is wanted: features may be"},
+        {"data/topk_33x70_k8_f32.pt", "{\"trainer\": {\"k\": 8}, \"trainer\": 1}", NULL},
+        {"data/topk_33x70_k8_f32.pt",
+         "{\"trainer\": {\"dict_class\": \"AutoEncoderTopK\", \"k\": \"8\"}}",
+         "cannot use \"trainer.k\" of config.json: it is a text, an integer is wanted; state k=N"},
+        {"data/gated_7x5_bf16.pt", "not JSON", NULL},
     };
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
@@ -164,17 +182,34 @@ START_TEST(a_k_refuses_a_relu_class)
 }
 END_TEST
 
-START_TEST(a_config_that_is_no_json_is_noted)
+/* With a k stated it is a note. */
+START_TEST(a_config_that_may_have_a_k_is_noted)
 {
-    struct sae_dict *d = NULL;
+    static const struct {
+        const char *text, *option, *note;
+    } cases[] = {
+        {"not JSON", ":k=none", "cfg.json beside it was not read"},
+        {"{\"k\": \"3\"}", ":k=3", "\"k\" of cfg.json beside it is a text"},
+    };
 
-    make_folder("cases/plain.pt");
-    put("cfg.json", "not JSON");
-    ck_assert_int_eq(sae_dict_load(&d, weights, NULL, NULL), SAE_OK);
-    ck_assert_uint_eq(sae_dict_info(d)->n_notes, 2); /* the class's own comes first */
-    ck_assert_ptr_nonnull(strstr(sae_dict_info(d)->notes[1], "cfg.json beside it was not read"));
-    sae_dict_free(d);
-    remove_folder();
+    for (size_t i = 0; i < SAE_COUNTOF(cases); i++) {
+        struct sae_dict *d = NULL;
+        const struct sae_dict_info *info;
+        struct sae_err err = {0};
+        char source[120];
+
+        make_folder("cases/plain.pt");
+        put("cfg.json", cases[i].text);
+        ck_assert_int_eq(sae_dict_load(&d, weights, NULL, NULL), SAE_E_FORMAT);
+        snprintf(source, sizeof source, "%s%s", weights, cases[i].option);
+        ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
+        info = sae_dict_info(d);
+        ck_assert_uint_ge(info->n_notes, 1);
+        ck_assert_msg(strstr(info->notes[info->n_notes - 1], cases[i].note) != NULL, "%s",
+                      info->notes[info->n_notes - 1]);
+        sae_dict_free(d);
+        remove_folder();
+    }
 }
 END_TEST
 
@@ -187,8 +222,8 @@ int main(void)
     tcase_add_loop_test(t, finds_k, 0, SAE_COUNTOF(rows));
     tcase_add_test(t, a_config_must_be_a_file_of_moderate_size);
     tcase_add_test(t, a_path_without_a_folder_and_one_too_long);
-    tcase_add_loop_test(t, a_k_refuses_a_relu_class, 0, 6);
-    tcase_add_test(t, a_config_that_is_no_json_is_noted);
+    tcase_add_loop_test(t, a_k_refuses_a_relu_class, 0, 12);
+    tcase_add_test(t, a_config_that_may_have_a_k_is_noted);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
