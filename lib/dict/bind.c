@@ -240,6 +240,19 @@ static enum sae_status bind_centre(struct sae_file *b, struct sae_err *err)
     return bind_text(b, SAE_ROLE_CENTRE, v->key, strlen(v->key), &b->bound[SAE_ROLE_CENTRE], err);
 }
 
+/* May it be one number for all features? A row's own is of the shape that the row gives it. */
+static bool is_number_too(const struct sae_file *b, const char *name)
+{
+    const struct sae_layout *l = b->layout;
+
+    if (l->is_open || sae_reading_is_stated(&b->reading, SAE_FIELD_THRESHOLD))
+        return true;
+    for (unsigned i = 0; i < l->n_keys; i++)
+        if (sae_layout_is_key(l, l->keys[i].name, name))
+            return l->keys[i].dims[0] == '\0';
+    return true;
+}
+
 static enum sae_status bind_threshold(struct sae_file *b, struct sae_err *err)
 {
     const struct sae_value *v = &b->reading.field[SAE_FIELD_THRESHOLD].value;
@@ -253,7 +266,8 @@ static enum sae_status bind_threshold(struct sae_file *b, struct sae_err *err)
     if (bound->is_number)
         return SAE_OK;
     st = bind_text(b, SAE_ROLE_THRESHOLD, v->key, strlen(v->key), bound, err);
-    if (st != SAE_OK || sae_load_tensor(b->ts, bound->index[0])->ndim > 0)
+    if (st != SAE_OK || sae_load_tensor(b->ts, bound->index[0])->ndim > 0 ||
+        !is_number_too(b, v->key))
         return st;
     bound->dims = "";
     bound->is_number = sae_file_number(b, v->key, &bound->number);
@@ -291,6 +305,39 @@ static enum sae_status bind_width(struct sae_file *b, struct sae_err *err)
                                                              : SAE_OK;
 }
 
+/* The key that is stated for a role; NULL: none. */
+static const char *stated_key(const struct sae_file *b, enum sae_role role)
+{
+    const struct sae_reading_field *skip = &b->stated->reading.field[SAE_FIELD_SKIP];
+
+    if (role != SAE_ROLE_SKIP)
+        return b->stated->key[role];
+    return skip->is_set && skip->value.choice == SAE_SKIP_KEY ? skip->value.key : NULL;
+}
+
+/* A key that is stated and plays no role is there all the same, unless it goes with the decoder and
+ * the encoder alone is wanted: such a file may have lost it. */
+static enum sae_status check_idle(struct sae_file *b, enum sae_role role, struct sae_err *err)
+{
+    bool is_decoders =
+        role == SAE_ROLE_DECODER || role == SAE_ROLE_DEC_BIAS || role == SAE_ROLE_SKIP;
+    const char *text = stated_key(b, role);
+    struct sae_bound idle = {.n = 0};
+    enum sae_status st;
+    size_t n;
+
+    if (!text || b->bound[role].n > 0 || (is_decoders && b->stated->encodes_only))
+        return SAE_OK;
+    n = strlen(text);
+    if (is_matrix(role))
+        (void)orientation_of(role, text, &n);
+    st = bind_text(b, role, text, n, &idle, err);
+    if (st == SAE_OK)
+        sae_dict_add_note(&b->info, "%s=%.80s is not used under the stated reading",
+                          option_of(role), text);
+    return st;
+}
+
 static enum sae_status bind_all(struct sae_file *b, struct sae_err *err)
 {
     const struct sae_unit *unit = sae_formula_unit(&b->formula);
@@ -309,6 +356,8 @@ static enum sae_status bind_all(struct sae_file *b, struct sae_err *err)
         st = bind_centre(b, err);
     if (st == SAE_OK)
         st = bind_skip(b, err);
+    for (enum sae_role role = 0; st == SAE_OK && role < SAE_N_ROLES; role++)
+        st = check_idle(b, role, err);
     return st;
 }
 
@@ -565,9 +614,31 @@ static enum sae_status take_features(struct sae_file *b, struct sae_err *err)
     return SAE_OK;
 }
 
+/* Is y meant to be x? Where nobody says it, widths and a skip do. */
+static enum sae_status settle_kind(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_formula *f = &b->formula;
+    const struct sae_reading_field *kind = &b->reading.field[SAE_FIELD_KIND];
+    bool differs = f->d_in != f->d_out && f->d_out > 0;
+
+    if (differs && kind->from != SAE_FROM_DEFAULT && kind->value.choice == SAE_KIND_SAE)
+        return sae_err_set(err, SAE_E_FORMAT, "",
+                           "kind=sae is %s%s, and the output's width is %zu where the input's is "
+                           "%zu; state kind=transcoder",
+                           kind->from == SAE_FROM_STATED ? "stated" : "what it is by ",
+                           kind->from == SAE_FROM_STATED ? ""
+                           : b->config                   ? sae_facts_name(b->config)
+                                                         : b->layout->name,
+                           f->d_out, f->d_in);
+    if (differs || sae_reading_choice(&b->reading, SAE_FIELD_SKIP) != SAE_SKIP_NONE)
+        sae_reading_say(&b->reading, SAE_FIELD_KIND, "transcoder", SAE_FROM_FILE);
+    return SAE_OK;
+}
+
 static enum sae_status fill_formula(struct sae_file *b, struct sae_err *err)
 {
     struct sae_formula *f = &b->formula;
+    enum sae_status st;
 
     f->has_centre = b->bound[SAE_ROLE_CENTRE].n > 0;
     f->adds_centre = is_same_tensor(&b->bound[SAE_ROLE_CENTRE], &b->bound[SAE_ROLE_DEC_BIAS]);
@@ -578,16 +649,8 @@ static enum sae_status fill_formula(struct sae_file *b, struct sae_err *err)
         return sae_err_set(err, SAE_E_WEIGHTS, "k",
                            "k is %llu, wanted from 1 to dict_size, which is %zu by %s",
                            (unsigned long long)f->top_k, f->F, encoder_name(b));
-    if (f->d_in != f->d_out && f->d_out > 0 && sae_reading_is_stated(&b->reading, SAE_FIELD_KIND) &&
-        sae_reading_choice(&b->reading, SAE_FIELD_KIND) == SAE_KIND_SAE)
-        return sae_err_set(err, SAE_E_FORMAT, "",
-                           "kind=sae is stated, and the output's width is %zu where the input's "
-                           "is %zu",
-                           f->d_out, f->d_in);
-    if ((f->d_in != f->d_out && f->d_out > 0) ||
-        sae_reading_choice(&b->reading, SAE_FIELD_SKIP) != SAE_SKIP_NONE)
-        sae_reading_say(&b->reading, SAE_FIELD_KIND, "transcoder", SAE_FROM_FILE);
-    return sae_formula_check(f, err);
+    st = settle_kind(b, err);
+    return st == SAE_OK ? sae_formula_check(f, err) : st;
 }
 
 /* Is one stated, or in the file, or missed? */

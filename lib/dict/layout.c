@@ -112,7 +112,7 @@ const struct sae_layout sae_layouts[] = {
         .format = DL,
         .name = "JumpReluAutoEncoder",
         .widths = DL_WIDTHS,
-        .settle = sae_settle_class,
+        .settle = sae_settle_jump_relu,
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
                  KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "d"),

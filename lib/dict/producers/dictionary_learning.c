@@ -26,6 +26,18 @@ enum sae_status sae_settle_class(struct sae_file *b, struct sae_err *err)
     return st;
 }
 
+/* Its keys are anybody's, but for a threshold of each feature. */
+enum sae_status sae_settle_jump_relu(struct sae_file *b, struct sae_err *err)
+{
+    const struct sae_tensor *threshold = sae_load_tensor(b->ts, sae_file_find(b, "threshold"));
+
+    if (b->stated->format || b->config || threshold->ndim > 0)
+        return sae_settle_class(b, err);
+    b->layout = sae_layout_of_format("bare");
+    sae_layout_reading(b->layout, &b->reading);
+    return sae_settle_bare(b, err);
+}
+
 /* Two classes of the same keys: the config says which. */
 enum sae_status sae_settle_top_k(struct sae_file *b, struct sae_err *err)
 {

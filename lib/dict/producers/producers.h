@@ -13,9 +13,9 @@
 
 typedef enum sae_status sae_settle_fn(struct sae_file *b, struct sae_err *err);
 
-sae_settle_fn sae_settle_class, sae_settle_top_k, sae_settle_matryoshka, sae_settle_sae_lens,
-    sae_settle_gemma_scope, sae_settle_gemma_scope_2, sae_settle_circuit_tracer,
-    sae_settle_cross_layer, sae_settle_sparsify, sae_settle_sentence_transformers,
-    sae_settle_qwen_scope, sae_settle_openai, sae_settle_bare;
+sae_settle_fn sae_settle_class, sae_settle_jump_relu, sae_settle_top_k, sae_settle_matryoshka,
+    sae_settle_sae_lens, sae_settle_gemma_scope, sae_settle_gemma_scope_2,
+    sae_settle_circuit_tracer, sae_settle_cross_layer, sae_settle_sparsify,
+    sae_settle_sentence_transformers, sae_settle_qwen_scope, sae_settle_openai, sae_settle_bare;
 
 #endif

@@ -188,8 +188,10 @@ static enum sae_status sae_lens_centre(struct sae_file *b, bool is_transcoder, s
 
     if (st != SAE_OK)
         return st;
-    if (is_transcoder && is_applied)
-        return REFUSE(err, key, "cfg.json has %s true for a transcoder, which SAELens refuses",
+    if (is_transcoder && is_applied && !is_stated(b, SAE_FIELD_CENTRE))
+        return REFUSE(err, key,
+                      "cfg.json has %s true for a transcoder, which SAELens refuses; state "
+                      "centre=none or centre=b_dec",
                       key);
     if (!found && !is_transcoder)
         sae_say_default(b, SAE_FIELD_CENTRE, "b_dec", "SAELens", key);

@@ -385,6 +385,7 @@ END_TEST
 
 /* ---- what is stated ---- */
 
+#define BARE "W_enc:f32:2,3 W_dec:f32:3,2 b_enc:f32:3 b_dec:f32:2 "
 #define MINE "W:f32:2,3 V:f32:3,2 b:f32:3 c:f32:2 extra:f32:3"
 #define GATED_KEYS "W:f32:3,2 V:f32:3,2 g:f32:3 r:f32:3 m:f32:3"
 
@@ -511,6 +512,16 @@ static const struct {
      "activation=relu select=top_k:2! ",
      {.unit = SAE_UNIT_RELU, .top_k = 2, .has_dec_bias = true}},
     {AE, "x.pt:centre=encoder.bias+encoder.bias", NULL, "\"encoder.bias\" has shape [3]", {0}},
+    {BARE "threshold:f32=0.5",
+     "x.pt:centre=b_dec:activation=threshold",
+     "jumprelu",
+     "centre=b_dec! activation=threshold! threshold=threshold ",
+     {.unit = SAE_UNIT_THRESHOLD, .has_centre = true, .adds_centre = true}},
+    {BARE "threshold:f32=0.5",
+     "x.pt:centre=none:threshold=threshold",
+     "jumprelu",
+     "activation=threshold! threshold=threshold! ",
+     {.unit = SAE_UNIT_THRESHOLD, .has_dec_bias = true}},
     {MINE,
      "x.pt:encoder=W:decoder=V:enc_bias=b:dec_bias=c:centre=c:k=2",
      "topk",
@@ -641,6 +652,10 @@ static const struct {
     {TOP_K "k:i64=2", "x.pt:activation=gated", "activation=gated does not go with select=top_k:2"},
     {TOP_K "k:i64=2", "x.pt:activation=gated:k=none", "this reading wants gate_bias=KEY"},
     {MINE, "x.pt:encoder=W:enc_bias=b:centre=none:k=2:score=decoder_norm", "wants decoder=KEY"},
+    {BARE "threshold:f32=0.5", "x.pt", "state centre=b_dec or centre=none, and activation="},
+    {BARE "threshold:f32=0.5", "x.pt:format=dictionary_learning",
+     "\"threshold\" has shape [], wanted [F] = [3] (JumpReluAutoEncoder, by W_enc)"},
+    {BARE "threshold:f32:1", "x.pt", "\"threshold\" has shape [1], wanted [F] = [3]"},
     {MINE, "x.pt:format=dictionary_learning", "cannot name the class"},
     {MINE, "x.pt:encoder=U:centre=none:k=2", "encoder=U is stated, and the file has no such"},
     {MINE, "x.pt:encoder=W:centre=none:k=2", "cannot tell which way round \"W\" lies"},

@@ -246,6 +246,35 @@ static const struct row taken[] = {
           "W_enc:F32:5,7 W_dec:F32:7,3 b_enc:F32:7 b_dec:F32:3 W_skip:F32:3,5"),
      ":skip=W_skip",
      {"skip_transcoder kind=transcoder activation=relu skip=W_skip@m,d! m=3"}},
+    /* one that is no transcoder by its config, and is stated to be */
+    {LENS("{\"apply_b_dec_to_input\": false, \"architecture\": \"standard\", " V6 "}",
+          "W_enc:F32:5,7 W_dec:F32:7,3 b_enc:F32:7 b_dec:F32:3"),
+     ":kind=transcoder",
+     {"transcoder kind=transcoder!(sae) activation=relu m=3; Neuronpedia shows f times the decoder "
+      "norm (normalize_decoder=unit)"}},
+    /* ... and rows that do not say */
+    {"params.npz",
+     "W_enc:F32:5,7 W_dec:F32:7,3 b_enc:F32:7 b_dec:F32:3 threshold:F32:7=0.5",
+     NULL,
+     NULL,
+     "",
+     {"jumprelu_transcoder kind=transcoder activation=threshold threshold=threshold m=3"}},
+    /* keys that are stated and lie idle are there, unless they go with a decoder that is not wanted
+     */
+    {FILE_OF("W:F32:7,5 V:F32:7,5 b:F32:7"),
+     ":encoder=W@F,d:decoder=V@F,m:enc_bias=b:jump=b:centre=none:activation=relu",
+     {"standard activation=relu!; jump=b is not used under the stated reading"}},
+    {FILE_OF("W:F32:7,5 V:F32:7,5 b:F32:7 r:F32:7"),
+     ":encoder=W@F,d:decoder=V@F,m:gate_bias=b:mag_bias=b:r_mag=r:enc_bias=b:centre=none:"
+     "activation=gated",
+     {"gated activation=gated!; enc_bias=b is not used under the stated reading"}},
+    {FILE_OF("W:F32:7,5 S:F32:5,5"),
+     ":format=linear:encoder=W:skip=S@m,d",
+     {"linear_transcoder kind=transcoder activation=linear skip=S@m,d! m=0; skip=S@m,d is not used "
+      "under the stated reading"}},
+    {FILE_OF(NEW),
+     ":parts=encoder:skip=nope",
+     {"AutoEncoderNew kind=transcoder activation=relu skip=nope! encodes"}},
     /* what the path says is what its components say */
     {"embeddings/params.npz",
      "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 "
@@ -311,6 +340,9 @@ static const struct row taken[] = {
           SAE),
      "",
      {"topk activation=relu select=top_k:4"}},
+    {LENS("{\"architecture\": \"transcoder\", \"apply_b_dec_to_input\": true, " V6 "}", SAE),
+     ":centre=none",
+     {"transcoder kind=transcoder centre=none!(b_dec) activation=relu"}},
     /* heads */
     {LENS("{\"apply_b_dec_to_input\": false, \"hook_point\": \"blocks.0.attn.hook_z\", "
           "\"hook_head_index\": 3}",
@@ -380,6 +412,41 @@ static const struct row refused[] = {
     {FILE_OF(ROWS_4 "threshold:F32:7 w_ENC:F32:5,7"),
      ":format=gemma_scope",
      {"both \"W_enc\" and \"w_ENC\""}},
+    {LENS("{\"apply_b_dec_to_input\": false, \"architecture\": \"standard\", " V6 "}",
+          "W_enc:F32:5,7 W_dec:F32:7,3 b_enc:F32:7 b_dec:F32:3"),
+     "",
+     {"kind=sae is what it is by cfg.json", "width is 3 where the input's is 5",
+      "state kind=transcoder"}},
+    {"sae_weights.safetensors",
+     "W_enc:F32:5,7 W_dec:F32:7,3 b_enc:F32:7 b_dec:F32:3 threshold:F32:7=0.5",
+     "cfg.json",
+     "{\"apply_b_dec_to_input\": false, \"architecture\": \"jumprelu\", " V6 "}",
+     ":parts=encoder",
+     {"kind=sae is what it is by cfg.json", "state kind=transcoder"}},
+    /* a key that is stated and not there, whatever it would be for */
+    {FILE_OF("W:F32:7,5 V:F32:7,5 b:F32:7"),
+     ":encoder=W@F,d:decoder=V@F,m:enc_bias=b:gate_bias=nope:centre=none:activation=relu",
+     {"gate_bias is nope, and the file has no tensor \"nope\""}},
+    {FILE_OF("W:F32:7,5 V:F32:7,5 b:F32:7 r:F32:7"),
+     ":encoder=W@F,d:decoder=V@F,m:gate_bias=b:mag_bias=b:r_mag=r:enc_bias=nope:centre=none:"
+     "activation=gated",
+     {"enc_bias is nope, and the file has no tensor \"nope\""}},
+    {FILE_OF("W:F32:7,5 b:F32:7"),
+     ":encoder=W@F,d:enc_bias=b:dec_bias=nope:centre=none:activation=relu",
+     {"dec_bias is nope, and the file has no tensor \"nope\""}},
+    {FILE_OF("W:F32:7,5 b:F32:7"),
+     ":parts=encoder:encoder=W@F,d:enc_bias=b:jump=nope:centre=none:activation=relu",
+     {"jump is nope, and the file has no tensor \"nope\""}},
+    {FILE_OF("W:F32:7,5"),
+     ":format=linear:encoder=W:skip=nope",
+     {"skip is nope, and the file has no tensor \"nope\""}},
+    /* a threshold of each feature is what the row has */
+    {"params.npz",
+     ROWS_4 "threshold:F32=0.5",
+     NULL,
+     NULL,
+     "",
+     {"\"threshold\" has shape [], wanted [F] = [7] (gemma_scope"}},
     /* a tensor that tells of another reading */
     {LENS("{" V6 "}", ROWS_4 "topk_threshold:F64=0.5"),
      "",
