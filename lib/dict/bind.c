@@ -511,7 +511,7 @@ static enum sae_status take_dims(struct sae_file *b, struct sae_err *err)
 static void take_lone_bias(struct sae_file *b)
 {
     struct sae_bound *bias = &b->bound[SAE_ROLE_ENC_BIAS];
-    const struct sae_tensor *t = bias->n ? sae_load_tensor(b->ts, bias->index[0]) : NULL;
+    const struct sae_tensor *t = bias->n == 1 ? sae_load_tensor(b->ts, bias->index[0]) : NULL;
 
     if (!t || t->ndim > 0 || b->n_stored != 1 || !b->layout->is_any_tensor)
         return;

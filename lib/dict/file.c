@@ -304,40 +304,66 @@ static size_t n_values(const struct sae_file *b, enum sae_role role, size_t *sto
     }
 }
 
-/* The sum of several vectors, in double, from left to right, rounded once. */
-static enum sae_status read_sum(const struct sae_file *b, const struct sae_bound *bound, size_t n,
+/* A role's place for one of its tensors: the values in the file, and those taken. */
+struct place {
+    size_t stored, n;
+    struct sae_team *team; /* a skip is read by it */
+};
+
+/* Of a vector the first n values. */
+static enum sae_status read_first(const struct sae_file *b, size_t i, const struct place *p,
+                                  float *dst, struct sae_err *err)
+{
+    float *all = p->n < p->stored ? sae_alloc(p->stored, sizeof *all) : dst;
+    enum sae_status st;
+
+    if (!all)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory",
+                           p->stored);
+    st = sae_load_read(b->ts, i, all, false, err);
+    if (st == SAE_OK && all != dst)
+        memcpy(dst, all, p->n * sizeof *dst);
+    if (all != dst)
+        sae_free(all);
+    return st;
+}
+
+static enum sae_status read_skip(const struct sae_file *b, size_t i, const struct place *p,
+                                 float *dst, struct sae_err *err)
+{
+    const struct sae_matrix m = {.dtype = SAE_DTYPE_F32, .values = dst, .width = b->formula.d_in};
+
+    return sae_load_matrix(b->ts, i, &m, b->formula.d_out, is_turned(b->bound[SAE_ROLE_SKIP].dims),
+                           p->team, err);
+}
+
+static enum sae_status read_one(const struct sae_file *b, enum sae_role role, unsigned which,
+                                const struct place *p, float *dst, struct sae_err *err)
+{
+    size_t i = b->bound[role].index[which];
+
+    return role == SAE_ROLE_SKIP ? read_skip(b, i, p, dst, err) : read_first(b, i, p, dst, err);
+}
+
+/* The sum of several tensors, in double, from left to right, rounded once. */
+static enum sae_status read_sum(const struct sae_file *b, enum sae_role role, const struct place *p,
                                 float *dst, struct sae_err *err)
 {
-    double *sum = sae_calloc(n, sizeof *sum);
+    const struct sae_bound *bound = &b->bound[role];
+    double *sum = sae_calloc(p->n, sizeof *sum);
     enum sae_status st = SAE_OK;
 
     if (!sum)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot add up %u tensors: out of memory",
                            bound->n);
     for (unsigned i = 0; i < bound->n && st == SAE_OK; i++) {
-        st = sae_load_read(b->ts, bound->index[i], dst, false, err);
-        for (size_t k = 0; k < n && st == SAE_OK; k++)
+        st = read_one(b, role, i, p, dst, err);
+        for (size_t k = 0; k < p->n && st == SAE_OK; k++)
             sum[k] = i == 0 ? (double)dst[k] : sum[k] + (double)dst[k];
     }
-    for (size_t k = 0; k < n && st == SAE_OK; k++)
+    for (size_t k = 0; k < p->n && st == SAE_OK; k++)
         dst[k] = (float)sum[k];
     sae_free(sum);
-    return st;
-}
-
-/* The tensor of a file with more features than are taken. */
-static enum sae_status read_first(const struct sae_file *b, const struct sae_bound *bound,
-                                  size_t stored, float *dst, size_t n, struct sae_err *err)
-{
-    float *all = sae_alloc(stored, sizeof *all);
-    enum sae_status st;
-
-    if (!all)
-        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", stored);
-    st = sae_load_read(b->ts, bound->index[0], all, is_turned(bound->dims), err);
-    if (st == SAE_OK)
-        memcpy(dst, all, n * sizeof *dst);
-    sae_free(all);
     return st;
 }
 
@@ -368,24 +394,15 @@ static enum sae_status read_matrix(const struct sae_file *b, const struct sae_ma
                            err);
 }
 
-static enum sae_status read_skip(const struct sae_file *b, float *dst, struct sae_team *team,
-                                 struct sae_err *err)
-{
-    const struct sae_bound *bound = &b->bound[SAE_ROLE_SKIP];
-    const struct sae_matrix m = {.dtype = SAE_DTYPE_F32, .values = dst, .width = b->formula.d_in};
-
-    return sae_load_matrix(b->ts, bound->index[0], &m, b->formula.d_out, is_turned(bound->dims),
-                           team, err);
-}
-
 static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, enum sae_role role,
                                  struct sae_team *team, struct sae_err *err)
 {
     const struct sae_bound *bound = &b->bound[role];
     float *dst = sae_dict_array(d, role);
-    size_t stored, n = n_values(b, role, &stored);
+    struct place p = {.team = team};
     enum sae_status st = SAE_OK;
 
+    p.n = n_values(b, role, &p.stored);
     if (role == SAE_ROLE_ENCODER)
         return d->enc.values ? read_matrix(b, &d->enc, role, team, err) : SAE_OK;
     if (role == SAE_ROLE_DECODER)
@@ -393,16 +410,11 @@ static enum sae_status read_role(const struct sae_file *b, struct sae_dict *d, e
                                                  : SAE_OK;
     if (!dst || (role == SAE_ROLE_DEC_BIAS && b->formula.adds_centre))
         return SAE_OK;
-    for (size_t j = 0; bound->is_number && j < n; j++)
+    for (size_t j = 0; bound->is_number && j < p.n; j++)
         dst[j] = bound->number;
-    if (bound->n > 1 && !bound->is_number)
-        st = read_sum(b, bound, n, dst, err);
-    else if (role == SAE_ROLE_SKIP && bound->n > 0)
-        st = read_skip(b, dst, team, err);
-    else if (bound->n > 0 && !bound->is_number)
-        st = n < stored ? read_first(b, bound, stored, dst, n, err)
-                        : sae_load_read(b->ts, bound->index[0], dst, is_turned(bound->dims), err);
-    return st == SAE_OK && bound->is_exp ? take_exp(b, bound, dst, n, err) : st;
+    if (bound->n > 0 && !bound->is_number)
+        st = bound->n > 1 ? read_sum(b, role, &p, dst, err) : read_one(b, role, 0, &p, dst, err);
+    return st == SAE_OK && bound->is_exp ? take_exp(b, bound, dst, p.n, err) : st;
 }
 
 /* With infinite thresholds some people prune: they are told what else does. */

@@ -634,6 +634,88 @@ START_TEST(stated_values_are_in_place)
 }
 END_TEST
 
+#define LARGE                                                                                  \
+    "W:f32:20000,2 V:f32:20000,2 b:f32:20000 b2:f32:1,20000 h:bf16:20000 c:f32:2 n:f32:20000 " \
+    "x:f64:20000 z:f32=0.5"
+#define OF_LARGE "x.pt:encoder=W@F,d:decoder=V@F,m:centre=c+c:"
+
+/* Two features of 20,000: what is read whole is cut before it lies among the dictionary's. */
+static const struct {
+    const char *stated;
+    enum sae_role role;
+    size_t first, second; /* tensors that are added up, SIZE_MAX: there is one */
+    bool is_exp;
+} cuts[] = {
+    {"activation=relu:enc_bias=b", SAE_ROLE_ENC_BIAS, 2, SIZE_MAX, false},
+    {"activation=relu:enc_bias=b+b2", SAE_ROLE_ENC_BIAS, 2, 3, false},
+    {"activation=relu:enc_bias=x+h", SAE_ROLE_ENC_BIAS, 7, 4, false},
+    {"threshold=b+b2", SAE_ROLE_THRESHOLD, 2, 3, false},
+    {"threshold=exp:b", SAE_ROLE_THRESHOLD, 2, SIZE_MAX, true},
+    {"threshold=exp:b+b2", SAE_ROLE_THRESHOLD, 2, 3, true},
+    {"activation=jump:jump=b+n", SAE_ROLE_JUMP, 2, 6, false},
+    {"activation=gated:gate_bias=b+n:mag_bias=n:r_mag=b", SAE_ROLE_GATE_BIAS, 2, 6, false},
+    {"activation=gated:gate_bias=n:mag_bias=b+n:r_mag=b", SAE_ROLE_MAG_BIAS, 2, 6, false},
+    {"activation=gated:gate_bias=n:mag_bias=n:r_mag=b+b2", SAE_ROLE_R_MAG, 2, 3, true},
+};
+
+START_TEST(what_is_added_up_is_cut_too)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+    char source[200];
+    const float *v;
+
+    fake_file(LARGE);
+    snprintf(source, sizeof source, OF_LARGE "%s:features=2", cuts[_i].stated);
+    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
+    ck_assert_uint_eq(sae_dict_info(d)->dict_size, 2);
+    v = sae_dict_array(d, cuts[_i].role);
+    for (size_t j = 0; j < 2; j++) {
+        float want = value(cuts[_i].first, 0, j);
+
+        if (cuts[_i].second != SIZE_MAX)
+            want = (float)((double)want + (double)value(cuts[_i].second, 0, j));
+        ck_assert(v[j] == (cuts[_i].is_exp ? sae_exp_f32(want) : want));
+        ck_assert(d->centre[j] == 2 * value(5, 0, j));
+        ck_assert(d->dec.f32[j * 2] == value(1, j, 0));
+    }
+    sae_dict_free(d);
+}
+END_TEST
+
+/* y += W x, whichever way round the parts of W lie. */
+static const struct {
+    const char *stated;
+    size_t first, second;
+    bool is_turned;
+} skips[] = {
+    {"skip=S@m,d", 2, SIZE_MAX, false},      {"skip=S@d,m", 2, SIZE_MAX, true},
+    {"skip=S+T@m,d", 2, 3, false},           {"skip=S+T@d,m", 2, 3, true},
+    {"skip=S+T@d,m:features=2", 2, 3, true},
+};
+
+START_TEST(a_skip_that_is_added_up_lies_as_it_says)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+    char source[200];
+
+    fake_file("W:f32:3,2 V:f32:3,2 S:f32:2,2 T:bf16:2,2 c:f32:2");
+    snprintf(source, sizeof source, OF_LARGE "activation=relu:%s", skips[_i].stated);
+    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
+    for (size_t i = 0; i < 2; i++)
+        for (size_t k = 0; k < 2; k++) {
+            size_t r = skips[_i].is_turned ? k : i, c = skips[_i].is_turned ? i : k;
+            float want = value(skips[_i].first, r, c);
+
+            if (skips[_i].second != SIZE_MAX)
+                want += value(skips[_i].second, r, c);
+            ck_assert(d->skip[i * 2 + k] == want);
+        }
+    sae_dict_free(d);
+}
+END_TEST
+
 static const struct {
     const char *file, *source, *said;
 } unfit[] = {
@@ -672,6 +754,8 @@ static const struct {
     {"W:f32:2,3 V:f32:3,2 b:f32:3 S:f32:2,2",
      "x.pt:encoder=W:decoder=V:enc_bias=b:centre=none:k=2:skip=S",
      "cannot tell which way round \"S\" lies"},
+    {"W:f32:2 b:f32=1 c:f32=2", "linear:x.pt:encoder=W:enc_bias=b+c",
+     "\"b\" has shape [], wanted [F] = [1]"},
 };
 
 START_TEST(a_statement_that_does_not_fit)
@@ -967,6 +1051,8 @@ int main(void)
     tcase_add_loop_test(t, describes, 0, (int)SAE_COUNTOF(goods));
     tcase_add_loop_test(t, a_statement_decides, 0, SAE_COUNTOF(stated));
     tcase_add_test(t, stated_values_are_in_place);
+    tcase_add_loop_test(t, what_is_added_up_is_cut_too, 0, SAE_COUNTOF(cuts));
+    tcase_add_loop_test(t, a_skip_that_is_added_up_lies_as_it_says, 0, SAE_COUNTOF(skips));
     tcase_add_loop_test(t, a_statement_that_does_not_fit, 0, SAE_COUNTOF(unfit));
     tcase_add_loop_test(t, refuses, 0, (int)SAE_COUNTOF(bads));
     tcase_add_loop_test(t, refuses_before_it_loads, 0, (int)SAE_COUNTOF(bads));
