@@ -32,8 +32,7 @@ size_t sae_file_find(const struct sae_file *b, const char *key)
     return i < n ? i : NONE;
 }
 
-/* A name of the n bytes that someone states, among the first `count` tensors. */
-static size_t find(const struct sae_file *b, const char *text, size_t n, size_t count)
+static size_t find_name(const struct sae_file *b, const char *text, size_t n, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         const char *name = sae_load_tensor(b->ts, i)->name;
@@ -43,6 +42,18 @@ static size_t find(const struct sae_file *b, const char *text, size_t n, size_t 
             return i;
     }
     return NONE;
+}
+
+/* A name of the n bytes that someone states, among the first `count` tensors; or one of the state
+ * dict with what was taken off every key. */
+static size_t find(const struct sae_file *b, const char *text, size_t n, size_t count)
+{
+    size_t prefix = b->choice.prefix, i = find_name(b, text, n, count);
+
+    if (i != NONE || prefix == 0 || n <= prefix ||
+        memcmp(text, sae_dict_prefixed(b->ts, &b->choice), prefix) != 0)
+        return i;
+    return find_name(b, text + prefix, n - prefix, sae_load_count(b->ts));
 }
 
 bool sae_file_number(const struct sae_file *b, const char *key, float *out)
@@ -270,7 +281,9 @@ static enum sae_status bind_threshold(struct sae_file *b, struct sae_err *err)
         !is_number_too(b, v->key))
         return st;
     bound->dims = "";
-    bound->is_number = sae_file_number(b, v->key, &bound->number);
+    bound->is_number =
+        bound->n == 1 &&
+        sae_file_number(b, sae_load_tensor(b->ts, bound->index[0])->name, &bound->number);
     return bound->is_number
                ? SAE_OK
                : sae_err_set(err, SAE_E_WEIGHTS, v->key,
@@ -369,7 +382,7 @@ static uint64_t length_of(const struct sae_file *b, enum sae_role role)
     const struct sae_bound *bound = &b->bound[role];
     const struct sae_tensor *t = bound->n ? sae_load_tensor(b->ts, bound->index[0]) : NULL;
 
-    return t && t->ndim > 0 && t->shape[t->ndim - 1] > 1 ? t->shape[t->ndim - 1] : 0;
+    return t && t->ndim > 0 ? t->shape[t->ndim - 1] : 0;
 }
 
 static uint64_t features_by_vectors(const struct sae_file *b)
@@ -583,9 +596,26 @@ static enum sae_status check_widths(const struct sae_file *b, struct sae_err *er
     return SAE_OK;
 }
 
+/* A matrix under the name that ties it is the encoder again, of its dtype too. */
+static enum sae_status check_tie(const struct sae_file *b, struct sae_err *err)
+{
+    size_t i = b->layout->tied_key ? sae_file_find(b, b->layout->tied_key) : NONE;
+    const struct sae_tensor *t, *enc = sae_load_tensor(b->ts, b->bound[SAE_ROLE_ENCODER].index[0]);
+
+    if (i == NONE)
+        return SAE_OK;
+    t = sae_load_tensor(b->ts, i);
+    if (t->dtype == enc->dtype && t->ndim == enc->ndim)
+        return SAE_OK;
+    return sae_err_set(err, SAE_E_WEIGHTS, t->name,
+                       "\"%s\" is not the encoder, which it is tied to by its name: it has %u "
+                       "dimensions of %s, \"%s\" has %u of %s",
+                       t->name, t->ndim, t->dtype_name, enc->name, enc->ndim, enc->dtype_name);
+}
+
 static enum sae_status check_shapes(const struct sae_file *b, struct sae_err *err)
 {
-    enum sae_status st = SAE_OK;
+    enum sae_status st = check_tie(b, err);
 
     for (enum sae_role role = 0; role < SAE_N_ROLES; role++)
         for (unsigned i = 0; st == SAE_OK && i < b->bound[role].n; i++)

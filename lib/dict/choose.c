@@ -115,6 +115,14 @@ static bool has_key(const struct keys *k, const struct sae_layout *a, const char
     return false;
 }
 
+/* A key that someone states: with the prefix or without. */
+static bool has_stated(const struct keys *k, const struct sae_layout *a, const char *name)
+{
+    const struct keys whole = {.g = k->g};
+
+    return has_key(k, a, name) || has_key(&whole, a, name);
+}
+
 static bool is_key(const struct sae_layout *a, const char *name)
 {
     for (unsigned i = 0; i < a->n_keys; i++)
@@ -527,7 +535,7 @@ static enum sae_status choose_stated(const struct sae_tensors *ts,
         for (size_t g = span.first; g < span.end; g++) {
             struct keys k = keys_of(ts, stated, NULL, g);
 
-            if (has_key(&k, layout, key)) {
+            if (has_stated(&k, layout, key)) {
                 *out = (struct sae_choice){layout, g, k.prefix};
                 return SAE_OK;
             }
@@ -613,4 +621,14 @@ enum sae_status sae_dict_choose(struct sae_tensors *ts, const struct sae_stateme
     if (st == SAE_OK)
         *out = c;
     return st;
+}
+
+const char *sae_dict_prefixed(const struct sae_tensors *ts, const struct sae_choice *c)
+{
+    const struct sae_group *g = sae_load_group(ts, c->group);
+
+    for (size_t i = 0; i < g->n; i++)
+        if (g->entries[i].kind == SAE_ENTRY_TENSOR)
+            return g->entries[i].name;
+    return "";
 }

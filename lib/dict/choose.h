@@ -26,5 +26,7 @@ struct sae_choice {
 enum sae_status sae_dict_choose(struct sae_tensors *ts, const struct sae_statement *stated,
                                 const char *format, struct sae_choice *out,
                                 struct sae_err *err) SAE_MUST_USE;
+/* The file's whole name of its first tensor, which begins with the prefix; borrowed from ts. */
+const char *sae_dict_prefixed(const struct sae_tensors *ts, const struct sae_choice *c);
 
 #endif

@@ -200,16 +200,20 @@ static bool is_tied(const struct sae_file *b)
 {
     const struct sae_bound *dec = &b->bound[SAE_ROLE_DECODER];
 
-    return b->layout->tied_key && !b->formula.encodes_only && dec->n == 1 && !dec->is_number &&
+    return b->layout->tied_key && dec->n == 1 &&
            dec->index[0] == sae_file_find(b, b->layout->tied_key);
+}
+
+/* ... and stands there beside it. */
+static bool is_twice(const struct sae_file *b)
+{
+    return is_tied(b) && b->bound[SAE_ROLE_DECODER].index[0] != b->bound[SAE_ROLE_ENCODER].index[0];
 }
 
 static void choose_storage(struct sae_file *b)
 {
     b->kept = (struct sae_storage){kept_as(b, SAE_ROLE_ENCODER), kept_as(b, SAE_ROLE_DECODER),
-                                   is_tied(b)};
-    if (b->kept.is_tied) /* where they differ in it they are not equal: reading tells */
-        b->kept.dec = b->kept.enc;
+                                   is_tied(b) && !b->formula.encodes_only};
     if (b->stated->widens)
         b->kept.enc = b->kept.dec = SAE_DTYPE_F32;
 }
@@ -236,15 +240,12 @@ static void add_notes(struct sae_file *b)
 {
     struct sae_dict_info *info = &b->info;
     const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
-    size_t i = 0; /* the first that has the prefix */
 
     if (b->choice.group != 0 && !b->stated->prefix)
         sae_dict_add_note(info, "read from the entry \"%s\"", g->name);
-    while (i < g->n && g->entries[i].kind != SAE_ENTRY_TENSOR)
-        i++;
     if (b->choice.prefix != 0)
         sae_dict_add_note(info, "the prefix \"%.*s\" was taken off every key",
-                          (int)b->choice.prefix, g->entries[i].name);
+                          (int)b->choice.prefix, sae_dict_prefixed(b->ts, &b->choice));
     if (sae_load_note(b->ts))
         sae_dict_add_note(info, "%s", sae_load_note(b->ts));
     if (b->layout->note && !b->is_altered && !b->is_class_told)
@@ -435,15 +436,15 @@ static enum sae_status read_or_tell(const struct sae_file *b, struct sae_dict *d
 
 /* ---- a decoder that is read and not kept: before all else, when there is room for it ---- */
 
-/* It, as it is stored; one that is tied to an encoder of f32, as f32. Owned: sae_huge_free. */
+/* It, as it is stored; one that is to be the encoder again, as that is kept. Owned: sae_huge_free.
+ */
 static enum sae_status read_aside(const struct sae_file *b, struct sae_matrix *out,
                                   struct sae_team *team, struct sae_err *err)
 {
-    const bool is_f32 = b->kept.is_tied && b->kept.enc == SAE_DTYPE_F32;
     size_t n = b->formula.F * b->formula.d_out;
     enum sae_status st;
 
-    *out = (struct sae_matrix){.dtype = is_f32 ? SAE_DTYPE_F32 : kept_as(b, SAE_ROLE_DECODER),
+    *out = (struct sae_matrix){.dtype = is_twice(b) ? b->kept.enc : kept_as(b, SAE_ROLE_DECODER),
                                .width = b->formula.d_out};
     out->values = sae_huge_alloc(n, sae_matrix_item(out));
     if (!out->values)
@@ -455,22 +456,17 @@ static enum sae_status read_aside(const struct sae_file *b, struct sae_matrix *o
 }
 
 /* The norms of a decoder, which a score looks at. */
-static enum sae_status read_norms(const struct sae_file *b, struct sae_dict *d,
-                                  struct sae_team *team, struct sae_err *err)
+static enum sae_status take_norms(const struct sae_matrix *m, struct sae_dict *d,
+                                  struct sae_err *err)
 {
-    size_t width = b->formula.d_out;
-    float *room = sae_alloc(width, sizeof *room);
-    struct sae_matrix m;
-    enum sae_status st =
-        room ? read_aside(b, &m, team, err)
-             : sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", width);
+    float *room = sae_alloc(m->width, sizeof *room);
 
-    for (size_t j = 0; st == SAE_OK && j < b->formula.F; j++)
-        d->dec_norm[j] = (float)sqrt(sae_ref_squares(sae_matrix_row(&m, j, room), 0.0, width));
-    if (st == SAE_OK)
-        sae_huge_free(m.values, b->formula.F * width, sae_matrix_item(&m));
+    if (!room)
+        return sae_err_set(err, SAE_E_NOMEM, "", "cannot read %zu values: out of memory", m->width);
+    for (size_t j = 0; j < d->formula.F; j++)
+        d->dec_norm[j] = (float)sqrt(sae_ref_squares(sae_matrix_row(m, j, room), 0.0, m->width));
     sae_free(room);
-    return st;
+    return SAE_OK;
 }
 
 static void hash_matrix(const struct sae_matrix *m, size_t n_rows, uint8_t out[SAE_SHA256_BYTES])
@@ -492,24 +488,25 @@ struct aside {
 static enum sae_status look_aside(const struct sae_file *b, struct sae_dict *d, struct aside *a,
                                   struct sae_team *team, struct sae_err *err)
 {
+    const bool wants_norms = !d->dec.values && d->dec_norm;
     struct sae_matrix m;
     enum sae_status st;
 
-    if (!d->dec.values && d->dec_norm)
-        return read_norms(b, d, team, err);
-    if (!b->kept.is_tied ||
-        b->bound[SAE_ROLE_DECODER].index[0] == b->bound[SAE_ROLE_ENCODER].index[0])
+    a->is_hashed = is_twice(b);
+    if (!wants_norms && !a->is_hashed)
         return SAE_OK;
     st = read_aside(b, &m, team, err);
     if (st != SAE_OK)
         return st;
-    hash_matrix(&m, b->formula.F, a->sha256);
-    a->is_hashed = true;
+    if (wants_norms)
+        st = take_norms(&m, d, err);
+    if (a->is_hashed)
+        hash_matrix(&m, b->formula.F, a->sha256);
     sae_huge_free(m.values, b->formula.F * m.width, sae_matrix_item(&m));
-    return SAE_OK;
+    return st;
 }
 
-/* A decoder that is the encoder again is its equal, byte for byte. */
+/* A decoder that is the encoder again is its equal, byte for byte: its dtype is (bind.c). */
 static enum sae_status check_tied(const struct sae_file *b, const struct sae_dict *d,
                                   const struct aside *a, struct sae_err *err)
 {

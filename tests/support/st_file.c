@@ -1,6 +1,7 @@
 /* st_file.c - see st_file.h. */
 #include "tests/support/st_file.h"
 
+#include "lib/dtype.h"
 #include "tests/support/files.h"
 
 #include <check.h>
@@ -24,10 +25,14 @@ static void put_value(const char *dtype, double v)
     float f = (float)v;
     int32_t i = (int32_t)v;
     int64_t l = (int64_t)v;
-    size_t n = strstr(dtype, "32") ? 4 : 8;
-    const void *p =
-        dtype[0] == 'F' ? (n == 4 ? (void *)&f : (void *)&v) : (n == 4 ? (void *)&i : (void *)&l);
+    size_t n = strstr(dtype, "16") ? 2 : strstr(dtype, "32") ? 4 : 8;
+    uint16_t bits;
+    const void *p = n == 2            ? (void *)&bits
+                    : dtype[0] == 'F' ? (n == 4 ? (void *)&f : (void *)&v)
+                                      : (n == 4 ? (void *)&i : (void *)&l);
 
+    if (n == 2)
+        sae_dtype_from_f32(dtype[0] == 'F' ? SAE_DTYPE_F16 : SAE_DTYPE_BF16, &f, &bits, 1);
     ck_assert_uint_le(file.n_data + n, DATA_MAX);
     memcpy(file.data + file.n_data, p, n);
     file.n_data += n;

@@ -103,6 +103,22 @@ static const struct row taken[] = {
     {FILE_OF("a.W:F32:7,5 b.V:F32:7,5"),
      ":prefix=b.:encoder=V@F,d:centre=none:activation=relu",
      {"standard activation=relu! m=0"}},
+    /* keys as the file has them, or without what all of them begin with */
+    {FILE_OF("module.e:F32:7,5 module.t:F32=0.5 module.f:F32:7,5 module.b:F32:7"),
+     ":encoder=module.e@F,d:decoder=module.f@F,m:enc_bias=b+module.b:centre=none:threshold=module."
+     "t",
+     {"jumprelu activation=threshold! threshold=module.t!; the prefix \"module.\" was taken off "
+      "every key"}},
+    /* one feature: its vectors tell which way round a matrix lies */
+    {FILE_OF("e:F32:1,5 t:F32:5,1 b:F32:1"),
+     ":encoder=e:decoder=t:enc_bias=b:centre=none:activation=relu",
+     {"standard activation=relu!"}},
+    {FILE_OF("e:F32:5,1 t:F32:1,5 b:F32:1"),
+     ":encoder=e:decoder=t:enc_bias=b:centre=none:activation=relu",
+     {"standard activation=relu!"}},
+    {FILE_OF("e:F32:5,1 b:F32:1"),
+     ":format=linear:encoder=e:enc_bias=b",
+     {"linear activation=linear m=0"}},
     /* an encoder alone, the rest not in the file */
     {FILE_OF("encoder.weight:F32:7,5 encoder.bias:F32:7 b_dec:F32:5 k:I32=3"),
      ":parts=encoder",
@@ -601,6 +617,15 @@ static const struct row refused[] = {
     {LENS("{" V6 "}", SAE " threshold:F32:7=0.5"),
      ":input=scale:2",
      {"the file has \"threshold\", which its formula does not use"}},
+    {FILE_OF("module.e:F32:7,5 module.b:F32:7"),
+     ":encoder=module.e@F,d:enc_bias=module.c:centre=none:k=3",
+     {"the file has no tensor \"module.c\""}},
+    {FILE_OF("module.e:F32:7,5 module.b:F32:7"),
+     ":encoder=module.d:centre=none:k=3",
+     {"encoder=module.d is stated, and the file has no such tensor"}},
+    {FILE_OF("e:F32:1,1 b:F32:1"),
+     ":encoder=e:enc_bias=b:centre=none:activation=relu",
+     {"the vectors go with both ways"}},
     /* prefix sums */
     {"ae.pt", GROUPS "group_sizes:I64:3=2", NULL, NULL, "", {"add up to 6", "has 7 features"}},
     {"ae.pt", GROUPS, NULL, NULL, "", {"no list of 1 to 64 group sizes"}},
@@ -636,6 +661,66 @@ START_TEST(a_row_is_refused)
 }
 END_TEST
 
+/* A matrix that its name ties to the encoder is the encoder again, byte for byte. */
+static const struct {
+    const char *encoder, *decoder, *said; /* NULL: it is */
+} ties[] = {
+    {"F32:7,5", "F32:7,5", NULL},
+    {"BF16:7,5", "BF16:7,5", NULL},
+    {"F16:7,5", "F16:7,5", NULL},
+    {"F64:7,5", "F64:7,5", NULL},
+    {"F32:7,5", "F32:7,5=1", "\"decoder.linear.weight\" is not the encoder"},
+    {"BF16:7,5", "BF16:7,5=1", "\"decoder.linear.weight\" is not the encoder"},
+    {"F32:7,5=0", "F32:7,5=-0.0", "\"decoder.linear.weight\" is not the encoder"},
+    {"BF16:7,5", "F32:7,5", "it has 2 dimensions of float32, \"encoder.weight\" has 2 of bfloat16"},
+    {"F32:7,5", "F16:7,5", "it has 2 dimensions of float16, \"encoder.weight\" has 2 of float32"},
+    {"F32:7,5", "F64:7,5", "it has 2 dimensions of float64"},
+    {"F32:7,5", "F32:35", "it has 1 dimensions of float32"},
+};
+
+static const char *const tied_ways[] = {
+    "",
+    ":resident=f32",
+    ":parts=encoder",
+    ":parts=encoder:resident=f32",
+    ":parts=encoder:score=decoder_norm",
+    ":score=decoder_norm_folded",
+};
+
+static void load_tied(const char *encoder, const char *decoder, const char *way, bool is_widened,
+                      const char *said)
+{
+    char tensors[200], source[200];
+    struct sae_draft *t = NULL;
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+    enum sae_status st;
+
+    snprintf(tensors, sizeof tensors,
+             "encoder.weight:%s decoder.linear.weight:%s pre_bias:F32:5 latent_bias:F32:7", encoder,
+             decoder);
+    put_st(dir, "x.safetensors", tensors);
+    snprintf(source, sizeof source, "%s/x.safetensors:format=openai:input=none:k=3%s", dir, way);
+    st = sae_draft_open(&t, source, &err);
+    if (st == SAE_OK && is_widened)
+        sae_draft_widen(t);
+    if (st == SAE_OK)
+        st = sae_draft_load(&d, t, NULL, &err);
+    ck_assert_msg((st == SAE_OK) == !said, "%s, %s%s: %s", encoder, decoder, way, err.text);
+    ck_assert_msg(!said || strstr(err.text, said), "%s", err.text);
+    sae_dict_free(d);
+    sae_draft_close(t);
+}
+
+START_TEST(a_tied_matrix_is_the_encoder_again)
+{
+    for (size_t i = 0; i < SAE_COUNTOF(tied_ways); i++) {
+        load_tied(ties[_i].encoder, ties[_i].decoder, tied_ways[i], false, ties[_i].said);
+        load_tied(ties[_i].encoder, ties[_i].decoder, tied_ways[i], true, ties[_i].said);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("rows");
@@ -644,6 +729,7 @@ int main(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, a_row_is_read, 0, SAE_COUNTOF(taken));
+    tcase_add_loop_test(t, a_tied_matrix_is_the_encoder_again, 0, (int)SAE_COUNTOF(ties));
     tcase_add_loop_test(t, a_row_is_refused, 0, SAE_COUNTOF(refused));
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
