@@ -241,6 +241,38 @@ START_TEST(refuses)
 }
 END_TEST
 
+/* The dict of a matrix, when that is all that is wanted. */
+static const struct {
+    const char *file, *encoder;
+    const char *said; /* NULL: group is it */
+    size_t group;
+} lines[] = {
+    {"W b", NULL, NULL, 0},
+    {"step=1 | a: W | b: n=3", NULL, NULL, 1},
+    {" | a: W | b: V", NULL, "several of its dicts have tensors; state encoder=KEY", 0},
+    {"W | a: V", NULL, "several of its dicts have tensors; state encoder=KEY", 0},
+    {" | a: W | b: V", "V", NULL, 2},
+    {" | a: W | b: V", "V@F,d", NULL, 2},
+    {" | a: W | b: V", "U", "encoder=U is stated, and the file has no such tensor", 0},
+    {"step=1", NULL, "the file holds no tensors", 0},
+};
+
+START_TEST(a_matrix_alone)
+{
+    struct sae_choice c = {.layout = NULL};
+    struct sae_err err = {0};
+    struct sae_statement stated = nothing;
+    enum sae_status st;
+
+    fake_file(lines[_i].file);
+    stated.key[SAE_ROLE_ENCODER] = lines[_i].encoder;
+    st = sae_dict_choose(&fake, &stated, "linear", &c, &err);
+    ck_assert_int_eq(st, lines[_i].said ? SAE_E_FORMAT : SAE_OK);
+    ck_assert_msg(!lines[_i].said || strstr(err.text, lines[_i].said), "%s", err.text);
+    ck_assert(lines[_i].said || c.group == lines[_i].group);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("choose");
@@ -249,6 +281,7 @@ int main(void)
 
     tcase_add_loop_test(t, takes, 0, SAE_COUNTOF(goods));
     tcase_add_loop_test(t, refuses, 0, SAE_COUNTOF(bads));
+    tcase_add_loop_test(t, a_matrix_alone, 0, SAE_COUNTOF(lines));
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
