@@ -25,6 +25,7 @@ enum { A, B, C, D, LARGE, A_FILE, WIDE, N_SOURCES };
 
 static char dir[64], path[100];
 static _Atomic uint64_t now;
+static _Atomic bool is_at_gate, is_stopping, is_told;
 static struct saed_registry *registry;
 static struct sae_engine *engine;
 static struct saed_metrics *metrics;
@@ -80,6 +81,9 @@ static void setup(void)
     sources[A_FILE].source = path;
     atomic_store(&now, 1000 * S);
     admitted = SAE_OK;
+    atomic_store(&is_at_gate, false);
+    atomic_store(&is_stopping, false);
+    atomic_store(&is_told, false);
     ck_assert_int_eq(saed_registry_create(&registry, NULL), SAE_OK);
     ck_assert_int_eq(sae_engine_create(&engine, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
     ck_assert_int_eq(saed_metrics_create(&metrics, NULL), SAE_OK);
@@ -710,7 +714,6 @@ START_TEST(many_ask_at_once)
 END_TEST
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic bool is_at_gate;
 
 static enum sae_status admit_late(void *arg, const struct sae_dict *dict, struct sae_err *err)
 {
@@ -753,8 +756,6 @@ START_TEST(a_deadline_ends_a_wait_by_itself)
     pthread_mutex_unlock(&gate);
 }
 END_TEST
-
-static _Atomic bool is_stopping, is_told;
 
 static void on_told_late(struct saed_wait *w, void *arg)
 {
