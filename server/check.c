@@ -1,6 +1,7 @@
 /* check.c - see check.h. What is printed: formats 5.4. */
 #include "server/check.h"
 
+#include "server/api/keys.h"
 #include "server/loading.h"
 #include "server/offers/find.h"
 #include "server/sample.h"
@@ -304,6 +305,19 @@ static enum sae_status check_all(struct check *c, struct sae_err *err)
     return st == SAE_OK ? check_offered(c, err) : st;
 }
 
+/* Could the daemon start with them? What is wrong with a file is exit status 1, as it is there. */
+static enum sae_status check_keys(const struct saed_opts *o, saed_report_fn *report, void *arg)
+{
+    struct saed_keys *keys = NULL;
+    struct sae_err err = {0};
+    enum sae_status st = saed_keys_create(&keys, &o->api_key_file, &err);
+
+    saed_keys_free(keys);
+    if (st != SAE_OK)
+        report(arg, &err);
+    return st == SAE_E_USAGE ? SAE_E_FORMAT : st;
+}
+
 static void check_fini(struct check *c)
 {
     for (size_t i = 0; c->samples && i < c->o->sample.n; i++)
@@ -318,8 +332,10 @@ enum sae_status saed_check(const struct saed_opts *o, saed_report_fn *report, vo
 {
     struct check c = {.o = o};
     struct sae_err err = {0};
-    enum sae_status st = open_samples(&c, report, arg);
+    enum sae_status st = check_keys(o, report, arg);
 
+    if (st == SAE_OK)
+        st = open_samples(&c, report, arg);
     if (st == SAE_OK)
         st = saed_service_load(&c.s, o, NULL, NULL, report, arg);
     if (st == SAE_OK) {

@@ -1,11 +1,13 @@
 /* probe.c - one GET over plain sockets, in bounded time. See probe.h.
  *
- * Every address that the name has is tried in turn, each with its share of the time left. The
- * answer is read up to its status line: that is all a health check wants. */
+ * A URL, or an address of --listen, of which /healthz is asked for. Every address that the name has
+ * is tried in turn, each with its share of the time left. The answer is read up to its status line:
+ * that is all a health check wants. */
 #include "server/probe.h"
 
 #include "lib/saed.h"
 #include "lib/scan.h"
+#include "server/address.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -14,17 +16,20 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #define PROBE_TIMEOUT_MS 5000
+#define FULL_MS 10 /* between two looks at a Unix socket whose queue is full */
 
 struct target {
     char host[256]; /* without brackets */
     char port[6];
-    char authority[300]; /* as written, for Host: */
-    const char *path;    /* borrowed from the URL: "" or "/..." or "?..." */
-    size_t path_len;     /* the fragment is not sent */
+    char authority[300];       /* as written, for Host: */
+    const char *path;          /* borrowed from the URL: "" or "/..." or "?..." */
+    size_t path_len;           /* the fragment is not sent */
+    struct sockaddr_un socket; /* where sun_path is not "": instead of host and port */
 };
 
 static int64_t now_ms(void)
@@ -107,6 +112,24 @@ static bool parse_url(struct target *t, const char *url)
     return true;
 }
 
+/* As --listen has it; one to be picked is none. */
+static bool parse_address(struct target *t, const char *text)
+{
+    struct saed_address a;
+
+    if (!saed_address_parse(&a, text) || (a.host[0] && a.port == 0))
+        return false;
+    t->path = "/healthz";
+    t->path_len = strlen(t->path);
+    if (a.host[0])
+        return parse_authority(t, text, strlen(text));
+    _Static_assert(sizeof a.path <= sizeof t->socket.sun_path, "a path fits");
+    t->socket.sun_family = AF_UNIX;
+    memcpy(t->socket.sun_path, a.path, sizeof a.path);
+    strcpy(t->authority, "localhost");
+    return true;
+}
+
 /* ---- sockets ------------------------------------------------------------------------------- */
 
 /* Wait for events; false when the deadline comes first. */
@@ -168,24 +191,36 @@ static enum sae_status resolve(const struct target *t, int64_t deadline, struct 
     return sae_err_set(err, SAE_E_IO, "", "cannot resolve %.200s: %s", t->host, gai_strerror(rc));
 }
 
+/* connect()'s errno, 0: done. A Unix socket whose queue is full is asked again while there is time:
+ * no event tells when it has room. */
+static int begin_to_connect(int fd, const struct addrinfo *a, int64_t deadline)
+{
+    for (;;) {
+        int e = connect(fd, a->ai_addr, a->ai_addrlen) == 0 ? 0 : errno;
+
+        if (e != EAGAIN)
+            return e;
+        if (now_ms() >= deadline)
+            return ETIMEDOUT;
+        poll(NULL, 0, FULL_MS);
+    }
+}
+
 /* A connected, non-blocking socket, or -1 with *reason. */
 static int connect_to(const struct addrinfo *a, int64_t deadline, const char **reason)
 {
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     socklen_t n = sizeof(int);
-    int e = 0;
+    int e;
 
     if (fd < 0) {
         *reason = strerror(errno);
         return -1;
     }
-    if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
-        return fd;
-    if (errno != EINPROGRESS)
-        e = errno;
-    else if (!wait_for(fd, POLLOUT, deadline))
+    e = begin_to_connect(fd, a, deadline);
+    if (e == EINPROGRESS && !wait_for(fd, POLLOUT, deadline))
         e = ETIMEDOUT;
-    else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) != 0)
+    else if (e == EINPROGRESS && getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) != 0)
         e = errno;
     if (e == 0)
         return fd;
@@ -304,25 +339,42 @@ out:
     return st;
 }
 
+/* A socket connected to the target. */
+static enum sae_status reach(struct target *t, const char *url, int64_t deadline, int *fd,
+                             struct sae_err *err)
+{
+    const bool is_path = t->socket.sun_path[0] != '\0';
+    struct addrinfo at = {.ai_family = AF_UNIX,
+                          .ai_addr = (struct sockaddr *)&t->socket,
+                          .ai_addrlen = sizeof t->socket};
+    struct addrinfo *list = NULL;
+    const char *reason = "no address";
+    enum sae_status st = is_path ? SAE_OK : resolve(t, deadline, &list, err);
+
+    if (st != SAE_OK)
+        return st;
+    *fd = connect_any(is_path ? &at : list, deadline, &reason);
+    if (list)
+        freeaddrinfo(list);
+    return *fd >= 0 ? SAE_OK
+                    : sae_err_set(err, SAE_E_IO, "", "cannot probe %.200s: %s", url, reason);
+}
+
 enum sae_status saed_probe_within(const char *url, int timeout_ms, struct sae_err *err)
 {
     int64_t deadline = now_ms() + timeout_ms;
-    struct addrinfo *list = NULL;
-    const char *reason = "no address";
-    struct target t;
+    struct target t = {.path = ""};
     enum sae_status st;
     int fd;
 
-    if (!parse_url(&t, url))
+    if (!parse_url(&t, url) && !parse_address(&t, url))
         return sae_err_set(err, SAE_E_USAGE, "",
-                           "cannot probe %.200s: want http://HOST[:PORT][/PATH]", url);
-    st = resolve(&t, deadline, &list, err);
+                           "cannot probe %.200s: want http://HOST[:PORT][/PATH], HOST:PORT or "
+                           "unix:PATH",
+                           url);
+    st = reach(&t, url, deadline, &fd, err);
     if (st != SAE_OK)
         return st;
-    fd = connect_any(list, deadline, &reason);
-    freeaddrinfo(list);
-    if (fd < 0)
-        return sae_err_set(err, SAE_E_IO, "", "cannot probe %.200s: %s", url, reason);
     st = exchange(fd, url, &t, deadline, err);
     close(fd);
     return st;

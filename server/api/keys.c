@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_MAX ((size_t)1 << 20)
@@ -162,14 +163,40 @@ static enum sae_status parse_file(struct table *t, const char *path, const char 
     return st;
 }
 
-/* All of it, into a buffer of FILE_MAX + 1. */
-static enum sae_status read_bytes(const char *path, char *buf, size_t *n, struct sae_err *err)
+static enum sae_status cannot_read(const char *path, const char *why, struct sae_err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), e = errno;
+    return sae_err_set(err, SAE_E_IO, "", "cannot read keys of %.200s: %s", path, why);
+}
+
+/* A descriptor. At the start it may be a pipe, and who starts saed waits for it; while the daemon
+ * serves nobody does, and a pipe has given its keys. */
+static enum sae_status open_file(const char *path, bool is_serving, int *out, struct sae_err *err)
+{
+    const int wait = is_serving ? O_NONBLOCK : 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | wait);
+    struct stat file;
+
+    if (fd < 0)
+        return cannot_read(path, strerror(errno), err);
+    *out = fd;
+    if (!is_serving || (fstat(fd, &file) == 0 && S_ISREG(file.st_mode)))
+        return SAE_OK;
+    close(fd);
+    return cannot_read(path, "it is no regular file, and no other is read anew", err);
+}
+
+/* All of it, into a buffer of FILE_MAX + 1. */
+static enum sae_status read_bytes(const char *path, bool is_serving, char *buf, size_t *n,
+                                  struct sae_err *err)
+{
+    int fd = -1, e = 0;
     ssize_t got = -1;
+    enum sae_status st = open_file(path, is_serving, &fd, err);
 
     *n = 0;
-    while (fd >= 0 && *n <= FILE_MAX) {
+    if (st != SAE_OK)
+        return st;
+    while (*n <= FILE_MAX) {
         got = read(fd, buf + *n, FILE_MAX + 1 - *n);
         e = errno;
         if (got < 0 && e == EINTR)
@@ -178,17 +205,17 @@ static enum sae_status read_bytes(const char *path, char *buf, size_t *n, struct
             break;
         *n += (size_t)got;
     }
-    if (fd >= 0)
-        close(fd);
+    close(fd);
     if (got < 0)
-        return sae_err_set(err, SAE_E_IO, "", "cannot read keys of %.200s: %s", path, strerror(e));
+        return cannot_read(path, strerror(e), err);
     if (*n > FILE_MAX)
         return sae_err_set(err, SAE_E_USAGE, "", "cannot use keys of %.200s: more than %zu bytes",
                            path, FILE_MAX);
     return SAE_OK;
 }
 
-static enum sae_status read_file(struct table *t, const char *path, struct sae_err *err)
+static enum sae_status read_file(struct table *t, const char *path, bool is_serving,
+                                 struct sae_err *err)
 {
     char *buf = sae_calloc(FILE_MAX + 1, 1);
     enum sae_status st;
@@ -197,7 +224,7 @@ static enum sae_status read_file(struct table *t, const char *path, struct sae_e
     if (!buf)
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot read keys of %.200s: memory has run out",
                            path);
-    st = read_bytes(path, buf, &n, err);
+    st = read_bytes(path, is_serving, buf, &n, err);
     if (st == SAE_OK)
         st = parse_file(t, path, buf, n, err);
     explicit_bzero(buf, n);
@@ -207,13 +234,13 @@ static enum sae_status read_file(struct table *t, const char *path, struct sae_e
 
 /* ---- the keys -------------------------------------------------------------------------------- */
 
-enum sae_status saed_keys_reload(struct saed_keys *k, struct sae_err *err)
+static enum sae_status read_all(struct saed_keys *k, bool is_serving, struct sae_err *err)
 {
     struct table fresh = {NULL, 0}, old;
     enum sae_status st = SAE_OK;
 
     for (size_t i = 0; st == SAE_OK && i < k->files->n; i++)
-        st = read_file(&fresh, k->files->items[i], err);
+        st = read_file(&fresh, k->files->items[i], is_serving, err);
     if (st != SAE_OK) {
         sae_free(fresh.keys);
         return st;
@@ -226,6 +253,11 @@ enum sae_status saed_keys_reload(struct saed_keys *k, struct sae_err *err)
     return SAE_OK;
 }
 
+enum sae_status saed_keys_reload(struct saed_keys *k, struct sae_err *err)
+{
+    return read_all(k, true, err);
+}
+
 enum sae_status saed_keys_create(struct saed_keys **out, const struct saed_list *files,
                                  struct sae_err *err)
 {
@@ -236,7 +268,7 @@ enum sae_status saed_keys_create(struct saed_keys **out, const struct saed_list 
         return sae_err_set(err, SAE_E_NOMEM, "", "cannot allocate keys");
     k->files = files;
     pthread_rwlock_init(&k->lock, NULL);
-    st = saed_keys_reload(k, err);
+    st = read_all(k, false, err);
     if (st != SAE_OK) {
         saed_keys_free(k);
         return st;

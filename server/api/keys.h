@@ -18,7 +18,8 @@ struct saed_keys;
  * something else in it, named by its line, never by its text. */
 enum sae_status saed_keys_create(struct saed_keys **out, const struct saed_list *files,
                                  struct sae_err *err) SAE_MUST_USE;
-/* Read the files anew. On failure the keys are those of before. */
+/* Read the files anew, without waiting: of a pipe or anything else but a regular file SAE_E_IO. On
+ * failure the keys are those of before. */
 enum sae_status saed_keys_reload(struct saed_keys *k, struct sae_err *err) SAE_MUST_USE;
 size_t saed_keys_count(struct saed_keys *k);
 /* Copy the name that the key has. False: it is none of them. */

@@ -407,7 +407,7 @@ static const char *env_get(char *const *envp, const char *name)
     return NULL;
 }
 
-/* Values with ';' between them. */
+/* Values with ';' between them, and perhaps behind the last. */
 static void parse_env_list(struct saed_parse *p, enum saed_opt_index i, const char *value,
                            const char *what)
 {
@@ -416,7 +416,8 @@ static void parse_env_list(struct saed_parse *p, enum saed_opt_index i, const ch
     if (!copy)
         saed_parse_fail(p, SAE_E_NOMEM, "cannot copy %.160s", what);
     for (const char *text; (text = strsep(&rest, ";"));)
-        saed_parse_value(p, i, SAED_FROM_ENV, text, what);
+        if (rest || text == copy || *text)
+            saed_parse_value(p, i, SAED_FROM_ENV, text, what);
     sae_free(copy);
 }
 

@@ -48,7 +48,7 @@ bool saed_origin_parse(struct saed_origin *out, const char *text)
     if (!colon || colon == text || strlen(text) > SAED_ORIGIN_MAX)
         return false;
     for (const char *p = text; *p; p++)
-        if (*p < 0x21 || *p > 0x7e || strchr("@?#\\,;\"'<>", *p) || (*p == '/' && p > colon + 2))
+        if (*p < 0x21 || *p > 0x7e || strchr("@?#\\,;\"'<>*", *p) || (*p == '/' && p > colon + 2))
             return false;
     o.n_scheme = (size_t)(colon - text);
     if (!saed_authority_parse(&o.at, colon + 3))

@@ -194,7 +194,8 @@ void saed_value_want(const struct saed_opt_def *def, char *out, size_t cap)
         snprintf(out, cap, "a host without a port, or * for any");
         break;
     case SAED_KIND_ORIGINS:
-        snprintf(out, cap, "SCHEME://HOST[:PORT] of at most %d bytes, null, or * for any",
+        snprintf(out, cap,
+                 "a whole SCHEME://HOST[:PORT] of at most %d bytes, null, or * alone for any",
                  SAED_ORIGIN_MAX);
         break;
     case SAED_KIND_FOLDERS:

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MS 20000
@@ -230,6 +231,10 @@ START_TEST(files_are_read_anew_on_sighup)
     server_signal(&s, SIGHUP);
     wait_log(&s, "No such file or directory\" kept=3\n");
     ck_assert_int_eq(status_of(&s, "k-dave"), 200);
+    ck_assert_int_eq(mkfifo(path, 0600), 0); /* that nobody writes to */
+    server_signal(&s, SIGHUP);
+    wait_log(&s, "/keys: it is no regular file");
+    ck_assert_int_eq(unlink(path), 0);
     err = server_stderr(&s);
     ck_assert_msg(!strstr(err, "k-"), "%s", err);
     free(err);
@@ -263,7 +268,7 @@ START_TEST(with_keys_any_address_is_listened_to)
 }
 END_TEST
 
-/* No socket is opened for files that are no files of keys. */
+/* No socket is opened for files that are no files of keys, nor does --check take them. */
 START_TEST(broken_files_at_the_start_are_exit_1)
 {
     char broken[300], want[400];
@@ -272,20 +277,21 @@ START_TEST(broken_files_at_the_start_are_exit_1)
     FILE *f;
 
     snprintf(broken, sizeof broken, "%s/broken", dir);
-    for (int i = 0; i < 2; i++) {
-        if (i == 1) {
+    for (int i = 0; i < 4; i++) {
+        if (i == 2) {
             f = fopen(broken, "w");
             ck_assert_ptr_nonnull(f);
             fputs("k-secret\n", f);
             fclose(f);
         }
         t = server_spawn((const char *const[]){"--listen", "127.0.0.1:0", "--api-key-file", path,
-                                               "--api-key-file", broken, "i=identity:4", NULL});
+                                               "--api-key-file", broken, "i=identity:4",
+                                               i % 2 ? "--check" : NULL, NULL});
         ck_assert_int_eq(server_wait(&t, MS), 1);
         err = server_stderr(&t);
         snprintf(want, sizeof want,
-                 i ? "saed: cannot use keys of %s:1: want NAME:KEY"
-                   : "saed: cannot read keys of %s: No such file",
+                 i > 1 ? "saed: cannot use keys of %s:1: want NAME:KEY"
+                       : "saed: cannot read keys of %s: No such file",
                  broken);
         ck_assert_msg(strstr(err, want) && !strstr(err, "k-secret"), "%s", err);
         free(err);

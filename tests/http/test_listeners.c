@@ -122,6 +122,17 @@ START_TEST(several_addresses_have_a_line_each)
 }
 END_TEST
 
+/* The exit status of --probe. */
+static int probe(const char *address)
+{
+    struct server s = server_spawn((const char *const[]){"--probe", address, NULL});
+    int status = server_wait(&s, MS);
+
+    close(s.out);
+    close(s.err);
+    return status;
+}
+
 /* A connection over a Unix socket goes on after answers, good and bad, and takes large bodies. */
 START_TEST(a_unix_socket_serves_as_a_port_does)
 {
@@ -134,6 +145,7 @@ START_TEST(a_unix_socket_serves_as_a_port_does)
     int fd;
 
     free(lines_of(&s, 1));
+    ck_assert_int_eq(probe(listen_unix), 0);
     fd = connect_unix();
     answers(fd, "GET /healthz HTTP/1.1\r\nHost: saed\r\n\r\n", 200);
     answers(fd, "GET /none HTTP/1.1\r\nHost: saed\r\n\r\n", 404);

@@ -6,8 +6,10 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -63,6 +65,17 @@ static bool listen_on(struct server *s, int family)
     }
     s->port = ntohs(family == AF_INET ? a4.sin_port : a6.sin6_port);
     return true;
+}
+
+static void listen_at(struct server *s, const char *path, int queue)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+    s->fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_ge(s->fd, 0);
+    ck_assert_int_eq(bind(s->fd, (struct sockaddr *)&a, sizeof a), 0);
+    ck_assert_int_eq(listen(s->fd, queue), 0);
 }
 
 static void start(struct server *s)
@@ -136,6 +149,80 @@ START_TEST(exit_statuses)
 }
 END_TEST
 
+/* What --listen takes is asked for its health. */
+START_TEST(an_address_of_listen)
+{
+    struct server s = {.answer = "HTTP/1.1 200 OK\r\n\r\n"};
+    struct sae_err err = {0};
+    char text[64];
+
+    start(&s);
+    snprintf(text, sizeof text, "127.0.0.1:%u", s.port);
+    ck_assert_msg(saed_probe_within(text, 5000, &err) == SAE_OK, "%s", err.text);
+    stop(&s);
+    snprintf(text, sizeof text, "Host: 127.0.0.1:%u\r\n", s.port);
+    ck_assert_ptr_eq(strstr(s.request, "GET /healthz HTTP/1.1\r\n"), s.request);
+    ck_assert_ptr_nonnull(strstr(s.request, text));
+}
+END_TEST
+
+START_TEST(a_unix_socket)
+{
+    static const char *const modes[] = {"", ":0660"};
+    char dir[] = "/tmp/saed-probe-XXXXXX", path[64], text[96];
+    struct sae_err err = {0};
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/s:1", dir);
+    for (size_t i = 0; i < SAE_COUNTOF(modes); i++) {
+        struct server s = {.answer = "HTTP/1.1 200 OK\r\n\r\n"};
+
+        listen_at(&s, path, 8);
+        ck_assert_int_eq(pthread_create(&s.thread, NULL, serve, &s), 0);
+        snprintf(text, sizeof text, "unix:%s%s", path, modes[i]);
+        ck_assert_msg(saed_probe_within(text, 5000, &err) == SAE_OK, "%s", err.text);
+        stop(&s);
+        ck_assert_ptr_eq(strstr(s.request, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n"),
+                         s.request);
+        ck_assert_int_eq(saed_probe_within(text, 5000, &err), SAE_E_IO); /* a file left behind */
+        ck_assert_msg(strstr(err.text, "refused"), "%s", err.text);
+        ck_assert_int_eq(unlink(path), 0);
+    }
+    err = (struct sae_err){0};
+    ck_assert_int_eq(saed_probe_within(text, 5000, &err), SAE_E_IO);
+    ck_assert_msg(strstr(err.text, "No such file"), "%s", err.text);
+    rmdir(dir);
+}
+END_TEST
+
+/* Nobody accepts, and there is no room to wait in. */
+START_TEST(a_full_unix_socket_costs_the_timeout)
+{
+    char dir[] = "/tmp/saed-probe-XXXXXX", path[64], text[96];
+    struct server s = {0};
+    struct sae_err err = {0};
+    int waiting[2];
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/s", dir);
+    listen_at(&s, path, 0);
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+    for (size_t i = 0; i < SAE_COUNTOF(waiting); i++) {
+        waiting[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)!connect(waiting[i], (struct sockaddr *)&a, sizeof a);
+    }
+    snprintf(text, sizeof text, "unix:%s", path);
+    ck_assert_int_eq(saed_probe_within(text, 100, &err), SAE_E_IO);
+    ck_assert_msg(strstr(err.text, "timed out"), "%s", err.text);
+    for (size_t i = 0; i < SAE_COUNTOF(waiting); i++)
+        close(waiting[i]);
+    close(s.fd);
+    unlink(path);
+    rmdir(dir);
+}
+END_TEST
+
 START_TEST(nobody_listens)
 {
     struct server s = {0};
@@ -200,6 +287,11 @@ END_TEST
 static const char *const bad_urls[] = {
     "",
     "127.0.0.1:8673/healthz",
+    "127.0.0.1:0",
+    "127.0.0.1",
+    "unix:",
+    "unix:/tmp/",
+    "user@h:80",
     "https://127.0.0.1/",
     "ftp://127.0.0.1/",
     "http://",
@@ -248,6 +340,9 @@ int main(void)
 
     tcase_add_loop_test(t, the_status_decides, 0, (int)SAE_COUNTOF(answers));
     tcase_add_test(t, exit_statuses);
+    tcase_add_test(t, an_address_of_listen);
+    tcase_add_test(t, a_unix_socket);
+    tcase_add_test(t, a_full_unix_socket_costs_the_timeout);
     tcase_add_test(t, nobody_listens);
     tcase_add_test(t, a_silent_server_costs_the_timeout_and_no_more);
     tcase_add_test(t, ipv6);

@@ -3,9 +3,11 @@
 #include "tests/support/files.h"
 
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char dir[256], paths[2][300];
@@ -163,6 +165,31 @@ START_TEST(files_are_read_anew_or_not_at_all)
 }
 END_TEST
 
+static void *give_keys(void *arg)
+{
+    (void)arg;
+    put_file(dir, "0", "a:one\n"); /* opens once it is read */
+    return NULL;
+}
+
+/* At the start it is waited for; then nobody may be. */
+START_TEST(a_pipe_is_read_at_the_start_alone)
+{
+    struct sae_err err = {0};
+    pthread_t writer;
+
+    ck_assert_int_eq(mkfifo(paths[0], 0600), 0);
+    ck_assert_int_eq(pthread_create(&writer, NULL, give_keys, NULL), 0);
+    ck_assert_msg(saed_keys_create(&keys, &one, &err) == SAE_OK, "%s", err.text);
+    ck_assert_int_eq(pthread_join(writer, NULL), 0);
+    ck_assert_str_eq(whose("one"), "a");
+    ck_assert_int_eq(saed_keys_reload(keys, &err), SAE_E_IO);
+    ck_assert_msg(strstr(err.text, paths[0]) && strstr(err.text, "no regular file"), "%s",
+                  err.text);
+    ck_assert_str_eq(whose("one"), "a");
+}
+END_TEST
+
 START_TEST(what_cannot_be_read_is_told)
 {
     struct sae_err err = {0};
@@ -215,6 +242,7 @@ int main(void)
     tcase_add_loop_test(t, other_lines_are_refused_by_number, 0, SAE_COUNTOF(faults));
     tcase_add_test(t, sizes_are_limited);
     tcase_add_test(t, files_are_read_anew_or_not_at_all);
+    tcase_add_test(t, a_pipe_is_read_at_the_start_alone);
     tcase_add_test(t, what_cannot_be_read_is_told);
     tcase_add_test(t, nobody_without_files);
     tcase_add_test(t, out_of_memory);

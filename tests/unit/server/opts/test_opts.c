@@ -297,6 +297,7 @@ static const struct {
     {"a=x --allow-host a --allow-host /", "--allow-host /", "a host without a port"},
     {"a=x --cors-allow-origin a.example", "--cors-allow-origin a.example", "SCHEME://HOST"},
     {"a=x --cors-allow-origin http://a/", "--cors-allow-origin http://a/", "SCHEME://HOST"},
+    {"a=x --cors-allow-origin https://*.a", "--cors-allow-origin https://*.a", "* alone for any"},
     {"a=x --listen 0.0.0.0:8673", "listen on 0.0.0.0", "--insecure-no-auth"},
     {"a=x --listen [::]:8673", "listen on ::", "--insecure-no-auth"},
     {"a=x --listen example.org:1", "listen on example.org", "--insecure-no-auth"},
@@ -654,6 +655,10 @@ START_TEST(several_addresses)
 
     ck_assert_int_eq(parse_env("a=x", "SAED_LISTEN=127.0.0.1:1;[::1]:2;unix:/run/s:600"), SAE_OK);
     check_list(&o.listen, "127.0.0.1:1 [::1]:2 unix:/run/s:600");
+    ck_assert_int_eq(parse_env("a=x", "SAED_LISTEN=127.0.0.1:1;unix:/run/s;"), SAE_OK);
+    check_list(&o.listen, "127.0.0.1:1 unix:/run/s");
+    ck_assert_int_eq(parse_env("a=x", "SAED_LISTEN=;"), SAE_E_USAGE);
+    ck_assert_int_eq(parse_env("a=x", "SAED_LISTEN=127.0.0.1:1;;"), SAE_E_USAGE);
     ck_assert_int_eq(parse_file("{\"listen\": [\"localhost:1\", \"unix:s\"]}", "a=x"), SAE_OK);
     check_list(&o.listen, "localhost:1 unix:s");
     one_report("two", parse("a=x --listen localhost:1 --listen 0.0.0.0:2"), "listen on 0.0.0.0",

@@ -134,9 +134,9 @@ START_TEST(origins_are_compared_whole)
 END_TEST
 
 static const char *const no_origins[] = {
-    "",           "null",       "a",          "://a",           "http:",
-    "http://",    "http://a/",  "http://a/b", "http://a?",      "http://u@a",
-    "http://a b", "http://a;b", "http://a,b", "http://a:99999", "http:/a",
+    "",           "null",           "a",         "://a",        "http:",      "http://",
+    "http://a/",  "http://a/b",     "http://a?", "http://u@a",  "http://a b", "http://a;b",
+    "http://a,b", "http://a:99999", "http:/a",   "https://*.a", "https://*",
 };
 
 START_TEST(what_is_no_origin)
