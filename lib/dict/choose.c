@@ -64,11 +64,14 @@ struct span {
 static enum sae_status span_of(struct sae_tensors *ts, const struct sae_statement *stated,
                                struct span *out, struct sae_err *err)
 {
+    enum sae_status st;
+
     *out = (struct span){0, sae_load_n_groups(ts)};
     if (!stated->prefix)
         return SAE_OK;
-    out->end++;
-    return sae_load_narrow(ts, stated->prefix, &out->first, err);
+    st = sae_load_narrow(ts, stated->prefix, &out->first, err);
+    out->end = out->first + 1;
+    return st;
 }
 
 /* A group seen without its prefix. */
@@ -85,6 +88,21 @@ static const char *name_of(const struct keys *k, size_t i)
     const char *name = k->g->entries[i].name;
 
     return k->g->entries[i].kind == SAE_ENTRY_TENSOR ? name + k->prefix : name;
+}
+
+/* What an entry is called behind the prefixes that it has, whatever the others have. */
+static const char *own_name(const struct sae_entry *e)
+{
+    const char *name = e->name;
+
+    for (size_t p = 0; p < SAE_COUNTOF(prefixes);)
+        if (strncmp(name, prefixes[p], strlen(prefixes[p])) == 0) {
+            name += strlen(prefixes[p]);
+            p = 0;
+        } else {
+            p++;
+        }
+    return name;
 }
 
 /* Is the row one that these keys may be of? */
@@ -157,12 +175,12 @@ static unsigned n_missing(const struct keys *k, const struct sae_layout *a)
     return n;
 }
 
-static bool is_k(const struct sae_entry *e)
+static bool is_k(const struct sae_entry *e, const char *name)
 {
     bool integer =
         e->kind == SAE_ENTRY_INT || (e->kind == SAE_ENTRY_TENSOR && e->integer && e->ndim == 0);
 
-    return integer && (strcmp(e->name, "k") == 0 || strcmp(e->name, "top_k") == 0);
+    return integer && (strcmp(name, "k") == 0 || strcmp(name, "top_k") == 0);
 }
 
 /* A tensor that is none of the row's keys. A k is no tensor of ReLU classes, but a question. */
@@ -172,7 +190,7 @@ static bool is_surplus(const struct keys *k, const struct sae_layout *a, size_t 
     const char *name = name_of(k, i);
 
     return e->kind == SAE_ENTRY_TENSOR && !(a && is_key(a, name)) &&
-           strcmp(name, SAE_LAYOUT_NO_KEY) != 0 && !(a && a->is_top_k_too && is_k(e));
+           strcmp(name, SAE_LAYOUT_NO_KEY) != 0 && !(a && a->is_top_k_too && is_k(e, own_name(e)));
 }
 
 static size_t n_surplus(const struct keys *k, const struct sae_layout *a)
@@ -432,43 +450,57 @@ static enum sae_status no_class(const struct sae_tensors *ts, const struct sae_s
 
 /* ---- look-alikes -------------------------------------------------------------------------- */
 
+/* The group of what stands on the way to a stated prefix (load.h); SIZE_MAX: none is stated. */
+static size_t way_of(const struct sae_statement *stated, const struct sae_choice *c)
+{
+    return stated->prefix ? c->group - 1 : SIZE_MAX;
+}
+
+/* By what it is known: of a whole name that stands on the way, its last part. */
+static const char *known_name(const struct sae_entry *e, bool is_on_way)
+{
+    const char *dot = is_on_way ? strrchr(e->name, '.') : NULL;
+
+    return dot ? dot + 1 : own_name(e);
+}
+
 /* A file of top-k features has a ReLU class's keys too, and its k beside them. */
 static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae_statement *stated,
                                   const struct sae_choice *c, struct sae_err *err)
 {
     bool is_open = c->layout->is_top_k_too && !stated->reading.field[SAE_FIELD_SELECT].is_set;
     bool are_dicts = strcmp(sae_load_container(ts), "pt") == 0; /* else other keys are another's */
+    size_t way = way_of(stated, c), first = stated->prefix ? way : c->group;
 
-    for (size_t g = are_dicts ? 0 : c->group; is_open && g < sae_load_n_groups(ts); g++) {
+    for (size_t g = are_dicts ? 0 : first; is_open && g < sae_load_n_groups(ts); g++) {
         const struct sae_group *group = sae_load_group(ts, g);
 
         for (size_t i = 0; i < group->n; i++) {
             const struct sae_entry *e = &group->entries[i];
+            const char *name = known_name(e, g == way);
 
-            if (is_k(e))
+            if (is_k(e, name))
                 return refuse(err,
                               "cannot choose between two readings: keys are %s's, and an integer "
                               "\"%s\" stands beside them%s%.60s%s: features may be the %s largest "
                               "alone; state k=N or k=none",
-                              c->layout->name, e->name, g ? " in \"" : "", group->name,
-                              g ? "\"" : "", e->name);
+                              c->layout->name, e->name, group->name[0] ? " in \"" : "", group->name,
+                              group->name[0] ? "\"" : "", name);
         }
     }
     return SAE_OK;
 }
 
-/* Numbers beside the state dict that scale or shift what it is made of. */
-static bool is_part_of_maths(const struct sae_entry *e)
+/* A number, or a tensor that is one, which scales or shifts what stands beside it. */
+static bool is_number_of_maths(const struct sae_entry *e, const char *name)
 {
     static const char *const names[] = {"norm_factor", "scaling_factor", "scale", "mean", "std"};
     bool number = e->has_number || (e->kind == SAE_ENTRY_TENSOR && e->ndim == 0);
 
-    if (e->kind == SAE_ENTRY_TENSOR && e->floating && e->ndim > 0)
-        return true;
-    if (strcmp(e->name, "scaling_factor") == 0 && e->has_number && fabs(e->number - 1.0) <= 1e-5)
+    if (strcmp(name, "scaling_factor") == 0 && e->has_number && fabs(e->number - 1.0) <= 1e-5)
         return false;
     for (size_t i = 0; number && i < SAE_COUNTOF(names); i++)
-        if (strcmp(e->name, names[i]) == 0)
+        if (strcmp(name, names[i]) == 0)
             return true;
     return false;
 }
@@ -488,35 +520,69 @@ static bool is_said(const struct sae_statement *stated, const struct sae_entry *
     return false;
 }
 
-static enum sae_status check_beside(const struct sae_tensors *ts,
-                                    const struct sae_statement *stated, const struct sae_choice *c,
-                                    struct sae_err *err)
+/* dictionary_learning's "ae", wherever it stands. */
+static bool is_backup(const char *group, const char *name)
+{
+    const char *dot = strrchr(group, '.');
+
+    return strcmp(dot ? dot + 1 : group, "ae") == 0 && strcmp(name, "norm_factor") == 0;
+}
+
+static enum sae_status part_of_maths(const struct sae_choice *c, const struct sae_entry *e,
+                                     const char *state_dict, struct sae_err *err)
 {
     const struct sae_layout_key *centre = sae_layout_key_of(c->layout, SAE_ROLE_CENTRE);
-    const struct sae_group *top = sae_load_group(ts, 0), *chosen = sae_load_group(ts, c->group);
+    char where[100] = "its tensors";
 
-    for (size_t i = 0; chosen->name[0] && i < top->n; i++) {
-        const struct sae_entry *e = &top->entries[i];
+    if (state_dict[0])
+        snprintf(where, sizeof where, "the state dict \"%.60s\"", state_dict);
+    return refuse(err,
+                  "cannot tell the formula: %s \"%.60s\" stands beside %s and may be part of it; "
+                  "state %s%s%s%.60s, or save the state dict alone",
+                  e->kind == SAE_ENTRY_TENSOR ? "a tensor" : "a number", e->name, where,
+                  e->ndim ? "centre=" : "input=scale:C or input=none",
+                  e->ndim && centre ? centre->name : "", e->ndim && centre ? "+" : "",
+                  e->ndim ? e->name : "");
+}
 
-        if (!is_part_of_maths(e))
+/* What stands in group g, which is the chosen one or above it. Tensors of the chosen one are its
+ * keys, and those beside a state dict that is no dict of its own are another's. */
+static enum sae_status check_beside(const struct sae_tensors *ts,
+                                    const struct sae_statement *stated, const struct sae_choice *c,
+                                    size_t g, struct sae_err *err)
+{
+    const struct sae_group *group = sae_load_group(ts, g), *chosen = sae_load_group(ts, c->group);
+
+    for (size_t i = 0; i < group->n; i++) {
+        const struct sae_entry *e = &group->entries[i];
+        const char *name = known_name(e, g == way_of(stated, c));
+        bool is_tensor = e->kind == SAE_ENTRY_TENSOR;
+        bool is_values = is_tensor && e->floating && e->ndim > 0 && chosen->name[0];
+
+        if ((is_tensor && g == c->group) || !(is_values || is_number_of_maths(e, name)))
             continue;
-        if (strcmp(chosen->name, "ae") == 0 && strcmp(e->name, "norm_factor") == 0)
+        if (is_backup(chosen->name, name))
             return refuse(
-                err, "cannot use a training backup of dictionary_learning, which saed does not "
-                     "read yet: the biases of \"ae\" wait for \"norm_factor\" beside it; "
-                     "load the ae.pt that the training saved at its end");
-        if (is_said(stated, e))
-            continue;
-        return refuse(err,
-                      "cannot tell the formula: %s \"%.60s\" stands beside the state dict "
-                      "\"%.60s\" and may be part of it; state %s%s%s%.60s, or save the state dict "
-                      "alone",
-                      e->kind == SAE_ENTRY_TENSOR ? "a tensor" : "a number", e->name, chosen->name,
-                      e->ndim ? "centre=" : "input=scale:C or input=none",
-                      e->ndim && centre ? centre->name : "", e->ndim && centre ? "+" : "",
-                      e->ndim ? e->name : "");
+                err,
+                "cannot use a training backup of dictionary_learning, which saed does not "
+                "read yet: the biases of \"%.60s\" wait for \"norm_factor\" beside it; "
+                "load the ae.pt that the training saved at its end",
+                chosen->name);
+        if (!is_said(stated, e))
+            return part_of_maths(c, e, chosen->name, err);
     }
     return SAE_OK;
+}
+
+/* Of every dict on the way from the top to the chosen one, and in that. */
+static enum sae_status check_all_beside(const struct sae_tensors *ts,
+                                        const struct sae_statement *stated,
+                                        const struct sae_choice *c, struct sae_err *err)
+{
+    size_t above = stated->prefix ? way_of(stated, c) : 0;
+    enum sae_status st = above == c->group ? SAE_OK : check_beside(ts, stated, c, above, err);
+
+    return st == SAE_OK ? check_beside(ts, stated, c, c->group, err) : st;
 }
 
 /* ---- custom ------------------------------------------------------------------------------- */
@@ -617,7 +683,7 @@ enum sae_status sae_dict_choose(struct sae_tensors *ts, const struct sae_stateme
     if (st == SAE_OK)
         st = check_no_k(ts, stated, &c, err);
     if (st == SAE_OK)
-        st = check_beside(ts, stated, &c, err);
+        st = check_all_beside(ts, stated, &c, err);
     if (st == SAE_OK)
         *out = c;
     return st;

@@ -60,26 +60,31 @@ enum sae_status sae_flat_describe(struct sae_tensors *ts, struct sae_err *err)
 
 enum sae_status sae_flat_narrow(struct sae_tensors *ts, const char *prefix, struct sae_err *err)
 {
-    struct sae_group *groups = sae_realloc(ts->groups, 2, sizeof *groups);
+    struct sae_group *groups = sae_realloc(ts->groups, 3, sizeof *groups);
+    struct sae_entry *way = sae_calloc(ts->n_tensors, sizeof *way);
     struct sae_entry *e = sae_calloc(ts->n_tensors, sizeof *e);
     size_t n = strlen(prefix);
 
     if (groups)
         ts->groups = groups;
-    if (!groups || !e) {
+    if (!groups || !way || !e) {
+        sae_free(way);
         sae_free(e);
         return sae_err_set(err, SAE_E_NOMEM, "file", "cannot allocate list of %zu entries",
                            ts->n_tensors);
     }
-    ts->n_groups = 2;
-    groups[1] = (struct sae_group){.entries = e};
+    ts->n_groups = 3;
+    groups[1] = (struct sae_group){.entries = way};
+    groups[2] = (struct sae_group){.entries = e};
     for (size_t i = 0; i < ts->n_tensors; i++) {
         const struct sae_entry *whole = &groups[0].entries[i];
 
+        if (sae_load_is_on_way(whole->name, strlen(whole->name), prefix))
+            way[groups[1].n++] = *whole;
         if (strncmp(whole->name, prefix, n) != 0 || whole->name[n] == '\0')
             continue;
-        e[groups[1].n] = *whole;
-        snprintf(e[groups[1].n++].name, sizeof e->name, "%s", whole->name + n);
+        e[groups[2].n] = *whole;
+        snprintf(e[groups[2].n++].name, sizeof e->name, "%s", whole->name + n);
     }
     return SAE_OK;
 }

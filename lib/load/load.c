@@ -214,6 +214,16 @@ const char *sae_load_note(const struct sae_tensors *ts)
     return ts->note;
 }
 
+bool sae_load_is_on_way(const char *name, size_t n, const char *prefix)
+{
+    size_t before = n, n_prefix = strlen(prefix);
+
+    while (before > 0 && name[before - 1] != '.')
+        before--;
+    return before <= n_prefix && memcmp(name, prefix, before) == 0 &&
+           !(n > n_prefix && memcmp(name, prefix, n_prefix) == 0);
+}
+
 enum sae_status sae_load_narrow(struct sae_tensors *ts, const char *prefix, size_t *g,
                                 struct sae_err *err)
 {

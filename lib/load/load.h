@@ -74,22 +74,23 @@ const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g);
 const char *sae_load_note(const struct sae_tensors *ts);
 
 /* Add a group of the entries whose names begin with `prefix`, that taken off; of a .pt also of
- * those in dicts of dicts, names joined by '.'. *g is its index, which is the last. Once, before
- * choose. SAE_E_FORMAT: there is none, or what is on the way is wrong; SAE_E_NOMEM. */
+ * those in dicts of dicts, names joined by '.'. *g is its index, which is the last; the one before
+ * is a group of what stands on the way there, "act_mean" and "a.k" for the prefix "a.b.", by its
+ * whole name. Once, before choose. SAE_E_FORMAT: there is none, or what is on the way is wrong;
+ * SAE_E_NOMEM. */
 enum sae_status sae_load_narrow(struct sae_tensors *ts, const char *prefix, size_t *g,
                                 struct sae_err *err) SAE_MUST_USE;
 /* Take group g as the weights, the first `prefix` bytes of each name dropped: once, before count,
  * tensor and read. What is no tensor becomes a fact. Tensors at the top of a .pt that stand beside
- * the group are listed behind its own, under their own names. SAE_E_FORMAT names a tensor that is
- * wrong or does not lie in the file; SAE_E_NOMEM. */
+ * the group, or on the way to it, are listed behind its own, under their own names. SAE_E_FORMAT
+ * names a tensor that is wrong or does not lie in the file; SAE_E_NOMEM. */
 enum sae_status sae_load_choose(struct sae_tensors *ts, size_t g, size_t prefix,
                                 struct sae_err *err) SAE_MUST_USE;
 /* What stands beside the chosen weights: of a .pt all of its top but their tensors, of safetensors
  * __metadata__. NULL: the container has no such thing, or the file has none. Borrowed. */
 const struct sae_facts *sae_load_facts(const struct sae_tensors *ts);
 size_t sae_load_count(const struct sae_tensors *ts);
-/* So many more behind them, under their own names: those at the top of a .pt that stand beside the
- * group. */
+/* So many more behind them, under their own names: those of a .pt that stand beside the group. */
 size_t sae_load_n_beside(const struct sae_tensors *ts);
 const struct sae_tensor *sae_load_tensor(const struct sae_tensors *ts, size_t i);
 /* The index of the tensor called `name` (without the prefix), SIZE_MAX when nothing is called so.

@@ -20,13 +20,13 @@
 
 struct pt {
     struct sae_pt_archive archive;
-    unsigned char *bytes;               /* data.pkl, ... */
-    struct sae_pickle *pickle;          /* ... its values */
-    const struct sae_pk_value **dicts;  /* ... and those that are ts->groups */
-    struct sae_pt_tensor *tensors;      /* as ts->list */
-    const struct sae_pk_value *weights; /* of the dicts, the one that was chosen, ... */
-    size_t prefix;                      /* ... and what of its names was dropped */
-    struct sae_pt_prefixed prefixed;    /* the last of them, once that was asked for */
+    unsigned char *bytes;                 /* data.pkl, ... */
+    struct sae_pickle *pickle;            /* ... its values */
+    const struct sae_pk_value **dicts;    /* ... and those that are ts->groups */
+    struct sae_pt_tensor *tensors;        /* as ts->list */
+    const struct sae_pk_value *weights;   /* of the dicts, the one that was chosen, ... */
+    size_t prefix;                        /* ... and what of its names was dropped */
+    struct sae_pt_prefixed way, prefixed; /* the last two of them, once those were asked for */
 };
 
 #define BAD(err, where, ...) \
@@ -179,7 +179,8 @@ static enum sae_status bind_all(struct sae_tensors *ts, const struct sae_pk_valu
                                 size_t prefix, struct sae_err *err)
 {
     struct pt *pt = ts->priv;
-    size_t n = dict->n / 2 + pt->dicts[0]->n / 2, made = 0; /* and room for those beside */
+    size_t made = 0; /* and room for those beside: */
+    size_t n = dict->n / 2 + pt->dicts[0]->n / 2 + pt->way.dict.n / 2;
     enum sae_status st = SAE_OK;
 
     ts->list = sae_calloc(n, sizeof *ts->list);
@@ -209,15 +210,14 @@ static bool is_listed(const struct sae_tensors *ts, const char *name)
     return false;
 }
 
-/* Those at the top of the file that stand beside the dict, by their own names: whoever chose it may
- * name one. One that is wrong is not there. */
-static void bind_beside(struct sae_tensors *ts, const struct sae_pk_value *dict)
+/* Those of a dict beside the chosen one, by their own names: whoever chose it may name one. One
+ * that is wrong is not there. */
+static void bind_beside(struct sae_tensors *ts, const struct sae_pk_value *beside)
 {
     struct pt *pt = ts->priv;
-    const struct sae_pk_value *top = pt->dicts[0];
 
-    for (size_t i = 0; top != dict && i < top->n / 2; i++) {
-        const struct sae_pk_value *key = top->u.items[2 * i], *v = top->u.items[2 * i + 1];
+    for (size_t i = 0; i < beside->n / 2; i++) {
+        const struct sae_pk_value *key = beside->u.items[2 * i], *v = beside->u.items[2 * i + 1];
         size_t at = ts->n_tensors + ts->n_beside;
         struct sae_tensor *t = &ts->list[at];
 
@@ -237,8 +237,10 @@ static enum sae_status pt_choose(struct sae_tensors *ts, size_t g, size_t prefix
     const struct sae_pk_value *dict = pt->dicts[g];
     enum sae_status st = bind_all(ts, dict, prefix, err);
 
+    if (st == SAE_OK && dict != pt->dicts[0])
+        bind_beside(ts, pt->dicts[0]);
     if (st == SAE_OK)
-        bind_beside(ts, dict);
+        bind_beside(ts, &pt->way.dict);
     pt->weights = dict;
     pt->prefix = prefix;
     if (st == SAE_OK)
@@ -259,8 +261,13 @@ static enum sae_status pt_narrow(struct sae_tensors *ts, const char *prefix, str
     struct pt *pt = ts->priv;
     size_t n = strlen(prefix);
     char name[SAE_PT_MAX_NAME] = "";
-    enum sae_status st = sae_pt_prefixed_make(&pt->prefixed, pt->dicts[0], prefix, err);
+    enum sae_status st = sae_pt_way_make(&pt->way, pt->dicts[0], prefix, err);
 
+    if (st == SAE_OK)
+        st = sae_pt_prefixed_make(&pt->prefixed, pt->dicts[0], prefix, err);
+    if (st == SAE_OK)
+        st = sae_pt_groups_add(&pt->archive, &pt->way.dict, "", &ts->groups, pt->dicts,
+                               &ts->n_groups, err);
     if (st != SAE_OK)
         return st;
     if (pt->prefixed.is_nested)
@@ -325,6 +332,7 @@ static void pt_close(struct sae_tensors *ts)
     struct pt *pt = ts->priv;
 
     if (pt) {
+        sae_pt_prefixed_free(&pt->way);
         sae_pt_prefixed_free(&pt->prefixed);
         sae_free(pt->dicts);
         sae_pickle_free(pt->pickle);

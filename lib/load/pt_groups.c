@@ -189,7 +189,7 @@ enum sae_status sae_pt_groups_list(const struct sae_pt_archive *a, const struct 
                                    size_t *n, struct sae_err *err)
 {
     const struct sae_pk_value *keys[1 + MAX_GROUPS] = {NULL};
-    const struct sae_pk_value **d = sae_calloc(2 + MAX_GROUPS, sizeof(const struct sae_pk_value *));
+    const struct sae_pk_value **d = sae_calloc(3 + MAX_GROUPS, sizeof(const struct sae_pk_value *));
     struct sae_group *g = NULL;
     size_t n_dicts = 0;
     enum sae_status st =

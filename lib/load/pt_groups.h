@@ -19,7 +19,7 @@ enum sae_status sae_pt_check_keys_differ(const struct sae_pk_value *dict, const 
 
 /* List `root`, a dict, and the dicts in it. *groups and each one's entries are owned
  * (sae_pt_groups_free), (*dicts)[g] is the dict of group g, borrowed from the pickle; the array is
- * owned (sae_free) and has room for one more. SAE_E_FORMAT: more dicts or entries than any
+ * owned (sae_free) and has room for two more. SAE_E_FORMAT: more dicts or entries than any
  * checkpoint has; SAE_E_NOMEM. */
 enum sae_status sae_pt_groups_list(const struct sae_pt_archive *a, const struct sae_pk_value *root,
                                    struct sae_group **groups, const struct sae_pk_value ***dicts,

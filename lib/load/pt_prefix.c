@@ -5,6 +5,7 @@
 #include "lib/load/pt_prefix.h"
 
 #include "lib/load/pt_groups.h"
+#include "lib/load/reader.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
     sae_err_set(err, SAE_E_FORMAT, "data.pkl", "cannot read .pt file: " __VA_ARGS__)
 
 struct walk {
+    bool is_way; /* what stands on the way is wanted */
     const char *prefix;
     size_t n_prefix;
     char name[SAE_PT_MAX_NAME]; /* of what is looked at, joined */
@@ -27,13 +29,13 @@ struct walk {
 
 static void take(struct walk *w, size_t len, struct sae_pk_value *v, unsigned depth)
 {
-    size_t n = len - w->n_prefix;
+    size_t drop = w->is_way ? 0 : w->n_prefix, n = len - drop;
 
     if (w->out) {
         struct sae_pk_value *key = &w->out->keys[w->n];
         char *text = w->out->text + w->n_text;
 
-        memcpy(text, w->name + w->n_prefix, n);
+        memcpy(text, w->name + drop, n);
         *key = (struct sae_pk_value){.type = SAE_PK_STR, .n = (uint32_t)n, .u.str = text};
         w->out->dict.u.items[2 * w->n] = key;
         w->out->dict.u.items[2 * w->n + 1] = v;
@@ -46,6 +48,13 @@ static void take(struct walk *w, size_t len, struct sae_pk_value *v, unsigned de
 static bool begin_alike(const struct walk *w, size_t len)
 {
     return memcmp(w->name, w->prefix, len < w->n_prefix ? len : w->n_prefix) == 0;
+}
+
+static bool is_wanted(const struct walk *w, size_t n)
+{
+    if (w->is_way)
+        return sae_load_is_on_way(w->name, n, w->prefix);
+    return n > w->n_prefix && begin_alike(w, n);
 }
 
 /* A dict's key as it stands in a joined name: a text, or a number as its group is called; of others
@@ -87,7 +96,7 @@ static enum sae_status walk(struct walk *w, const struct sae_pk_value *dict, siz
         w->name[n] = '.';
         if (v->type == SAE_PK_DICT && begin_alike(w, n + 1))
             st = walk(w, v, n + 1, depth + 1);
-        else if (v->type != SAE_PK_DICT && n > w->n_prefix && begin_alike(w, n))
+        else if (v->type != SAE_PK_DICT && is_wanted(w, n))
             take(w, n, v, depth);
     }
     return st;
@@ -102,10 +111,9 @@ static bool make_room(struct sae_pt_prefixed *p, size_t n, size_t n_text)
     return p->keys && p->text && p->dict.u.items;
 }
 
-enum sae_status sae_pt_prefixed_make(struct sae_pt_prefixed *out, const struct sae_pk_value *root,
-                                     const char *prefix, struct sae_err *err)
+static enum sae_status make(struct sae_pt_prefixed *out, struct walk w,
+                            const struct sae_pk_value *root, struct sae_err *err)
 {
-    struct walk w = {.prefix = prefix, .n_prefix = strlen(prefix), .err = err};
     struct sae_pt_prefixed p = {.keys = NULL};
     enum sae_status st = walk(&w, root, 0, 0);
 
@@ -121,6 +129,22 @@ enum sae_status sae_pt_prefixed_make(struct sae_pt_prefixed *out, const struct s
     else
         sae_pt_prefixed_free(&p);
     return st;
+}
+
+enum sae_status sae_pt_prefixed_make(struct sae_pt_prefixed *out, const struct sae_pk_value *root,
+                                     const char *prefix, struct sae_err *err)
+{
+    struct walk w = {.prefix = prefix, .n_prefix = strlen(prefix), .err = err};
+
+    return make(out, w, root, err);
+}
+
+enum sae_status sae_pt_way_make(struct sae_pt_prefixed *out, const struct sae_pk_value *root,
+                                const char *prefix, struct sae_err *err)
+{
+    struct walk w = {.is_way = true, .prefix = prefix, .n_prefix = strlen(prefix), .err = err};
+
+    return make(out, w, root, err);
 }
 
 void sae_pt_prefixed_free(struct sae_pt_prefixed *p)

@@ -1,5 +1,5 @@
 /* pt_prefix.h - the entries of a pickle whose names begin alike, in whatever dicts they stand, as
- * one dict: names of dicts in dicts are joined by '.'.
+ * one dict: names of dicts in dicts are joined by '.'. And those beside them, on the way there.
  *
  * Called by pt.c. Immutable once made, any thread. */
 #ifndef SAE_PT_PREFIX_H
@@ -20,6 +20,9 @@ struct sae_pt_prefixed {
  * or deeper than any checkpoint's; SAE_E_NOMEM. */
 enum sae_status sae_pt_prefixed_make(struct sae_pt_prefixed *out, const struct sae_pk_value *root,
                                      const char *prefix, struct sae_err *err) SAE_MUST_USE;
+/* The same of those on the way to the prefix that do not begin so, under their whole names. */
+enum sae_status sae_pt_way_make(struct sae_pt_prefixed *out, const struct sae_pk_value *root,
+                                const char *prefix, struct sae_err *err) SAE_MUST_USE;
 void sae_pt_prefixed_free(struct sae_pt_prefixed *p); /* zeroes allowed */
 
 #endif

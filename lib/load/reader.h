@@ -20,7 +20,8 @@ struct sae_reader {
     bool (*guess)(const unsigned char *head, size_t n);
     /* Fill groups, n_groups, note and priv. On failure close is called just the same. */
     enum sae_status (*open)(struct sae_tensors *ts, struct sae_err *err);
-    /* Add a group of the entries whose names begin with the prefix, without it. */
+    /* Add two groups: the entries on the way to the prefix, and those whose names begin with it,
+     * without it. */
     enum sae_status (*narrow)(struct sae_tensors *ts, const char *prefix, struct sae_err *err);
     /* Fill list and n_tensors from group g, and facts. */
     enum sae_status (*choose)(struct sae_tensors *ts, size_t g, size_t prefix, struct sae_err *err);
@@ -54,6 +55,10 @@ struct sae_tensors {
 
 /* The formats; load.c has the table of them. */
 extern const struct sae_reader sae_reader_pt, sae_reader_st, sae_reader_npy, sae_reader_npz;
+
+/* Does the name of n bytes stand beside a part of the prefix: what is before its last '.' begins
+ * it, and the name does not begin with all of it? "a.k" is on the way to "a.b.". */
+bool sae_load_is_on_way(const char *name, size_t n, const char *prefix);
 
 /* A name as a tensor or an entry keeps it: cut at its limit, but not inside a UTF-8 sequence. */
 void sae_load_cut_name(char dst[SAE_TENSOR_NAME_MAX + 4], const char *name, size_t n);

@@ -286,6 +286,12 @@ def make_cases():
     parts = {"bias": sd["bias"], "decoder": {"weight": sd["decoder.weight"]},
              "encoder": {"bias": sd["encoder.bias"], "weight": sd["encoder.weight"]}}
     case("nested", saved({"epoch": 1, "model": {"lm": {"weight": torch.zeros(3)}, "sae": parts}}))
+    mean, inner = torch.zeros(8), {"norm_factor": 4.0, "ae": sd}
+    case("on_way_mean", saved({"lm": {"k": torch.zeros(3)}, "model": {"sae": sd, "act_mean": mean}}))
+    case("on_way_norm", saved({"epoch": 1, "runs": {"last": inner}}))
+    case("on_way_k", saved({"runs": {"k": 3, "last": {"sae": sd, "scheduler": {"k": 4}}}}))
+    case("module_k", saved({"module.k": 3, **{"module." + k: v for k, v in sd.items()}}))
+    case("among", saved({"scaling_factor": 2.0, **sd}))
     case("flat", saved({"lm.weight": torch.zeros(3), **{"ae." + k: v for k, v in sd.items()}}))
     endless = {}
     endless["a"] = endless

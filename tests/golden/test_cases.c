@@ -34,6 +34,12 @@ static const struct {
     {"ckpt_tutorial.pt:prefix=model_state_dict.", {NULL}},
     {"lightning.pt:prefix=state_dict.", {"the prefix \"sae.\" was taken off every key"}},
     {"unscaled.pt:prefix=sae_state.", {NULL}},
+    {"on_way_mean.pt:prefix=model.sae.:format=custom:encoder=encoder.weight:decoder=decoder.weight:"
+     "enc_bias=encoder.bias:dec_bias=bias:centre=bias+model.act_mean:activation=relu",
+     {NULL}},
+    {"on_way_k.pt:prefix=runs.last.sae.:k=none", {NULL}},
+    {"module_k.pt:k=none", {"the prefix \"module.\" was taken off every key"}},
+    {"among.pt:input=none", {NULL}},
     {"nested.pt:prefix=model.sae.:format=custom:encoder=encoder.weight:decoder=decoder.weight:enc_"
      "bias="
      "encoder.bias:dec_bias=bias:centre=bias:activation=relu",
@@ -101,6 +107,14 @@ static const struct {
     {"beside_mean.pt:prefix=sae_state.", "a tensor \"act_mean\" stands beside the state dict"},
     {"beside_k.pt:prefix=sae_state.", "an integer \"k\" stands beside them in \"cfg\""},
     {"beside_backup.pt:prefix=ae.", "training backup of dictionary_learning"},
+    /* ... and all on the way there */
+    {"on_way_mean.pt:prefix=model.sae.:k=none", "a tensor \"model.act_mean\" stands beside the "
+                                                "state dict \"model.sae\" and may be part of it; "
+                                                "state centre=bias+model.act_mean"},
+    {"on_way_norm.pt:prefix=runs.last.ae.", "the biases of \"runs.last.ae\" wait for"},
+    {"on_way_k.pt:prefix=runs.last.sae.", "an integer \"k\" stands beside them in \"runs\""},
+    {"module_k.pt", "an integer \"module.k\" stands beside them: features may be the k largest"},
+    {"among.pt", "a number \"scaling_factor\" stands beside its tensors"},
     {"beside_backup.pt:input=none", "training backup of dictionary_learning"},
 };
 

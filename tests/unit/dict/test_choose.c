@@ -85,6 +85,7 @@ static void add_entry(char *word, struct sae_group *g)
         e->kind = SAE_ENTRY_OTHER;
     if (is && strchr("0123456789", is[1])) {
         e->kind = strchr(is, '.') ? SAE_ENTRY_REAL : SAE_ENTRY_INT;
+        e->ndim = 0;
         e->has_number = true;
         e->number = atof(is + 1);
     }
@@ -153,7 +154,7 @@ static const struct {
     {PRE("sae.module.sae."), "AutoEncoder", 0, 15},
     {"k=* | model: " PRE("module."), "AutoEncoder", 1, 7},
     /* What is no tensor stands beside the weights, and has no prefix. */
-    {AE " step=5 cfg=*", "AutoEncoder", 0, 0},
+    {AE " step=5 cfg=* scale=* scaling_factor=1.000001", "AutoEncoder", 0, 0},
     {PRE("sae.") " step=5", "AutoEncoder", 0, 4},
     {AE " | state_dict: " NEW, "AutoEncoder", 0, 0},
     {NEW " scaling_factor=f1", "AutoEncoderNew", 0, 0},
@@ -224,6 +225,13 @@ static const struct {
     {"scale=f0 | state_dict: " AE, {"a tensor \"scale\""}},
     {"mean=2 | state_dict: " AE, {"a number \"mean\""}},
     {"std=i0 | state_dict: " AE, {"a tensor \"std\""}},
+    /* by their names behind prefixes, and among the tensors too */
+    {PRE("module.") " module.k=3", {"an integer \"module.k\"", "the k largest", "k=N or k=none"}},
+    {PRE("sae.") " sae.top_k=i0", {"an integer \"sae.top_k\""}},
+    {"module.norm_factor=2 | state_dict: " AE, {"a number \"module.norm_factor\""}},
+    {NEW " norm_factor=2.0",
+     {"a number \"norm_factor\" stands beside its tensors", "state input=scale:C or input=none"}},
+    {" | state_dict: " NEW " scaling_factor=2", {"a number \"scaling_factor\"", "\"state_dict\""}},
 };
 
 START_TEST(refuses)
