@@ -1,6 +1,8 @@
 /* base.c - status and error text, memory with a fault hook, the capped buffer. See base.h. */
 #include "lib/base.h"
 
+#include "lib/num.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -14,18 +16,42 @@ static atomic_long fault_after = -1;
 static atomic_bool fault_persistent;
 static atomic_ulong n_allocs;
 
-/* Names from files stand in messages: one that has a newline must not make a second log line. */
-static void hide_controls(char *s)
+/* C0, DEL and C1; U+2028 to U+202E, U+2066 to U+2069. `n` bytes of UTF-8. */
+static bool is_wild(const char *s, unsigned n)
 {
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = '?';
+    const unsigned char *b = (const unsigned char *)s;
+
+    if (n == 1)
+        return b[0] < 0x20 || b[0] == 0x7f;
+    if (n == 2)
+        return b[0] == 0xc2 && b[1] < 0xa0;
+    return n == 3 && b[0] == 0xe2 &&
+           ((b[1] == 0x80 && b[2] >= 0xa8 && b[2] <= 0xae) ||
+            (b[1] == 0x81 && b[2] >= 0xa6 && b[2] <= 0xa9));
+}
+
+void sae_text_tame(char *s)
+{
+    const char *end = s + strlen(s), *from = s;
+
+    while (from < end) {
+        unsigned n = sae_utf8_len(from, end);
+
+        if (n == 0 || is_wild(from, n)) {
+            *s++ = '?';
+        } else {
+            memmove(s, from, n);
+            s += n;
+        }
+        from += n ? n : 1;
+    }
+    *s = '\0';
 }
 
 static void SAE_PRINTF(3, 0) set_text(char *dst, size_t cap, const char *fmt, va_list ap)
 {
     vsnprintf(dst, cap, fmt, ap);
-    hide_controls(dst);
+    sae_text_tame(dst);
 }
 
 enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char *where,
@@ -36,7 +62,7 @@ enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char 
 
         err->status = st;
         snprintf(err->where, sizeof err->where, "%s", where ? where : "");
-        hide_controls(err->where);
+        sae_text_tame(err->where);
         va_start(ap, fmt);
         set_text(err->text, sizeof err->text, fmt, ap);
         va_end(ap);

@@ -71,8 +71,13 @@ struct sae_err {
     uint64_t retry_s;   /* it may be tried again after so many seconds; 0: soon */
 };
 
+/* What strangers wrote (keys, configs, names of files), before it stands in a line of ours: what is
+ * no UTF-8, controls, and characters that break a line or turn its direction become '?'. In place;
+ * it gets no longer. */
+void sae_text_tame(char *s);
+
 /* Record a failure (err may be NULL) and return `st`, so that `return sae_err_set(...)` reads
- * well. Text is cut at its field's size; control bytes in it become '?'. */
+ * well. Text is cut at its field's size, and tamed. */
 enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char *where,
                             const char *fmt, ...) SAE_PRINTF(4, 5);
 

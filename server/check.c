@@ -36,6 +36,19 @@ static void print_line(const struct check *c, const struct saed_dict *d)
            sae_engine_kernel(c->s.engine));
 }
 
+/* A part of a line in which stands what strangers wrote. */
+static void SAE_PRINTF(1, 2) print_tamed(const char *fmt, ...)
+{
+    char text[5000]; /* a path of any length */
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    sae_text_tame(text);
+    fputs(text, stdout);
+}
+
 /* Where it is not what a dictionary usually has, and what there is to say of it. */
 static void print_reading(const struct sae_dict_info *info)
 {
@@ -44,10 +57,10 @@ static void print_reading(const struct sae_dict_info *info)
 
         if (field->is_usual && !field->by_file[0])
             continue;
-        printf("  %s=%s%s", field->name, field->text,
-               field->from == SAE_FROM_STATED ? ", stated" : "");
+        print_tamed("  %s=%s%s", field->name, field->text,
+                    field->from == SAE_FROM_STATED ? ", stated" : "");
         if (field->by_file[0])
-            printf(", the file says %s", field->by_file);
+            print_tamed(", the file says %s", field->by_file);
         printf("\n");
     }
     for (unsigned k = 0; k < info->n_notes; k++)
@@ -205,7 +218,8 @@ static void print_not_offered(void *arg, const char *name, const char *path, con
 {
     (void)arg;
     (void)name;
-    printf("%s is not offered: %s\n", path, why);
+    print_tamed("%s is not offered: %s", path, why);
+    printf("\n");
 }
 
 static uint64_t named_bytes(const struct check *c)

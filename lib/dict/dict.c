@@ -284,9 +284,7 @@ void sae_dict_add_note(struct sae_dict_info *info, const char *fmt, ...)
     vsnprintf(note, SAE_NOTE_BYTES,
               is_full ? "there is more to be noted, beyond what is shown" : fmt, ap);
     va_end(ap);
-    for (; *note; note++) /* keys of files stand in it */
-        if ((unsigned char)*note < 0x20 || *note == 0x7f)
-            *note = '?';
+    sae_text_tame(note); /* keys of files stand in it */
 }
 
 void sae_dict_free(struct sae_dict *d)

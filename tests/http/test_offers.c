@@ -404,6 +404,7 @@ START_TEST(a_folder_is_checked)
     put_dictionary("b.pt", 3, 5, 1);
     put_dictionary("w.pt", 4, 6, 1);
     put_dictionary("large.pt", 32, 64, 1);
+    put_file(dir, "c\x1f\x9b\xff.pt", "");
     snprintf(path, sizeof path, "%s/rows", dir);
     memset(sample, ' ', sizeof sample);
     memcpy(sample, npy, sizeof npy - 1);
@@ -421,6 +422,8 @@ START_TEST(a_folder_is_checked)
         at = strstr(at, said[i]);
         ck_assert_msg(at != NULL, "%s is not in its place in: %s", said[i], out);
     }
+    ck_assert_msg(strstr(out, "/c???.pt is not offered: its path holds a control character\n"),
+                  "%s", out);
     free(out);
     ck_assert_int_eq(remove(path), 0);
 }

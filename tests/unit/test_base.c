@@ -21,6 +21,31 @@ START_TEST(first_error_wins)
 }
 END_TEST
 
+START_TEST(texts_of_strangers_are_tamed)
+{
+    static const char *const texts[][2] = {
+        {"", ""},
+        {"plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
+         "plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
+        {"a\nb\rc\td\x1b[31m\x7f", "a?b?c?d?[31m?"},
+        {"\xc2\x85\xc2\x9b\xc2\xa0", "??\xc2\xa0"},
+        {"\xe2\x80\xa7\xe2\x80\xa8\xe2\x80\xa9\xe2\x80\xae\xe2\x80\xaf",
+         "\xe2\x80\xa7???\xe2\x80\xaf"},
+        {"\xe2\x81\xa5\xe2\x81\xa6\xe2\x81\xa9\xe2\x81\xaa", "\xe2\x81\xa5??\xe2\x81\xaa"},
+        {"x\xff.pt \xc3( \xed\xa0\x80", "x?.pt ?( ???"},
+        {"cut \xe2\x82", "cut ??"},
+    };
+
+    for (size_t i = 0; i < SAE_COUNTOF(texts); i++) {
+        struct sae_err err = {0};
+
+        sae_err_set(&err, SAE_E_IO, texts[i][0], "%s", texts[i][0]);
+        ck_assert_str_eq(err.text, texts[i][1]);
+        ck_assert_str_eq(err.where, texts[i][1]);
+    }
+}
+END_TEST
+
 START_TEST(allocation_checks_products_and_obeys_the_hook)
 {
     ck_assert_ptr_null(sae_alloc(SIZE_MAX / 2, 3));
@@ -182,6 +207,7 @@ int main(void)
 
     tcase_add_test(t, a_slab_is_cut_as_it_was_measured);
     tcase_add_test(t, first_error_wins);
+    tcase_add_test(t, texts_of_strangers_are_tamed);
     tcase_add_test(t, allocation_checks_products_and_obeys_the_hook);
     tcase_add_test(t, memory_of_any_size_is_aligned);
     tcase_add_test(t, huge_memory_is_aligned_and_zeroed);

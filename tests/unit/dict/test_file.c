@@ -979,6 +979,17 @@ START_TEST(the_loaders_errors_name_the_file)
 }
 END_TEST
 
+START_TEST(a_path_of_any_bytes_is_tamed)
+{
+    struct sae_dict *d = NULL;
+    struct sae_err err = {0};
+
+    fake_file("");
+    ck_assert_int_eq(sae_dict_load(&d, "q\xff\x1b[31m\xe2\x80\xa8.pt", NULL, &err), SAE_E_FORMAT);
+    ck_assert_msg(strncmp(err.text, "cannot load q??[31m?.pt: cannot ", 32) == 0, "%s", err.text);
+}
+END_TEST
+
 /* A path takes the room that the reason leaves, its end before its start. */
 START_TEST(a_long_path_leaves_the_reason_whole)
 {
@@ -1061,6 +1072,7 @@ int main(void)
     tcase_add_test(t, a_failed_read_is_passed_on);
     tcase_add_test(t, exp_of_r_mag_must_be_finite);
     tcase_add_test(t, the_loaders_errors_name_the_file);
+    tcase_add_test(t, a_path_of_any_bytes_is_tamed);
     tcase_add_test(t, a_long_path_leaves_the_reason_whole);
     tcase_add_test(t, notes_tell_what_the_file_did_not_say);
     tcase_add_test(t, out_of_memory_is_an_error);

@@ -251,6 +251,14 @@ static const struct row taken[] = {
      {"topk_transcoder kind=transcoder activation=relu select=top_k:3; cfg.json has fields that "
       "are not "
       "looked at: a, b, c, d, e, f, g, h, i, j, l, m, n, o, p, q, r, s, t, u, v"}},
+    {"sae.safetensors",
+     SPARSIFY,
+     "cfg.json",
+     "{\"k\": 3, \"transcode\": true, \"a\\u2028b\\u0085c\\u202ed\\ne\\u00e9\": 1}",
+     "",
+     {"topk_transcoder kind=transcoder activation=relu select=top_k:3; cfg.json has a field that "
+      "is "
+      "not looked at: a?b?c?d?e\xc3\xa9"}},
     /* a skip has its '@' */
     {FILE_OF("W:F32:7,5 V:F32:7,3 S:F32:3,5 b:F32:7"),
      ":encoder=W:enc_bias=b:decoder=V:centre=none:activation=relu:skip=S",
