@@ -212,8 +212,9 @@ static enum sae_status check_no_scaling(const struct sae_file *b, struct sae_err
     for (size_t j = 0; st == SAE_OK && j < n; j++)
         if (!(fabsf(v[j] - 1.0f) <= 1e-5f))
             st = sae_err_set(err, SAE_E_FORMAT, key,
-                             "\"%s\" of feature %zu is %g, and saed multiplies by none", key, j,
-                             (double)v[j]);
+                             "\"%s\" of feature %zu is %g, and saed multiplies by none; "
+                             "format=custom would ignore it",
+                             key, j, (double)v[j]);
     if (v != &lone)
         sae_free(v);
     return st;

@@ -25,6 +25,7 @@ def model(act=relu, centre=None, shape=A, V=None, bd=None, b=None):
 def sparsify():
     begin("sparsify")
     default = "centre = b_dec is sparsify's default for an absent transcode"
+    act = "activation = relu is sparsify's default for an absent activation"
 
     def folder(name, cfg, tensors):
         safetensors(f"{name}/sae.safetensors", tensors)
@@ -38,35 +39,36 @@ def sparsify():
     m = model(top(3), BD)
     folder("plain", {"k": 3, "foo": 1, "signed": False}, t)
     case("sparsify", "plain", "topk", TOP3, m, XC,
-         [default, "cfg.json has a field that is not looked at: foo"])
+         [act, default, "cfg.json has a field that is not looked at: foo"])
     case("sparsify, the file", "plain/sae.safetensors", "topk", TOP3, m, XC,
-         [default, "cfg.json has a field that is not looked at: foo"])
+         [act, default, "cfg.json has a field that is not looked at: foo"])
     folder("sae", {"k": 3, "activation": "topk", "transcode": False}, t)
     case("sparsify, transcode false", "sae", "topk", TOP3, m, XC)
     folder("transcode", {"k": 3, "transcode": True}, t)
     case("sparsify, a transcoder", "transcode", "topk_transcoder",
-         ["kind=transcoder"] + TOP3[1:], model(top(3)), X)
+         ["kind=transcoder"] + TOP3[1:], model(top(3)), X, [act])
     folder("skip", {"k": 3, "transcode": True, "skip_connection": True},
            dict(t, **f32(W_skip=w_skip())))
     case("sparsify, a skip", "skip", "topk_skip_transcoder",
-         ["kind=transcoder"] + TOP3[1:] + ["skip=W_skip@m,d"], Skip(model(top(3)), w_skip()), X)
+         ["kind=transcoder"] + TOP3[1:] + ["skip=W_skip@m,d"], Skip(model(top(3)), w_skip()), X, [act])
     # Transcoders of 2024-11 to 2025-02 have no transcode, and did subtract b_dec.
     folder("old_skip", {"k": 3}, dict(t, **f32(W_skip=w_skip())))
     case("sparsify, an old transcoder", "old_skip", "topk_skip_transcoder",
-         ["kind=transcoder"] + TOP3 + ["skip=W_skip@m,d"], Skip(m, w_skip()), XC, [default])
+         ["kind=transcoder"] + TOP3 + ["skip=W_skip@m,d"], Skip(m, w_skip()), XC,
+         [act, default])
     for name, shape in ("b", B), ("c", C):
         u = files(shape)
         folder(f"shape_{name}", {"k": 3, "transcode": False, "d_in": shape[0]}, u)
         case(f"sparsify, shape {name}", f"shape_{name}", "topk", TOP3,
              model(top(3), b_dec(shape[0]), shape),
-             rows(w_enc(shape), b_enc(shape), b_dec(shape[0]), plain=True))
+             rows(w_enc(shape), b_enc(shape), b_dec(shape[0]), plain=True), [act])
     folder("default", {"transcode": False, "d_in": 19}, files(B))
     case("sparsify, k is 32 by default", "default", "topk", TOP3[:2] + ["select=top_k:32"],
          model(top(32), b_dec(19), B), rows(w_enc(B), b_enc(B), b_dec(19), plain=True),
-         ["select = top_k:32 is sparsify's default for an absent k"])
+         [act, "select = top_k:32 is sparsify's default for an absent k"])
     encoder = {k: v for k, v in t.items() if k != "W_dec"}
     folder("encoder", {"k": 3, "transcode": False}, encoder)
-    case("sparsify without a decoder", "encoder", "topk", TOP3, m, XC, m=0)
+    case("sparsify without a decoder", "encoder", "topk", TOP3, m, XC, [act], m=0)
     refused("sparsify without a decoder, a score", "encoder:score=decoder_norm", "\"W_dec\"")
     folder("signed", {"k": 3, "signed": True}, t)
     refused("sparsify, signed", "signed", "cfg.json", "signed", "magnitude")

@@ -19,6 +19,7 @@ CENTRE_DEFAULT = "centre = b_dec is SAELens's default for an absent apply_b_dec_
 VALUE_DEFAULT = "score = value is SAELens's default for an absent rescale_acts_by_decoder_norm"
 FOLDED_DEFAULT = ("score = decoder_norm_folded is SAELens's default for an absent "
                   "rescale_acts_by_decoder_norm")
+RELU_DEFAULT = "activation = relu is SAELens's default for an absent architecture"
 CENTRED = ["centre=b_dec", "activation=relu"]
 OVER = ["activation=threshold", "threshold=threshold"]
 BD = b_dec()
@@ -68,7 +69,7 @@ def plain():
          [NEURONPEDIA])
     folder("silent", {"architecture": None, "apply_b_dec_to_input": None}, t)
     case("no architecture, nothing said of b_dec", "silent", "standard", CENTRED, m, XC,
-         [CENTRE_DEFAULT, NEURONPEDIA])
+         [RELU_DEFAULT, CENTRE_DEFAULT, NEURONPEDIA])
     for name, shape in ("b", B), ("c", C):
         u = keys(w_dec(shape), shape)
         folder(f"standard_{name}", {"architecture": "standard", "d_in": shape[0], "d_sae": shape[1]}, u)
@@ -149,9 +150,9 @@ def flat():
     t = keys()
     m = model(t, BD)
     folder("v5", {}, t, V5)
-    case("v5", "v5", "standard", CENTRED, m, XC, [NEURONPEDIA])
+    case("v5", "v5", "standard", CENTRED, m, XC, [RELU_DEFAULT, NEURONPEDIA])
     folder("v5_relu", {"activation_fn": "relu"}, t, V5)
-    case("v5, relu", "v5_relu", "standard", CENTRED, m, XC, [NEURONPEDIA])
+    case("v5, relu", "v5_relu", "standard", CENTRED, m, XC, [RELU_DEFAULT, NEURONPEDIA])
     kept = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 2}}
     folder("v5_topk", dict(kept, apply_b_dec_to_input=None), t, V5)
     case("v5, topk", "v5_topk", "topk", CENTRED + ["select=top_k:2"], model(t, BD, top(2)), XC,
@@ -168,16 +169,17 @@ def flat():
         folder(name, {}, t, dict(cfg, **({} if value == "none" else {"normalize_activations": value})))
         if value is None:  # JSON's null, which `folder` would leave out
             config(f"{name}/cfg.json", dict(cfg, normalize_activations=None))
-        case(f"v5, normalize_activations {value}", name, "standard", CENTRED, m, XC, [NEURONPEDIA])
+        case(f"v5, normalize_activations {value}", name, "standard", CENTRED, m, XC,
+             [RELU_DEFAULT, NEURONPEDIA])
     folder("v5_norm_true", {"normalize_activations": True}, t, V5)
     refused("v5, normalize_activations true", "v5_norm_true", "normalize_activations",
             "state input=scale:C")
     case("v5, normalize_activations true, a constant", "v5_norm_true:input=scale:0.5", "standard",
          ["input=scale:0.5, stated", "output=follow"] + CENTRED, Normalised(m, .5), X[:3],
-         [NEURONPEDIA])
+         [RELU_DEFAULT, NEURONPEDIA])
     folder("v5_hook_z", {"hook_point": "blocks.1.attn.hook_z"}, t, V5)
     case("v5, hook_z by the hook's name", "v5_hook_z", "standard", CENTRED, m, XC,
-         ["hook_z: x is the heads of the layer concatenated", NEURONPEDIA])
+         [RELU_DEFAULT, "hook_z: x is the heads of the layer concatenated", NEURONPEDIA])
     folder("head", {"architecture": "standard", "reshape_activations": "hook_z",
                     "metadata": dict(V6["metadata"], hook_name="blocks.1.attn.hook_z",
                                      hook_head_index=2)}, t)

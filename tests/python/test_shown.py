@@ -59,9 +59,10 @@ class Shown(unittest.TestCase):
         self.expect(self.lens("v6", config), config, **{
             "model": "gemma-2-2b", "in": "blocks.3.hook_resid_post", "out": "blocks.4.hook_mlp_out",
             "prepend_bos": True, "context_size": 1024, "hook_head_index": 2})
-        config = {"model_name": "gpt2", "hook_point": "blocks.0.hook_z", "prepend_bos": False, "context_size": [1]}
+        config = {"model_name": "gpt2", "hook_point": "blocks.0.hook_z", "prepend_bos": False, "context_size": [1],
+                  "hook_point_head_index": 2}
         self.expect(self.lens("v5", config), config, **{
-            "model": "gpt2", "in": "blocks.0.hook_z", "prepend_bos": False})
+            "model": "gpt2", "in": "blocks.0.hook_z", "prepend_bos": False, "hook_head_index": 2})
 
     def test_a_config_that_is_too_large(self):
         d = self.shown(self.lens("large", {"sae_lens_version": "6.1.0", "x": ["0123456789"] * 6000}))

@@ -59,25 +59,47 @@ static enum sae_status unknown_architecture(const char *name, struct sae_err *er
                   "cfg.json has the architecture \"%.60s\", which saed does not read%s", name, why);
 }
 
-/* Before version 6 the activation made a standard one topk; *by_activation tells. */
-static enum sae_status sae_lens_activation(const struct sae_file *b, bool *by_activation,
+/* Before version 6 the activation made a standard one topk, under either of two names, of which
+ * SAELens takes the one that stands last; *name stays NULL where there is none. */
+static enum sae_status sae_lens_activation(const struct sae_file *b, const char **name,
                                            struct sae_err *err)
 {
-    const char *activation = "relu";
-    bool found = false;
-    enum sae_status st = sae_facts_text(b->config, "activation_fn_str", &activation, &found, err);
+    static const char *const keys[] = {"activation_fn", "activation_fn_str"};
+    const char *said[] = {NULL, NULL};
+    enum sae_status st = SAE_OK;
 
-    if (st == SAE_OK && !found)
-        st = sae_facts_text(b->config, "activation_fn", &activation, &found, err);
-    if (st != SAE_OK)
-        return st;
-    *by_activation = strcmp(activation, "topk") == 0;
-    if (*by_activation || strcmp(activation, "relu") == 0 || is_stated(b, SAE_FIELD_ACTIVATION))
-        return SAE_OK;
-    return REFUSE(err, "cfg.json",
-                  "cfg.json has the activation \"%.60s\", which saed does not compute; state "
-                  "activation=",
-                  activation);
+    for (size_t i = 0; st == SAE_OK && i < SAE_COUNTOF(keys); i++) {
+        bool found = false;
+
+        st = sae_facts_text(b->config, keys[i], &said[i], &found, err);
+        if (st == SAE_OK && found && strcmp(said[i], "topk") != 0 && strcmp(said[i], "relu") != 0 &&
+            !is_stated(b, SAE_FIELD_ACTIVATION))
+            return REFUSE(err, "cfg.json",
+                          "cfg.json has the activation \"%.60s\", which saed does not compute; "
+                          "state activation=",
+                          said[i]);
+        if (found && (!*name || strcmp(said[i], "topk") == 0))
+            *name = said[i];
+    }
+    if (st == SAE_OK && said[0] && said[1] && strcmp(said[0], said[1]) != 0 &&
+        !sae_statement_says_selection(b->stated))
+        return REFUSE(err, "cfg.json",
+                      "cannot choose between two activations: cfg.json has the activation_fn "
+                      "\"%.40s\" and the activation_fn_str \"%.40s\"; state k=N or k=none",
+                      said[0], said[1]);
+    return st;
+}
+
+/* Its reading under another architecture is another in each version of SAELens. */
+static enum sae_status sae_lens_two(const struct sae_file *b, const char *name, struct sae_err *err)
+{
+    return is_stated(b, SAE_FIELD_ACTIVATION)
+               ? SAE_OK
+               : REFUSE(err, "cfg.json",
+                        "cannot choose between two readings: cfg.json has the architecture "
+                        "\"%.40s\" and the activation \"topk\" (SAELens 6 keeps the k largest, 5 "
+                        "both); state activation=, and k=N for the k largest",
+                        name);
 }
 
 /* What cfg.json calls its architecture; *found is false where it is the default. */
@@ -85,12 +107,20 @@ static enum sae_status sae_lens_architecture(struct sae_file *b, bool v6,
                                              const struct architecture **out, bool *found,
                                              struct sae_err *err)
 {
-    const char *name = "standard";
-    bool by_activation = false;
+    const char *name = "standard", *activation = NULL;
+    bool by_activation;
     enum sae_status st = sae_facts_text(b->config, "architecture", &name, found, err);
 
+    if (st == SAE_OK && !*found && sae_facts_find(b->config, "architecture") &&
+        !is_stated(b, SAE_FIELD_ACTIVATION))
+        return REFUSE(err, "cfg.json",
+                      "cfg.json has the architecture null, which SAELens refuses; state "
+                      "activation=");
     if (st == SAE_OK && !v6)
-        st = sae_lens_activation(b, &by_activation, err);
+        st = sae_lens_activation(b, &activation, err);
+    by_activation = activation && strcmp(activation, "topk") == 0;
+    if (st == SAE_OK && by_activation && strcmp(name, "standard") != 0 && strcmp(name, "topk") != 0)
+        st = sae_lens_two(b, name, err);
     if (st != SAE_OK)
         return st;
     if (by_activation && strcmp(name, "standard") == 0) {
@@ -100,6 +130,9 @@ static enum sae_status sae_lens_architecture(struct sae_file *b, bool v6,
     for (size_t i = 0; i < SAE_COUNTOF(architectures); i++)
         if (strcmp(architectures[i].name, name) == 0) {
             *out = &architectures[i];
+            if (!*found)
+                sae_say_default(b, SAE_FIELD_ACTIVATION, (*out)->activation, "SAELens",
+                                "architecture");
             return SAE_OK;
         }
     return unknown_architecture(name, err);
@@ -108,9 +141,19 @@ static enum sae_status sae_lens_architecture(struct sae_file *b, bool v6,
 /* Before version 6 it stood among the activation's arguments, and had no default. */
 static enum sae_status sae_lens_k(struct sae_file *b, bool v6, struct sae_err *err)
 {
-    if (v6 || sae_facts_find(b->config, "k"))
+    static const char old[] = "activation_fn_kwargs.k";
+    const struct sae_fact *k = sae_facts_find(b->config, "k");
+    const struct sae_fact *among = v6 ? NULL : sae_facts_find(b->config, old);
+
+    if (k && among && k->kind == SAE_FACT_INT && among->kind == SAE_FACT_INT &&
+        k->u.i != among->u.i && !is_stated(b, SAE_FIELD_SELECT))
+        return REFUSE(err, "cfg.json",
+                      "cannot choose between two k: cfg.json has \"k\": %lld and \"%s\": %lld; "
+                      "state k=N",
+                      (long long)k->u.i, old, (long long)among->u.i);
+    if (v6 || (k && !among))
         return sae_say_config_k(b, "k", 100, "SAELens", err);
-    return sae_say_config_k(b, "activation_fn_kwargs.k", 0, "SAELens", err);
+    return sae_say_config_k(b, old, 0, "SAELens", err);
 }
 
 /* The constant of expected_average_only_in stands in a file of its own, or nowhere. */
@@ -188,6 +231,12 @@ static enum sae_status sae_lens_centre(struct sae_file *b, bool is_transcoder, s
 
     if (st != SAE_OK)
         return st;
+    if (!found && !is_transcoder && sae_facts_find(b->config, key) &&
+        !is_stated(b, SAE_FIELD_CENTRE))
+        return REFUSE(err, key,
+                      "cfg.json has %s null, neither true nor false, and SAELens cannot compute "
+                      "with it; state centre=b_dec or centre=none",
+                      key);
     if (is_transcoder && is_applied && !is_stated(b, SAE_FIELD_CENTRE))
         return REFUSE(err, key,
                       "cfg.json has %s true for a transcoder, which SAELens refuses; state "
@@ -211,6 +260,10 @@ static enum sae_status sae_lens_score(struct sae_file *b, const struct architect
         st = sae_facts_bool(b->config, key, &is_scaled, &found, err);
     if (st != SAE_OK || !(a->keeps_top_k || a->is_batch))
         return st;
+    if (!found && sae_facts_find(b->config, key)) { /* null, which Python takes for false */
+        is_scaled = false;
+        found = true;
+    }
     if (!found)
         sae_say_default(b, SAE_FIELD_SCORE, is_scaled ? "decoder_norm_folded" : "value", "SAELens",
                         key);
@@ -244,11 +297,14 @@ static enum sae_status sae_lens_reshape(struct sae_file *b, bool v6, struct sae_
     if (st == SAE_OK && strcmp(text, "hook_z") == 0)
         st = sae_facts_int(b->config, v6 ? "metadata.hook_head_index" : "hook_head_index", &head,
                            &is_one_head, err);
+    if (st == SAE_OK && strcmp(text, "hook_z") == 0 && !is_one_head && !v6)
+        st = sae_facts_int(b->config, "hook_point_head_index", &head, &is_one_head, err);
     if (st != SAE_OK || strcmp(text, "none") == 0)
         return st;
     if (strcmp(text, "hook_z") != 0)
         return REFUSE(err, "reshape_activations",
-                      "cfg.json has reshape_activations \"%.60s\", which saed does not compute",
+                      "cfg.json has reshape_activations \"%.60s\", which saed does not compute; "
+                      "format=custom does without the config",
                       text);
     if (is_one_head)
         NOTE(b, "hook_z: x is head %lld of the layer", (long long)head);
@@ -264,12 +320,15 @@ static enum sae_status sae_lens_gap(const struct sae_file *b, const struct archi
 {
     bool is_gated = strcmp(a->activation, "gated") == 0;
     bool is_thresholded = strcmp(a->activation, "threshold") == 0;
+    static const char *const of_gated[] = {"b_mag", "b_gate", "r_mag"}, *const of_others[] = {
+                                                                            "b_enc"};
+    const char *const *wanted = is_gated ? of_gated : of_others;
+    size_t n_wanted = is_gated ? SAE_COUNTOF(of_gated) : SAE_COUNTOF(of_others);
     const char *missing = NULL, *state = "activation=";
 
-    if (is_gated && !has(b, "r_mag") && !is_stated(b, SAE_FIELD_ACTIVATION))
-        missing = "r_mag";
-    if (!is_gated && !has(b, "b_enc") && !is_stated(b, SAE_FIELD_ACTIVATION))
-        missing = "b_enc";
+    for (size_t i = 0; i < n_wanted && !is_stated(b, SAE_FIELD_ACTIVATION); i++)
+        if (!has(b, wanted[i]))
+            missing = wanted[i];
     if (is_thresholded && b->reading.field[SAE_FIELD_THRESHOLD].value.choice == SAE_THRESHOLD_KEY &&
         !has(b, b->reading.field[SAE_FIELD_THRESHOLD].value.key) &&
         !is_stated(b, SAE_FIELD_ACTIVATION) && !is_stated(b, SAE_FIELD_THRESHOLD)) {

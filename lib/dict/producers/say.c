@@ -60,6 +60,9 @@ enum sae_status sae_say_config_k(struct sae_file *b, const char *path, int64_t f
 
     if (st != SAE_OK)
         return st;
+    if (!found && fallback && sae_facts_find(b->config, path) && !is_stated(b, SAE_FIELD_SELECT))
+        return REFUSE(err, path, "\"%s\" of %s is null, an integer is wanted; state k=N", path,
+                      sae_facts_name(b->config));
     if (!found && fallback == 0)
         return is_stated(b, SAE_FIELD_SELECT) ? SAE_OK
                                               : REFUSE(err, path, "%s has no \"%s\"; state k=N",

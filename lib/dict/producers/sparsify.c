@@ -32,11 +32,11 @@ static void note_others(struct sae_file *b)
              names.text);
 }
 
-static enum sae_status check_activation(const struct sae_file *b, struct sae_err *err)
+static enum sae_status check_activation(struct sae_file *b, struct sae_err *err)
 {
     const char *activation = "topk";
-    bool is_signed = false, found;
-    enum sae_status st = sae_facts_text(b->config, "activation", &activation, &found, err);
+    bool is_signed = false, found, is_there = false;
+    enum sae_status st = sae_facts_text(b->config, "activation", &activation, &is_there, err);
 
     if (st == SAE_OK)
         st = sae_facts_bool(b->config, "signed", &is_signed, &found, err);
@@ -50,6 +50,8 @@ static enum sae_status check_activation(const struct sae_file *b, struct sae_err
         return REFUSE(err, "activation",
                       "cfg.json has the activation \"%.60s\", which saed does not %s", activation,
                       strcmp(activation, "groupmax") == 0 ? "read yet" : "compute");
+    if (!is_there)
+        sae_say_default(b, SAE_FIELD_ACTIVATION, "relu", "sparsify", "activation");
     return SAE_OK;
 }
 

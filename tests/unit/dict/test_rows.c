@@ -23,6 +23,9 @@
 #define ROWS_4 "W_enc:F32:5,7 W_dec:F32:7,5 b_enc:F32:7 b_dec:F32:5 "
 #define V6 "\"metadata\": {\"sae_lens_version\": \"6.20.1\"}"
 
+#define V5 "{\"apply_b_dec_to_input\": false, "
+#define TOPK_3 "\"activation_fn\": \"topk\", \"activation_fn_kwargs\": {\"k\": 3}"
+
 static char dir[64];
 
 static void setup(void)
@@ -126,7 +129,8 @@ static const struct row taken[] = {
       "BatchTopKSAE has the same keys"}},
     {LENS("{\"apply_b_dec_to_input\": false, " V6 "}", "W_enc:F32:5,7 b_enc:F32:7"),
      ":parts=encoder",
-     {"standard activation=relu m=0; Neuronpedia shows f times the decoder norm "
+     {"standard activation=relu m=0; activation = relu is SAELens's default for an absent "
+      "architecture; Neuronpedia shows f times the decoder norm "
       "(normalize_decoder=unit)"}},
     {FILE_OF("W_enc:F32:5,7 b_enc:F32:7"),
      ":parts=encoder:centre=none:k=3",
@@ -248,13 +252,15 @@ static const struct row taken[] = {
      "\"j\":1,\"l\":1,\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1,\"r\":1,\"s\":1,\"t\":1,\"u\":1,"
      "\"v\":1}",
      "",
-     {"topk_transcoder kind=transcoder activation=relu select=top_k:3; cfg.json has fields that "
+     {"topk_transcoder kind=transcoder activation=relu select=top_k:3; activation = relu is "
+      "sparsify's default for an absent activation; cfg.json has fields that "
       "are not "
       "looked at: a, b, c, d, e, f, g, h, i, j, l, m, n, o, p, q, r, s, t, u, v"}},
     {"sae.safetensors",
      SPARSIFY,
      "cfg.json",
-     "{\"k\": 3, \"transcode\": true, \"a\\u2028b\\u0085c\\u202ed\\ne\\u00e9\": 1}",
+     "{\"k\": 3, \"activation\": \"topk\", \"transcode\": true, "
+     "\"a\\u2028b\\u0085c\\u202ed\\ne\\u00e9\": 1}",
      "",
      {"topk_transcoder kind=transcoder activation=relu select=top_k:3; cfg.json has a field that "
       "is "
@@ -347,11 +353,15 @@ static const struct row taken[] = {
     /* an absent key is the producer's default, and no saying of the file */
     {LENS("{" V6 "}", SAE),
      ":centre=none",
-     {"standard activation=relu; Neuronpedia shows f times the decoder norm "
+     {"standard activation=relu; "
+      "activation = relu is SAELens's default for an absent architecture; "
+      "Neuronpedia shows f times the decoder norm "
       "(normalize_decoder=unit)"}},
     {LENS("{\"apply_b_dec_to_input\": true, " V6 "}", SAE),
      ":centre=none",
-     {"standard centre=none!(b_dec) activation=relu; Neuronpedia shows f times the decoder norm "
+     {"standard centre=none!(b_dec) activation=relu; "
+      "activation = relu is SAELens's default for an absent architecture; "
+      "Neuronpedia shows f times the decoder norm "
       "(normalize_decoder=unit)"}},
     {LENS("{\"apply_b_dec_to_input\": false, \"architecture\": \"topk\", "
           "\"rescale_acts_by_decoder_norm\": false, \"sae_lens_version\": \"10.0.0\", \"k\": 2}",
@@ -367,21 +377,75 @@ static const struct row taken[] = {
     {LENS("{\"architecture\": \"transcoder\", \"apply_b_dec_to_input\": true, " V6 "}", SAE),
      ":centre=none",
      {"transcoder kind=transcoder centre=none!(b_dec) activation=relu"}},
+    /* ... which null is not */
+    {LENS("{\"apply_b_dec_to_input\": null, \"architecture\": \"standard\", " V6 "}", SAE),
+     ":centre=none",
+     {"standard activation=relu; Neuronpedia shows f times the decoder norm "
+      "(normalize_decoder=unit)"}},
+    {LENS("{\"apply_b_dec_to_input\": false, \"architecture\": \"batchtopk\", "
+          "\"rescale_acts_by_decoder_norm\": null, " V6 "}",
+          ROWS_4 "topk_threshold:F64=0.5"),
+     "",
+     {"jumprelu activation=threshold threshold=topk_threshold"}},
+    {"sae.safetensors",
+     SPARSIFY,
+     "cfg.json",
+     "{\"k\": 3, \"transcode\": true}",
+     "",
+     {"topk_transcoder kind=transcoder activation=relu select=top_k:3; activation = relu is "
+      "sparsify's default for an absent activation"}},
+    {"sae.safetensors",
+     SPARSIFY,
+     "cfg.json",
+     "{\"k\": null, \"transcode\": true}",
+     ":activation=relu:k=2",
+     {"topk_transcoder kind=transcoder activation=relu! select=top_k:2!"}},
+    /* flat configs: two activations, an architecture and an activation, and what is stated */
+    {LENS(V5 "\"activation_fn\": \"relu\", \"activation_fn_str\": \"relu\", \"architecture\": "
+             "\"standard\"}",
+          SAE),
+     "",
+     {"standard activation=relu; Neuronpedia shows f times the decoder norm "
+      "(normalize_decoder=unit)"}},
+    {LENS(V5 TOPK_3 ", \"activation_fn_str\": \"relu\"}", SAE),
+     ":k=none:score=value",
+     {"standard activation=relu select=all!(top_k:3)"}},
+    {LENS(V5 TOPK_3 ", \"architecture\": \"jumprelu\"}", SAE " threshold:F32:7=0.5"),
+     ":activation=relu:k=3",
+     {"topk activation=relu!(threshold) select=top_k:3! threshold=none!(threshold); Neuronpedia "
+      "shows f times the decoder "
+      "norm "
+      "(normalize_decoder=unit); threshold is not used under the stated reading"}},
+    {LENS(V5 TOPK_3 ", \"k\": 4}", SAE),
+     ":k=2:score=value",
+     {"topk activation=relu select=top_k:2!(top_k:3)"}},
     /* heads */
     {LENS("{\"apply_b_dec_to_input\": false, \"hook_point\": \"blocks.0.attn.hook_z\", "
-          "\"hook_head_index\": 3}",
+          "\"architecture\": \"standard\", \"hook_point_head_index\": 3}",
           SAE),
      "",
      {"standard activation=relu; hook_z: x is head 3 of the layer; Neuronpedia shows f times the "
       "decoder norm (normalize_decoder=unit)"}},
+    {LENS("{\"apply_b_dec_to_input\": false, \"hook_point\": \"blocks.0.attn.hook_z\", "
+          "\"hook_head_index\": 3}",
+          SAE),
+     "",
+     {"standard activation=relu; "
+      "activation = relu is SAELens's default for an absent architecture; "
+      "hook_z: x is head 3 of the layer; Neuronpedia shows f times the "
+      "decoder norm (normalize_decoder=unit)"}},
     {LENS("{\"apply_b_dec_to_input\": false, \"reshape_activations\": \"hook_z\", " V6 "}", SAE),
      "",
-     {"standard activation=relu; hook_z: x is the heads of the layer concatenated; Neuronpedia "
+     {"standard activation=relu; "
+      "activation = relu is SAELens's default for an absent architecture; "
+      "hook_z: x is the heads of the layer concatenated; Neuronpedia "
       "shows f times the decoder norm (normalize_decoder=unit)"}},
     {LENS("{\"apply_b_dec_to_input\": false, \"hook_name\": \"blocks.0.attn.hook_z\", " V6 "}",
           SAE),
      "",
-     {"standard activation=relu; Neuronpedia shows f times the decoder norm "
+     {"standard activation=relu; "
+      "activation = relu is SAELens's default for an absent architecture; "
+      "Neuronpedia shows f times the decoder norm "
       "(normalize_decoder=unit)"}},
     /* in any row it is nothing, if it is all ones */
     {FILE_OF(NEW " scaling_factor:F32:7=1"), "", {"AutoEncoderNew activation=relu"}},
@@ -570,12 +634,45 @@ static const struct row refused[] = {
      {"apply_b_dec_to_input true for a transcoder", "SAELens refuses"}},
     {LENS("{\"reshape_activations\": \"other\", " V6 "}", SAE),
      "",
-     {"reshape_activations \"other\"", "does not compute"}},
+     {"reshape_activations \"other\"", "does not compute", "format=custom"}},
     {LENS("{\"normalize_activations\": \"constant_scalar_rescale\", " V6 "}", SAE),
      "",
      {"\"constant_scalar_rescale\"", "state input="}},
     {LENS("5", SAE), "", {"cfg.json is an integer, a dict is wanted"}},
     {"sae.safetensors", SPARSIFY, "cfg.json", "[1]", "", {"cfg.json is a list, a dict is wanted"}},
+    {LENS("{\"apply_b_dec_to_input\": null, " V6 "}", SAE),
+     "",
+     {"apply_b_dec_to_input null", "state centre=b_dec or centre=none"}},
+    {LENS("{\"architecture\": null, " V6 "}", SAE),
+     "",
+     {"the architecture null", "state activation="}},
+    {LENS("{\"architecture\": \"topk\", \"k\": null, " V6 "}", SAE),
+     "",
+     {"\"k\" of cfg.json is null", "state k=N"}},
+    {LENS("{\"architecture\": \"gated\", " V6 "}",
+          "W_enc:F32:5,7 W_dec:F32:7,5 b_dec:F32:5 r_mag:F32:7 b_mag:F32:7"),
+     "",
+     {"\"gated\"", "no tensor \"b_gate\"", "state activation="}},
+    /* two that contradict each other before version 6 */
+    {LENS(V5 TOPK_3 ", \"activation_fn_str\": \"relu\"}", SAE),
+     "",
+     {"the activation_fn \"topk\" and the activation_fn_str \"relu\"", "state k=N or k=none"}},
+    {LENS(V5 "\"activation_fn_str\": \"relu\", " TOPK_3 "}", SAE),
+     ":activation=relu",
+     {"the activation_fn \"topk\" and the activation_fn_str \"relu\"", "state k=N or k=none"}},
+    {LENS(V5 TOPK_3 ", \"activation_fn_str\": \"tanh-relu\"}", SAE),
+     ":k=3",
+     {"the activation \"tanh-relu\"", "state activation="}},
+    {LENS(V5 TOPK_3 ", \"architecture\": \"jumprelu\"}", SAE " threshold:F32:7=0.5"),
+     "",
+     {"the architecture \"jumprelu\" and the activation \"topk\"", "state activation="}},
+    {LENS(V5 TOPK_3 ", \"architecture\": \"gated\"}",
+          "W_enc:F32:5,7 W_dec:F32:7,5 b_dec:F32:5 r_mag:F32:7 b_mag:F32:7 b_gate:F32:7"),
+     ":k=3",
+     {"the architecture \"gated\" and the activation \"topk\"", "state activation="}},
+    {LENS(V5 TOPK_3 ", \"k\": 4}", SAE),
+     "",
+     {"\"k\": 4 and \"activation_fn_kwargs.k\": 3", "state k=N"}},
     /* marked to come */
     {"sae.safetensors",
      SPARSIFY,
@@ -628,7 +725,9 @@ static const struct row refused[] = {
      ":format=openai:input=none:k=3",
      {"no tensor \"decoder.weight\" or \"decoder.linear.weight\"", "parts=encoder"}},
     {FILE_OF(NEW " scaling_factor:F32:7=1.5"), "", {"\"scaling_factor\" of feature 0 is 1.5"}},
-    {FILE_OF(NEW " scaling_factor:F32=1.5"), "", {"\"scaling_factor\" of feature 0 is 1.5"}},
+    {FILE_OF(NEW " scaling_factor:F32=1.5"),
+     "",
+     {"\"scaling_factor\" of feature 0 is 1.5", "format=custom would ignore it"}},
     {FILE_OF(NEW " extra:F32:3"), "", {"unexpected: \"extra\" [3]", "format=custom"}},
     /* what is stated excuses only what it is about */
     {LENS("{" V6 "}", SAE " threshold:F32:7=0.5"),
