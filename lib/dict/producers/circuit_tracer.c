@@ -1,6 +1,8 @@
 /* circuit_tracer.c - circuit-tracer's transcoders, config.yaml beside them. See producers.h. */
 #include "lib/dict/producers/say.h"
 
+#include "lib/load/folder.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -65,7 +67,7 @@ static enum sae_status circuit_tracer_activation(struct sae_file *b, const char 
          found || has_threshold || is_top_k);
     if (has_threshold)
         row_says(b, SAE_FIELD_THRESHOLD, threshold);
-    if (!has_threshold && !is_top_k)
+    if (!found && !has_threshold && !is_top_k)
         NOTE(b, "sets saved again by circuit-tracer's cache lose their activation: compare L0");
     return circuit_tracer_k(b, is_top_k, err);
 }
@@ -78,12 +80,29 @@ enum sae_status sae_settle_circuit_tracer(struct sae_file *b, struct sae_err *er
     return circuit_tracer_activation(b, "activation_function.threshold", err);
 }
 
+/* The layer in the name W_enc_7.safetensors is the keys' too, as circuit-tracer asks for it. */
+static enum sae_status check_layer_of_file(const struct sae_file *b, const char *layer,
+                                           struct sae_err *err)
+{
+    const char *name = b->weights + sae_folder_bytes(b->weights);
+    size_t n = strlen("W_enc"), m = strlen(layer);
+
+    if (b->stated->format || strncmp(name, "W_enc_", n + 1) != 0 ||
+        (strncmp(name + n, layer, m) == 0 && name[n + m] == '.'))
+        return SAE_OK;
+    return REFUSE(err, name,
+                  "\"W_enc%s\" is of another layer than the file's name, %.60s; rename it, or "
+                  "state format=circuit_tracer",
+                  layer, name);
+}
+
 /* One layer's encoder of a set whose decoders write to all layers above: its keys end in the layer,
  * all in the same. */
 enum sae_status sae_settle_cross_layer(struct sae_file *b, struct sae_err *err)
 {
     const char *layer = strrchr(sae_load_tensor(b->ts, sae_file_find(b, "W_enc_#"))->name, '_');
     char threshold[SAE_TENSOR_NAME_MAX];
+    enum sae_status st;
 
     for (size_t i = 0; i < sae_load_count(b->ts); i++) {
         const char *name = sae_load_tensor(b->ts, i)->name;
@@ -92,6 +111,9 @@ enum sae_status sae_settle_cross_layer(struct sae_file *b, struct sae_err *err)
         if (digits && strcmp(digits, layer) != 0)
             return REFUSE(err, name, "\"%s\" is of another layer than \"W_enc%s\"", name, layer);
     }
+    st = check_layer_of_file(b, layer, err);
+    if (st != SAE_OK)
+        return st;
     snprintf(threshold, sizeof threshold, "threshold%.40s", layer);
     row_says(b, SAE_FIELD_KIND, "transcoder");
     NOTE(b, "encoder only: the reconstruction needs all layers");

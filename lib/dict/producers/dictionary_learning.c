@@ -112,7 +112,14 @@ enum sae_status sae_settle_matryoshka(struct sae_file *b, struct sae_err *err)
     const struct sae_tensor *enc = sae_load_tensor(b->ts, sae_file_find(b, "W_enc"));
     int64_t sums[MAX_GROUPS] = {0};
     size_t n = 0;
-    enum sae_status st = prefix_sums(b, key, sums, &n, err);
+    enum sae_status st;
+
+    if (!has(b, key))
+        return REFUSE(err, "group_sizes",
+                      "cannot tell the groups: a k stands beside keys of MatryoshkaBatchTopKSAE, "
+                      "and the file has neither \"group_sizes\" nor \"group_indices\"; "
+                      "format=custom does without them");
+    st = prefix_sums(b, key, sums, &n, err);
 
     if (st == SAE_OK && has(b, "group_sizes") && has(b, "group_indices"))
         st = REFUSE(err, key, "the file has both \"group_sizes\" and \"group_indices\"");
