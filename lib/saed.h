@@ -233,8 +233,8 @@ struct sae_plan {
     bool delivers;     /* f comes of the list, once it is whole */
     bool is_scaled;    /* f is multiplied by the decoder's norms */
     bool decodes;
-    uint64_t most_entries, room_entries, entry_words; /* sparse forms: of a row, at most; that there
-                                                         is room for; words of one */
+    uint64_t entries_bound, room_entries, entry_words; /* sparse forms: of a row, at most; that
+                                                         there is room for; words of one */
 };
 void sae_plan_make(struct sae_plan *p, const struct sae_dict *d, const struct sae_query *q);
 

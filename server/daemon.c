@@ -2,6 +2,7 @@
 #include "server/daemon.h"
 
 #include "server/api/keys.h"
+#include "server/clock.h"
 #include "server/net/http.h"
 #include "server/net/listen.h"
 #include "server/report/log.h"

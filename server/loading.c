@@ -2,7 +2,7 @@
 #include "server/loading.h"
 
 #include "lib/num.h"
-#include "server/net/http.h"
+#include "server/clock.h"
 #include "server/opts/cgroup.h"
 #include "server/opts/memory.h"
 #include "server/report/log.h"

@@ -8,6 +8,7 @@
 #include "lib/saed.h"
 #include "lib/scan.h"
 #include "server/address.h"
+#include "server/clock.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -17,7 +18,6 @@
 #include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PROBE_TIMEOUT_MS 5000
@@ -34,10 +34,7 @@ struct target {
 
 static int64_t now_ms(void)
 {
-    struct timespec t = {0};
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)(saed_now_ns() / 1000000);
 }
 
 /* ---- the URL ------------------------------------------------------------------------------- */

@@ -77,7 +77,7 @@ static const struct field fields[SAE_N_FIELDS] = {
     [SAE_FIELD_NORMALIZE_DECODER] = {.name = "normalize_decoder",
                                      .wanted = "as_stored or unit",
                                      .forms = {{"as_stored", ARG_NONE, SAE_AS_STORED},
-                                               {"unit", ARG_NONE, SAE_UNIT_NORM}}},
+                                               {"unit", ARG_NONE, SAE_NORM_ONE}}},
     [SAE_FIELD_FEATURES] = {.name = "features",
                             .wanted = "all or a whole number from 1",
                             .forms = {{"all", ARG_NONE, SAE_FEATURES_ALL},
@@ -384,7 +384,7 @@ enum sae_status sae_reading_check(const struct sae_reading *r, struct sae_err *e
         return refuse_pair(r, SAE_FIELD_FEATURES, SAE_FIELD_SELECT, err);
     if (is(r, SAE_FIELD_SELECT, SAE_SELECT_GROUP_MAX))
         return not_yet(r, SAE_FIELD_SELECT, err);
-    if (is(r, SAE_FIELD_NORMALIZE_DECODER, SAE_UNIT_NORM))
+    if (is(r, SAE_FIELD_NORMALIZE_DECODER, SAE_NORM_ONE))
         return not_yet(r, SAE_FIELD_NORMALIZE_DECODER, err);
     return SAE_OK;
 }

@@ -28,6 +28,7 @@
 #include "server/api/op_state.h"
 #include "server/api/pack.h"
 #include "server/api/unpack.h"
+#include "server/clock.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 /* account.c - see exchange.h: what metrics and the log have of exchanges. */
+#include "server/clock.h"
 #include "server/net/exchange.h"
 
 #include "server/report/log.h"

@@ -1,4 +1,5 @@
 /* body.c - see exchange.h: bodies as they arrive. */
+#include "server/clock.h"
 #include "server/net/exchange.h"
 
 #include "proto/wire.h"

@@ -4,6 +4,7 @@
  * MHD takes bytes out of the socket at once and does not say so before a request line is whole. */
 #include "server/net/conns.h"
 
+#include "server/clock.h"
 #include "server/net/door.h"
 #include "server/net/linger.h"
 
@@ -17,7 +18,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SWEEP_MS 250
@@ -42,14 +42,6 @@ struct saed_conns {
     _Atomic size_t n_used; /* slots that were ever in use: the sweep's end */
     _Atomic bool stop;
 };
-
-uint64_t saed_now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * SAED_SECOND_NS + (uint64_t)t.tv_nsec;
-}
 
 bool saed_tcp_counts(int fd, struct saed_counts *out)
 {

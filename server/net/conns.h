@@ -83,6 +83,5 @@ void saed_conns_each_in_head(struct saed_conns *c, const void *owner,
                              void (*visit)(void *exchange));
 
 bool saed_tcp_counts(int fd, struct saed_counts *out); /* from the kernel */
-uint64_t saed_now_ns(void);                            /* CLOCK_MONOTONIC */
 
 #endif

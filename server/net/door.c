@@ -1,6 +1,7 @@
 /* door.c - see door.h. */
 #include "server/net/door.h"
 
+#include "server/clock.h"
 #include "server/net/conn.h"
 #include "server/net/conns.h"
 #include "server/net/listen.h"

@@ -11,6 +11,7 @@
  * as notes.
  *
  * The ways of an exchange stand in the files that exchange.h lists. */
+#include "server/clock.h"
 #include "server/net/exchange.h"
 
 #include "server/report/log.h"

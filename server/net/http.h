@@ -144,8 +144,6 @@ void saed_http_resume(struct saed_exchange *x);
  * connections, or gather_ns have passed or 64 requests have come since the first that asked. */
 void saed_http_expect_more(struct saed_exchange *x);
 
-uint64_t saed_now_ns(void); /* CLOCK_MONOTONIC */
-
 /* The library behind it: "libmicrohttpd 0.9.75". */
 const char *saed_http_library(void);
 

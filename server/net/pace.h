@@ -6,8 +6,8 @@
 #define SAED_PACE_H
 
 #include "lib/base.h"
+#include "server/clock.h"
 
-#define SAED_SECOND_NS 1000000000ull
 #define SAED_PACE_SECONDS 10u
 
 struct saed_pace {

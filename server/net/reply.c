@@ -1,4 +1,5 @@
 /* reply.c - see exchange.h: replies, and the two ways in which they go out. */
+#include "server/clock.h"
 #include "server/net/exchange.h"
 
 #include "proto/wire.h"

@@ -1,4 +1,5 @@
 /* request.c - see exchange.h: a request line and its head, up to what becomes of its body. */
+#include "server/clock.h"
 #include "server/net/exchange.h"
 
 #include <stdio.h>

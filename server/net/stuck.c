@@ -11,6 +11,7 @@
  *
  * Done while MHD wants another turn at once, and when a connection has stood still for a sweep of
  * conns.h. (Heads that fill the buffer are answered by MHD.) */
+#include "server/clock.h"
 #include "server/net/exchange.h"
 
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* suspend.c - see exchange.h: exchanges that are away at the handler, and rounds. */
+#include "server/clock.h"
 #include "server/net/exchange.h"
 
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* offers.c - see offers.h and state.h. */
+#include "server/clock.h"
 #include "server/offers/state.h"
 
 #include "server/loading.h"
@@ -9,25 +10,20 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
-#define NS_PER_S 1000000000ull
 /* How far the threads that load stand behind those that serve. */
 #define LOADER_NICE 10
 
 static uint64_t monotonic(void *arg)
 {
-    struct timespec t;
-
     (void)arg;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+    return saed_now_ns();
 }
 
 uint64_t saed_seconds_until(uint64_t at, uint64_t now)
 {
-    return at > now + NS_PER_S ? (at - now + NS_PER_S - 1) / NS_PER_S : 1;
+    return at > now + SAED_SECOND_NS ? (at - now + SAED_SECOND_NS - 1) / SAED_SECOND_NS : 1;
 }
 
 /* ---- waiting: locked --------------------------------------------------------------------------
@@ -399,8 +395,8 @@ static void *watch_deadlines(void *arg)
             pthread_cond_wait(&o->earlier, &o->lock);
             continue;
         }
-        struct timespec at = {.tv_sec = (time_t)(first->deadline_ns / NS_PER_S),
-                              .tv_nsec = (long)(first->deadline_ns % NS_PER_S)};
+        struct timespec at = {.tv_sec = (time_t)(first->deadline_ns / SAED_SECOND_NS),
+                              .tv_nsec = (long)(first->deadline_ns % SAED_SECOND_NS)};
 
         pthread_cond_timedwait(&o->earlier, &o->lock, &at);
         pthread_mutex_unlock(&o->lock);

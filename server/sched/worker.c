@@ -15,21 +15,16 @@
  *
  * Nobody spins before sleeping: on shared and virtual CPUs it takes time from the threads that
  * bring work. Signals are sent after unlocking, so that who wakes does not meet the lock. */
+#include "server/clock.h"
 #include "server/sched/state.h"
 
 #include <assert.h>
 #include <stdio.h>
-#include <time.h>
-
-#define NS_PER_S 1000000000u
 
 uint64_t saed_sched_monotonic_ns(void *arg)
 {
-    struct timespec t;
-
     (void)arg;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+    return saed_now_ns();
 }
 
 /* ---- sleeping and waking -------------------------------------------------------------------- */
@@ -77,9 +72,10 @@ void saed_sched_signal(const struct saed_wake *wake)
 static struct timespec monotonic_after(uint64_t ns)
 {
     uint64_t at = saed_sched_monotonic_ns(NULL) +
-                  (ns < 3600 * (uint64_t)NS_PER_S ? ns : 3600 * (uint64_t)NS_PER_S);
+                  (ns < 3600 * (uint64_t)SAED_SECOND_NS ? ns : 3600 * (uint64_t)SAED_SECOND_NS);
 
-    return (struct timespec){.tv_sec = (time_t)(at / NS_PER_S), .tv_nsec = (long)(at % NS_PER_S)};
+    return (struct timespec){.tv_sec = (time_t)(at / SAED_SECOND_NS),
+                             .tv_nsec = (long)(at % SAED_SECOND_NS)};
 }
 
 static void wake_up(struct saed_sched *s, struct saed_worker *w)

@@ -39,8 +39,8 @@ rule proto/json "$wire|$format|proto/json/[a-z_]+\.h"
 rule proto/safetensors "$wire|$format|proto/json/[a-z_]+\.h|proto/safetensors/[a-z_]+\.h"
 # server: report <- sched, net <- api <- what wires them together
 rule server/report "$low|lib/saed\.h|proto/(errors|ops)\.def|server/report/[a-z_]+\.h"
-rule server/sched 'lib/(base|types|saed)\.h|server/handle\.h|server/sched/[a-z_]+\.h'
-rule server/net "$wire|server/address\.h|server/(net|report)/[a-z_]+\.h"
+rule server/sched 'lib/(base|types|saed)\.h|server/(clock|handle)\.h|server/sched/[a-z_]+\.h'
+rule server/net "$wire|server/(address|clock)\.h|server/(net|report)/[a-z_]+\.h"
 rule server/offers "$low|lib/saed\.h|server/[a-z_]+\.h|server/(offers|opts|report)/[a-z_]+\.h"
 rule server/opts "$low|lib/saed\.h|server/address\.h|server/report/log\.h|server/opts/[a-z_]+\.(h|def)"
 rule server/web 'lib/base\.h|server/web/files\.(h|def)'

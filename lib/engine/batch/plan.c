@@ -20,7 +20,7 @@ static void add_output(struct sae_plan *p, enum sae_output_kind what, const char
 }
 
 /* Entries that a row's list can have in the answer. */
-static uint64_t most_entries(const struct sae_formula *f, const struct sae_query *q)
+static uint64_t bound_entries(const struct sae_formula *f, const struct sae_query *q)
 {
     uint64_t n = f->top_k ? least(f->top_k, f->F) : f->F;
 
@@ -46,8 +46,8 @@ static void plan_outputs(struct sae_plan *p, const struct sae_formula *f, const 
         p->f_units = f->scales_forward_f ? "decoder_norm" : "encode";
 }
 
-static unsigned sinks_of(const struct sae_plan *p, const struct sae_formula *f,
-                         const struct sae_query *q)
+static unsigned choose_sinks(const struct sae_plan *p, const struct sae_formula *f,
+                             const struct sae_query *q)
 {
     unsigned sinks = 0;
 
@@ -67,7 +67,7 @@ static unsigned sinks_of(const struct sae_plan *p, const struct sae_formula *f,
 
 void sae_plan_candidates(struct sae_plan *p, uint64_t n)
 {
-    p->most_entries = least(p->most_entries, n);
+    p->entries_bound = least(p->entries_bound, n);
     p->top_width = least(p->top_width, n);
 }
 
@@ -95,13 +95,13 @@ void sae_plan_make(struct sae_plan *p, const struct sae_dict *d, const struct sa
         p->top_k = f->top_k;
     else if (q->op == SAE_OP_ENCODE && q->form == SAE_FORM_TOP)
         p->top_k = q->top_k;
-    p->sinks = sinks_of(p, f, q);
+    p->sinks = choose_sinks(p, f, q);
     if (!q->want_f || is_dense)
         return;
-    p->most_entries = most_entries(f, q);
+    p->entries_bound = bound_entries(f, q);
     p->top_width = q->form == SAE_FORM_TOP ? least(q->top_k, f->F) : 0;
     if (q->has_features)
         sae_plan_candidates(p, q->n_features);
-    p->room_entries = least(p->most_entries, ROOM_ENTRIES);
+    p->room_entries = least(p->entries_bound, ROOM_ENTRIES);
     p->entry_words = !q->want_aux ? 2 : q->form == SAE_FORM_TOP ? 3 : 4;
 }

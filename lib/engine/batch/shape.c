@@ -48,7 +48,7 @@ bool sae_shape_begin(struct sae_batch *b, size_t *work)
             size_t n = count_runs(b, r);
 
             b->rows[r].out = part->n_entries;
-            b->rows[r].cap = n < t->plan.most_entries ? n : (size_t)t->plan.most_entries;
+            b->rows[r].cap = n < t->plan.entries_bound ? n : (size_t)t->plan.entries_bound;
             part->n_entries += b->rows[r].cap;
             *work += n + (t->query.form == SAE_FORM_DENSE ? 4 * t->query.n_features : 0);
         }
