@@ -184,8 +184,8 @@ void sae_engine_free(struct sae_engine *e);
 const char *sae_engine_name(const struct sae_engine *e); /* "openblas" or "native" */
 const char *
 sae_engine_kernel(const struct sae_engine *e); /* the kernel in use, e.g. "Haswell", "avx2" */
-/* True when a row's answer has the same bits whatever batch it rode in. */
 bool sae_engine_wants_f32(const struct sae_engine *e); /* of a dictionary's matrices */
+/* True when a row's answer has the same bits whatever batch it rode in. */
 bool sae_engine_bitwise(const struct sae_engine *e);
 
 /* Make what the engine needs of a dictionary beside its tensors (native: a quantised plane of an

@@ -392,17 +392,6 @@ bool sae_layout_is_turned(const struct sae_layout_key *key)
     return sae_layout_is_matrix(key) && key->dims[0] != 'F';
 }
 
-unsigned sae_layout_shape(const struct sae_layout_key *key, uint64_t d, uint64_t F,
-                          uint64_t shape[2])
-{
-    unsigned n = 0;
-
-    for (const char *p = key->dims; *p && n < 2; p++)
-        if (*p != ',')
-            shape[n++] = *p == 'F' ? F : d;
-    return n;
-}
-
 const struct sae_layout_key *sae_layout_key_of(const struct sae_layout *l, enum sae_role role)
 {
     for (unsigned i = 0; i < l->n_keys; i++)

@@ -80,9 +80,6 @@ bool sae_layout_is_kept(const struct sae_layout_key *key);
 bool sae_layout_is_matrix(const struct sae_layout_key *key);
 /* The file's order of a matrix is not memory's, which is feature-major. */
 bool sae_layout_is_turned(const struct sae_layout_key *key);
-/* The shape that the dims mean; returns how many there are. */
-unsigned sae_layout_shape(const struct sae_layout_key *key, uint64_t d, uint64_t F,
-                          uint64_t shape[2]);
 /* The key of a role, NULL: the class has none. */
 const struct sae_layout_key *sae_layout_key_of(const struct sae_layout *l, enum sae_role role);
 /* What the row alone says of the reading; the rest is not set. */

@@ -4,11 +4,12 @@
  * the feature's value f, and into aux where it has a second tensor ("gate", "pre_jump"). All that
  * is particular to an activation stands in its row: which tensors are its parameters, the formula
  * (the truth), when a feature is proved off, the line that bounds its value. Its loops over many
- * features are in lib/engine/kern/units.inc, by the same id. Nothing else names a unit.
+ * features are in lib/engine/kern/units.inc, by the same id. Beside the tables of words (reading.c)
+ * and of files (layout.c) nothing names a unit.
  *
  * Adding one: an id in lib/types.h, a row in unit.c, a loop in units.inc (of a unit of h one for
- * its scores too), its case in the tests of both; a layout that uses it (layout.c). Constant data,
- * pure functions, any thread. */
+ * its scores too), its case in the tests of both; its word (reading.c); a layout that uses it
+ * (layout.c). Constant data, pure functions, any thread. */
 #ifndef SAE_UNIT_H
 #define SAE_UNIT_H
 

@@ -35,8 +35,8 @@ only 'a unit' '\bSAE_UNIT_[A-Z_]+\b' lib/types.h lib/dict/unit.h lib/dict/unit.c
 only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/reader.h lib/load/pt.c lib/load/st.c \
     lib/load/numpy.c
 
-# What an operation comes to for a formula is worked out in one place; what cannot be, and what is decoded.
-only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c lib/engine/batch/task.c lib/engine/batch/decode.c
+# What an operation comes to for a formula is worked out in one place; and what cannot be.
+only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c lib/engine/batch/task.c
 only 'an option' "$(compared 'SAE_OPT_[A-Z_]+')"
 only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')"
 # Engines: their own rows, and what --engine's choices are stored as.

@@ -115,7 +115,7 @@ size_t sae_decode_begin(struct sae_batch *b)
     for (size_t r = 0; r < b->n_rows; r++) {
         const struct sae_row *row = &b->rows[r];
 
-        if (row->task->query.op == SAE_OP_ENCODE || sae_task_failed(row->task))
+        if (!row->task->plan.decodes || sae_task_failed(row->task))
             continue;
         add_item(b, r, 0);
         if (row->sinks & SAE_SINK_GHOST)

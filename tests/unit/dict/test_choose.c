@@ -1,7 +1,7 @@
 /* test_choose.c - which dict of a file is the state dict, and the look-alikes that are refused.
  *
  * Files are lines of a table: this program defines the two functions of load.h that list groups.
- * Real files of these forms are in tests/golden/pt and tests/unit/load/test_cases.c. */
+ * Real files of these forms are in tests/golden/pt and tests/golden/test_cases.c. */
 #include "lib/dict/choose.h"
 
 #include <check.h>
