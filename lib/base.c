@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -412,4 +413,22 @@ enum sae_status sae_buf_addf(struct sae_buf *b, const char *fmt, ...)
     va_end(ap);
     b->len += (size_t)n;
     return SAE_OK;
+}
+
+/* What of `name` is as long as `ending`; "" where nothing stands before that. */
+static const char *end_of(const char *name, const char *ending)
+{
+    size_t n = strlen(name), m = strlen(ending);
+
+    return n > m ? name + n - m : "";
+}
+
+bool sae_ends_in(const char *name, const char *ending)
+{
+    return strcmp(end_of(name, ending), ending) == 0;
+}
+
+bool sae_ends_in_any_case(const char *name, const char *ending)
+{
+    return strcasecmp(end_of(name, ending), ending) == 0;
 }

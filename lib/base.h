@@ -76,6 +76,10 @@ struct sae_err {
  * it gets no longer. */
 void sae_text_tame(char *s);
 
+/* Is `ending` the end of `name`, and something before it? The second without regard to case. */
+bool sae_ends_in(const char *name, const char *ending);
+bool sae_ends_in_any_case(const char *name, const char *ending);
+
 /* Record a failure (err may be NULL) and return `st`, so that `return sae_err_set(...)` reads
  * well. Text is cut at its field's size, and tamed. */
 enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char *where,

@@ -66,10 +66,8 @@ static bool is_of(const struct sae_statement *stated, const char *format)
 
 static bool fits(const char *name, const char *pattern)
 {
-    size_t n = strlen(name), m = strlen(pattern);
-
     if (pattern[0] == '.')
-        return n > m && strcmp(name + n - m, pattern) == 0;
+        return sae_ends_in(name, pattern);
     return sae_layout_fits(pattern, name);
 }
 
@@ -286,12 +284,10 @@ static enum sae_status no_weights(const struct sae_folder *f, struct sae_err *er
 /* Several files that are one: their index is the weights file. */
 static enum sae_status check_shards(const struct sae_folder *f, struct sae_err *err)
 {
-    static const char ending[] = ".safetensors.index.json";
     const char *name;
 
     for (size_t i = 0; (name = sae_folder_name(f, i)); i++)
-        if (strlen(name) >= strlen(ending) &&
-            strcmp(name + strlen(name) - strlen(ending), ending) == 0)
+        if (sae_ends_in(name, ".safetensors.index.json"))
             return sae_err_set(err, SAE_E_FORMAT, name,
                                "it is a folder of shards (%.60s), which saed does not read yet; "
                                "save all tensors in one file",

@@ -22,10 +22,9 @@ static const struct {
 
 static size_t form_of(const char *name)
 {
-    size_t n = strlen(name), i = 0;
+    size_t i = 0;
 
-    while (forms[i].ending[0] && (n < strlen(forms[i].ending) ||
-                                  strcmp(name + n - strlen(forms[i].ending), forms[i].ending) != 0))
+    while (forms[i].ending[0] && !sae_ends_in(name, forms[i].ending))
         i++;
     return i;
 }

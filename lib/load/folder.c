@@ -43,10 +43,9 @@ bool sae_folder_is_weights(const char *name)
 {
     static const char *const endings[] = {".pt",          ".pth", ".ckpt", ".bin",
                                           ".safetensors", ".npz", ".npy"};
-    size_t n = strlen(name);
 
     for (size_t i = 0; i < SAE_COUNTOF(endings); i++)
-        if (n > strlen(endings[i]) && strcasecmp(name + n - strlen(endings[i]), endings[i]) == 0)
+        if (sae_ends_in_any_case(name, endings[i]))
             return true;
     return false;
 }

@@ -233,13 +233,6 @@ static enum sae_status read_lines(struct reader *r)
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-static bool ends_in(const char *path, const char *ending)
-{
-    size_t n = strlen(path), k = strlen(ending);
-
-    return n >= k && strcasecmp(path + n - k, ending) == 0;
-}
-
 static enum sae_status read_text(struct reader *r)
 {
     const char *first;
@@ -247,8 +240,9 @@ static enum sae_status read_text(struct reader *r)
     if (r->end - r->begin >= 3 && memcmp(r->begin, "\xef\xbb\xbf", 3) == 0)
         r->begin += 3;
     first = blanks(r, r->begin);
-    if (ends_in(r->path, ".json") ||
-        (!ends_in(r->path, ".txt") && first < r->end && (*first == '{' || *first == '[')))
+    if (sae_ends_in_any_case(r->path, ".json") ||
+        (!sae_ends_in_any_case(r->path, ".txt") && first < r->end &&
+         (*first == '{' || *first == '[')))
         return read_json(r);
     return read_lines(r);
 }

@@ -53,13 +53,6 @@ static const struct {
     {0, MAGIC("{"), "it is JSON, not weights"},
 };
 
-static bool ends_in(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-
-    return n > m && strcasecmp(path + n - m, ending) == 0;
-}
-
 /* Those that their first bytes do not tell. */
 static const struct {
     const char *ending, *what;
@@ -72,7 +65,7 @@ static const struct {
 static const char *stranger(const unsigned char *head, size_t n, const char *path)
 {
     for (size_t i = 0; i < SAE_COUNTOF(endings); i++)
-        if (ends_in(path, endings[i].ending))
+        if (sae_ends_in_any_case(path, endings[i].ending))
             return endings[i].what;
     for (size_t i = 0; i < SAE_COUNTOF(strangers); i++)
         if (n >= strangers[i].offset + strangers[i].n &&

@@ -100,7 +100,7 @@ static enum sae_status read_entry(struct sae_tensors *ts, size_t i, struct sae_e
     size_t n = strlen(e->name);
     enum sae_status st;
 
-    if (n <= 4 || strcmp(e->name + n - 4, ".npy") != 0)
+    if (!sae_ends_in(e->name, ".npy"))
         return sae_err_set(err, SAE_E_FORMAT, e->name,
                            "cannot read .npz archive: its entry %.100s is no .npy", e->name);
     sae_zip_stream_init(&stream, np->zip, e);

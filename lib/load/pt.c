@@ -39,20 +39,13 @@ static bool starts_with(const char *s, const char *prefix)
     return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
-static bool ends_with(const char *s, const char *suffix)
-{
-    size_t n = strlen(s), m = strlen(suffix);
-
-    return n >= m && strcmp(s + n - m, suffix) == 0;
-}
-
 /* The folder that all entries are in: that of the first. */
 static enum sae_status find_root(struct sae_pt_archive *a, struct sae_err *err)
 {
     const char *first = sae_zip_count(a->zip) ? sae_zip_entry(a->zip, 0)->name : "";
     size_t n = strcspn(first, "/");
 
-    if (ends_with(first, ".npy"))
+    if (sae_ends_in(first, ".npy"))
         return BAD(err, first, "it is an .npz archive of numpy");
     if (first[n] != '/' || n == 0 || n > SAE_PT_MAX_ROOT)
         return BAD(err, "file", "its %zu zip entries are not in one folder with data.pkl in it",
