@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Value (r, c) of the tensor in the orientation of the file; a vector has one row. Features' matrices
- * are [F][d] in memory, of f32 or of 16 bits. */
-static float value_at(const struct sae_dict *d, const struct sae_layout_key *key, size_t r, size_t c)
+/* Value (r, c) of the tensor in the orientation of the file; a vector has one row. Features'
+ * matrices are [F][d] in memory, of f32 or of 16 bits. */
+static float value_at(const struct sae_dict *d, const struct sae_layout_key *key, size_t r,
+                      size_t c)
 {
     bool turned = sae_layout_is_turned(key);
 

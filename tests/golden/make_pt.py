@@ -291,6 +291,16 @@ def make_cases():
     case("on_way_norm", saved({"epoch": 1, "runs": {"last": inner}}))
     case("on_way_k", saved({"runs": {"k": 3, "last": {"sae": sd, "scheduler": {"k": 4}}}}))
     case("module_k", saved({"module.k": 3, **{"module." + k: v for k, v in sd.items()}}))
+    whole = {k: P.tensor(size=size, stride=(1,) * len(size)) for k, size in (
+        ("W_enc", (1, 1)), ("W_dec", (1, 1)), ("b_enc", (1,)), ("b_dec", (1,)), ("threshold", (1,)))}
+    no_tensor = P.glob("torch", "QInt8Storage")
+    case("no_threshold", P.pt(P.mapping(**{**whole, "threshold": no_tensor})))
+    case("no_encoder", P.pt(P.mapping(**{**whole, "W_enc": no_tensor})))
+    case("no_encoder_of_a_layer", P.pt(P.mapping(W_enc_7=no_tensor, b_enc_7=whole["b_enc"])))
+    case("no_encoder_of_groups", P.pt(P.mapping(
+        W_enc=no_tensor, W_dec=whole["W_dec"], b_enc=whole["b_enc"], b_dec=whole["b_dec"], k=P.integer(1),
+        group_sizes=P.tensor(P.storage("IntStorage", key="1", numel=1), size=(1,), stride=(1,))),
+        data=(P.SIX, struct.pack("<i", 1))))
     case("among", saved({"scaling_factor": 2.0, **sd}))
     case("flat", saved({"lm.weight": torch.zeros(3), **{"ae." + k: v for k, v in sd.items()}}))
     endless = {}

@@ -212,7 +212,8 @@ START_TEST(native_equals_the_reference)
     for (int kind = 0; kind < N_KINDS; kind++) {
         if (shape < N_SHAPES - 1 && (kind == 1 || kind == 2))
             continue;
-        /* A sanitizer looks at memory: each kind under each instruction set, not of each formula. */
+        /* A sanitizer looks at memory: each kind under each instruction set, not of each formula.
+         */
         if (SANITIZED && shape == N_SHAPES - 1 && (kind + formula + isa) % 3)
             continue;
         for (int way = BATCHES_BY_THRESHOLD; way < BATCHES_N_WAYS; way++) {
