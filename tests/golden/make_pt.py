@@ -296,6 +296,10 @@ def make_cases():
     no_tensor = P.glob("torch", "QInt8Storage")
     case("no_threshold", P.pt(P.mapping(**{**whole, "threshold": no_tensor})))
     case("no_encoder", P.pt(P.mapping(**{**whole, "W_enc": no_tensor})))
+    case("no_encoder_of_bare", P.pt(P.mapping(**{**whole, "W_enc": no_tensor, "threshold": P.tensor(
+        size=(), stride=())})))
+    case("no_bias_of_bare", P.pt(P.mapping(**{**whole, "b_enc": no_tensor, "threshold": P.tensor(
+        size=(), stride=())})))
     case("no_encoder_of_a_layer", P.pt(P.mapping(W_enc_7=no_tensor, b_enc_7=whole["b_enc"])))
     case("no_encoder_of_groups", P.pt(P.mapping(
         W_enc=no_tensor, W_dec=whole["W_dec"], b_enc=whole["b_enc"], b_dec=whole["b_dec"], k=P.integer(1),

@@ -117,6 +117,8 @@ static const struct {
     /* what is no tensor where a row looks at one before it is bound (three of these ended it) */
     {"no_threshold.pt", "no tensor \"threshold\""},
     {"no_encoder.pt", "cannot read tensor W_enc: GLOBAL"},
+    {"no_encoder_of_bare.pt", "cannot read tensor W_enc: GLOBAL"},
+    {"no_bias_of_bare.pt", "cannot read tensor b_enc: GLOBAL"},
     {"no_encoder_of_a_layer.pt:format=circuit_tracer", "no tensor \"W_enc_#\""},
     {"no_encoder_of_groups.pt:activation=relu", "cannot read tensor W_enc: GLOBAL"},
     {"among.pt", "a number \"scaling_factor\" stands beside its tensors"},
