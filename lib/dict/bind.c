@@ -32,6 +32,31 @@ size_t sae_file_find(const struct sae_file *b, const char *key)
     return i < n ? i : NONE;
 }
 
+/* What the files call a key of the row; NULL: none of their entries is it. */
+static const char *entry_of(const struct sae_file *b, const char *key)
+{
+    const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
+
+    for (size_t i = 0; i < g->n; i++)
+        if (strlen(g->entries[i].name) > b->choice.prefix &&
+            sae_layout_is_key(b->layout, key, g->entries[i].name + b->choice.prefix))
+            return g->entries[i].name + b->choice.prefix;
+    return NULL;
+}
+
+enum sae_status sae_file_lacks(const struct sae_file *b, const struct sae_layout_key *key,
+                               struct sae_err *err)
+{
+    const char *name = entry_of(b, key->name);
+    size_t i;
+    enum sae_status st = name ? sae_load_find(b->ts, name, &i, err) : SAE_OK;
+
+    if (st != SAE_OK || key->need != SAE_KEY_REQUIRED)
+        return st;
+    return sae_err_set(err, SAE_E_FORMAT, key->name, "the file has no tensor \"%s\", which %s has",
+                       key->name, b->layout->name);
+}
+
 static size_t find_name(const struct sae_file *b, const char *text, size_t n, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -221,13 +246,9 @@ static enum sae_status bind_role(struct sae_file *b, enum sae_role role, struct 
         bound->index[bound->n++] = i;
         return SAE_OK;
     }
-    st = key ? sae_load_find(b->ts, key->name, &i, err) : SAE_OK; /* what else is called so? */
+    st = key ? sae_file_lacks(b, key, err) : SAE_OK;
     if (st != SAE_OK)
         return st;
-    if (key && key->need == SAE_KEY_REQUIRED)
-        return sae_err_set(err, SAE_E_FORMAT, key->name,
-                           "the file has no tensor \"%s\", which %s has", key->name,
-                           b->layout->name);
     if (role == SAE_ROLE_ENCODER && b->layout->is_any_tensor)
         return bind_only(b, bound, err);
     /* An absent bias is +0. */

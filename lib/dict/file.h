@@ -62,6 +62,10 @@ enum sae_status sae_file_settle(struct sae_file *b, struct sae_err *err) SAE_MUS
 enum sae_status sae_file_bind(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 /* The tensor of a key, SIZE_MAX: there is none. */
 size_t sae_file_find(const struct sae_file *b, const char *key);
+/* There is none of the key: SAE_E_FORMAT says what of that name is no tensor, or that the row
+ * requires one. SAE_OK: it may be missing. */
+enum sae_status sae_file_lacks(const struct sae_file *b, const struct sae_layout_key *key,
+                               struct sae_err *err) SAE_MUST_USE;
 
 /* The floating number of no dimension under a key; false: there is none. */
 bool sae_file_number(const struct sae_file *b, const char *key, float *out);

@@ -256,6 +256,21 @@ static void settle_implied(struct sae_file *b)
         sae_reading_say(r, SAE_FIELD_THRESHOLD, key->name, SAE_FROM_ROW);
 }
 
+/* A row was chosen by the names of its keys. Those that it requires are tensors: its settle looks
+ * at them. What goes with the decoder is asked for where it is bound. */
+static enum sae_status check_tensors(const struct sae_file *b, struct sae_err *err)
+{
+    for (unsigned k = 0; k < b->layout->n_keys; k++) {
+        const struct sae_layout_key *key = &b->layout->keys[k];
+        bool is_decoders = key->role == SAE_ROLE_DECODER || key->role == SAE_ROLE_DEC_BIAS;
+
+        if (key->need == SAE_KEY_REQUIRED && key->dims[0] && !is_decoders &&
+            sae_file_find(b, key->name) == SIZE_MAX)
+            return sae_file_lacks(b, key, err);
+    }
+    return SAE_OK;
+}
+
 static bool is_altered(const struct sae_reading *before, const struct sae_reading *after)
 {
     for (enum sae_field f = 0; f < SAE_N_FIELDS; f++)
@@ -270,7 +285,9 @@ enum sae_status sae_file_settle(struct sae_file *b, struct sae_err *err)
     enum sae_status st;
 
     sae_layout_reading(b->layout, &b->reading);
-    st = b->layout->settle ? b->layout->settle(b, err) : SAE_OK;
+    st = check_tensors(b, err);
+    if (st == SAE_OK && b->layout->settle)
+        st = b->layout->settle(b, err);
     if (st == SAE_OK)
         st = check_no_scaling(b, err);
     if (st == SAE_OK)

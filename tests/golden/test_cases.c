@@ -114,12 +114,12 @@ static const struct {
     {"on_way_norm.pt:prefix=runs.last.ae.", "the biases of \"runs.last.ae\" wait for"},
     {"on_way_k.pt:prefix=runs.last.sae.", "an integer \"k\" stands beside them in \"runs\""},
     {"module_k.pt", "an integer \"module.k\" stands beside them: features may be the k largest"},
-    /* what is no tensor where a row looks at one before it is bound (three of these ended it) */
-    {"no_threshold.pt", "no tensor \"threshold\""},
+    /* a key whose value is no tensor is told before its row looks at it (four of these ended it) */
+    {"no_threshold.pt", "cannot read tensor threshold: GLOBAL"},
     {"no_encoder.pt", "cannot read tensor W_enc: GLOBAL"},
     {"no_encoder_of_bare.pt", "cannot read tensor W_enc: GLOBAL"},
     {"no_bias_of_bare.pt", "cannot read tensor b_enc: GLOBAL"},
-    {"no_encoder_of_a_layer.pt:format=circuit_tracer", "no tensor \"W_enc_#\""},
+    {"no_encoder_of_a_layer.pt:format=circuit_tracer", "cannot read tensor W_enc_7: GLOBAL"},
     {"no_encoder_of_groups.pt:activation=relu", "cannot read tensor W_enc: GLOBAL"},
     {"among.pt", "a number \"scaling_factor\" stands beside its tensors"},
     {"beside_backup.pt:input=none", "training backup of dictionary_learning"},

@@ -65,11 +65,8 @@ enum sae_status sae_settle_bare(struct sae_file *b, struct sae_err *err)
                             *bias = tensor_of(b, "b_enc");
     bool is_said =
         is_stated(b, SAE_FIELD_ACTIVATION) || b->stated->has_k || is_stated(b, SAE_FIELD_THRESHOLD);
-    enum sae_status st;
+    enum sae_status st = check_no_kron(enc, dec, bias, err);
 
-    if (!enc || !bias)
-        return SAE_OK; /* one is no tensor: told where it is bound */
-    st = check_no_kron(enc, dec, bias, err);
     if (st != SAE_OK)
         return st;
     if (!b->stated->format && strcmp(sae_load_container(b->ts), "pt") == 0 && dec &&

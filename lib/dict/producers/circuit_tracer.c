@@ -100,13 +100,10 @@ static enum sae_status check_layer_of_file(const struct sae_file *b, const char 
  * all in the same. */
 enum sae_status sae_settle_cross_layer(struct sae_file *b, struct sae_err *err)
 {
-    const struct sae_tensor *enc = sae_load_tensor(b->ts, sae_file_find(b, "W_enc_#"));
-    const char *layer = enc ? strrchr(enc->name, '_') : NULL;
+    const char *layer = strrchr(sae_load_tensor(b->ts, sae_file_find(b, "W_enc_#"))->name, '_');
     char threshold[SAE_TENSOR_NAME_MAX];
     enum sae_status st;
 
-    if (!layer)
-        return SAE_OK; /* it is no tensor: told where it is bound */
     for (size_t i = 0; i < sae_load_count(b->ts); i++) {
         const char *name = sae_load_tensor(b->ts, i)->name;
         const char *digits = strrchr(name, '_');

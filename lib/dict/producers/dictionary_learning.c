@@ -31,7 +31,7 @@ enum sae_status sae_settle_jump_relu(struct sae_file *b, struct sae_err *err)
 {
     const struct sae_tensor *threshold = sae_load_tensor(b->ts, sae_file_find(b, "threshold"));
 
-    if (b->stated->format || b->config || !threshold || threshold->ndim > 0) /* none: told there */
+    if (b->stated->format || b->config || threshold->ndim > 0)
         return sae_settle_class(b, err);
     b->layout = sae_layout_of_format("bare");
     sae_layout_reading(b->layout, &b->reading);
@@ -123,7 +123,7 @@ enum sae_status sae_settle_matryoshka(struct sae_file *b, struct sae_err *err)
 
     if (st == SAE_OK && has(b, "group_sizes") && has(b, "group_indices"))
         st = REFUSE(err, key, "the file has both \"group_sizes\" and \"group_indices\"");
-    if (st == SAE_OK && enc && enc->ndim == 2 && (uint64_t)sums[n - 1] != enc->shape[1])
+    if (st == SAE_OK && enc->ndim == 2 && (uint64_t)sums[n - 1] != enc->shape[1])
         st = REFUSE(err, key, "\"%s\" add up to %lld, and \"W_enc\" has %llu features", key,
                     (long long)sums[n - 1], (unsigned long long)enc->shape[1]);
     if (st == SAE_OK)

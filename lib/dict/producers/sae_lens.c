@@ -356,7 +356,7 @@ static enum sae_status sae_lens_dtype(struct sae_file *b, struct sae_err *err)
     bool found = false;
     enum sae_status st = sae_facts_text(b->config, "dtype", &name, &found, err);
 
-    if (st != SAE_OK || !found || !enc)
+    if (st != SAE_OK || !found)
         return st;
     name += strncmp(name, torch, strlen(torch)) == 0 ? strlen(torch) : 0;
     if (strcmp(name, enc->dtype_name) != 0)
