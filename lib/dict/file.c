@@ -1,9 +1,9 @@
 /* file.c - a dictionary from a weights file: opened and described first, then read.
  *
  * Opening: the set of keys names the class (choose.c), or what is stated does; then the reading is
- * settled (settle.c) and every dtype and shape checked (bind.c). Reading: only now is memory taken,
- * and each tensor read into its place. Every message names the file; `where` is the tensor. See
- * dict/spec.h, dict/file.h. */
+ * settled (settle.c), tensors bound (bind.c) and every dtype and shape checked (shapes.c). Reading:
+ * only now is memory taken, and each tensor read into its place. Every message names the file;
+ * `where` is the tensor. See dict/spec.h, dict/file.h. */
 #include "lib/dict/file.h"
 
 #include "lib/dict/ref.h"
@@ -140,6 +140,8 @@ static enum sae_status name_class(struct sae_file *b, struct sae_err *err)
         st = sae_file_settle(b, &low);
     if (st == SAE_OK)
         st = sae_file_bind(b, &low);
+    if (st == SAE_OK)
+        st = sae_file_fit(b, &low);
     if (st == SAE_OK)
         st = check_left(b, &low);
     return st == SAE_OK ? st : pass_on(b->path, &low, st, err);
@@ -506,7 +508,7 @@ static enum sae_status look_aside(const struct sae_file *b, struct sae_dict *d, 
     return st;
 }
 
-/* A decoder that is the encoder again is its equal, byte for byte: its dtype is (bind.c). */
+/* A decoder that is the encoder again is its equal, byte for byte: its dtype is (shapes.c). */
 static enum sae_status check_tied(const struct sae_file *b, const struct sae_dict *d,
                                   const struct aside *a, struct sae_err *err)
 {

@@ -1,8 +1,9 @@
 /* file.h - a weights file on its way to a dictionary: what is known of it, step by step.
  *
  * file.c opens it and chooses the state dict; settle.c decides the reading from its row, from what
- * stands beside the tensors and from what is stated; bind.c finds the tensor of each role and
- * checks shapes; file.c reads the values. Private to lib/dict. Owned by one thread. */
+ * stands beside the tensors and from what is stated; bind.c finds the tensor of each role, and
+ * shapes.c how it lies and whether it fits; file.c reads the values. Private to lib/dict. Owned by
+ * one thread. */
 #ifndef SAE_DICT_FILE_H
 #define SAE_DICT_FILE_H
 
@@ -58,7 +59,7 @@ enum sae_status sae_file_knows(const struct sae_folder *f, bool *knows,
 /* settle.c: decide b->reading. Errors say what they found in the file, without its name. */
 enum sae_status sae_file_settle(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 
-/* bind.c: fill bound, formula and n_stored from the reading. */
+/* bind.c: fill bound from the reading; the dims of a matrix are NULL where only shapes tell. */
 enum sae_status sae_file_bind(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 /* The tensor of a key, SIZE_MAX: there is none. */
 size_t sae_file_find(const struct sae_file *b, const char *key);
@@ -70,13 +71,22 @@ enum sae_status sae_file_lacks(const struct sae_file *b, const struct sae_layout
 /* The floating number of no dimension under a key; false: there is none. */
 bool sae_file_number(const struct sae_file *b, const char *key, float *out);
 
+/* The option that states a role's key: "encoder". */
+const char *sae_role_option(enum sae_role role);
+/* The two ways that a role's matrix may lie, "F,d" and "d,F"; of a vector NULL. */
+extern const char *const sae_role_ways[SAE_N_ROLES][2];
+/* What stands behind the last '@' of a stated key, if it is a way of the role, or NULL; *n is the
+ * length of what is before it. */
+const char *sae_role_way(enum sae_role role, const char *text, size_t *n);
+
+/* shapes.c: fill n_stored, formula and the dims that are left, and check every dtype and shape. */
+enum sae_status sae_file_fit(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
+/* "[70, 33]" */
+void sae_shape_text(char text[64], const uint64_t *shape, unsigned ndim);
 /* shown.c: info's metadata and taps, from what stands beside the tensors. SAE_E_NOMEM. */
 enum sae_status sae_file_show(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 
 /* producers/declared.c: of a settled file; 0: nothing says it. */
 double sae_file_declared_l0(const struct sae_file *b);
-
-/* "[70, 33]" */
-void sae_shape_text(char text[64], const uint64_t *shape, unsigned ndim);
 
 #endif

@@ -2,7 +2,7 @@
  * (formats 4.2).
  *
  * SAE_E_FORMAT: they contradict each other, say what saed does not compute, or leave two readings;
- * the message names the option that decides. A config's widths are bind.c's to look at; an absent
+ * the message names the option that decides. A config's widths are shapes.c's to look at; an absent
  * key takes the producer's own default, with a note. Sources: the producers' loaders, defaults as
  * in their code. A file for each producer, all by the words of say.h. Called by settle.c, once for
  * a file. */
