@@ -432,3 +432,12 @@ bool sae_ends_in_any_case(const char *name, const char *ending)
 {
     return strcasecmp(end_of(name, ending), ending) == 0;
 }
+
+uint64_t sae_hash(uint64_t hash, const void *p, size_t n)
+{
+    const unsigned char *bytes = p;
+
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3u;
+    return hash;
+}

@@ -80,6 +80,10 @@ void sae_text_tame(char *s);
 bool sae_ends_in(const char *name, const char *ending);
 bool sae_ends_in_any_case(const char *name, const char *ending);
 
+/* FNV-1a of n bytes more. The first hash is the start, or whatever else they go on from. */
+#define SAE_HASH_START UINT64_C(0xcbf29ce484222325)
+uint64_t sae_hash(uint64_t hash, const void *p, size_t n);
+
 /* Record a failure (err may be NULL) and return `st`, so that `return sae_err_set(...)` reads
  * well. Text is cut at its field's size, and tamed. */
 enum sae_status sae_err_set(struct sae_err *err, enum sae_status st, const char *where,

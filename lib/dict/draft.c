@@ -6,6 +6,8 @@
 
 #include "lib/num.h"
 
+#include <string.h>
+
 struct sae_draft {
     struct sae_source src; /* owned; file borrows from it */
     struct sae_file *file; /* owned; NULL: the source is no path */
@@ -90,8 +92,7 @@ uint64_t sae_draft_stamp(const struct sae_draft *t)
 
     /* A config beside the weights is not in the file's stamp, but in what it says. */
     for (unsigned i = 0; t->file && i < SAE_N_FIELDS; i++)
-        for (const char *c = t->info.reading[i].text; *c; c++)
-            stamp = (stamp ^ (unsigned char)*c) * 0x100000001b3u; /* FNV-1a, as load.c's */
+        stamp = sae_hash(stamp, t->info.reading[i].text, strlen(t->info.reading[i].text));
     return stamp;
 }
 

@@ -90,20 +90,16 @@ static enum sae_status refuse(const unsigned char *head, size_t n, struct sae_er
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
-/* FNV-1a over what stat tells of the file's identity and of its last change. */
+/* What stat tells of the file's identity and of its last change. */
 static uint64_t stamp_of(int fd)
 {
     struct stat s = {0};
-    uint64_t h = 0xcbf29ce484222325u;
 
     (void)fstat(fd, &s); /* it has just been asked */
     const uint64_t facts[] = {(uint64_t)s.st_dev, (uint64_t)s.st_ino, (uint64_t)s.st_size,
                               (uint64_t)s.st_mtim.tv_sec, (uint64_t)s.st_mtim.tv_nsec};
-    const unsigned char *bytes = (const unsigned char *)facts;
 
-    for (size_t i = 0; i < sizeof facts; i++)
-        h = (h ^ bytes[i]) * 0x100000001b3u;
-    return h;
+    return sae_hash(SAE_HASH_START, facts, sizeof facts);
 }
 
 static enum sae_status read_head(const struct sae_tensors *ts, unsigned char *head, size_t *n,
