@@ -22,7 +22,7 @@ struct sae_labels {
 };
 
 /* A file being read. */
-struct reader {
+struct label_file {
     struct sae_labels *l;
     const char *path;
     const char *begin, *end; /* the whole text */
@@ -30,40 +30,40 @@ struct reader {
     struct sae_err *err;
 };
 
-static enum sae_status nomem(const struct reader *r)
+static enum sae_status nomem(const struct label_file *f)
 {
-    return sae_err_set(r->err, SAE_E_NOMEM, "", "cannot keep the labels of %.200s: out of memory",
-                       r->path);
+    return sae_err_set(f->err, SAE_E_NOMEM, "", "cannot keep the labels of %.200s: out of memory",
+                       f->path);
 }
 
 /* ---- one label ----------------------------------------------------------------------------- */
 
 /* A JSON string is the label of the feature. */
-static enum sae_status keep(struct reader *r, uint64_t id, const char *literal, size_t n)
+static enum sae_status keep(struct label_file *f, uint64_t id, const char *literal, size_t n)
 {
-    struct sae_labels *l = r->l;
+    struct sae_labels *l = f->l;
 
     l->at[id] = (uint32_t)l->text.len;
     l->n[id] = (uint16_t)n;
-    return sae_buf_add(&l->text, literal, n) == SAE_OK ? SAE_OK : nomem(r);
+    return sae_buf_add(&l->text, literal, n) == SAE_OK ? SAE_OK : nomem(f);
 }
 
 /* ---- JSON ----------------------------------------------------------------------------------- */
 
-static enum sae_status fail_json(const struct reader *r, const char *at, const char *what)
+static enum sae_status fail_json(const struct label_file *f, const char *at, const char *what)
 {
-    return sae_err_set(r->err, SAE_E_FORMAT, "", "cannot use the labels of %.200s: %s, at byte %zu",
-                       r->path, what, (size_t)(at - r->begin));
+    return sae_err_set(f->err, SAE_E_FORMAT, "", "cannot use the labels of %.200s: %s, at byte %zu",
+                       f->path, what, (size_t)(at - f->begin));
 }
 
 /* The text has been checked: only what it means is looked at. */
-static const char *blanks(const struct reader *r, const char *p)
+static const char *blanks(const struct label_file *f, const char *p)
 {
-    return sae_json_blanks(p, r->end);
+    return sae_json_blanks(p, f->end);
 }
 
 /* The value at *p, a string or null, which is the feature's; *p goes behind it. */
-static enum sae_status read_value(struct reader *r, const char **p, uint64_t id)
+static enum sae_status read_value(struct label_file *f, const char **p, uint64_t id)
 {
     char room[MAX_LITERAL];
     struct sae_json_fault fault;
@@ -72,96 +72,96 @@ static enum sae_status read_value(struct reader *r, const char **p, uint64_t id)
 
     if (*from == 'n') { /* null */
         *p = from + 4;
-        r->l->n[id] = 1;
+        f->l->n[id] = 1;
         return SAE_OK;
     }
     if (*from != '"')
-        return sae_err_set(r->err, SAE_E_FORMAT, "",
+        return sae_err_set(f->err, SAE_E_FORMAT, "",
                            "cannot use the labels of %.200s: that of feature %" PRIu64
                            " is no text, at byte %zu",
-                           r->path, id, (size_t)(from - r->begin));
-    *p = sae_json_scan_string(from + 1, r->end, NULL, &fault);
+                           f->path, id, (size_t)(from - f->begin));
+    *p = sae_json_scan_string(from + 1, f->end, NULL, &fault);
     n = (size_t)(*p - from);
     if (n <= MAX_LITERAL)
-        (void)sae_json_copy_string(from + 1, r->end, room, &decoded, &fault);
+        (void)sae_json_copy_string(from + 1, f->end, room, &decoded, &fault);
     if (decoded > SAE_LABEL_MAX_BYTES)
-        return sae_err_set(r->err, SAE_E_FORMAT, "",
+        return sae_err_set(f->err, SAE_E_FORMAT, "",
                            "cannot use the labels of %.200s: that of feature %" PRIu64
                            " has more than %d bytes",
-                           r->path, id, SAE_LABEL_MAX_BYTES);
-    return keep(r, id, from, n);
+                           f->path, id, SAE_LABEL_MAX_BYTES);
+    return keep(f, id, from, n);
 }
 
 /* The key at *p, behind its quote, as an id. */
-static enum sae_status read_key(struct reader *r, const char **p, uint64_t *id)
+static enum sae_status read_key(struct label_file *f, const char **p, uint64_t *id)
 {
     struct sae_json_fault fault;
     struct sae_json_text key;
     const char *from = *p;
 
-    *p = sae_json_scan_string(from, r->end, &key, &fault);
-    if (key.cut || !sae_scan_whole_u64(key.s, key.n, id) || *id >= r->l->F)
+    *p = sae_json_scan_string(from, f->end, &key, &fault);
+    if (key.cut || !sae_scan_whole_u64(key.s, key.n, id) || *id >= f->l->F)
         return sae_err_set(
-            r->err, SAE_E_FORMAT, "",
+            f->err, SAE_E_FORMAT, "",
             "cannot use the labels of %.200s: key \"%.*s%s\" is no id, they are 0 to "
             "%" PRIu64,
-            r->path, (int)key.n, key.s, key.cut ? "..." : "", r->l->F - 1);
-    if (r->l->n[*id] != 0)
-        return sae_err_set(r->err, SAE_E_FORMAT, "",
+            f->path, (int)key.n, key.s, key.cut ? "..." : "", f->l->F - 1);
+    if (f->l->n[*id] != 0)
+        return sae_err_set(f->err, SAE_E_FORMAT, "",
                            "cannot use the labels of %.200s: key \"%" PRIu64 "\" stands twice",
-                           r->path, *id);
+                           f->path, *id);
     return SAE_OK;
 }
 
 /* An item of the object or list, the i-th. */
-static enum sae_status read_item(struct reader *r, const char **p, bool is_object, uint64_t i)
+static enum sae_status read_item(struct label_file *f, const char **p, bool is_object, uint64_t i)
 {
     enum sae_status st;
     uint64_t id = i;
 
     if (is_object) {
         ++*p;
-        st = read_key(r, p, &id);
+        st = read_key(f, p, &id);
         if (st != SAE_OK)
             return st;
-        *p = blanks(r, blanks(r, *p) + 1); /* the colon */
-    } else if (id >= r->l->F) {
-        return sae_err_set(r->err, SAE_E_FORMAT, "",
+        *p = blanks(f, blanks(f, *p) + 1); /* the colon */
+    } else if (id >= f->l->F) {
+        return sae_err_set(f->err, SAE_E_FORMAT, "",
                            "cannot use the labels of %.200s: item %" PRIu64
                            " of its list is of no feature, ids are 0 to %" PRIu64,
-                           r->path, i, r->l->F - 1);
+                           f->path, i, f->l->F - 1);
     }
-    return read_value(r, p, id);
+    return read_value(f, p, id);
 }
 
-static enum sae_status read_json(struct reader *r)
+static enum sae_status read_json(struct label_file *f)
 {
     struct sae_json_fault fault;
     enum sae_status st = SAE_OK;
-    const char *p = blanks(r, r->begin);
+    const char *p = blanks(f, f->begin);
     bool is_object;
 
-    if (!sae_json_check(r->begin, (size_t)(r->end - r->begin), &fault))
-        return fail_json(r, fault.at, fault.what);
+    if (!sae_json_check(f->begin, (size_t)(f->end - f->begin), &fault))
+        return fail_json(f, fault.at, fault.what);
     is_object = *p == '{';
     if (!is_object && *p != '[')
-        return fail_json(r, p, "it is no object and no list");
-    p = blanks(r, p + 1);
+        return fail_json(f, p, "it is no object and no list");
+    p = blanks(f, p + 1);
     for (uint64_t i = 0; st == SAE_OK && *p != '}' && *p != ']'; i++) {
-        st = read_item(r, &p, is_object, i);
-        p = st == SAE_OK ? blanks(r, p) : p;
+        st = read_item(f, &p, is_object, i);
+        p = st == SAE_OK ? blanks(f, p) : p;
         if (st == SAE_OK && *p == ',')
-            p = blanks(r, p + 1);
+            p = blanks(f, p + 1);
     }
     return st;
 }
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
-static enum sae_status fail_line(const struct reader *r, const char *what)
+static enum sae_status fail_line(const struct label_file *f, const char *what)
 {
-    return sae_err_set(r->err, SAE_E_FORMAT, "",
-                       "cannot use the labels of %.200s: line %" PRIu64 " %s", r->path, r->line,
+    return sae_err_set(f->err, SAE_E_FORMAT, "",
+                       "cannot use the labels of %.200s: line %" PRIu64 " %s", f->path, f->line,
                        what);
 }
 
@@ -196,36 +196,36 @@ static size_t to_literal(char out[MAX_LITERAL], const char *p, const char *end)
     return n;
 }
 
-static enum sae_status read_line(struct reader *r, const char *p, const char *end)
+static enum sae_status read_line(struct label_file *f, const char *p, const char *end)
 {
     char literal[MAX_LITERAL];
     size_t n;
 
-    if (r->line > r->l->F)
-        return sae_err_set(r->err, SAE_E_FORMAT, "",
+    if (f->line > f->l->F)
+        return sae_err_set(f->err, SAE_E_FORMAT, "",
                            "cannot use the labels of %.200s: line %" PRIu64
                            " is of no feature, there are %" PRIu64,
-                           r->path, r->line, r->l->F);
+                           f->path, f->line, f->l->F);
     if (end > p && end[-1] == '\r')
         end--;
     if (end == p)
         return SAE_OK;
     if (end - p > SAE_LABEL_MAX_BYTES)
-        return fail_line(r, "has more than 1000 bytes");
+        return fail_line(f, "has more than 1000 bytes");
     n = to_literal(literal, p, end);
-    return n ? keep(r, r->line - 1, literal, n) : fail_line(r, "is no UTF-8, or has a zero byte");
+    return n ? keep(f, f->line - 1, literal, n) : fail_line(f, "is no UTF-8, or has a zero byte");
 }
 
-static enum sae_status read_lines(struct reader *r)
+static enum sae_status read_lines(struct label_file *f)
 {
     enum sae_status st = SAE_OK;
 
-    for (const char *p = r->begin; st == SAE_OK && p < r->end;) {
-        const char *end = memchr(p, '\n', (size_t)(r->end - p));
+    for (const char *p = f->begin; st == SAE_OK && p < f->end;) {
+        const char *end = memchr(p, '\n', (size_t)(f->end - p));
 
-        end = end ? end : r->end;
-        r->line++;
-        st = read_line(r, p, end);
+        end = end ? end : f->end;
+        f->line++;
+        st = read_line(f, p, end);
         p = end + 1;
     }
     return st;
@@ -233,18 +233,18 @@ static enum sae_status read_lines(struct reader *r)
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-static enum sae_status read_text(struct reader *r)
+static enum sae_status read_text(struct label_file *f)
 {
     const char *first;
 
-    if (r->end - r->begin >= 3 && memcmp(r->begin, "\xef\xbb\xbf", 3) == 0)
-        r->begin += 3;
-    first = blanks(r, r->begin);
-    if (sae_ends_in_any_case(r->path, ".json") ||
-        (!sae_ends_in_any_case(r->path, ".txt") && first < r->end &&
+    if (f->end - f->begin >= 3 && memcmp(f->begin, "\xef\xbb\xbf", 3) == 0)
+        f->begin += 3;
+    first = blanks(f, f->begin);
+    if (sae_ends_in_any_case(f->path, ".json") ||
+        (!sae_ends_in_any_case(f->path, ".txt") && first < f->end &&
          (*first == '{' || *first == '[')))
-        return read_json(r);
-    return read_lines(r);
+        return read_json(f);
+    return read_lines(f);
 }
 
 static enum sae_status open_file(const char *path, int *fd, uint64_t *bytes, struct sae_err *err)
@@ -314,7 +314,7 @@ static void fit_text(struct sae_labels *l)
 enum sae_status sae_labels_open(struct sae_labels **out, const char *path, uint64_t F,
                                 struct sae_err *err)
 {
-    struct reader r = {.path = path, .err = err};
+    struct label_file f = {.path = path, .err = err};
     char *text = NULL;
     uint64_t bytes;
     enum sae_status st;
@@ -323,27 +323,27 @@ enum sae_status sae_labels_open(struct sae_labels **out, const char *path, uint6
     st = open_file(path, &fd, &bytes, err);
     if (st != SAE_OK)
         return st;
-    r.l = create(F);
-    text = r.l ? sae_alloc((size_t)bytes + 1, 1) : NULL;
+    f.l = create(F);
+    text = f.l ? sae_alloc((size_t)bytes + 1, 1) : NULL;
     if (!text) {
-        st = nomem(&r);
+        st = nomem(&f);
         goto out;
     }
     st = sae_fd_read(fd, bytes, 0, text, (size_t)bytes, err);
     if (st != SAE_OK)
         goto out;
-    r.begin = text;
-    r.end = text + bytes;
-    st = read_text(&r);
+    f.begin = text;
+    f.end = text + bytes;
+    st = read_text(&f);
     if (st != SAE_OK)
         goto out;
-    fit_text(r.l);
-    *out = r.l;
-    r.l = NULL;
+    fit_text(f.l);
+    *out = f.l;
+    f.l = NULL;
 out:
     close(fd);
     sae_free(text);
-    sae_labels_free(r.l);
+    sae_labels_free(f.l);
     return st;
 }
 
