@@ -494,10 +494,10 @@ static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae
 /* A number, or a tensor that is one, which scales or shifts what stands beside it. */
 static bool is_number_of_maths(const struct sae_entry *e, const char *name)
 {
-    static const char *const names[] = {"norm_factor", "scaling_factor", "scale", "mean", "std"};
+    static const char *const names[] = {"norm_factor", SAE_LAYOUT_NO_KEY, "scale", "mean", "std"};
     bool number = e->has_number || (e->kind == SAE_ENTRY_TENSOR && e->ndim == 0);
 
-    if (strcmp(name, "scaling_factor") == 0 && e->has_number && fabs(e->number - 1.0) <= 1e-5)
+    if (strcmp(name, SAE_LAYOUT_NO_KEY) == 0 && e->has_number && fabs(e->number - 1.0) <= 1e-5)
         return false;
     for (size_t i = 0; number && i < SAE_COUNTOF(names); i++)
         if (strcmp(name, names[i]) == 0)
