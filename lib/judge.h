@@ -24,7 +24,9 @@ struct sae_weight_figures {
     bool has_cosine; /* decoder and encoder are kept, of one width, and not tied */
     double cosine;   /* mean over features of the cosine of their rows, without those of norm 0 */
     uint64_t n_zero_norms, n_large_norms; /* decoder norms of 0; above 100 times the median */
-    uint64_t n_unset, n_below_zero;       /* thresholds of exactly -1; below 0 */
+    bool has_threshold;
+    uint64_t n_unset, n_below_zero; /* thresholds of exactly -1; below 0 */
+    bool may_be_dense;              /* most features are on in a row, and rightly so */
 };
 /* SAE_E_NOMEM. */
 enum sae_status sae_dict_figures(const struct sae_dict *d, struct sae_weight_figures *out,

@@ -58,6 +58,8 @@ struct sae_dict_info {
     unsigned state_width;      /* numbers of a row's own that its input scaling makes; 0: none */
     bool wants_state, wants_x; /* decode: those, and the row, beside f */
     bool scales_forward_f;     /* forward's f is multiplied by decoder_norm */
+    bool reconstructs_x;       /* x_hat is to be x, not another activation */
+    bool has_nan_of_zeros;     /* a row of zeros has features of NaN, as at its producer */
     /* L2 norms of the decoder's columns; 1 for identity. A draft has none, nor has an encoder
      * alone that no score looks at. */
     bool has_norms;
@@ -121,6 +123,8 @@ const char *sae_source_key_name(size_t i);
 size_t sae_source_path(const char *source);
 void sae_dict_free(struct sae_dict *d); /* NULL allowed */
 const struct sae_dict_info *sae_dict_info(const struct sae_dict *d);
+/* The text of the reading's field of this name, which is ours: "kind", "activation", ... */
+const char *sae_dict_shown(const struct sae_dict_info *info, const char *field);
 
 /* What its operator calls the feature (each id is below dict_size), as a JSON string of n bytes,
  * quotes included, borrowed; NULL: it has no label. */

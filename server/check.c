@@ -69,14 +69,6 @@ static void print_reading(const struct sae_dict_info *info)
 
 /* ---- figures that do not fit ----------------------------------------------------------------- */
 
-static bool reads_as(const struct sae_dict_info *info, const char *activation)
-{
-    for (unsigned f = 0; f < SAE_N_FIELDS; f++)
-        if (strcmp(info->reading[f].name, "activation") == 0)
-            return strcmp(info->reading[f].text, activation) == 0;
-    return false;
-}
-
 static void SAE_PRINTF(4, 5) suspect(struct check *c, const struct saed_figures *v,
                                      enum saed_figure f, const char *expected, ...)
 {
@@ -95,10 +87,8 @@ static void judge_l0(struct check *c, const struct saed_figures *v,
 {
     double most = (double)info->dict_size / 4.0, declared = v->value[SAED_L0_DECLARED];
     double l0 = v->value[SAED_L0];
-    bool may_be_dense = reads_as(info, "linear") ||
-                        (reads_as(info, "threshold_signed") && v->weights.n_below_zero > 0);
 
-    if (!may_be_dense && l0 > most)
+    if (!v->weights.may_be_dense && l0 > most)
         suspect(c, v, SAED_L0, "at most %.6g (dict_size / 4)", most);
     if (v->applies[SAED_L0_DECLARED] && !(l0 >= declared / 3.0 && l0 <= declared * 3.0))
         suspect(c, v, SAED_L0, "%.6g to %.6g (l0_declared=%.6g)", declared / 3.0, declared * 3.0,

@@ -122,7 +122,6 @@ static enum sae_status compute(struct runner *r, struct sae_task *t, struct sae_
 struct tally {
     const struct sae_dict_info *info;
     size_t n_rows, n_finite; /* looked at; kept: without what is not finite */
-    bool is_rms;             /* a row of zeros is NaN there, as at the producer */
     float *x;                /* owned: [n_finite][d] */
     uint32_t *l0;            /* owned: [n_finite] */
     bool *is_on;             /* owned: [F]: in some row */
@@ -130,15 +129,6 @@ struct tally {
     double sq_error;
     size_t n_counted, n_nan;
 };
-
-static const char *field(const struct sae_dict_info *info, const char *name)
-{
-    const struct sae_shown_field *f = info->reading;
-
-    while (strcmp(f->name, name) != 0)
-        f++;
-    return f->text;
-}
 
 static bool is_finite_row(const float *x, size_t n)
 {
@@ -170,7 +160,6 @@ static enum sae_status tally_init(struct tally *t, const struct sae_dict_info *i
     size_t d = rows->width;
 
     *t = (struct tally){.info = info, .n_rows = rows->n};
-    t->is_rms = strcmp(field(info, "input"), "rms") == 0;
     t->x = sae_alloc(rows->n, d * sizeof *t->x);
     t->l0 = sae_calloc(rows->n, sizeof *t->l0);
     t->is_on = sae_calloc((size_t)info->dict_size, sizeof *t->is_on);
@@ -195,7 +184,8 @@ static void count_features(struct tally *t, size_t r, const struct sae_sparse_ro
         t->is_on[f->ids[i]] = true;
         has_nan |= isnan(f->values[i]);
     }
-    t->n_nan += has_nan && !(t->is_rms && is_zero_row(x, (size_t)t->info->activation_dim));
+    t->n_nan +=
+        has_nan && !(t->info->has_nan_of_zeros && is_zero_row(x, (size_t)t->info->activation_dim));
 }
 
 static void count_error(struct tally *t, size_t r, const float *x_hat)
@@ -222,7 +212,6 @@ static enum sae_status go_through(struct runner *r, struct tally *t, size_t r0, 
                                   struct sae_err *err)
 {
     bool decodes = !t->info->encodes_only, apart = decodes && t->info->scales_forward_f;
-    bool is_sae = strcmp(field(t->info, "kind"), "sae") == 0;
     const float *x = t->x + r0 * (size_t)t->info->activation_dim;
     struct sae_task f = {.dict = r->dict,
                          .query = {.op = decodes && !apart ? SAE_OP_FORWARD : SAE_OP_ENCODE,
@@ -237,7 +226,7 @@ static enum sae_status go_through(struct runner *r, struct tally *t, size_t r0, 
         count_features(t, r0 + i, &f.f_rows[i]);
     if (st == SAE_OK && apart)
         st = compute(r, &y, err);
-    for (size_t i = 0; st == SAE_OK && decodes && is_sae && i < n; i++)
+    for (size_t i = 0; st == SAE_OK && decodes && t->info->reconstructs_x && i < n; i++)
         count_error(t, r0 + i, (apart ? y.x_hat : f.x_hat) + i * (size_t)t->info->output_dim);
     sae_task_fini(&f);
     if (apart)
@@ -308,7 +297,6 @@ static enum sae_status sum_up(struct tally *t, const struct sae_dict *d, struct 
                               struct sae_err *err)
 {
     const struct sae_dict_info *info = t->info;
-    bool is_sae = strcmp(field(info, "kind"), "sae") == 0;
     double sq_dev = 0.0;
     enum sae_status st = sae_dict_figures(d, &out->weights, err);
 
@@ -324,14 +312,14 @@ static enum sae_status sum_up(struct tally *t, const struct sae_dict *d, struct 
         set(out, SAED_L0_DECLARED, info->declared_l0);
     if (sq_dev > 0.0)
         set(out, SAED_FVU, t->sq_error / sq_dev);
-    if (is_sae && out->weights.has_cosine)
+    if (info->reconstructs_x && out->weights.has_cosine)
         set(out, SAED_COSINE, out->weights.cosine);
     if (info->has_norms) {
         set(out, SAED_NORM_MIN, (double)info->norm_min);
         set(out, SAED_NORM_MEDIAN, (double)info->norm_median);
         set(out, SAED_NORM_MAX, (double)info->norm_max);
     }
-    if (strcmp(field(info, "threshold"), "none") != 0)
+    if (out->weights.has_threshold)
         set(out, SAED_THRESHOLD_UNSET, (double)out->weights.n_unset);
     return SAE_OK;
 }

@@ -5,6 +5,7 @@
  * make; the sum is over the digests. See dict.h. */
 #include "lib/dict/dict.h"
 
+#include "lib/dict/reading.h"
 #include "lib/sha256.h"
 
 #include <stdio.h>
@@ -130,21 +131,20 @@ static void add_line(struct sae_sha256 *h, const struct digest *g, const struct 
     sae_sha256_add(h, line, (size_t)n);
 }
 
-/* The fields that say how tensors are used, by name. None of their texts has a byte that JSON
- * escapes. */
+/* The fields that say how tensors are used, in the order of their names. None of their texts has a
+ * byte that JSON escapes. */
 static void add_reading(struct sae_sha256 *h, const struct sae_dict_info *info)
 {
-    static const char *const names[] = {"activation", "input", "kind",  "normalize_decoder",
-                                        "output",     "score", "select"};
+    static const enum sae_field fields[] = {
+        SAE_FIELD_ACTIVATION, SAE_FIELD_INPUT, SAE_FIELD_KIND,  SAE_FIELD_NORMALIZE_DECODER,
+        SAE_FIELD_OUTPUT,     SAE_FIELD_SCORE, SAE_FIELD_SELECT};
     char text[SAE_READING_TEXT_MAX + 40];
 
-    for (size_t i = 0; i < SAE_COUNTOF(names); i++) {
-        const struct sae_shown_field *field = info->reading;
-        int n;
+    for (size_t i = 0; i < SAE_COUNTOF(fields); i++) {
+        const struct sae_shown_field *field = &info->reading[fields[i]];
+        int n =
+            snprintf(text, sizeof text, "%c\"%s\":\"%s\"", i ? ',' : '{', field->name, field->text);
 
-        while (strcmp(field->name, names[i]) != 0)
-            field++;
-        n = snprintf(text, sizeof text, "%c\"%s\":\"%s\"", i ? ',' : '{', names[i], field->text);
         sae_sha256_add(h, text, (size_t)n);
     }
     sae_sha256_add(h, "}", 1);

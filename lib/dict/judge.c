@@ -129,6 +129,7 @@ static void add_cosine(const struct sae_dict *d, float *rooms, struct sae_weight
 enum sae_status sae_dict_figures(const struct sae_dict *d, struct sae_weight_figures *out,
                                  struct sae_err *err)
 {
+    const struct sae_unit *unit = sae_formula_unit(&d->formula);
     const float *theta = sae_dict_array(d, SAE_ROLE_THRESHOLD);
     size_t n_theta = d->single >> SAE_ROLE_THRESHOLD & 1 ? 1 : d->formula.F;
     float *rooms = sae_alloc(2 * d->formula.d_in, sizeof *rooms);
@@ -147,5 +148,8 @@ enum sae_status sae_dict_figures(const struct sae_dict *d, struct sae_weight_fig
         out->n_unset += theta[j] == -1.0f;
         out->n_below_zero += theta[j] < 0.0f;
     }
+    out->has_threshold = theta != NULL;
+    out->may_be_dense =
+        d->formula.is_identity || unit->is_never_off || (unit->is_signed && out->n_below_zero > 0);
     return SAE_OK;
 }

@@ -471,6 +471,8 @@ static bool is_usual(enum sae_field f, const struct sae_value *v, const char *te
 
 void sae_reading_show(const struct sae_reading *r, struct sae_dict_info *info)
 {
+    info->reconstructs_x = is(r, SAE_FIELD_KIND, SAE_KIND_SAE);
+    info->has_nan_of_zeros = is(r, SAE_FIELD_INPUT, SAE_INPUT_RMS);
     for (enum sae_field f = 0; f < SAE_N_FIELDS; f++) {
         struct sae_shown_field *shown = &info->reading[f];
         const struct sae_reading_field *field = &r->field[f];
@@ -483,4 +485,9 @@ void sae_reading_show(const struct sae_reading *r, struct sae_dict_info *info)
         if (field->contradicts)
             sae_value_print(f, &field->by_file, shown->by_file);
     }
+}
+
+const char *sae_dict_shown(const struct sae_dict_info *info, const char *field)
+{
+    return info->reading[sae_field_by_name(field, strlen(field))].text;
 }

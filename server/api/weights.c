@@ -1,16 +1,6 @@
 /* weights.c - see weights.h. */
 #include "server/api/weights.h"
 
-#include <string.h>
-
-static const char *reading_of(const struct sae_dict_info *info, const char *field)
-{
-    for (unsigned i = 0; i < SAE_N_FIELDS; i++)
-        if (strcmp(info->reading[i].name, field) == 0)
-            return info->reading[i].text;
-    return "";
-}
-
 static enum sae_status refuse(enum sae_weight part, enum sae_weight_state state,
                               const struct sae_dict *d, const char *name, struct sae_err *err)
 {
@@ -27,7 +17,7 @@ static enum sae_status refuse(enum sae_weight part, enum sae_weight_state state,
                            def->name, name);
     return sae_err_set(err, SAE_E_BAD_OPTION, def->name,
                        "cannot give %s of \"%.100s\": its reading has none (%s=%.100s)", def->name,
-                       name, def->of, reading_of(sae_dict_info(d), def->of));
+                       name, def->of, sae_dict_shown(sae_dict_info(d), def->of));
 }
 
 /* Rows of it that are asked for. */

@@ -42,6 +42,13 @@ only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')"
 # Engines: their own rows, and what --engine's choices are stored as.
 only 'an engine' "$(compared 'SAE_ENGINE_[A-Z]+')|\"(native|openblas)\"" \
     lib/engine/blas.c lib/engine/native/encode.c server/opts/opts.c
+# What a dictionary is read as the server knows from struct sae_dict_info, not from a reading's words; some of
+# them are words of other things too.
+words=$(grep -oE '\{"[a-z_]+", ARG_|\.name = "[a-z_]+"' lib/dict/reading.c | cut -d '"' -f 2 |
+    grep -vxE 'none|all|value|features|decoder_norm' | paste -sd '|')
+[ -n "$words" ] || { echo 'lib/dict/reading.c: no word found' && bad=1; }
+found=$(grep -rnE --include='*.[ch]' "\"($words):?\"" server)
+[ -z "$found" ] || { echo 'a word of a reading in server:' && echo "$found" && bad=1; }
 # Digits are read by lib/scan.h, those of JSON by proto/json, those of files by lib/format and lib/load.
 found=$(grep -rnE --include='*.[ch]' "[<>]=? *'0'|\bisx?digit\(" lib/*.[ch] lib/dict lib/engine proto server |
     grep -vE '^(lib/scan\.h|proto/json/[a-z]+\.c):')
