@@ -49,7 +49,7 @@ const struct sae_codec sae_codecs[SAE_N_MEDIA] = {
             .body_dtypes = ALL_DTYPES,
             .dtyped = {[SAE_DTYPE_F16] = SAFETENSORS ";dtype=f16",
                        [SAE_DTYPE_BF16] = SAFETENSORS ";dtype=bf16"},
-            .has_layouts = true,
+            .has_sparse_forms = true,
             .rank = {[SAE_RANK_NAMED] = 1, [SAE_RANK_LEFT] = 0},
             .number_bytes = 4,
             .frame_bytes = 128,  /* its header ... */
@@ -98,7 +98,7 @@ void sae_answer_as(struct sae_answer *a, const struct sae_media_type *type)
 {
     a->dtype = type->dtype;
     for (unsigned i = 0; i < a->n_tensors; i++)
-        if (type->layout == SAE_LAYOUT_CSR && a->tensors[i].form == SAE_FORM_TOP)
+        if (type->sparse == SAE_WIRE_CSR && a->tensors[i].form == SAE_FORM_TOP)
             a->tensors[i].form = SAE_FORM_SPARSE;
 }
 

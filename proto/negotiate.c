@@ -20,9 +20,9 @@ struct range {
     size_t type_n, subtype_n;
     bool has_charset;   /* charset=utf-8 */
     bool is_other_text; /* another charset */
-    bool has_dtype, has_layout;
+    bool has_dtype, has_sparse;
     enum sae_dtype dtype;
-    enum sae_wire_layout layout;
+    enum sae_wire_sparse sparse;
     bool has_other; /* any other before q, or a value that is not known */
     bool has_q;
     unsigned q; /* 0 to 1000 */
@@ -89,8 +89,8 @@ static const char *read_value(const char *s, char *dst, size_t cap)
     return s + 1;
 }
 
-static const char *const layouts[SAE_N_LAYOUTS] = {
-    [SAE_LAYOUT_CSR] = "csr", [SAE_LAYOUT_TOP] = "top"};
+static const char *const sparse_forms[SAE_N_WIRE_SPARSE] = {
+    [SAE_WIRE_CSR] = "csr", [SAE_WIRE_TOP] = "top"};
 
 /* dtype and layout, each once. False: it is neither, or its value is not known. */
 static bool read_ours(struct range *r, const char *name, size_t n, const char *value)
@@ -102,11 +102,11 @@ static bool read_ours(struct range *r, const char *name, size_t n, const char *v
                 r->has_dtype = true;
                 return true;
             }
-    if (text_is(name, n, "layout") && !r->has_layout)
-        for (int l = SAE_LAYOUT_CSR; l < SAE_N_LAYOUTS; l++)
-            if (strcasecmp(value, layouts[l]) == 0) {
-                r->layout = (enum sae_wire_layout)l;
-                r->has_layout = true;
+    if (text_is(name, n, "layout") && !r->has_sparse)
+        for (int l = SAE_WIRE_CSR; l < SAE_N_WIRE_SPARSE; l++)
+            if (strcasecmp(value, sparse_forms[l]) == 0) {
+                r->sparse = (enum sae_wire_sparse)l;
+                r->has_sparse = true;
                 return true;
             }
     return false;
@@ -191,7 +191,7 @@ static bool names(const struct range *r, enum sae_media m)
 
 static bool has_parameters(const struct range *r)
 {
-    return r->has_dtype || r->has_layout;
+    return r->has_dtype || r->has_sparse;
 }
 
 /* How closely a range without parameters of ours names form m: 0 not at all, 1 by star/star, 2 by
@@ -291,7 +291,8 @@ static bool is_form(const struct range *r, enum sae_media m)
     if (sae_codecs[m].is_text)
         return !r->is_other_text;
     return !r->has_q && !r->has_charset && !r->is_other_text && !r->has_other &&
-           (!r->has_layout || sae_codecs[m].has_layouts) && /* as an answer's; the body shows it */
+           (!r->has_sparse ||
+            sae_codecs[m].has_sparse_forms) && /* as an answer's; the body shows it */
            (!r->has_dtype || sae_codecs[m].body_dtypes & 1u << r->dtype);
 }
 
@@ -356,12 +357,12 @@ struct wishes {
 /* Can it be had with these parameters, of what `can` has? */
 static bool is_served(const struct range *r, enum sae_media m, unsigned can)
 {
-    static const unsigned needs[SAE_N_LAYOUTS] = {
-        [SAE_LAYOUT_CSR] = SAE_CAN_CSR, [SAE_LAYOUT_TOP] = SAE_CAN_TOP};
+    static const unsigned needs[SAE_N_WIRE_SPARSE] = {
+        [SAE_WIRE_CSR] = SAE_CAN_CSR, [SAE_WIRE_TOP] = SAE_CAN_TOP};
 
     return !r->has_other && !r->has_charset && !r->is_other_text && names(r, m) && can & 1u << m &&
            (!r->has_dtype || answer_dtypes(m) & 1u << r->dtype) &&
-           (!r->has_layout || (sae_codecs[m].has_layouts && can & needs[r->layout]));
+           (!r->has_sparse || (sae_codecs[m].has_sparse_forms && can & needs[r->sparse]));
 }
 
 static void read_wish(struct wish *w, const struct range *r, enum sae_media m, unsigned can)
@@ -375,7 +376,7 @@ static void read_wish(struct wish *w, const struct range *r, enum sae_media m, u
     if (has_parameters(r) && r->q > w->typed_q && is_served(r, m, can)) {
         w->typed_q = r->q;
         w->typed = (struct sae_media_type){
-            .media = m, .has_dtype = r->has_dtype, .dtype = r->dtype, .layout = r->layout};
+            .media = m, .has_dtype = r->has_dtype, .dtype = r->dtype, .sparse = r->sparse};
     }
 }
 
@@ -439,7 +440,7 @@ static bool choose(const struct wishes *w, enum sae_media request, enum sae_rank
 /* "; octet-stream: dtype f32, f16 or bf16; ..." of the forms in `can`. */
 static void list_parameters(char *dst, size_t cap, unsigned can)
 {
-    const char *layout = can & SAE_CAN_TOP   ? ", layout csr or top"
+    const char *sparse = can & SAE_CAN_TOP   ? ", layout csr or top"
                          : can & SAE_CAN_CSR ? ", layout csr (top with top_k)"
                                              : " (layout is for sparse tensors)";
 
@@ -451,8 +452,8 @@ static void list_parameters(char *dst, size_t cap, unsigned can)
             continue;
         add_dtypes(dst, cap, "; ", (enum sae_media)m, answer_dtypes((enum sae_media)m));
         len = strlen(dst);
-        if (sae_codecs[m].has_layouts)
-            snprintf(dst + len, cap - len, "%s", layout);
+        if (sae_codecs[m].has_sparse_forms)
+            snprintf(dst + len, cap - len, "%s", sparse);
     }
 }
 

@@ -18,15 +18,16 @@ enum sae_media {
     SAE_N_MEDIA
 };
 
-/* Which form a sparse tensor of an answer has: as the options ask for it, or as is named. */
-enum sae_wire_layout { SAE_LAYOUT_USUAL, SAE_LAYOUT_CSR, SAE_LAYOUT_TOP, SAE_N_LAYOUTS };
+/* Which form a sparse tensor of an answer has: as the options ask for it, or as the media type's
+ * `layout` names it. */
+enum sae_wire_sparse { SAE_WIRE_USUAL, SAE_WIRE_CSR, SAE_WIRE_TOP, SAE_N_WIRE_SPARSE };
 
 /* A form of bodies, with what its media type's parameters say. */
 struct sae_media_type {
     enum sae_media media;
     bool has_dtype;              /* it is named */
     enum sae_dtype dtype;        /* of floats; F32 unless it is named */
-    enum sae_wire_layout layout; /* of an answer */
+    enum sae_wire_sparse sparse; /* of an answer */
 };
 
 /* ---- operations (ops.def) ------------------------------------------------------------------ */
@@ -356,7 +357,7 @@ struct sae_codec {
     bool is_text;
     unsigned body_dtypes; /* 1 << dtype: which Content-Type may name; 0: a body says it itself */
     const char *dtyped[SAE_DTYPE_F64 + 1]; /* media types of answers of other dtypes than F32 */
-    bool has_layouts;                      /* of sparse tensors */
+    bool has_sparse_forms;                 /* ... and whether it may name that of sparse tensors */
     unsigned rank[SAE_N_RANKS]; /* the lowest goes first; that of the request before all */
     /* Of a body: bytes of a number, beside those of a row, beside rows; what reading it takes. */
     unsigned number_bytes, row_bytes, frame_bytes, parser_bytes;
@@ -372,12 +373,12 @@ extern const struct sae_codec sae_codecs[SAE_N_MEDIA];
 /* Can a body of this form be a request of the operation? Parts have names: one tensor is too few.
  */
 bool sae_media_takes(enum sae_media m, enum sae_op op);
-/* Which forms can carry an answer of these tensors, bits 1 << media, and which layouts its sparse
+/* Which forms can carry an answer of these tensors, bits 1 << media, and which forms its sparse
  * tensors may have. */
 #define SAE_CAN_CSR (1u << 30)
 #define SAE_CAN_TOP (1u << 31)
 unsigned sae_media_can(const struct sae_answer *a);
-/* The answer is to be printed so: its dtype, and its tensors' forms by layout. */
+/* The answer is to be printed so: its dtype, and its sparse tensors' form. */
 void sae_answer_as(struct sae_answer *a, const struct sae_media_type *type);
 /* The Content-Type of an answer: static. */
 const char *sae_media_type_name(const struct sae_media_type *type);

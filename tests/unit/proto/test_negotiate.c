@@ -17,7 +17,7 @@
 
 static int type_of(const struct sae_media_type *t)
 {
-    return AS(t->media, t->dtype, t->layout);
+    return AS(t->media, t->dtype, t->sparse);
 }
 
 static const struct {
@@ -213,12 +213,12 @@ static const struct {
     {JSON_TYPE ";dtype=f16", J, ALL, -1},
     {"*/*;dtype=f16", R, ALL, -1},
     {"application/*;dtype=f16", R, ALL, -1},
-    {ST_TYPE ";layout=csr", J, TOP, AS(S, 0, SAE_LAYOUT_CSR)},
-    {ST_TYPE ";layout=top", J, TOP, AS(S, 0, SAE_LAYOUT_TOP)},
-    {ST_TYPE ";layout=csr", J, CSR, AS(S, 0, SAE_LAYOUT_CSR)},
+    {ST_TYPE ";layout=csr", J, TOP, AS(S, 0, SAE_WIRE_CSR)},
+    {ST_TYPE ";layout=top", J, TOP, AS(S, 0, SAE_WIRE_TOP)},
+    {ST_TYPE ";layout=csr", J, CSR, AS(S, 0, SAE_WIRE_CSR)},
     {ST_TYPE ";layout=top", J, CSR, -1},
     {ST_TYPE ";layout=csr", J, ALL, -1},
-    {ST_TYPE ";layout=csr;dtype=f16", J, TOP, AS(S, F16, SAE_LAYOUT_CSR)},
+    {ST_TYPE ";layout=csr;dtype=f16", J, TOP, AS(S, F16, SAE_WIRE_CSR)},
     {ST_TYPE ";layout=csr;layout=csr", J, TOP, -1},
     {ST_TYPE ";layout=bsr", J, TOP, -1},
     {JSON_TYPE ";layout=csr", J, TOP, -1},
@@ -292,7 +292,7 @@ START_TEST(accept_header)
     } else {
         ck_assert_msg(st == SAE_OK, "%s: %s", accepts[_i].value, err.text);
         ck_assert_msg(type_of(&m) == accepts[_i].type, "%s gives %s, dtype %d, layout %d",
-                      accepts[_i].value, sae_codecs[m.media].name, (int)m.dtype, (int)m.layout);
+                      accepts[_i].value, sae_codecs[m.media].name, (int)m.dtype, (int)m.sparse);
         ck_assert_ptr_nonnull(sae_media_type_name(&m));
     }
 }

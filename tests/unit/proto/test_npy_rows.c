@@ -222,7 +222,7 @@ START_TEST(a_dtype_that_is_named_is_that_of_the_array)
     size_t n;
     unsigned char *body = make("<f2", "False", "(4,)", 1, data, sizeof data, &n);
 
-    t.type = (struct sae_media_type){SAE_MEDIA_NPY, true, SAE_DTYPE_F16, SAE_LAYOUT_USUAL};
+    t.type = (struct sae_media_type){SAE_MEDIA_NPY, true, SAE_DTYPE_F16, SAE_WIRE_USUAL};
     ck_assert_int_eq(sae_npy_parse(&r, &t, body, n, NULL), SAE_OK);
     sae_request_fini(&r);
     t.type.dtype = SAE_DTYPE_F32;

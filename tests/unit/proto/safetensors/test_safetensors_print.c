@@ -221,8 +221,7 @@ START_TEST(tops_may_be_csr_of_16_bits)
     static const struct sae_sparse_row f[] = {{r0, v0, 3}, {r1, v1, 1}, {NULL, NULL, 0}};
     static const float x_hat[] = {1, 2, 3};
     const uint16_t values[] = {0x4080, 0x4040, 0x3f80, 0x40a0}, dense[] = {0x3f80, 0x4000, 0x4040};
-    const struct sae_media_type type = {SAE_MEDIA_SAFETENSORS, true, SAE_DTYPE_BF16,
-                                        SAE_LAYOUT_CSR};
+    const struct sae_media_type type = {SAE_MEDIA_SAFETENSORS, true, SAE_DTYPE_BF16, SAE_WIRE_CSR};
     const int32_t indptr[] = {0, 3, 4, 4}, indices[] = {9, 2, 0, 1};
     const int64_t shape[] = {3, 10};
     struct sae_answer a = {.lead = {1, {3}}, .n_rows = 3, .n_tensors = 2};
@@ -250,7 +249,7 @@ START_TEST(tops_have_values_of_16_bits)
     static const uint32_t r0[] = {9, 2}, r1[] = {1};
     static const float v0[] = {4, 65520}, v1[] = {0x1p-24f};
     static const struct sae_sparse_row f[] = {{r0, v0, 2}, {r1, v1, 1}};
-    const struct sae_media_type type = {SAE_MEDIA_SAFETENSORS, true, SAE_DTYPE_F16, SAE_LAYOUT_TOP};
+    const struct sae_media_type type = {SAE_MEDIA_SAFETENSORS, true, SAE_DTYPE_F16, SAE_WIRE_TOP};
     const uint16_t values[] = {0x4400, 0x7c00, 0, 1, 0, 0};
     const int32_t indices[] = {9, 2, 0, 1, 0, 2};
     struct sae_answer a = {.lead = {1, {2}}, .n_rows = 2, .n_tensors = 1};
