@@ -1,9 +1,9 @@
 /* file.h - a weights file on its way to a dictionary: what is known of it, step by step.
  *
- * file.c opens it and chooses the state dict; settle.c decides the reading from its row, from what
- * stands beside the tensors and from what is stated; bind.c finds the tensor of each role, and
- * shapes.c how it lies and whether it fits; file.c reads the values. Private to lib/dict. Owned by
- * one thread. */
+ * file.c opens it, has the steps taken and describes it: choose.c chooses the state dict; settle.c
+ * decides the reading from its row, from what stands beside the tensors and from what is stated;
+ * bind.c finds the tensor of each role, and shapes.c how it lies and whether it fits. Later
+ * values.c reads the values. Private to lib/dict. Owned by one thread. */
 #ifndef SAE_DICT_FILE_H
 #define SAE_DICT_FILE_H
 
@@ -83,6 +83,14 @@ const char *sae_role_way(enum sae_role role, const char *text, size_t *n);
 enum sae_status sae_file_fit(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 /* "[70, 33]" */
 void sae_shape_text(char text[64], const uint64_t *shape, unsigned ndim);
+/* file.c: how a matrix is kept: 16 bits as the file has them, all else as f32. */
+enum sae_dtype sae_file_kept_as(const struct sae_file *b, enum sae_role role);
+/* Is the decoder the encoder again, by its name? */
+bool sae_file_is_tied(const struct sae_file *b);
+/* What a lower call found, told again with the file's name. */
+enum sae_status sae_file_pass_on(const char *path, const struct sae_err *low, enum sae_status st,
+                                 struct sae_err *err);
+
 /* shown.c: info's metadata and taps, from what stands beside the tensors. SAE_E_NOMEM. */
 enum sae_status sae_file_show(struct sae_file *b, struct sae_err *err) SAE_MUST_USE;
 
