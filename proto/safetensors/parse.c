@@ -1,32 +1,21 @@
-/* parse.c - a request from a safetensors body: x or f, its options, a sparse f.
+/* parse.c - a request from a safetensors body: x or f, and its options; a sparse f is sparse.c's.
  *
  * The container has been validated by lib/format/safetensors.c before anything here looks at a
  * tensor, so that a body that is no safetensors at all is malformed_body whatever else is wrong
  * with it. Bytes have no alignment and are copied out. Called by routes on a connection or codec
  * thread; no state. Spec section 3.2. */
-#include "proto/wire.h"
-
-#include "lib/format/safetensors.h"
-#include "lib/num.h"
+#include "proto/safetensors/parse.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
-struct parser {
-    struct sae_request *r;
-    const struct sae_target *t;
-    const struct sae_st_file *file;
-    struct sae_err *err;
-};
-
-static const struct sae_st_tensor *find(const struct parser *ps, const char *name)
+static const struct sae_st_tensor *find(const struct sae_safetensors_parser *ps, const char *name)
 {
     return sae_st_find(ps->file, name);
 }
 
-/* n items of `size` bytes for tensor `name`, held by the target. */
-static enum sae_status take(struct parser *ps, void *out, const char *name, uint64_t n, size_t size)
+enum sae_status sae_safetensors_hold(struct sae_safetensors_parser *ps, void *out, const char *name,
+                                     uint64_t n, size_t size)
 {
     uint64_t bytes, total;
     enum sae_status st;
@@ -54,7 +43,8 @@ static bool is_bool(const struct sae_st_tensor *ts)
     return ts->dtype->dtype == SAE_DTYPE_BOOL;
 }
 
-static enum sae_status read_bools(struct parser *ps, const struct sae_st_tensor *ts, float *values)
+static enum sae_status read_bools(struct sae_safetensors_parser *ps, const struct sae_st_tensor *ts,
+                                  float *values)
 {
     for (uint64_t i = 0; i < ts->count; i++) {
         if (ts->data[i] > 1)
@@ -68,7 +58,8 @@ static enum sae_status read_bools(struct parser *ps, const struct sae_st_tensor 
 }
 
 /* Has `ts` a dtype that becomes f32? */
-static enum sae_status want_floats(struct parser *ps, const struct sae_st_tensor *ts, bool or_bool)
+static enum sae_status want_floats(struct sae_safetensors_parser *ps,
+                                   const struct sae_st_tensor *ts, bool or_bool)
 {
     if (sae_dtype_is_floating(ts->dtype->dtype) || (or_bool && is_bool(ts)))
         return SAE_OK;
@@ -79,15 +70,15 @@ static enum sae_status want_floats(struct parser *ps, const struct sae_st_tensor
 }
 
 /* All values of `ts` as f32 into *out, which is owned by the request as soon as it is allocated. */
-static enum sae_status read_floats(struct parser *ps, const struct sae_st_tensor *ts, bool or_bool,
-                                   float **out)
+static enum sae_status read_floats(struct sae_safetensors_parser *ps,
+                                   const struct sae_st_tensor *ts, bool or_bool, float **out)
 {
     enum sae_status st = want_floats(ps, ts, or_bool);
 
     if (st == SAE_OK && ts->dtype->dtype == SAE_DTYPE_F64)
         st = sae_f64_check(ts->name, ts->data, ts->count, ps->err);
     if (st == SAE_OK)
-        st = take(ps, out, ts->name, ts->count, sizeof **out);
+        st = sae_safetensors_hold(ps, out, ts->name, ts->count, sizeof **out);
     if (st != SAE_OK)
         return st;
     if (is_bool(ts))
@@ -96,8 +87,8 @@ static enum sae_status read_floats(struct parser *ps, const struct sae_st_tensor
     return SAE_OK;
 }
 
-/* The values of what the request is about: if its Content-Type names a dtype, of that. */
-static enum sae_status read_main(struct parser *ps, const struct sae_st_tensor *ts, float **out)
+enum sae_status sae_safetensors_read_main(struct sae_safetensors_parser *ps,
+                                          const struct sae_st_tensor *ts, float **out)
 {
     const struct sae_media_type *type = &ps->t->type;
 
@@ -110,16 +101,16 @@ static enum sae_status read_main(struct parser *ps, const struct sae_st_tensor *
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
 
-static enum sae_status wrong_rank(struct parser *ps, const struct sae_st_tensor *ts,
-                                  const char *wanted)
+enum sae_status sae_safetensors_wrong_rank(struct sae_safetensors_parser *ps,
+                                           const struct sae_st_tensor *ts, const char *wanted)
 {
     return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
                        "cannot read tensor %s: it has %u dimensions, wanted %s", ts->name, ts->ndim,
                        wanted);
 }
 
-/* The dimensions but the last are the request's leading ones. */
-static enum sae_status set_rows(struct parser *ps, const uint64_t *dim, uint64_t n)
+enum sae_status sae_safetensors_set_rows(struct sae_safetensors_parser *ps, const uint64_t *dim,
+                                         uint64_t n)
 {
     struct sae_request *r = ps->r;
     uint64_t rows = 1;
@@ -138,31 +129,32 @@ static enum sae_status set_rows(struct parser *ps, const uint64_t *dim, uint64_t
     return SAE_OK;
 }
 
-/* The same, and the last must be the width. */
-static enum sae_status set_lead(struct parser *ps, const uint64_t *dim, uint64_t n)
+enum sae_status sae_safetensors_set_lead(struct sae_safetensors_parser *ps, const uint64_t *dim,
+                                         uint64_t n)
 {
     enum sae_status st = sae_width_check(ps->t, dim[n - 1], ps->err);
 
-    return st == SAE_OK ? set_rows(ps, dim, n) : st;
+    return st == SAE_OK ? sae_safetensors_set_rows(ps, dim, n) : st;
 }
 
-static enum sae_status read_dense(struct parser *ps, const struct sae_st_tensor *ts)
+static enum sae_status read_dense(struct sae_safetensors_parser *ps, const struct sae_st_tensor *ts)
 {
     enum sae_status st;
 
     if (ts->ndim == 0 || ts->ndim > SAE_MAX_DIMS)
-        return wrong_rank(ps, ts, "1 to 8");
-    st = set_lead(ps, ts->shape, ts->ndim);
+        return sae_safetensors_wrong_rank(ps, ts, "1 to 8");
+    st = sae_safetensors_set_lead(ps, ts->shape, ts->ndim);
     if (st != SAE_OK)
         return st;
     if (ps->r->n_rows == 0)
         return want_floats(ps, ts, false);
-    return read_main(ps, ts, &ps->r->values);
+    return sae_safetensors_read_main(ps, ts, &ps->r->values);
 }
 
 /* ---- integers -------------------------------------------------------------------------------- */
 
-static enum sae_status want_ints(struct parser *ps, const struct sae_st_tensor *ts)
+enum sae_status sae_safetensors_want_ints(struct sae_safetensors_parser *ps,
+                                          const struct sae_st_tensor *ts)
 {
     if (ts->dtype->dtype == SAE_DTYPE_I32 || ts->dtype->dtype == SAE_DTYPE_I64)
         return SAE_OK;
@@ -171,29 +163,22 @@ static enum sae_status want_ints(struct parser *ps, const struct sae_st_tensor *
                        ts->dtype->safetensors);
 }
 
-static enum sae_status want_list(struct parser *ps, const struct sae_st_tensor *ts)
+enum sae_status sae_safetensors_want_list(struct sae_safetensors_parser *ps,
+                                          const struct sae_st_tensor *ts)
 {
-    enum sae_status st = want_ints(ps, ts);
+    enum sae_status st = sae_safetensors_want_ints(ps, ts);
 
-    return st == SAE_OK && ts->ndim != 1 ? wrong_rank(ps, ts, "1") : st;
+    return st == SAE_OK && ts->ndim != 1 ? sae_safetensors_wrong_rank(ps, ts, "1") : st;
 }
 
-static int64_t int_at(const struct sae_st_tensor *ts, uint64_t i)
+enum sae_status sae_safetensors_read_ids(struct sae_safetensors_parser *ps,
+                                         const struct sae_st_tensor *ts, enum sae_status fault,
+                                         uint32_t **out)
 {
-    if (ts->dtype->dtype == SAE_DTYPE_I32)
-        return (int32_t)sae_le32(ts->data + 4 * i);
-    return (int64_t)sae_le64(ts->data + 8 * i);
-}
-
-/* Every value of `ts` in 0 .. UINT32_MAX; what is above becomes UINT32_MAX, which the checks that
- * follow refuse as an id. A negative one is `fault`. */
-static enum sae_status read_ids(struct parser *ps, const struct sae_st_tensor *ts,
-                                enum sae_status fault, uint32_t **out)
-{
-    enum sae_status st = take(ps, out, ts->name, ts->count, sizeof **out);
+    enum sae_status st = sae_safetensors_hold(ps, out, ts->name, ts->count, sizeof **out);
 
     for (uint64_t i = 0; st == SAE_OK && i < ts->count; i++) {
-        int64_t v = int_at(ts, i);
+        int64_t v = sae_safetensors_int(ts, i);
 
         if (v < 0)
             return sae_err_set(ps->err, fault, ts->name,
@@ -205,173 +190,32 @@ static enum sae_status read_ids(struct parser *ps, const struct sae_st_tensor *t
     return st;
 }
 
-static enum sae_status read_indptr(struct parser *ps, const struct sae_st_tensor *ts)
-{
-    struct sae_csr *c = &ps->r->csr;
-    enum sae_status st;
-
-    if (ts->count != (uint64_t)ps->r->n_rows + 1)
-        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
-                           "cannot read tensor %s: it has %" PRIu64
-                           " items, %zu rows need one more than rows",
-                           ts->name, ts->count, ps->r->n_rows);
-    st = take(ps, &c->indptr, ts->name, ts->count, sizeof *c->indptr);
-    for (uint64_t i = 0; st == SAE_OK && i < ts->count; i++) {
-        int64_t v = int_at(ts, i);
-
-        if (v < 0)
-            return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
-                               "cannot read tensor %s: item %" PRIu64 " is %" PRId64, ts->name, i,
-                               v);
-        c->indptr[i] = (uint64_t)v;
-    }
-    return st;
-}
-
-/* ---- the sparse f of decode ------------------------------------------------------------------ */
-
-static const char *const csr_names[] = {"f.indptr", "f.indices", "f.values", "f.shape"};
-enum { CSR_INDPTR, CSR_INDICES, CSR_VALUES, CSR_SHAPE, N_CSR };
-#define CSR_PARTS "f.indptr, f.indices, f.values and f.shape"
-
-/* As an answer with top_k has it: k entries a row, those of value 0 being fillers. */
-static const char *const top_names[] = {"f.top_indices", "f.top_values"};
-enum { TOP_INDICES, TOP_VALUES, N_TOP };
-#define TOP_PARTS "f.top_indices and f.top_values"
-
-static enum sae_status read_csr_shape(struct parser *ps, const struct sae_st_tensor *ts)
-{
-    uint64_t dim[SAE_MAX_DIMS];
-    enum sae_status st = want_list(ps, ts);
-
-    if (st != SAE_OK)
-        return st;
-    if (ts->count == 0 || ts->count > SAE_MAX_DIMS)
-        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
-                           "cannot read tensor %s: it names %" PRIu64 " dimensions, wanted 1 to %d",
-                           ts->name, ts->count, SAE_MAX_DIMS);
-    for (uint64_t i = 0; i < ts->count; i++) {
-        int64_t v = int_at(ts, i);
-
-        if (v < 0)
-            return sae_err_set(ps->err, SAE_E_BAD_SHAPE, ts->name,
-                               "cannot read tensor %s: dimension %" PRIu64 " is %" PRId64, ts->name,
-                               i, v);
-        dim[i] = (uint64_t)v;
-    }
-    return set_lead(ps, dim, ts->count);
-}
-
-/* The n parts of a form, all of which must be there. */
-static enum sae_status find_parts(struct parser *ps, const char *const *names, int n,
-                                  const struct sae_st_tensor **part)
-{
-    for (int i = 0; i < n; i++) {
-        part[i] = find(ps, names[i]);
-        if (!part[i])
-            return sae_err_set(ps->err, SAE_E_BAD_SHAPE, names[i],
-                               "cannot read f: tensor %s is missing (a sparse f has " CSR_PARTS
-                               ", or " TOP_PARTS ")",
-                               names[i]);
-    }
-    return SAE_OK;
-}
-
-static enum sae_status read_csr(struct parser *ps)
-{
-    const struct sae_st_tensor *part[N_CSR] = {NULL};
-    struct sae_request *r = ps->r;
-    enum sae_status st = find_parts(ps, csr_names, N_CSR, part);
-
-    if (st != SAE_OK)
-        return st;
-    r->is_sparse = true;
-    if ((st = want_list(ps, part[CSR_INDPTR])) != SAE_OK ||
-        (st = want_list(ps, part[CSR_INDICES])) != SAE_OK ||
-        (st = read_csr_shape(ps, part[CSR_SHAPE])) != SAE_OK)
-        return st;
-    if (part[CSR_VALUES]->ndim != 1)
-        return wrong_rank(ps, part[CSR_VALUES], "1");
-    if (part[CSR_VALUES]->count != part[CSR_INDICES]->count)
-        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, "f.values",
-                           "cannot read f: f.indices has %" PRIu64 " items, f.values has %" PRIu64,
-                           part[CSR_INDICES]->count, part[CSR_VALUES]->count);
-    r->csr.nnz = (size_t)part[CSR_INDICES]->count;
-    if ((st = read_indptr(ps, part[CSR_INDPTR])) != SAE_OK ||
-        (st = read_ids(ps, part[CSR_INDICES], SAE_E_BAD_SHAPE, &r->csr.ids)) != SAE_OK)
-        return st;
-    return read_main(ps, part[CSR_VALUES], &r->csr.values);
-}
-
-/* Close the gaps where fillers were: the entries of row i end at indptr[i + 1]. */
-static void drop_fillers(struct sae_csr *c, size_t n_rows, size_t k)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < n_rows; i++) {
-        c->indptr[i] = n;
-        for (size_t j = i * k; j < (i + 1) * k; j++) {
-            if (c->values[j] == 0.0f)
-                continue;
-            c->ids[n] = c->ids[j];
-            c->values[n++] = c->values[j];
-        }
-    }
-    c->indptr[n_rows] = c->nnz = n;
-}
-
-static enum sae_status read_top(struct parser *ps)
-{
-    const struct sae_st_tensor *part[N_TOP] = {NULL}, *ids, *values;
-    struct sae_csr *c = &ps->r->csr;
-    enum sae_status st = find_parts(ps, top_names, N_TOP, part);
-
-    if (st != SAE_OK)
-        return st;
-    ids = part[TOP_INDICES];
-    values = part[TOP_VALUES];
-    ps->r->is_sparse = true;
-    if ((st = want_ints(ps, ids)) != SAE_OK)
-        return st;
-    if (ids->ndim == 0 || ids->ndim > SAE_MAX_DIMS)
-        return wrong_rank(ps, ids, "1 to 8");
-    if (values->ndim != ids->ndim ||
-        memcmp(values->shape, ids->shape, ids->ndim * sizeof *ids->shape) != 0)
-        return sae_err_set(ps->err, SAE_E_BAD_SHAPE, values->name,
-                           "cannot read f: f.top_values has not the shape of f.top_indices");
-    if ((st = set_rows(ps, ids->shape, ids->ndim)) != SAE_OK ||
-        (st = take(ps, &c->indptr, "f", (uint64_t)ps->r->n_rows + 1, sizeof *c->indptr)) !=
-            SAE_OK ||
-        (st = read_ids(ps, ids, SAE_E_BAD_SHAPE, &c->ids)) != SAE_OK ||
-        (st = read_main(ps, values, &c->values)) != SAE_OK)
-        return st;
-    drop_fillers(c, ps->r->n_rows, (size_t)ids->shape[ids->ndim - 1]);
-    return SAE_OK;
-}
-
 /* ---- options that are tensors ---------------------------------------------------------------- */
 
-typedef enum sae_status option_fn(struct parser *ps, const struct sae_st_tensor *ts);
+typedef enum sae_status option_fn(struct sae_safetensors_parser *ps,
+                                  const struct sae_st_tensor *ts);
 
-static enum sae_status read_features(struct parser *ps, const struct sae_st_tensor *ts)
+static enum sae_status read_features(struct sae_safetensors_parser *ps,
+                                     const struct sae_st_tensor *ts)
 {
     struct sae_options *opt = &ps->r->opt;
-    enum sae_status st = want_list(ps, ts);
+    enum sae_status st = sae_safetensors_want_list(ps, ts);
 
     if (st == SAE_OK)
-        st = read_ids(ps, ts, SAE_E_BAD_OPTION, &opt->features);
+        st = sae_safetensors_read_ids(ps, ts, SAE_E_BAD_OPTION, &opt->features);
     if (st == SAE_OK)
         opt->n_features = (size_t)ts->count;
     return st;
 }
 
-static enum sae_status read_ghost_mask(struct parser *ps, const struct sae_st_tensor *ts)
+static enum sae_status read_ghost_mask(struct sae_safetensors_parser *ps,
+                                       const struct sae_st_tensor *ts)
 {
     struct sae_options *opt = &ps->r->opt;
     enum sae_status st;
 
     if (ts->ndim > SAE_MAX_DIMS)
-        return wrong_rank(ps, ts, "at most 8");
+        return sae_safetensors_wrong_rank(ps, ts, "at most 8");
     st = read_floats(ps, ts, true, &opt->ghost_mask);
     if (st != SAE_OK)
         return st;
@@ -382,7 +226,7 @@ static enum sae_status read_ghost_mask(struct parser *ps, const struct sae_st_te
 }
 
 /* Those that the body has, in the order of the table. */
-static enum sae_status read_options(struct parser *ps)
+static enum sae_status read_options(struct sae_safetensors_parser *ps)
 {
     static option_fn *const kinds[SAE_N_OPTION_KINDS] = {
         [SAE_OPTION_FEATURES] = read_features,
@@ -408,21 +252,13 @@ static enum sae_status read_options(struct parser *ps)
 
 enum form { FORM_DENSE = 1, FORM_CSR = 2, FORM_TOP = 4 };
 
-static bool is_one_of(const char *name, const char *const *names, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (strcmp(name, names[i]) == 0)
-            return true;
-    return false;
-}
-
 /* Which form of decode's f has a tensor of this name; 0: none. */
 static unsigned form_of(const char *name)
 {
-    return strcmp(name, "f") == 0              ? FORM_DENSE
-           : is_one_of(name, csr_names, N_CSR) ? FORM_CSR
-           : is_one_of(name, top_names, N_TOP) ? FORM_TOP
-                                               : 0;
+    return strcmp(name, "f") == 0         ? FORM_DENSE
+           : sae_safetensors_is_csr(name) ? FORM_CSR
+           : sae_safetensors_is_top(name) ? FORM_TOP
+                                          : 0;
 }
 
 /* What an answer has beside f, in whatever form: decode does not look at it. */
@@ -452,7 +288,7 @@ static bool is_beside(const char *name)
 }
 
 /* Every tensor must be one that this operation reads. *forms: those of f that are there. */
-static enum sae_status check_names(struct parser *ps, bool takes_f, unsigned *forms)
+static enum sae_status check_names(struct sae_safetensors_parser *ps, bool takes_f, unsigned *forms)
 {
     *forms = 0;
     for (size_t i = 0; i < ps->file->n; i++) {
@@ -467,7 +303,7 @@ static enum sae_status check_names(struct parser *ps, bool takes_f, unsigned *fo
                            "operation, it takes %s (options that are no tensor go in the query "
                            "string)",
                            name,
-                           takes_f ? "f, or " CSR_PARTS ", or " TOP_PARTS
+                           takes_f ? "f, or " SAE_CSR_PARTS ", or " SAE_TOP_PARTS
                                      " (input_state and x, where they are "
                                      "wanted)"
                                    : "x, features and ghost_mask");
@@ -476,7 +312,7 @@ static enum sae_status check_names(struct parser *ps, bool takes_f, unsigned *fo
 }
 
 /* decode's f, in its one form. */
-static enum sae_status read_f(struct parser *ps, unsigned forms)
+static enum sae_status read_f(struct sae_safetensors_parser *ps, unsigned forms)
 {
     struct sae_json_text units;
 
@@ -487,9 +323,9 @@ static enum sae_status read_f(struct parser *ps, unsigned forms)
     case FORM_DENSE:
         return read_dense(ps, find(ps, "f"));
     case FORM_CSR:
-        return read_csr(ps);
+        return sae_safetensors_read_csr(ps);
     case FORM_TOP:
-        return read_top(ps);
+        return sae_safetensors_read_top(ps);
     case 0:
         return sae_err_set(ps->err, SAE_E_BAD_SHAPE, "f",
                            "cannot read safetensors: tensor f is missing");
@@ -500,7 +336,7 @@ static enum sae_status read_f(struct parser *ps, unsigned forms)
 }
 
 /* input_state and x, where the dictionary wants them. */
-static enum sae_status read_beside(struct parser *ps)
+static enum sae_status read_beside(struct sae_safetensors_parser *ps)
 {
     for (size_t i = 0; i < ps->file->n; i++) {
         const struct sae_st_tensor *ts = &ps->file->tensors[i];
@@ -516,7 +352,7 @@ static enum sae_status read_beside(struct parser *ps)
         if (!reads)
             continue;
         if (ts->ndim > SAE_MAX_DIMS)
-            return wrong_rank(ps, ts, "at most 8");
+            return sae_safetensors_wrong_rank(ps, ts, "at most 8");
         st = read_floats(ps, ts, false, &ps->r->beside[which].values);
         if (st != SAE_OK)
             return st;
@@ -527,7 +363,7 @@ static enum sae_status read_beside(struct parser *ps)
     return SAE_OK;
 }
 
-static enum sae_status read_x(struct parser *ps)
+static enum sae_status read_x(struct sae_safetensors_parser *ps)
 {
     const struct sae_st_tensor *x = find(ps, "x");
 
@@ -538,7 +374,7 @@ static enum sae_status read_x(struct parser *ps)
 }
 
 /* decoder and encoder of weights; vectors are no tensor, they have names. */
-static enum sae_status read_weights(struct parser *ps)
+static enum sae_status read_weights(struct sae_safetensors_parser *ps)
 {
     struct sae_weights *p = &ps->r->weights;
     enum sae_status st = SAE_OK;
@@ -555,16 +391,16 @@ static enum sae_status read_weights(struct parser *ps)
                 ts->name);
         st = sae_weights_seen(p, part, ps->err);
         if (st == SAE_OK)
-            st = want_list(ps, ts);
+            st = sae_safetensors_want_list(ps, ts);
         if (st == SAE_OK)
-            st = read_ids(ps, ts, SAE_E_BAD_OPTION, &p->ids[part]);
+            st = sae_safetensors_read_ids(ps, ts, SAE_E_BAD_OPTION, &p->ids[part]);
         p->n_ids[part] = (size_t)ts->count;
         p->asked |= 1u << part;
     }
     return st == SAE_OK ? sae_request_check(ps->r, ps->t, ps->err) : st;
 }
 
-static enum sae_status read_request(struct parser *ps)
+static enum sae_status read_request(struct sae_safetensors_parser *ps)
 {
     const bool takes_f = sae_op_defs[ps->t->op].takes == SAE_TAKES_F;
     unsigned forms;
@@ -610,7 +446,7 @@ enum sae_status sae_safetensors_parse(struct sae_request *r, const struct sae_ta
     enum sae_status st = sae_st_open(&file, &rules, body, n, err);
 
     if (st == SAE_OK) {
-        struct parser ps = {.r = r, .t = t, .file = &file, .err = err};
+        struct sae_safetensors_parser ps = {.r = r, .t = t, .file = &file, .err = err};
 
         st = read_request(&ps);
     }
