@@ -108,13 +108,6 @@ static enum sae_status make_room(struct saed_http_exchange *e, size_t need, stru
     return SAE_OK;
 }
 
-/* It has been answered. MHD closes, and what still comes is dropped. */
-static enum MHD_Result end_in_mid_body(struct saed_http_exchange *e)
-{
-    saed_conn_set_lingers(e->conn);
-    return MHD_NO;
-}
-
 /* No room: what was held is free at once. If little is missing the reply waits for it, and the
  * connection goes on. */
 static enum MHD_Result refuse_body(struct saed_http_exchange *e, const struct sae_err *err)
@@ -129,7 +122,7 @@ static enum MHD_Result refuse_body(struct saed_http_exchange *e, const struct sa
         return MHD_YES;
     }
     saed_http_answer_early(e, err);
-    return end_in_mid_body(e);
+    return saed_http_end_early(e);
 }
 
 enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piece, size_t n)
@@ -142,7 +135,7 @@ enum MHD_Result saed_http_on_body(struct saed_http_exchange *e, const char *piec
         if (!x->chunked || e->body_seen <= x->max_body_bytes)
             return MHD_YES;
         saed_http_send_early(e);
-        return end_in_mid_body(e);
+        return saed_http_end_early(e);
     }
     if (n > e->body_held - x->n_body) {
         struct sae_err err = {0};

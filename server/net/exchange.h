@@ -21,9 +21,6 @@
 #include <microhttpd.h>
 #include <stdatomic.h>
 
-/* MHD's own default. A head must fit in, a body comes in pieces of half of it. MHD zeroes one and a
- * half times as much for each request: with 64 KB that was a fifth of this thread's time. */
-#define SAED_HTTP_MEMORY (32u << 10)
 #define SAED_HTTP_HEADERS 20
 
 /* A connection thread. Owned by it but for `loop`. */
@@ -136,6 +133,9 @@ enum MHD_Result saed_http_send(struct saed_http_exchange *e);
 void saed_http_answer_early(struct saed_http_exchange *e, const struct sae_err *err);
 /* The same with the reply that has been made. */
 void saed_http_send_early(struct saed_http_exchange *e);
+/* It has been answered early: what is to be told to MHD, which closes. What still comes is dropped.
+ */
+enum MHD_Result saed_http_end_early(struct saed_http_exchange *e);
 int saed_http_socket(const struct saed_http_exchange *e);
 struct MHD_Response *saed_http_make_no_memory(void); /* NULL: it has run out already */
 

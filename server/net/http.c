@@ -227,7 +227,7 @@ static struct MHD_Daemon *start_mhd(struct saed_http_io *io)
     return MHD_start_daemon(
         flags, 0, NULL, NULL, on_call, io, MHD_OPTION_EXTERNAL_LOGGER, on_log, io,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)(limit > UINT32_MAX / 2 ? UINT32_MAX / 2 : limit),
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SAED_HTTP_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SAED_MHD_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
         0u, (enum MHD_OPTION)saed_mhd_strict_option(), (int)(io->h->heads == SAED_HEADS_BY_LIBRARY),
         MHD_OPTION_URI_LOG_CALLBACK, saed_http_on_line, io, MHD_OPTION_NOTIFY_COMPLETED,
         on_completed, io, MHD_OPTION_NOTIFY_CONNECTION, on_connection, io, MHD_OPTION_END);

@@ -6,6 +6,7 @@
 #include <microhttpd.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -23,11 +24,33 @@
 
 /* ---- heads --------------------------------------------------------------------------------- */
 
+/* What the library keeps of a field beside its bytes; of Cookie a copy, and each of its pairs. */
+#define FIELD_BYTES 64
+
+struct reading {
+    struct saed_head *head;
+    size_t kept_bytes;
+};
+
+static size_t kept_of(const char *name, size_t name_len, const char *value, size_t value_len)
+{
+    size_t n = FIELD_BYTES;
+
+    if (name_len != 6 || strncasecmp(name, "Cookie", 6) != 0)
+        return n;
+    for (size_t i = 0; i < value_len; i++)
+        n += value[i] == ';' ? FIELD_BYTES : 0;
+    return n + FIELD_BYTES + value_len;
+}
+
 static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *name,
                                 size_t name_len, const char *value, size_t value_len)
 {
+    struct reading *r = cls;
+
     (void)kind;
-    saed_head_field(cls, name, name_len, value, value_len);
+    r->kept_bytes += kept_of(name, name_len, value, value_len);
+    saed_head_field(r->head, name, name_len, value, value_len);
     return MHD_YES;
 }
 
@@ -37,12 +60,21 @@ enum sae_status saed_mhd_read_head(struct saed_head *head, size_t *n_bytes,
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    struct reading r = {head, info ? info->header_size : 0};
+    const size_t most = SAED_MHD_MEMORY - SAED_MHD_REPLY_BYTES;
     enum sae_status st;
 
     saed_head_begin(head, way == SAED_HEADS_BY_LAYOUT ? line->uri : NULL, line->method,
                     line->target, line->version);
-    MHD_get_connection_values_n(c, MHD_HEADER_KIND, on_field, head);
+    MHD_get_connection_values_n(c, MHD_HEADER_KIND, on_field, &r);
+    if (r.kept_bytes > most)
+        sae_err_set(err, SAE_E_HEAD_TOO_LARGE, "",
+                    "cannot take the head: with %d bytes for each field it comes to %zu, and the "
+                    "limit is %zu",
+                    FIELD_BYTES, r.kept_bytes, most);
     st = saed_head_end(head, info ? line->method + info->header_size : NULL, err);
+    if (r.kept_bytes > most)
+        return SAE_E_HEAD_TOO_LARGE;
     if (st == SAE_OK)
         *n_bytes = info ? info->header_size : 0;
     return st;

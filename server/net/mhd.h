@@ -13,6 +13,13 @@
 
 #include <stdarg.h>
 
+/* A connection's memory in the library: its own default. A head must fit in, a body comes in pieces
+ * of half of it. The library zeroes one and a half times as much for each request: with 64 KB that
+ * was a fifth of its thread's time. */
+#define SAED_MHD_MEMORY (32u << 10)
+/* What of that the head of an answer may need: with less the library closes without a word. */
+#define SAED_MHD_REPLY_BYTES 1536u
+
 enum saed_heads { SAED_HEADS_BY_LAYOUT, SAED_HEADS_BY_LIBRARY };
 
 struct MHD_Connection;
@@ -30,7 +37,8 @@ struct saed_mhd_line {
 void saed_mhd_hide_query(const char *uri);
 
 /* The head of the request that `c` has read. *n_bytes is its length on the wire; untouched on
- * failure. SAE_E_BAD_REQUEST says what is wrong; what could be read is in *head all the same. */
+ * failure. SAE_E_BAD_REQUEST says what is wrong; what could be read is in *head all the same.
+ * SAE_E_HEAD_TOO_LARGE: it leaves the library no room for an answer. */
 enum sae_status saed_mhd_read_head(struct saed_head *head, size_t *n_bytes,
                                    struct MHD_Connection *c, const struct saed_mhd_line *line,
                                    enum saed_heads way, struct sae_err *err) SAE_MUST_USE;

@@ -210,6 +210,13 @@ void saed_http_answer_early(struct saed_http_exchange *e, const struct sae_err *
     saed_http_error(&e->x, err);
     saed_http_send_early(e);
 }
+
+enum MHD_Result saed_http_end_early(struct saed_http_exchange *e)
+{
+    saed_conn_set_lingers(e->conn);
+    return MHD_NO;
+}
+
 struct MHD_Response *saed_http_make_no_memory(void)
 {
     struct MHD_Response *r = MHD_create_response_from_buffer(

@@ -153,6 +153,10 @@ enum MHD_Result saed_http_on_head(struct saed_http_exchange *e, const char *meth
     struct sae_err err = {0};
     enum sae_status st = read_head(e, method, version, &err);
 
+    if (st == SAE_E_HEAD_TOO_LARGE) {
+        saed_http_answer_early(e, &err);
+        return saed_http_end_early(e);
+    }
     if (st != SAE_OK) { /* what this client means by a request is unknown: close */
         saed_http_error(&e->x, &err);
         saed_conn_set_lingers(e->conn);

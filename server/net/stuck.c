@@ -82,7 +82,7 @@ void saed_http_answer_stuck(struct saed_http_exchange *e)
     sae_err_set(&err, SAE_E_BAD_REQUEST, "",
                 "cannot read request: a chunk-size line, its trailers or its head are longer than "
                 "a connection's memory (%u bytes)",
-                SAED_HTTP_MEMORY);
+                SAED_MHD_MEMORY);
     saed_http_answer_early(e, &err);
 }
 

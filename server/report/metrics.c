@@ -23,7 +23,10 @@
 /* Codes that have a series: 200, 204, those of the HTTP library's own answers, those of the error
  * table (some slots are doubles and stay empty), and one for whatever else is counted. */
 static const int code_slots[] = {
-    200, 204, 414, 431, 505,
+    200,
+    204,
+    414,
+    505,
 #define SAE_ERROR(status, http, code, title) http,
 #include "proto/errors.def"
 #undef SAE_ERROR

@@ -682,6 +682,48 @@ START_TEST(heads_too_large)
 }
 END_TEST
 
+/* Heads of all sizes near the library's memory, by the number of their fields: each is answered,
+ * the larger ones by us or by the library, which in between had no room left for an answer's head.
+ */
+START_TEST(large_heads_are_answered)
+{
+    static const int fields[] = {1, 4, 20, 50, 120, 250};
+    static char value[34000];
+    int n_fields = fields[_i], each = 0, n_ours = 0, last = 200;
+
+    memset(value, 'a', sizeof value);
+    for (int size = 32500 - 64 * n_fields - 3000; size < 33200; size += 37) {
+        struct text t = {0};
+        struct reply r;
+        int fd = raw_connect(&s);
+
+        text_addf(&t, POST "Content-Length: 15\r\n");
+        each = (size - (int)t.n - 2) / n_fields - 10; /* of X-000: and CRLF */
+        for (int i = 0; i < n_fields; i++) {
+            text_addf(&t, "X-%04d: ", i);
+            text_add(&t, value, (size_t)each);
+            text_add(&t, "\r\n", 2);
+        }
+        text_addf(&t, "\r\n" BODY);
+        raw_send_bytes(fd, t.p, t.n);
+        r = raw_reply(fd, true, MS);
+        ck_assert_msg(r.status == 431 || (r.status == 200 && last == 200),
+                      "%d fields, %d bytes: %d", n_fields, size, r.status);
+        last = r.status;
+        if (r.status == 431 && strcmp(reply_header(&r, "Connection"), "close") == 0 &&
+            strstr(r.body, "head_too_large")) {
+            check_problem(&r, 431, "head_too_large", "the limit is 31232", NULL);
+            n_ours++;
+        }
+        reply_free(&r);
+        text_free(&t);
+        close(fd);
+    }
+    ck_assert_int_gt(n_ours, 0);
+    still_well();
+}
+END_TEST
+
 /* As many parameters as a target has room for. (From 412 on the library had no room for an answer.)
  */
 START_TEST(many_parameters)
@@ -839,6 +881,7 @@ int main(void)
     tcase_add_loop_test(t, chunks_that_are_none_end_the_connection, 0,
                         sizeof bad_chunks / sizeof bad_chunks[0]);
     tcase_add_test(t, heads_too_large);
+    tcase_add_loop_test(t, large_heads_are_answered, 0, 6);
     tcase_add_test(t, many_parameters);
     tcase_add_test(t, damaged_bytes_never_harm);
     tcase_add_test(t, slow_heads_are_cut_at_ten_seconds);

@@ -18,6 +18,7 @@ static const struct {
     {SAE_E_RESPONSE_TOO_LARGE, 413, "response_too_large"},
     {SAE_E_NOMEM, 503, "overloaded"},
     {SAE_E_UPLOAD_TIMEOUT, 408, "upload_timeout"},
+    {SAE_E_HEAD_TOO_LARGE, 431, "head_too_large"},
     {SAE_E_DEADLINE_EXCEEDED, 504, "deadline_exceeded"},
     {SAE_E_INTERNAL, 500, "internal"},
     {SAE_E_WEIGHTS, 500, "internal"}, /* never a request's */
