@@ -78,8 +78,9 @@ static enum sae_status span_of(struct sae_tensors *ts, const struct sae_statemen
 struct keys {
     const struct sae_group *g;
     size_t prefix;
-    const char *format, *container; /* format NULL: none is told */
-    bool encodes_only;              /* no decoder is wanted */
+    const char *format; /* NULL: none is told */
+    bool is_torch_save;
+    bool encodes_only; /* no decoder is wanted */
 };
 
 /* What is no tensor need not have the prefix. */
@@ -112,7 +113,7 @@ static bool is_tried(const struct keys *k, const struct sae_layout *a)
         return false;
     if (k->format)
         return strcmp(a->format, k->format) == 0;
-    return !a->is_told && (!a->container || strcmp(a->container, k->container) == 0);
+    return !a->is_told && (!a->in_torch_save || k->is_torch_save);
 }
 
 static struct keys keys_of(const struct sae_tensors *ts, const struct sae_statement *stated,
@@ -120,7 +121,7 @@ static struct keys keys_of(const struct sae_tensors *ts, const struct sae_statem
 {
     const struct sae_group *group = sae_load_group(ts, g);
 
-    return (struct keys){group, common_prefix(group), format, sae_load_container(ts),
+    return (struct keys){group, common_prefix(group), format, sae_load_is_torch_save(ts),
                          stated->encodes_only};
 }
 
@@ -469,7 +470,7 @@ static enum sae_status check_no_k(const struct sae_tensors *ts, const struct sae
                                   const struct sae_choice *c, struct sae_err *err)
 {
     bool is_open = c->layout->is_top_k_too && !stated->reading.field[SAE_FIELD_SELECT].is_set;
-    bool are_dicts = strcmp(sae_load_container(ts), "pt") == 0; /* else other keys are another's */
+    bool are_dicts = sae_load_is_torch_save(ts); /* else other keys are another's */
     size_t way = way_of(stated, c), first = stated->prefix ? way : c->group;
 
     for (size_t g = are_dicts ? 0 : first; is_open && g < sae_load_n_groups(ts); g++) {

@@ -47,8 +47,7 @@ static enum sae_status read_rows(struct sae_tensors *ts, const char *tensor, siz
     size_t i;
     enum sae_status st = SAE_OK;
 
-    if (strcmp(sae_load_container(ts), "npy") != 0 &&
-        strcmp(sae_load_container(ts), "safetensors") != 0)
+    if (!sae_load_has_rows(ts))
         return sae_err_set(err, SAE_E_FORMAT, "", "it is a .%s, .npy or .safetensors is wanted",
                            sae_load_container(ts));
     st = sae_load_choose(ts, 0, 0, err);

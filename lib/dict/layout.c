@@ -118,7 +118,7 @@ const struct sae_layout sae_layouts[] = {
                  KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "d"),
                  KEY("threshold", SAE_ROLE_THRESHOLD, "F")},
         .n_keys = 5,
-        .container = "pt",
+        .in_torch_save = true,
         .options = OPTIONS_ALL,
         .note = NOTE_SCALED,
         .init_norm = 1.0f,

@@ -43,7 +43,7 @@ struct sae_layout {
     bool is_told;         /* by a file's name, a config beside it or format=, never by keys alone */
     bool any_case;        /* its keys are written in any case */
     const char *tied_key; /* the decoder under this key is the encoder; either may be missing */
-    const char *container; /* told by its keys in this one alone; NULL: in any */
+    bool in_torch_save;   /* told by its keys in what torch.save wrote alone */
     /* What its files say beside the tensors, into the file's reading; NULL: nothing. */
     enum sae_status (*settle)(struct sae_file *b, struct sae_err *err);
     bool is_identity;      /* no tensors: f = x */

@@ -8,6 +8,7 @@
 #include "lib/load/reader.h"
 #include "lib/num.h"
 
+#include <assert.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -183,6 +184,16 @@ const char *sae_load_container(const struct sae_tensors *ts)
     return ts->reader->name;
 }
 
+bool sae_load_is_torch_save(const struct sae_tensors *ts)
+{
+    return ts->reader->is_torch_save;
+}
+
+bool sae_load_has_rows(const struct sae_tensors *ts)
+{
+    return ts->reader->has_rows;
+}
+
 const struct sae_facts *sae_load_facts(const struct sae_tensors *ts)
 {
     return ts->facts;
@@ -331,10 +342,7 @@ enum sae_status sae_load_rows(struct sae_tensors *ts, size_t i, size_t n, float 
 
     if (!t)
         return no_tensor(ts, i, err);
-    if (!ts->reader->is_flat)
-        return sae_err_set(err, SAE_E_FORMAT, t->name,
-                           "cannot read rows of a .%s: .npy and .safetensors are wanted",
-                           ts->reader->name);
+    assert(ts->reader->has_rows);
     if (!sae_dtype_is_floating(t->dtype) || t->ndim == 0)
         return sae_err_set(err, SAE_E_FORMAT, t->name,
                            "cannot read rows of %s: it is of %s and has %u dimensions, floats of "

@@ -65,8 +65,12 @@ void sae_load_close(struct sae_tensors *ts); /* NULL allowed */
 /* A number that is another once the file has been written to or replaced (inode, size, time). */
 uint64_t sae_load_stamp(const struct sae_tensors *ts);
 
-/* "pt", "safetensors", "npz", "npy". */
+/* "pt", "safetensors", "npz", "npy": for messages. What follows from it is asked below. */
 const char *sae_load_container(const struct sae_tensors *ts);
+/* Did torch.save write it: dicts of one training, with what that kept beside the tensors? */
+bool sae_load_is_torch_save(const struct sae_tensors *ts);
+/* May it hold a sample: arrays of any dimensions, whose values lie one behind the other? */
+bool sae_load_has_rows(const struct sae_tensors *ts);
 
 size_t sae_load_n_groups(const struct sae_tensors *ts);
 const struct sae_group *sae_load_group(const struct sae_tensors *ts, size_t g);
@@ -114,9 +118,8 @@ enum sae_status sae_load_matrix(struct sae_tensors *ts, size_t i, const struct s
                                 size_t n_rows, bool transpose, struct sae_team *team,
                                 struct sae_err *err) SAE_MUST_USE;
 /* The first n rows of tensor i as f32, whatever its dimensions: the last of them is a row's. n is
- * at most the product of the others. Values that are not finite stay, no CRC is verified. Not of a
- * .pt, whose tensors may lie anyhow. SAE_E_FORMAT: it is one, or the tensor is of no floating
- * dtype, or has no dimension. */
+ * at most the product of the others. Values that are not finite stay, no CRC is verified. Of a file
+ * that has rows. SAE_E_FORMAT: the tensor is of no floating dtype, or has no dimension. */
 enum sae_status sae_load_rows(struct sae_tensors *ts, size_t i, size_t n, float *dst,
                               struct sae_err *err) SAE_MUST_USE;
 /* The values of tensor i, which has an integer dtype, or bool, and at most one dimension, into dst:

@@ -158,7 +158,7 @@ static void numpy_close(struct sae_tensors *ts)
 
 const struct sae_reader sae_reader_npy = {
     .name = "npy",
-    .is_flat = true,
+    .has_rows = true,
     .sniff = npy_sniff,
     .open = npy_open,
     .narrow = sae_flat_narrow,
@@ -169,7 +169,6 @@ const struct sae_reader sae_reader_npy = {
 
 const struct sae_reader sae_reader_npz = {
     .name = "npz",
-    .is_flat = true,
     .sniff = npz_sniff,
     .open = npz_open,
     .narrow = sae_flat_narrow,

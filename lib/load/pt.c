@@ -347,6 +347,7 @@ static void pt_origin(const struct sae_tensors *ts, size_t i, struct sae_origin 
 
 const struct sae_reader sae_reader_pt = {
     .name = "pt",
+    .is_torch_save = true,
     .sniff = pt_sniff,
     .open = pt_open,
     .narrow = pt_narrow,

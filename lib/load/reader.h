@@ -10,9 +10,9 @@
 #include "lib/load/origin.h"
 
 struct sae_reader {
-    const char *name; /* of the format */
-    bool is_flat;     /* values lie one behind the other, in the order of the indices or of the last
-                         ones first */
+    const char *name;   /* of the format */
+    bool has_rows;      /* sae_load_has_rows */
+    bool is_torch_save; /* sae_load_is_torch_save */
     /* Whether a file whose first n bytes are `head` is to be given to this reader. */
     bool (*sniff)(const unsigned char *head, size_t n);
     /* Whether one that no reader wants and that is nothing we know to refuse may be of this format,
@@ -29,8 +29,8 @@ struct sae_reader {
      * where all entries are tensors. */
     enum sae_status (*explain)(const struct sae_tensors *ts, const char *name, struct sae_err *err);
     /* Where the values of tensor i are: it has at most two dimensions, or one if its dtype is no
-     * floating one, and a dtype that is read. Of a flat container it may have more, and then the
-     * view is none. */
+     * floating one, and a dtype that is read. Of a format that has rows it may have more, and
+     * then the view is none. */
     void (*origin)(const struct sae_tensors *ts, size_t i, struct sae_origin *out);
     void (*close)(struct sae_tensors *ts); /* frees what open made */
 };

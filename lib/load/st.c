@@ -102,7 +102,7 @@ static void st_close(struct sae_tensors *ts)
 
 const struct sae_reader sae_reader_st = {
     .name = "safetensors",
-    .is_flat = true,
+    .has_rows = true,
     .sniff = st_sniff,
     .guess = st_guess,
     .open = st_open,

@@ -35,6 +35,12 @@ only 'a unit' '\bSAE_UNIT_[A-Z_]+\b' lib/types.h lib/dict/unit.h lib/dict/unit.c
 only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/reader.h lib/load/pt.c lib/load/st.c \
     lib/load/numpy.c
 
+# Of a format everybody else asks what follows from it, and has its name for messages alone.
+names=$(sed -nE 's/^    \.name = "([a-z]+)",$/\1/p' lib/load/*.c | paste -sd '|')
+[ -n "$names" ] || { echo 'lib/load: no format found' && bad=1; }
+only "a format's name" "\bsae_load_container\(" lib/load/load.h lib/load/load.c lib/dict/judge.c
+only 'a format by name' "\"($names)\"" lib/load/pt.c lib/load/st.c lib/load/numpy.c proto/codecs.c
+
 # What an operation comes to for a formula is worked out in one place; and what cannot be.
 only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c lib/engine/batch/task.c
 only 'an option' "$(compared 'SAE_OPT_[A-Z_]+')"

@@ -104,7 +104,7 @@ enum sae_status sae_settle_openai(struct sae_file *b, struct sae_err *err)
         return REFUSE(err, "decoder.weight",
                       "the file has no tensor \"decoder.weight\" or \"decoder.linear.weight\", one "
                       "of which openai has; state parts=encoder to do without");
-    if (strcmp(sae_load_container(b->ts), "pt") != 0)
+    if (!sae_load_is_torch_save(b->ts))
         return openai_stated(b, err);
     find_beside(b, "activation", path);
     st = sae_facts_text(sae_load_facts(b->ts), path, &name, &found, err);

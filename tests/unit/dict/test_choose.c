@@ -46,10 +46,10 @@ NEVER(enum sae_status, sae_load_integers, tensors *ts, size_t i, int64_t *v, siz
 
 #pragma GCC diagnostic pop
 
-const char *sae_load_container(const struct sae_tensors *ts)
+bool sae_load_is_torch_save(const struct sae_tensors *ts)
 {
     (void)ts;
-    return "pt";
+    return true;
 }
 
 size_t sae_load_n_groups(const struct sae_tensors *ts)

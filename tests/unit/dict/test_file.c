@@ -58,10 +58,10 @@ uint64_t sae_load_stamp(const struct sae_tensors *ts)
     return ts->open ? 17 : 0;
 }
 
-const char *sae_load_container(const struct sae_tensors *ts)
+bool sae_load_is_torch_save(const struct sae_tensors *ts)
 {
     (void)ts;
-    return "pt";
+    return true;
 }
 
 const struct sae_facts *sae_load_facts(const struct sae_tensors *ts)
