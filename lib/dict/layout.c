@@ -32,14 +32,10 @@
     }
 #define ENCODER KEY("encoder.weight", SAE_ROLE_ENCODER, "F,d")
 #define DECODER KEY("decoder.weight", SAE_ROLE_DECODER, "d,F")
-#define DL "dictionary_learning"
-#define DL_WIDTHS                        \
-    {                                    \
-        {"trainer.activation_dim", "d"}, \
-        {                                \
-            "trainer.dict_size", "F"     \
-        }                                \
-    }
+/* What the rows of dictionary_learning have in common. */
+#define DL                           \
+    .format = "dictionary_learning", \
+    .widths = {{"trainer.activation_dim", "d"}, {"trainer.dict_size", "F"}}, .k_under = "trainer"
 #define NOTE_SCALED \
     "dictionary_learning of 2024-07 to 2025-01 reported these features times the decoder norm"
 #define NOTE_SIGNED "circuit-tracer keeps negative values above a negative threshold"
@@ -47,9 +43,8 @@
 
 const struct sae_layout sae_layouts[] = {
     {
-        .format = DL,
+        DL,
         .name = "AutoEncoder",
-        .widths = DL_WIDTHS,
         .settle = sae_settle_class,
         .unit = SAE_UNIT_RELU,
         .keys = {KEY("bias", SAE_ROLE_CENTRE, "d"), ENCODER, ENC_BIAS, DECODER},
@@ -68,9 +63,8 @@ const struct sae_layout sae_layouts[] = {
         .options = OPTIONS_ALL | SAE_OPT_GHOST_MASK | SAE_OPT_GHOST_UNREAD,
     },
     {
-        .format = DL,
+        DL,
         .name = "GatedAutoEncoder",
-        .widths = DL_WIDTHS,
         .settle = sae_settle_class,
         .unit = SAE_UNIT_GATED,
         .keys = {KEY("decoder_bias", SAE_ROLE_CENTRE, "d"), ENCODER,
@@ -83,9 +77,8 @@ const struct sae_layout sae_layouts[] = {
         .init_norm = 1.0f,
     },
     {
-        .format = DL,
+        DL,
         .name = "JumpAutoEncoder",
-        .widths = DL_WIDTHS,
         .settle = sae_settle_class,
         .unit = SAE_UNIT_JUMP,
         .keys = {KEY("bias", SAE_ROLE_CENTRE, "d"), ENCODER, ENC_BIAS,
@@ -95,9 +88,8 @@ const struct sae_layout sae_layouts[] = {
         .init_norm = 1.0f,
     },
     {
-        .format = DL,
+        DL,
         .name = "AutoEncoderNew",
-        .widths = DL_WIDTHS,
         .settle = sae_settle_class,
         .unit = SAE_UNIT_RELU,
         .keys = {ENCODER, ENC_BIAS, DECODER, KEY("decoder.bias", SAE_ROLE_DEC_BIAS, "d")},
@@ -109,10 +101,10 @@ const struct sae_layout sae_layouts[] = {
         .init_tied = true,
     },
     {
-        .format = DL,
+        DL,
         .name = "JumpReluAutoEncoder",
-        .widths = DL_WIDTHS,
         .settle = sae_settle_jump_relu,
+        .other = "bare",
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
                  KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_DEC_BIAS, "d"),
@@ -126,22 +118,21 @@ const struct sae_layout sae_layouts[] = {
         .init_threshold = 0.001f,
     },
     {
-        .format = DL,
+        DL,
         .name = "AutoEncoderTopK",
-        .widths = DL_WIDTHS,
         .unit = SAE_UNIT_RELU,
         .keys = {ENCODER, ENC_BIAS, DECODER, KEY("b_dec", SAE_ROLE_CENTRE, "d"),
                  SPARE("k", SAE_ROLE_TOP_K, ""), SPARE("threshold", SAE_ROLE_THRESHOLD, "")},
         .n_keys = 6,
         .keeps_top_k = true,
         .settle = sae_settle_top_k,
+        .other = "BatchTopKSAE",
         .options = OPTIONS_ALL,
         .note = "read as AutoEncoderTopK: BatchTopKSAE has the same keys",
     },
     {
-        .format = DL,
+        DL,
         .name = "BatchTopKSAE", /* told from AutoEncoderTopK by its config */
-        .widths = DL_WIDTHS,
         .is_told = true,
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {ENCODER, ENC_BIAS, DECODER, KEY("b_dec", SAE_ROLE_CENTRE, "d"),
@@ -150,9 +141,8 @@ const struct sae_layout sae_layouts[] = {
         .options = OPTIONS_ALL,
     },
     {
-        .format = DL,
+        DL,
         .name = "MatryoshkaBatchTopKSAE",
-        .widths = DL_WIDTHS,
         .unit = SAE_UNIT_THRESHOLD,
         .keys = {KEY("W_enc", SAE_ROLE_ENCODER, "d,F"), KEY("b_enc", SAE_ROLE_ENC_BIAS, "F"),
                  KEY("W_dec", SAE_ROLE_DECODER, "F,d"), KEY("b_dec", SAE_ROLE_CENTRE, "d"),
@@ -306,6 +296,7 @@ const struct sae_layout sae_layouts[] = {
         .n_keys = 5,
         .options = OPTIONS_ALL,
         .settle = sae_settle_bare,
+        .other = "qwen_scope",
     },
     {
         .format = "linear",

@@ -44,8 +44,10 @@ struct sae_layout {
     bool any_case;        /* its keys are written in any case */
     const char *tied_key; /* the decoder under this key is the encoder; either may be missing */
     bool in_torch_save;   /* told by its keys in what torch.save wrote alone */
+    const char *k_under;  /* under this key its config has "k"; NULL: none that counts */
     /* What its files say beside the tensors, into the file's reading; NULL: nothing. */
     enum sae_status (*settle)(struct sae_file *b, struct sae_err *err);
+    const char *other;     /* the row's name that settle may find to be the right one, or NULL */
     bool is_identity;      /* no tensors: f = x */
     bool is_any_tensor;    /* an encoder alone, under any key where it is the only tensor */
     bool is_open;          /* nothing says its formula: centre and activation must be stated */

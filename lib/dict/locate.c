@@ -27,23 +27,28 @@
 /* A config that is a format's where `marks` are in it and one of these weights files is there, seen
  * from the config's folder. In a pattern '#' is digits. */
 #define MAX_RULE_WEIGHTS 7
+static enum sae_status refuse_openmoss(const struct sae_file *b, struct sae_err *err);
 static const struct rule {
     const char *format, *config;
     const char *weights[MAX_RULE_WEIGHTS];
     const char *marks[2];
+    /* Of a format that is not read yet: what more is to be said. */
+    enum sae_status (*refuse)(const struct sae_file *b, struct sae_err *err);
 } rules[] = {
-    {"sae_lens", "cfg.json", {"sae_weights.safetensors"}, {NULL}},
-    {"sparsify", "cfg.json", {"sae.safetensors"}, {NULL}},
-    {"llama_scope", "hyperparams.json", OPENMOSS_WEIGHTS, {"act_fn"}},
-    {"llamascopium", "config.json", OPENMOSS_WEIGHTS, {"sae_type"}},
+    {"sae_lens", "cfg.json", {"sae_weights.safetensors"}, {NULL}, NULL},
+    {"sparsify", "cfg.json", {"sae.safetensors"}, {NULL}, NULL},
+    {"llama_scope", "hyperparams.json", OPENMOSS_WEIGHTS, {"act_fn"}, NULL},
+    {"llamascopium", "config.json", OPENMOSS_WEIGHTS, {"sae_type"}, refuse_openmoss},
     {"sentence_transformers",
      "config.json",
      {"model.safetensors", "pytorch_model.bin"},
-     {"input_dim", "hidden_dim"}},
+     {"input_dim", "hidden_dim"},
+     NULL},
     {"dictionary_learning",
      "config.json",
      {"ae.pt", "checkpoints/ae_#.pt"},
-     {"trainer.dict_class"}},
+     {"trainer.dict_class"},
+     NULL},
 };
 
 /* Formats that a file's name tells when it has the key, and the config that may stand beside it. A
@@ -372,8 +377,9 @@ static enum sae_status check_is_read(const struct sae_file *b, struct sae_err *e
         return sae_err_set(err, SAE_E_FORMAT, "sae_weights.dcp",
                            "its weights are a distributed checkpoint (sae_weights.dcp), which saed "
                            "does not read; save them as safetensors");
-    if (strcmp(b->format, "llamascopium") == 0)
-        return refuse_openmoss(b, err);
+    for (size_t i = 0; i < SAE_COUNTOF(rules); i++)
+        if (rules[i].refuse && strcmp(rules[i].format, b->format) == 0)
+            return rules[i].refuse(b, err);
     return sae_err_set(err, SAE_E_FORMAT, sae_facts_name(b->config),
                        "%s is %s's, which saed does not read yet", sae_facts_name(b->config),
                        b->format);

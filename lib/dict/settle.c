@@ -21,14 +21,17 @@ static void say_k(struct sae_file *b, int64_t k)
 /* The config that told the row may stand elsewhere than beside the file. */
 static enum sae_status take_config_k(struct sae_file *b, struct sae_err *err)
 {
-    static const char path[] = "trainer.k";
+    const char *under = b->layout->k_under;
+    char path[64];
     bool found = false;
     int64_t k = 0;
     struct sae_err low = {0};
     enum sae_status st = SAE_OK;
 
-    if (strcmp(b->layout->format, "dictionary_learning") == 0)
+    if (under) {
+        snprintf(path, sizeof path, "%s.k", under);
         st = sae_facts_int(b->config, path, &k, &found, &low);
+    }
     if (st != SAE_OK && (b->layout->is_top_k_too || sae_statement_says_selection(b->stated)))
         return SAE_OK; /* a doubt of the hints, which check_no_k looks at */
     if (st != SAE_OK)
@@ -37,7 +40,7 @@ static enum sae_status take_config_k(struct sae_file *b, struct sae_err *err)
     if (found) {
         b->hints.k_file = sae_facts_name(b->config);
         b->hints.k_is_above = b->is_config_above;
-        b->hints.k_under = "trainer";
+        b->hints.k_under = under;
         b->hints.k_key = "k";
         b->hints.k = k;
     }

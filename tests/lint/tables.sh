@@ -26,7 +26,7 @@ compared() {
     printf '%s' "(case|[!=]=) *\(?($1)\b|\b($1) *[!=]="
 }
 # Classes have capitals; what is stated or of a format has none.
-classes=$(sed -nE 's/^ *\.name = "([A-Z][A-Za-z0-9]+)",$/\1/p' lib/dict/layout.c | paste -sd '|')
+classes=$(sed -nE 's/^ *\.name = "([A-Z][A-Za-z0-9]+)",.*/\1/p' lib/dict/layout.c | paste -sd '|')
 [ -n "$classes" ] || { echo 'lib/dict/layout.c: no class found' && bad=1; }
 
 only 'a class by name' "\"($classes)\"" lib/dict/layout.c
@@ -35,7 +35,9 @@ only 'a unit' '\bSAE_UNIT_[A-Z_]+\b' lib/types.h lib/dict/unit.h lib/dict/unit.c
 only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/reader.h lib/load/pt.c lib/load/st.c \
     lib/load/numpy.c
 
-# Of a format everybody else asks what follows from it, and has its name for messages alone.
+# A producer's format, that is a row of layouts or of what tells one: data names it, no condition.
+only "a producer's format" 'strcmp\([^;"]*format[^;"]*"|\bsae_layout_(of_format|by_name)\("'
+# Of a file's format everybody else asks what follows from it, and has its name for messages alone.
 names=$(sed -nE 's/^    \.name = "([a-z]+)",$/\1/p' lib/load/*.c | paste -sd '|')
 [ -n "$names" ] || { echo 'lib/load: no format found' && bad=1; }
 only "a format's name" "\bsae_load_container\(" lib/load/load.h lib/load/load.c lib/dict/judge.c

@@ -72,9 +72,8 @@ enum sae_status sae_settle_bare(struct sae_file *b, struct sae_err *err)
     if (!b->stated->format && sae_load_is_torch_save(b->ts) && dec && has(b, "b_dec") &&
         !has(b, "threshold") && enc->ndim == 2 && bias->ndim == 1 &&
         enc->shape[0] == bias->shape[0] && enc->shape[0] != enc->shape[1]) {
-        b->layout = sae_layout_of_format("qwen_scope");
-        sae_layout_reading(b->layout, &b->reading);
-        return sae_settle_qwen_scope(b, err);
+        sae_say_other(b);
+        return b->layout->settle(b, err);
     }
     if (enc->ndim == 2 && enc->shape[0] == enc->shape[1])
         return REFUSE(err, "W_enc",

@@ -33,9 +33,8 @@ enum sae_status sae_settle_jump_relu(struct sae_file *b, struct sae_err *err)
 
     if (b->stated->format || b->config || threshold->ndim > 0)
         return sae_settle_class(b, err);
-    b->layout = sae_layout_of_format("bare");
-    sae_layout_reading(b->layout, &b->reading);
-    return sae_settle_bare(b, err);
+    sae_say_other(b);
+    return b->layout->settle(b, err);
 }
 
 /* Two classes of the same keys: the config says which. */
@@ -47,10 +46,9 @@ enum sae_status sae_settle_top_k(struct sae_file *b, struct sae_err *err)
     if (st != SAE_OK)
         return st;
     b->is_class_told = strcmp(name, b->layout->name) == 0;
-    if (strcmp(name, "BatchTopKSAE") == 0) {
+    if (strcmp(name, b->layout->other) == 0) {
         b->is_class_told = true;
-        b->layout = sae_layout_by_name("BatchTopKSAE");
-        sae_layout_reading(b->layout, &b->reading);
+        sae_say_other(b);
         NOTE(b, "SAELens (6.18) reads such files as ReLU, without the threshold");
     }
     return sae_settle_class(b, err);

@@ -43,6 +43,12 @@ enum sae_status sae_say_need_config(const struct sae_file *b, const char *name, 
                                b->layout->format, name, l.text);
 }
 
+void sae_say_other(struct sae_file *b)
+{
+    b->layout = sae_layout_by_name(b->layout->other);
+    sae_layout_reading(b->layout, &b->reading);
+}
+
 void sae_say_k(struct sae_file *b, int64_t k, enum sae_origin from)
 {
     struct sae_value v = {.choice = SAE_SELECT_TOP_K, .count = (uint64_t)k};

@@ -45,6 +45,9 @@ void sae_say_default(struct sae_file *b, enum sae_field f, const char *value, co
 enum sae_status sae_say_need_config(const struct sae_file *b, const char *name, unsigned fields,
                                     struct sae_err *err) SAE_MUST_USE;
 
+/* The right row is the other one of b's: from now on its reading counts. */
+void sae_say_other(struct sae_file *b);
+
 /* The k largest. */
 void sae_say_k(struct sae_file *b, int64_t k, enum sae_origin from);
 /* k under `path` of the config, `fallback` where it is not there; 0: then it must be stated. */
