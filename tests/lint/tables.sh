@@ -44,7 +44,7 @@ only "a format's name" "\bsae_load_container\(" lib/load/load.h lib/load/load.c 
 only 'a format by name' "\"($names)\"" lib/load/pt.c lib/load/st.c lib/load/numpy.c proto/codecs.c
 
 # What an operation comes to for a formula is worked out in one place; and what cannot be.
-only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c lib/engine/batch/task.c
+only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c
 only 'an option' "$(compared 'SAE_OPT_[A-Z_]+')"
 only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')"
 # Engines: their own rows, and what --engine's choices are stored as.

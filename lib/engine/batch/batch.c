@@ -33,7 +33,7 @@ bool sae_capacity_widen(struct sae_capacity *c, const struct sae_dict *d)
         c->max_d = d->formula.d_in;
     if (d->formula.F > c->max_F)
         c->max_F = d->formula.F;
-    c->has_ghost |= d->enc.values && d->layout->options & SAE_OPT_GHOST_MASK;
+    c->has_ghost |= d->enc.values && d->info.options & SAE_OPT_GHOST_MASK;
     return c->max_d > was.max_d || c->max_F > was.max_F || c->has_ghost > was.has_ghost;
 }
 
@@ -119,6 +119,8 @@ static void add_part(struct sae_batch *b, const struct sae_slice *slice)
 
     assert(slice->n_rows >= 1 && slice->row0 + slice->n_rows <= t->n_rows);
     assert(b->n_rows + slice->n_rows <= b->max_rows && t->dict == b->dict);
+    assert(b->side != SAE_SIDE_DECODE || t->state_in ||
+           sae_scaling_n_state(b->dict->formula.output) == 0);
     *part = (struct sae_part){.slice = *slice, .row = b->n_rows};
     if (t->plan.own_columns) {
         part->cols = q->form == SAE_FORM_DENSE ? q->features : t->candidates;

@@ -187,8 +187,6 @@ enum sae_status sae_task_prepare(struct sae_task *t, struct sae_err *err)
     uint64_t bytes;
     bool ok;
 
-    assert(t->query.op != SAE_OP_DECODE || t->state_in || t->n_rows == 0 ||
-           sae_scaling_n_state(t->dict->formula.output) == 0);
     if (p->n_outputs == 0)
         sae_task_plan(t);
     bytes = sae_task_bytes(t);
