@@ -17,8 +17,8 @@ enum {
 #define ON(op) 1u << SAE_OP_##op
 
 const struct sae_option_def sae_option_defs[SAE_N_OPTIONS] = {
-#define SAE_OPTION(id, name, kind, ops, in, of_f) \
-    {SAE_OPT_##id, #name, "/" #name, SAE_OPTION_##kind, ops, in, of_f},
+#define SAE_OPTION(id, name, kind, ops, in, of_f, aux) \
+    {SAE_OPT_##id, #name, "/" #name, SAE_OPTION_##kind, ops, in, of_f, aux},
 #include "proto/options.def"
 #undef SAE_OPTION
 };
@@ -29,6 +29,17 @@ const struct sae_option_def *sae_option_by_name(const char *name, size_t n)
         if (strlen(sae_option_defs[i].name) == n && memcmp(sae_option_defs[i].name, name, n) == 0)
             return &sae_option_defs[i];
     return NULL;
+}
+
+int sae_aux_by_name(const char *name, size_t n)
+{
+    for (int i = 0; i < SAE_N_OPTIONS; i++) {
+        const char *aux = sae_option_defs[i].aux;
+
+        if (aux && strlen(aux) == n && memcmp(aux, name, n) == 0)
+            return i;
+    }
+    return -1;
 }
 
 enum sae_status sae_option_seen(struct sae_options *opt, const struct sae_option_def *def,

@@ -212,12 +212,13 @@ struct sae_option_def {
     const char *name;
     const char *pointer; /* "/name", in JSON */
     enum sae_option_kind kind;
-    unsigned ops;  /* 1 << SAE_OP_* of those that have it */
-    unsigned in;   /* SAE_IN_* */
-    unsigned of_f; /* SAE_SHAPES_F, SAE_RETURNS_* */
+    unsigned ops;    /* 1 << SAE_OP_* of those that have it */
+    unsigned in;     /* SAE_IN_* */
+    unsigned of_f;   /* SAE_SHAPES_F, SAE_RETURNS_* */
+    const char *aux; /* SAE_RETURNS_AUX: the tensor's name; else NULL */
 };
 enum {
-#define SAE_OPTION(id, name, kind, ops, in, of_f) SAE_OPTION_ROW_##id,
+#define SAE_OPTION(id, name, kind, ops, in, of_f, aux) SAE_OPTION_ROW_##id,
 #include "proto/options.def"
 #undef SAE_OPTION
     SAE_N_OPTIONS
@@ -226,6 +227,9 @@ extern const struct sae_option_def sae_option_defs[SAE_N_OPTIONS];
 
 /* NULL: no option has this name. */
 const struct sae_option_def *sae_option_by_name(const char *name, size_t n);
+/* The row of the option with which an answer has a tensor of this name beside f; -1: none. Decode
+ * does not look at it. */
+int sae_aux_by_name(const char *name, size_t n);
 /* The option is named now: SAE_E_BAD_OPTION if it was before. */
 enum sae_status sae_option_seen(struct sae_options *opt, const struct sae_option_def *def,
                                 struct sae_err *err) SAE_MUST_USE;
@@ -390,6 +394,11 @@ const char *sae_media_type_name(const struct sae_media_type *type);
  * nothing but for a charset, which is UTF-8; others have a dtype or none. */
 enum sae_status sae_content_type(const char *value, struct sae_media_type *out,
                                  struct sae_err *err) SAE_MUST_USE;
+
+/* Can a body of this form be a request of the operation? SAE_E_UNSUPPORTED_MEDIA_TYPE says which
+ * can. */
+enum sae_status sae_content_check(enum sae_media media, enum sae_op op,
+                                  struct sae_err *err) SAE_MUST_USE;
 
 /* The answer's form from Accept (NULL: absent), of those in `can` (sae_media_can). Absent or
  * all-wildcard: the request's form if it can, else safetensors for binary requests, JSON for JSON.

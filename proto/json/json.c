@@ -130,15 +130,14 @@ static bool is_key(const struct sae_json_text *key, const char *name)
     return !key->cut && strlen(name) == key->n && memcmp(name, key->s, key->n) == 0;
 }
 
-static const char *const asides[] = {"f_units", "gate", "pre_jump"};
+#define F_UNITS (1u << SAE_N_OPTIONS)
 
-/* The bit of this key; 0: it is none of them. */
+/* The bit of this key: f_units, or an option's second tensor; 0: it is none of them. */
 static unsigned aside_by_name(const struct sae_json_text *key)
 {
-    for (unsigned i = 0; i < SAE_COUNTOF(asides); i++)
-        if (is_key(key, asides[i]))
-            return 1u << i;
-    return 0;
+    const int aux = key->cut ? -1 : sae_aux_by_name(key->s, key->n);
+
+    return is_key(key, "f_units") ? F_UNITS : aux >= 0 ? 1u << aux : 0;
 }
 
 static enum sae_status read_f_units(struct sae_json_parser *ps)
@@ -158,10 +157,10 @@ static enum sae_status read_f_units(struct sae_json_parser *ps)
     return sae_f_units_check(units.s, units.n, &ps->err);
 }
 
-/* gate and pre_jump are not looked at. */
+/* A second tensor of features is not looked at. */
 static enum sae_status read_aside(struct sae_json_parser *ps, unsigned bit)
 {
-    return bit == 1 ? read_f_units(ps) : sae_json_skip(ps);
+    return bit == F_UNITS ? read_f_units(ps) : sae_json_skip(ps);
 }
 
 /* input_state and x; false and null are as if they were not there. */
@@ -203,7 +202,7 @@ struct seen {
 static enum sae_status fail_key(struct sae_json_parser *ps, const struct sae_json_text *key)
 {
     static const char options[] =
-#define SAE_OPTION(id, name, kind, ops, in, of_f) ", " #name
+#define SAE_OPTION(id, name, kind, ops, in, of_f, aux) ", " #name
 #include "proto/options.def"
 #undef SAE_OPTION
         ;

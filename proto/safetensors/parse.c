@@ -264,15 +264,7 @@ static unsigned form_of(const char *name)
 /* What an answer has beside f, in whatever form: decode does not look at it. */
 static bool is_beside_f(const char *name)
 {
-    static const char *const names[] = {"gate", "pre_jump"};
-
-    for (size_t i = 0; i < SAE_COUNTOF(names); i++) {
-        size_t n = strlen(names[i]);
-
-        if (strncmp(name, names[i], n) == 0 && (name[n] == '\0' || name[n] == '.'))
-            return true;
-    }
-    return false;
+    return sae_aux_by_name(name, strcspn(name, ".")) >= 0;
 }
 
 static bool is_option(const char *name)

@@ -45,6 +45,7 @@ only 'a format by name' "\"($names)\"" lib/load/pt.c lib/load/st.c lib/load/nump
 
 # What an operation comes to for a formula is worked out in one place; and what cannot be.
 only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c
+only 'a second tensor' '"(gate|pre_jump)"' lib/dict/unit.c
 only 'an option' "$(compared 'SAE_OPT_[A-Z_]+')"
 only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')"
 # Engines: their own rows, and what --engine's choices are stored as.

@@ -1,5 +1,6 @@
 /* test_tables.c - a row of a table is all of it: what reads and names operations, options and
  * codecs has every row, whatever rows there are. */
+#include "lib/dict/unit.h"
 #include "tests/unit/proto/wire_fixture.h"
 
 #include <stdlib.h>
@@ -59,6 +60,24 @@ START_TEST(options_have_a_bit_and_a_name_of_their_own)
         ck_assert_ptr_nonnull(values[def->kind].json);
     }
     ck_assert(!(bits & SAE_OPT_GHOST_UNREAD)); /* of a class, no option */
+}
+END_TEST
+
+START_TEST(second_tensors_are_named_as_their_units_do)
+{
+    unsigned of_units = 0;
+
+    for (int u = 0; u < SAE_N_UNITS; u++) {
+        const struct sae_unit *unit = &sae_units[u];
+        int i = unit->aux_name ? sae_aux_by_name(unit->aux_name, strlen(unit->aux_name)) : -1;
+
+        ck_assert_int_eq(i >= 0, unit->aux_name != NULL);
+        ck_assert(i < 0 || sae_option_defs[i].bit == unit->aux_option);
+        of_units |= unit->aux_option;
+    }
+    ck_assert_uint_eq(of_units, sae_options_about(SAE_RETURNS_AUX));
+    for (size_t i = 0; i < SAE_N_OPTIONS; i++)
+        ck_assert((sae_option_defs[i].aux != NULL) == !!(sae_option_defs[i].bit & of_units));
 }
 END_TEST
 
@@ -330,6 +349,7 @@ int main(void)
     TCase *t = tcase_create("tables");
 
     tcase_add_test(t, options_have_a_bit_and_a_name_of_their_own);
+    tcase_add_test(t, second_tensors_are_named_as_their_units_do);
     tcase_add_loop_test(t, json_reads_every_option, 0, SAE_N_OPTIONS);
     tcase_add_loop_test(t, query_reads_every_option_that_has_its_place_there, 0, SAE_N_OPTIONS);
     tcase_add_loop_test(t, safetensors_reads_every_option_that_is_a_tensor, 0, SAE_N_OPTIONS);
