@@ -337,6 +337,21 @@ enum sae_status sae_content_type(const char *value, struct sae_media_type *out, 
     return refuse_type(value, err);
 }
 
+enum sae_status sae_content_check(enum sae_media media, enum sae_op op, struct sae_err *err)
+{
+    unsigned takes = 0;
+    char able[128];
+
+    for (int m = 0; m < SAE_N_MEDIA; m++)
+        takes |= (unsigned)sae_media_takes((enum sae_media)m, op) << m;
+    if (takes >> media & 1)
+        return SAE_OK;
+    list_media(able, sizeof able, takes, " or ");
+    return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
+                       "cannot read body: its Content-Type is \"%s\", %s is asked in %s",
+                       sae_codecs[media].name, sae_op_defs[op].name, able);
+}
+
 /* ---- Accept ---------------------------------------------------------------------------------- */
 
 /* What an Accept says of a form: the q of the closest range that names it without parameters; and

@@ -54,16 +54,6 @@ static enum sae_status check_encoding(struct saed_exchange *x, const struct sae_
     return st;
 }
 
-static enum sae_status check_form(enum sae_op kind, enum sae_media in, struct sae_err *err)
-{
-    if (sae_media_takes(in, kind))
-        return SAE_OK;
-    return sae_err_set(err, SAE_E_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
-                       "cannot read body: its Content-Type is \"%s\", %s is asked in %s or %s",
-                       sae_codecs[in].name, sae_op_defs[kind].name, sae_codecs[SAE_MEDIA_JSON].name,
-                       sae_codecs[SAE_MEDIA_SAFETENSORS].name);
-}
-
 /* What its head says of the body: a document has none. */
 static enum sae_status check_head(struct saed_exchange *x, enum sae_op kind,
                                   struct sae_media_type *in, const struct sae_coding **coding,
@@ -76,7 +66,7 @@ static enum sae_status check_head(struct saed_exchange *x, enum sae_op kind,
         return SAE_OK;
     st = sae_content_type(x->content_type, in, err);
     if (st == SAE_OK)
-        st = check_form(kind, in->media, err);
+        st = sae_content_check(in->media, kind, err);
     return st == SAE_OK ? check_encoding(x, coding, err) : st;
 }
 
