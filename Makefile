@@ -12,7 +12,7 @@ PYTHON = /usr/bin/python3
 # What `make deps` installs: the first list builds and tests, the second is for regenerating
 # fixtures and for the image test only.
 DEPS_BUILD = gcc g++ libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-pthread-dev libzip-dev \
-	zlib1g-dev libzstd-dev nettle-dev check libcurl4-openssl-dev python3 python3-numpy
+	zlib1g-dev libzstd-dev nettle-dev check libcurl4-openssl-dev python3 python3-numpy openssl
 DEPS_PYTHON = python3-torch python3-scipy python3-distributed python3-zstandard mypy
 DEPS_PAGE = chromium chromium-driver python3-selenium python3-numpy
 DEPS_WHEEL = python3-build python3-venv python3-setuptools python3-wheel

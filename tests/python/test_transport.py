@@ -3,7 +3,10 @@
 import http.client
 import os
 import pickle
+import select
 import socket
+import ssl
+import subprocess
 import tempfile
 import threading
 import time
@@ -143,7 +146,7 @@ class Kept(unittest.TestCase):
             self.assertTrue(server.heads[0].startswith("GET /proxy/8673/v1 HTTP/1.1"))
 
     def test_urls(self):
-        for url in ("https://h", "h:1", "http://", "http://h/?a=b", "unix:/x"):
+        for url in ("ftp://h", "h:1", "http://", "http://h/?a=b", "unix:/x"):
             with self.subTest(url=url), self.assertRaises(ValueError):
                 saed.Client(url)
         with self.assertRaises(ValueError):
@@ -187,6 +190,104 @@ class Access(unittest.TestCase):
             with self.assertRaises(saed.ConnectionLost) as lost:
                 get(saed.Client(uds=uds))
             self.assertIn(uds, str(lost.exception))
+
+
+def certificate(folder):
+    """A key and its own certificate for localhost, in one file."""
+    path = os.path.join(folder, "tls.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                    "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                    "-keyout", path, "-out", path + ".crt"], check=True, stderr=subprocess.DEVNULL)
+    with open(path, "a") as both, open(path + ".crt") as crt:
+        both.write(crt.read())
+    return path
+
+
+class Proxy:
+    """TLS on a port of its own before the daemon at `url`. After the handshake it sends tickets by itself,
+    as TLS 1.3 does."""
+
+    def __init__(self, url, pem):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(pem)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "https://localhost:%d" % self.listener.getsockname()[1]
+        self.to = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
+        self.connections = 0
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                conn, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.serve, args=(conn,), daemon=True).start()
+
+    def serve(self, conn):
+        try:
+            near = self.context.wrap_socket(conn, server_side=True)
+        except OSError:
+            conn.close()
+            return
+        far = socket.create_connection(self.to)
+        near.setblocking(False)
+        with near, far:
+            while True:
+                # What TLS has read already does not show in select.
+                waits = near.pending() == 0
+                ready, _, _ = select.select([near, far], [], [], None if waits else 0)
+                try:
+                    if near in ready or not waits:
+                        data = near.recv(1 << 16)
+                        if not data:
+                            return
+                        far.sendall(data)
+                    if far in ready:
+                        data = far.recv(1 << 16)
+                        if not data:
+                            return
+                        near.setblocking(True)
+                        near.sendall(data)
+                        near.setblocking(False)
+                except ssl.SSLWantReadError:
+                    continue
+                except OSError:
+                    return
+
+
+class Tls(Case):
+    """A proxy with TLS before the daemon."""
+
+    def setUp(self):
+        self.folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.pem = certificate(self.folder)
+        self.proxy = Proxy(self.url, self.pem)
+        self.addCleanup(self.proxy.listener.close)
+
+    def test_answers_and_kept_connections(self):
+        x = np.random.default_rng(0).standard_normal((9000, 64)).astype("f4")  # 2.3 MB: in pieces
+        ae = saed.Dictionary(self.proxy.url, "digits", ca_file=self.pem, connections=1)
+        np.testing.assert_array_equal(ae.encode(x), saed.Dictionary(self.url, "digits").encode(x))
+        again = pickle.loads(pickle.dumps(ae))
+        for i in range(20):
+            ae.encode(x[i])
+        self.assertEqual(self.proxy.connections, 1)
+        np.testing.assert_array_equal(again.encode(x[:9]), ae.encode(x[:9]))
+
+    def test_who_is_not_vouched_for(self):
+        with self.assertRaises(saed.ConnectionLost) as lost:
+            get(saed.Client(self.proxy.url, patience=0))
+        self.assertIn("certificate", str(lost.exception))
+        other = self.proxy.url.replace("localhost", "127.0.0.1")  # not the certificate's name
+        with self.assertRaises(saed.ConnectionLost):
+            get(saed.Client(other, patience=0, ca_file=self.pem))
+
+    def test_what_does_not_go_together(self):
+        for url, more in (("http://h", {"ca_file": self.pem}), ("https://h", {"uds": "/s"})):
+            with self.assertRaises(ValueError):
+                saed.Client(url, **more)
 
 
 class Errors(unittest.TestCase):

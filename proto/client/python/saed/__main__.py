@@ -1,4 +1,5 @@
-"""python -m saed verify NAME --weights ae.pt --rows x.npy [--url URL] [--uds PATH] [--api-key-env NAME]"""
+"""python -m saed verify NAME --weights ae.pt --rows x.npy [--url URL] [--uds PATH] [--api-key-env NAME]
+[--ca-file PATH]"""
 from __future__ import annotations
 
 import argparse
@@ -29,6 +30,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     check.add_argument("--weights", required=True, help="its state dict, as torch.save wrote it")
     check.add_argument("--rows", required=True, help=".npy of rows of its width")
     check.add_argument("--url", default="http://127.0.0.1:8673", help="of the daemon (%(default)s)")
+    check.add_argument("--ca-file", metavar="PATH", help="certificates that may vouch for an https host")
     check.add_argument("--uds", metavar="PATH", help="the daemon's Unix socket")
     check.add_argument("--api-key-env", metavar="NAME", help="the environment variable that has the daemon's key")
     check.add_argument("--tolerance", type=float, default=1e-4,
@@ -38,7 +40,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         from .verify import load_weights, verify
         rows = np.load(options.rows, mmap_mode="r")
         key = _key(options.api_key_env)
-        ae = Dictionary(options.url, options.name, patience=0, uds=options.uds, api_key=key)
+        ae = Dictionary(options.url, options.name, patience=0, uds=options.uds, api_key=key,
+                        ca_file=options.ca_file)
         report = verify(ae, load_weights(options.weights), rows.reshape(-1, rows.shape[-1]))
     except (Error, OSError, ValueError, RuntimeError, pickle.UnpicklingError, ImportError) as e:
         print(f"python -m saed verify: {e}", file=sys.stderr)

@@ -18,23 +18,25 @@ T = TypeVar("T")
 
 
 class Client:
-    """The daemon at `url`, `http://HOST:PORT`. Any number of threads may share one.
+    """The daemon at `url`, `http://HOST:PORT`, or `https://HOST` of a proxy before it. Any number of threads
+    may share one.
 
     timeout: seconds without any byte to or from the daemon after which a call gives up.
     patience: seconds for which 503, 408 and lost connections are tried again.
     connections: requests in flight when one call needs several.
     api_key: one of the daemon's keys (`--api-key-file`). uds: the path of its Unix socket
     (`--listen unix:PATH`), which is called in the place of `url`'s host.
+    ca_file: certificates (PEM) that may vouch for an https host; without it those of the system.
 
     A client can be pickled (what arrives has connections of its own) and used after a fork.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8673", *, timeout: float = 60.0,
                  patience: float = 60.0, connections: int = 2, api_key: Optional[str] = None,
-                 uds: Optional[str] = None) -> None:
+                 uds: Optional[str] = None, ca_file: Optional[str] = None) -> None:
         if connections < 1:
             raise ValueError(f"cannot call with {connections} connections: wanted at least 1")
-        self.transport = Transport(url, timeout, patience, api_key, uds)
+        self.transport = Transport(url, timeout, patience, api_key, uds, ca_file)
         self.connections = connections
         self.after_fork()
         survive_fork(self)
@@ -50,7 +52,8 @@ class Client:
 
     def __getstate__(self) -> Dict[str, Any]:
         return {"url": self.url, "timeout": self.transport.timeout, "patience": self.transport.patience,
-                "connections": self.connections, "api_key": self.transport.api_key, "uds": self.transport.uds}
+                "connections": self.connections, "api_key": self.transport.api_key, "uds": self.transport.uds,
+                "ca_file": self.transport.ca_file}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]

@@ -44,7 +44,7 @@ class Dictionary:
 
     def __init__(self, url: Union[str, Client], name: str, *, dtype: Any = None, grad: str = "active",
                  **client: Any) -> None:
-        """client: timeout, patience, connections, api_key, uds, as in `Client`."""
+        """client: timeout, patience, connections, api_key, uds, ca_file, as in `Client`."""
         if grad not in ("active", "all", "refuse"):
             raise ValueError(f"cannot take grad={grad!r}: wanted active, all or refuse")
         if isinstance(url, Client):

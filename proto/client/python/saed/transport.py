@@ -1,4 +1,4 @@
-"""Kept-alive HTTP/1.1 connections to one saed, over TCP or a Unix socket.
+"""Kept-alive HTTP/1.1 connections to one saed, over TCP, a Unix socket, or TLS to a proxy before it.
 
 A request has a connection of its own while it lasts and gives it back when its answer was read whole, so
 that any number of threads may call. Every request is safe to send again: nothing on the server changes.
@@ -13,6 +13,7 @@ import json
 import os
 import select
 import socket
+import ssl
 import threading
 import time
 import urllib.parse
@@ -30,18 +31,25 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
 class Transport:
-    """Connections to `url` (http://HOST[:PORT][/PREFIX]).
+    """Connections to `url` (http[s]://HOST[:PORT][/PREFIX]).
 
     timeout: seconds without any progress on the socket; patience: seconds for which a request that the
     daemon could not serve is sent again (0: once only). api_key: sent with every request. uds: the path of
-    a Unix socket that is connected to in the place of `url`'s host.
+    a Unix socket that is connected to in the place of `url`'s host. ca_file: certificates that may vouch for an
+    https host in the place of the system's.
     """
 
     def __init__(self, url: str, timeout: float = 60.0, patience: float = 60.0,
-                 api_key: Optional[str] = None, uds: Optional[str] = None) -> None:
+                 api_key: Optional[str] = None, uds: Optional[str] = None,
+                 ca_file: Optional[str] = None) -> None:
         parts = urllib.parse.urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"cannot call {url!r}: wanted http://HOST[:PORT][/PREFIX]")
+        is_tls = parts.scheme == "https"
+        if not (is_tls or parts.scheme == "http") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"cannot call {url!r}: wanted http[s]://HOST[:PORT][/PREFIX]")
+        if uds is not None and is_tls:
+            raise ValueError(f"cannot call {url!r} by a Unix socket: there is no TLS on it")
+        if ca_file is not None and not is_tls:
+            raise ValueError(f"cannot use a ca_file for {url!r}: it is not https")
         self.url = url.rstrip("/")
         self.timeout = timeout
         self.patience = patience
@@ -49,7 +57,9 @@ class Transport:
             raise ValueError("cannot send this api_key: wanted visible ASCII characters")
         self.api_key = api_key
         self.uds = uds
-        self._address = (parts.hostname, parts.port or 80)
+        self.ca_file = ca_file
+        self._tls = ssl.create_default_context(cafile=ca_file) if is_tls else None
+        self._address = (parts.hostname, parts.port or (443 if is_tls else 80))
         self._prefix = parts.path.rstrip("/")
         self._answered = False
         self._start()
@@ -83,11 +93,11 @@ class Transport:
                 conn = self._idle.pop() if self._idle else None
             if conn is None:
                 conn = _Connection(*self._address, timeout=self.timeout)
-                conn.uds = self.uds
+                conn.uds, conn.tls = self.uds, self._tls
                 with self._lock:
                     self._open.add(conn)
                 return conn, False
-            if conn.sock is not None and not _readable(conn.sock):
+            if conn.sock is not None and _is_silent(conn.sock):
                 return conn, True
             conn.close()  # the daemon has closed it while it was idle
 
@@ -166,7 +176,7 @@ class Transport:
         conn.endheaders()
         try:
             return _send_all(conn.sock, [memoryview(conn.take_head()), *views])
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             return False  # the answer that explains it may still be there to be read
 
 
@@ -174,10 +184,13 @@ class _Connection(http.client.HTTPConnection):
     """Keeps a request's head back, so that it leaves in one packet with a small body."""
     head = b""
     uds: Optional[str] = None
+    tls: Optional[ssl.SSLContext] = None
 
     def connect(self) -> None:
         if self.uds is None:
             super().connect()
+            if self.tls is not None:
+                self.sock = self.tls.wrap_socket(self.sock, server_hostname=self.host)
             return
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -201,12 +214,13 @@ class _Connection(http.client.HTTPConnection):
 def _send_all(sock: socket.socket, views: List[memoryview]) -> bool:
     """False: the other side had something to say before all was sent."""
     total = sum(len(v) for v in views)
+    is_tls = isinstance(sock, ssl.SSLSocket)  # what is readable there may be a ticket, and no answer
     if total <= SEND_BYTES:
-        n = sock.sendmsg(views)
+        n = 0 if is_tls else sock.sendmsg(views)
         views = [memoryview(b"".join(views)[n:])] if n < total else []
     for view in views:
         for at in range(0, len(view), SEND_BYTES):
-            if at and _readable(sock):
+            if at and not is_tls and _readable(sock):
                 return False
             sock.sendall(view[at:at + SEND_BYTES])
     return True
@@ -220,6 +234,23 @@ def _readable(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _is_silent(sock: socket.socket) -> bool:
+    """Of an idle connection: the other side has neither ended it nor said anything."""
+    if not isinstance(sock, ssl.SSLSocket):
+        return not _readable(sock)
+    timeout = sock.gettimeout()
+    try:
+        sock.settimeout(0)
+        sock.recv(1)
+        return False
+    except ssl.SSLWantReadError:
+        return True
+    except OSError:
+        return False
+    finally:
+        sock.settimeout(timeout)
 
 
 def _problem(response: http.client.HTTPResponse) -> RequestError:
