@@ -2,7 +2,7 @@
 #include "server/address.h"
 
 #include "lib/scan.h"
-#include "server/opts/origin.h"
+#include "server/origin.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>

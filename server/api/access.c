@@ -1,7 +1,7 @@
 /* access.c - see access.h. */
 #include "server/api/access.h"
 
-#include "server/opts/origin.h"
+#include "server/origin.h"
 
 #include <string.h>
 #include <strings.h>

@@ -2,7 +2,6 @@
  *
  * opts.c          orchestrates: command line, environment, defaults, cross-checks
  * opts/value.c    text -> value of an option; HOST:PORT; the nearest name
- * opts/origin.c   hosts and origins
  * opts/name.c     NAMEs
  * opts/config.c   the JSON file
  * opts/help.c     --help

@@ -2,7 +2,7 @@
  *
  * Pure functions of their arguments; called by opts.c and opts/config.c. */
 #include "server/address.h"
-#include "server/opts/origin.h"
+#include "server/origin.h"
 #include "server/opts/table.h"
 
 #include "lib/scan.h"

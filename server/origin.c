@@ -1,5 +1,5 @@
 /* origin.c - see origin.h. */
-#include "server/opts/origin.h"
+#include "server/origin.h"
 
 #include "lib/scan.h"
 

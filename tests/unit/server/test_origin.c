@@ -1,5 +1,5 @@
 /* test_origin.c - hosts and origins as Host, Origin and options have them. */
-#include "server/opts/origin.h"
+#include "server/origin.h"
 
 #include <check.h>
 #include <string.h>

@@ -1,7 +1,8 @@
-/* origin.h - hosts and origins, as options, Host and Origin have them. Pure functions, any thread.
- */
-#ifndef SAED_OPTS_ORIGIN_H
-#define SAED_OPTS_ORIGIN_H
+/* origin.h - hosts and origins, as options, Host and Origin have them.
+ *
+ * Shared by opts, addresses and who may call (api/access.c). Pure functions, any thread. */
+#ifndef SAED_ORIGIN_H
+#define SAED_ORIGIN_H
 
 #include "lib/base.h"
 
