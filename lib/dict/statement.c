@@ -307,7 +307,7 @@ static enum sae_status check_custom(const struct sae_statement *s, struct sae_er
                            "format=%s wants to know what is subtracted from x: state centre=none "
                            "or centre=KEY",
                            s->format);
-    if (!field[SAE_FIELD_ACTIVATION].is_set && !s->has_k && !field[SAE_FIELD_THRESHOLD].is_set)
+    if (!field[SAE_FIELD_ACTIVATION].is_set && !s->has_k && !sae_statement_says_threshold(s))
         return sae_err_set(err, SAE_E_USAGE, "",
                            "format=%s wants to know the activation: state activation=, k= or "
                            "threshold=",

@@ -249,7 +249,7 @@ def bare():
     safetensors("four.safetensors", four)
     safetensors("five.safetensors", five)
     for name in "four", "five":
-        for more in "", ":centre=none":
+        for more in "", ":centre=none", ":centre=none:threshold=none":
             refused(f"bare, {name}{more}", f"{name}.safetensors{more}", "state centre=b_dec",
                     "activation=, k= or threshold=")
     case("bare, relu", "four.safetensors:centre=b_dec:activation=relu", "standard",

@@ -63,8 +63,8 @@ enum sae_status sae_settle_bare(struct sae_file *b, struct sae_err *err)
 {
     const struct sae_tensor *enc = tensor_of(b, "W_enc"), *dec = tensor_of(b, "W_dec"),
                             *bias = tensor_of(b, "b_enc");
-    bool is_said =
-        is_stated(b, SAE_FIELD_ACTIVATION) || b->stated->has_k || is_stated(b, SAE_FIELD_THRESHOLD);
+    bool is_said = is_stated(b, SAE_FIELD_ACTIVATION) || b->stated->has_k ||
+                   sae_statement_says_threshold(b->stated);
     enum sae_status st = check_no_kron(enc, dec, bias, err);
 
     if (st != SAE_OK)

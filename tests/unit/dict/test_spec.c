@@ -274,6 +274,7 @@ static const char *const bads[][2] = {
     {"x.pt:format=custom", "format=custom wants encoder=KEY"},
     {"x.pt:encoder=W:k=3", "state centre=none or centre=KEY"},
     {"x.pt:encoder=W:centre=none", "state activation=, k= or threshold="},
+    {"x.pt:encoder=W:centre=none:threshold=none", "state activation=, k= or threshold="},
     {"x.pt:dec_bias=b", "dec_bias= wants encoder= beside it"},
     {"x.pt:encoder=W:format=dictionary_learning", "encoder= does not go with format=dict"},
     {"x.pt:resident=f16", "resident is \"f16\", wanted stored or f32"},
