@@ -30,6 +30,7 @@ static struct sae_matrix *matrix_of(struct sae_dict *d, enum sae_role role)
 static float **slot(struct sae_dict *d, enum sae_role role)
 {
     const struct sae_unit *unit = sae_formula_unit(&d->formula);
+    unsigned i;
 
     switch (role) {
     case SAE_ROLE_SKIP:
@@ -41,10 +42,8 @@ static float **slot(struct sae_dict *d, enum sae_role role)
     default:
         break;
     }
-    for (unsigned i = 0; i < unit->n_params; i++)
-        if (unit->params[i] == role)
-            return &d->param[i];
-    return NULL;
+    i = sae_unit_param(unit, role);
+    return i < unit->n_params ? &d->param[i] : NULL;
 }
 
 float *sae_dict_array(const struct sae_dict *d, enum sae_role role)
@@ -82,10 +81,7 @@ static size_t role_values(const struct sae_formula *f, enum sae_role role)
     default:
         break;
     }
-    for (unsigned i = 0; i < unit->n_params; i++)
-        if (unit->params[i] == role)
-            return f->F;
-    return 0;
+    return sae_unit_param(unit, role) < unit->n_params ? f->F : 0;
 }
 
 static bool has_norms(const struct sae_formula *f)

@@ -395,7 +395,7 @@ void sae_layout_reading(const struct sae_layout *l, struct sae_reading *r)
 {
     const struct sae_layout_key *centre = sae_layout_key_of(l, SAE_ROLE_CENTRE);
     const struct sae_layout_key *threshold = sae_layout_key_of(l, SAE_ROLE_THRESHOLD);
-    struct sae_value v = {.choice = sae_activation_of(l->unit)};
+    struct sae_value v = {.choice = l->is_identity ? SAE_UNIT_LINEAR : l->unit};
 
     sae_reading_init(r);
     if (l->is_open)

@@ -20,9 +20,24 @@ struct form {
     const char *word;
     enum argument argument;
     unsigned choice;
+    /* What SAELens would call a plain dictionary of it, a transcoder, one with a skip. */
+    const char *classes[3];
 };
+#define WORD(text, value)                 \
+    {                                     \
+        .word = (text), .choice = (value) \
+    }
+#define WITH(text, kind, value)                               \
+    {                                                         \
+        .word = (text), .argument = (kind), .choice = (value) \
+    }
+#define CLASS(text, kind, value, ...)                                                     \
+    {                                                                                     \
+        .word = (text), .argument = (kind), .choice = (value), .classes = { __VA_ARGS__ } \
+    }
+#define OF(name) name, name "_transcoder", name "_skip_transcoder"
 
-#define MAX_FORMS 6
+#define MAX_FORMS 8
 struct field {
     const char *name, *wanted;
     struct form forms[MAX_FORMS]; /* up to one without a word and an argument */
@@ -31,69 +46,61 @@ struct field {
 static const struct field fields[SAE_N_FIELDS] = {
     [SAE_FIELD_KIND] = {.name = "kind",
                         .wanted = "sae or transcoder",
-                        .forms = {{"sae", ARG_NONE, SAE_KIND_SAE},
-                                  {"transcoder", ARG_NONE, SAE_KIND_TRANSCODER}}},
+                        .forms = {WORD("sae", SAE_KIND_SAE),
+                                  WORD("transcoder", SAE_KIND_TRANSCODER)}},
     [SAE_FIELD_INPUT] = {.name = "input",
                          .wanted = "none, scale:C (a number above 0), rms or layer_norm",
-                         .forms = {{"none", ARG_NONE, SAE_INPUT_NONE},
-                                   {"scale:", ARG_SCALE, SAE_INPUT_SCALE},
-                                   {"rms", ARG_NONE, SAE_INPUT_RMS},
-                                   {"layer_norm", ARG_NONE, SAE_INPUT_LAYER_NORM}}},
+                         .forms = {WORD("none", SAE_INPUT_NONE),
+                                   WITH("scale:", ARG_SCALE, SAE_INPUT_SCALE),
+                                   WORD("rms", SAE_INPUT_RMS),
+                                   WORD("layer_norm", SAE_INPUT_LAYER_NORM)}},
     [SAE_FIELD_OUTPUT] = {.name = "output",
                           .wanted = "follow, none or scale:C (a number above 0)",
-                          .forms = {{"follow", ARG_NONE, SAE_OUTPUT_FOLLOW},
-                                    {"none", ARG_NONE, SAE_OUTPUT_NONE},
-                                    {"scale:", ARG_SCALE, SAE_OUTPUT_SCALE}}},
+                          .forms = {WORD("follow", SAE_OUTPUT_FOLLOW),
+                                    WORD("none", SAE_OUTPUT_NONE),
+                                    WITH("scale:", ARG_SCALE, SAE_OUTPUT_SCALE)}},
     [SAE_FIELD_CENTRE] = {.name = "centre",
                           .wanted = "none or a tensor's key",
-                          .forms = {{"none", ARG_NONE, SAE_CENTRE_NONE},
-                                    {"", ARG_KEY, SAE_CENTRE_KEY}}},
-    [SAE_FIELD_ACTIVATION] = {.name = "activation",
-                              .wanted = "relu, linear, threshold, threshold_signed, gated or jump",
-                              .forms = {{"relu", ARG_NONE, SAE_ACTIVATION_RELU},
-                                        {"linear", ARG_NONE, SAE_ACTIVATION_LINEAR},
-                                        {"threshold", ARG_NONE, SAE_ACTIVATION_THRESHOLD},
-                                        {"threshold_signed", ARG_NONE,
-                                         SAE_ACTIVATION_THRESHOLD_SIGNED},
-                                        {"gated", ARG_NONE, SAE_ACTIVATION_GATED},
-                                        {"jump", ARG_NONE, SAE_ACTIVATION_JUMP}}},
+                          .forms = {WORD("none", SAE_CENTRE_NONE),
+                                    WITH("", ARG_KEY, SAE_CENTRE_KEY)}},
+    [SAE_FIELD_ACTIVATION] =
+        {.name = "activation",
+         .wanted = "relu, linear, threshold, threshold_signed, gated or jump",
+         .forms = {CLASS("relu", ARG_NONE, SAE_UNIT_RELU, "standard", "transcoder",
+                         "skip_transcoder"),
+                   CLASS("linear", ARG_NONE, SAE_UNIT_LINEAR, OF("linear")),
+                   CLASS("threshold", ARG_NONE, SAE_UNIT_THRESHOLD, OF("jumprelu")),
+                   CLASS("threshold_signed", ARG_NONE, SAE_UNIT_THRESHOLD_SIGNED, OF("jumprelu")),
+                   CLASS("gated", ARG_NONE, SAE_UNIT_GATED, OF("gated")),
+                   CLASS("jump", ARG_NONE, SAE_UNIT_JUMP, OF("jump"))}},
     [SAE_FIELD_SELECT] = {.name = "select",
                           .wanted = "all, top_k:K or group_max:K (a whole number from 1)",
-                          .forms = {{"all", ARG_NONE, SAE_SELECT_ALL},
-                                    {"top_k:", ARG_COUNT, SAE_SELECT_TOP_K},
-                                    {"group_max:", ARG_COUNT, SAE_SELECT_GROUP_MAX}}},
+                          .forms = {WORD("all", SAE_SELECT_ALL),
+                                    CLASS("top_k:", ARG_COUNT, SAE_SELECT_TOP_K, OF("topk")),
+                                    CLASS("group_max:", ARG_COUNT, SAE_SELECT_GROUP_MAX,
+                                          OF("groupmax"))}},
     [SAE_FIELD_THRESHOLD] = {.name = "threshold",
                              .wanted = "none, a number, a tensor's key or exp:KEY",
-                             .forms = {{"none", ARG_NONE, SAE_THRESHOLD_NONE},
-                                       {"exp:", ARG_KEY, SAE_THRESHOLD_EXP},
-                                       {"", ARG_NUMBER, SAE_THRESHOLD_NUMBER},
-                                       {"", ARG_KEY, SAE_THRESHOLD_KEY}}},
+                             .forms = {WORD("none", SAE_THRESHOLD_NONE),
+                                       WITH("exp:", ARG_KEY, SAE_THRESHOLD_EXP),
+                                       WITH("", ARG_NUMBER, SAE_THRESHOLD_NUMBER),
+                                       WITH("", ARG_KEY, SAE_THRESHOLD_KEY)}},
     [SAE_FIELD_SCORE] = {.name = "score",
                          .wanted = "value, decoder_norm or decoder_norm_folded",
-                         .forms = {{"value", ARG_NONE, SAE_SCORE_VALUE},
-                                   {"decoder_norm", ARG_NONE, SAE_SCORE_DECODER_NORM},
-                                   {"decoder_norm_folded", ARG_NONE,
-                                    SAE_SCORE_DECODER_NORM_FOLDED}}},
+                         .forms = {WORD("value", SAE_SCORE_VALUE),
+                                   WORD("decoder_norm", SAE_SCORE_DECODER_NORM),
+                                   WORD("decoder_norm_folded", SAE_SCORE_DECODER_NORM_FOLDED)}},
     [SAE_FIELD_NORMALIZE_DECODER] = {.name = "normalize_decoder",
                                      .wanted = "as_stored or unit",
-                                     .forms = {{"as_stored", ARG_NONE, SAE_AS_STORED},
-                                               {"unit", ARG_NONE, SAE_NORM_ONE}}},
+                                     .forms = {WORD("as_stored", SAE_AS_STORED),
+                                               WORD("unit", SAE_NORM_ONE)}},
     [SAE_FIELD_FEATURES] = {.name = "features",
                             .wanted = "all or a whole number from 1",
-                            .forms = {{"all", ARG_NONE, SAE_FEATURES_ALL},
-                                      {"", ARG_COUNT, SAE_FEATURES_FIRST}}},
+                            .forms = {WORD("all", SAE_FEATURES_ALL),
+                                      WITH("", ARG_COUNT, SAE_FEATURES_FIRST)}},
     [SAE_FIELD_SKIP] = {.name = "skip",
                         .wanted = "none, or a tensor's key with or without @m,d or @d,m",
-                        .forms = {{"none", ARG_NONE, SAE_SKIP_NONE}, {"", ARG_KEY, SAE_SKIP_KEY}}},
-};
-
-static const enum sae_unit_id activation_units[] = {
-    [SAE_ACTIVATION_RELU] = SAE_UNIT_RELU,
-    [SAE_ACTIVATION_LINEAR] = SAE_UNIT_LINEAR,
-    [SAE_ACTIVATION_THRESHOLD] = SAE_UNIT_THRESHOLD,
-    [SAE_ACTIVATION_THRESHOLD_SIGNED] = SAE_UNIT_THRESHOLD_SIGNED,
-    [SAE_ACTIVATION_GATED] = SAE_UNIT_GATED,
-    [SAE_ACTIVATION_JUMP] = SAE_UNIT_JUMP,
+                        .forms = {WORD("none", SAE_SKIP_NONE), WITH("", ARG_KEY, SAE_SKIP_KEY)}},
 };
 
 const char *sae_field_name(enum sae_field f)
@@ -211,13 +218,15 @@ enum sae_status sae_value_parse(enum sae_field f, const char *text, struct sae_v
                        fields[f].wanted);
 }
 
+/* Of an activation that nothing says yet, whatever its choice: the first. */
 static const struct form *form_of(enum sae_field f, unsigned choice)
 {
-    const struct form *form = fields[f].forms;
+    const struct form *forms = fields[f].forms;
 
-    while (form->choice != choice)
-        form++;
-    return form;
+    for (const struct form *form = forms; form < forms + MAX_FORMS && !is_last(form); form++)
+        if (form->choice == choice)
+            return form;
+    return forms;
 }
 
 /* As few digits as read back to the same f32. */
@@ -322,18 +331,19 @@ static bool is_not(const struct sae_reading *r, enum sae_field f, unsigned choic
     return r->field[f].is_set && r->field[f].value.choice != choice;
 }
 
-bool sae_reading_wants_threshold(const struct sae_reading *r)
+/* NULL: no activation is set. */
+static const struct sae_unit *unit_of(const struct sae_reading *r)
 {
-    return is(r, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_THRESHOLD) ||
-           is(r, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_THRESHOLD_SIGNED);
+    const struct sae_reading_field *activation = &r->field[SAE_FIELD_ACTIVATION];
+
+    return activation->is_set ? &sae_units[activation->value.choice] : NULL;
 }
 
-unsigned sae_activation_of(enum sae_unit_id unit)
+bool sae_reading_wants_threshold(const struct sae_reading *r)
 {
-    for (unsigned a = 0; a < SAE_COUNTOF(activation_units); a++)
-        if (activation_units[a] == unit)
-            return a;
-    return SAE_ACTIVATION_LINEAR; /* the identity */
+    const struct sae_unit *unit = unit_of(r);
+
+    return unit && sae_unit_param(unit, SAE_ROLE_THRESHOLD) < unit->n_params;
 }
 
 /* ---- what does not go together ------------------------------------------------------------ */
@@ -360,16 +370,14 @@ static enum sae_status not_yet(const struct sae_reading *r, enum sae_field f, st
 
 enum sae_status sae_reading_check(const struct sae_reading *r, struct sae_err *err)
 {
-    bool has_activation = r->field[SAE_FIELD_ACTIVATION].is_set;
-    unsigned activation = sae_reading_choice(r, SAE_FIELD_ACTIVATION);
-    bool is_pair =
-        has_activation && (activation == SAE_ACTIVATION_GATED || activation == SAE_ACTIVATION_JUMP);
+    const struct sae_unit *unit = unit_of(r);
+    bool is_alone = unit && !unit->of_h;
 
-    if (is_pair && is_not(r, SAE_FIELD_SELECT, SAE_SELECT_ALL))
+    if (is_alone && is_not(r, SAE_FIELD_SELECT, SAE_SELECT_ALL))
         return refuse_pair(r, SAE_FIELD_ACTIVATION, SAE_FIELD_SELECT, err);
-    if (is_pair && is_not(r, SAE_FIELD_SCORE, SAE_SCORE_VALUE))
+    if (is_alone && is_not(r, SAE_FIELD_SCORE, SAE_SCORE_VALUE))
         return refuse_pair(r, SAE_FIELD_ACTIVATION, SAE_FIELD_SCORE, err);
-    if (has_activation && !sae_reading_wants_threshold(r) &&
+    if (unit && !sae_reading_wants_threshold(r) &&
         is_not(r, SAE_FIELD_THRESHOLD, SAE_THRESHOLD_NONE))
         return refuse_pair(r, SAE_FIELD_ACTIVATION, SAE_FIELD_THRESHOLD, err);
     if (sae_reading_wants_threshold(r) && is(r, SAE_FIELD_THRESHOLD, SAE_THRESHOLD_NONE) &&
@@ -403,7 +411,7 @@ void sae_reading_fill(const struct sae_reading *r, struct sae_formula *f)
     const struct sae_value *output = &r->field[SAE_FIELD_OUTPUT].value;
     const struct sae_value *select = &r->field[SAE_FIELD_SELECT].value;
 
-    f->unit = activation_units[sae_reading_choice(r, SAE_FIELD_ACTIVATION)];
+    f->unit = (enum sae_unit_id)sae_reading_choice(r, SAE_FIELD_ACTIVATION);
     f->input = inputs[input->choice];
     f->input_scale = input->number;
     f->output = output->choice == SAE_OUTPUT_FOLLOW  ? f->input
@@ -414,32 +422,13 @@ void sae_reading_fill(const struct sae_reading *r, struct sae_formula *f)
     f->top_k = select->choice == SAE_SELECT_TOP_K ? select->count : 0;
 }
 
-/* As a plain dictionary, as a transcoder, as one with a skip. */
-#define CLASS(name)                                       \
-    {                                                     \
-        name, name "_transcoder", name "_skip_transcoder" \
-    }
-static const char *const classes[][3] = {
-    [SAE_ACTIVATION_RELU] = {"standard", "transcoder", "skip_transcoder"},
-    [SAE_ACTIVATION_LINEAR] = CLASS("linear"),
-    [SAE_ACTIVATION_THRESHOLD] = CLASS("jumprelu"),
-    [SAE_ACTIVATION_THRESHOLD_SIGNED] = CLASS("jumprelu"),
-    [SAE_ACTIVATION_GATED] = CLASS("gated"),
-    [SAE_ACTIVATION_JUMP] = CLASS("jump"),
-};
-static const char *const selecting[][3] = {
-    [SAE_SELECT_TOP_K] = CLASS("topk"),
-    [SAE_SELECT_GROUP_MAX] = CLASS("groupmax"),
-};
-
 const char *sae_reading_class(const struct sae_reading *r, bool has_skip)
 {
-    unsigned select = sae_reading_choice(r, SAE_FIELD_SELECT);
-    const char *const *names = select == SAE_SELECT_ALL
-                                   ? classes[sae_reading_choice(r, SAE_FIELD_ACTIVATION)]
-                                   : selecting[select];
+    enum sae_field f =
+        is_not(r, SAE_FIELD_SELECT, SAE_SELECT_ALL) ? SAE_FIELD_SELECT : SAE_FIELD_ACTIVATION;
+    bool is_transcoder = is(r, SAE_FIELD_KIND, SAE_KIND_TRANSCODER);
 
-    return names[has_skip ? 2 : sae_reading_choice(r, SAE_FIELD_KIND) == SAE_KIND_TRANSCODER];
+    return form_of(f, sae_reading_choice(r, f))->classes[has_skip ? 2 : is_transcoder];
 }
 
 /* `follow` of no scaling is none. */

@@ -26,19 +26,13 @@ enum sae_field {
     SAE_FIELD_SKIP
 };
 
-/* The choices of the fields; 0 is the default, but of activation, which has none. */
+/* The choices of the fields; 0 is the default. Those of activation are units, and it has none. */
 enum { SAE_KIND_SAE, SAE_KIND_TRANSCODER };
 enum { SAE_INPUT_NONE, SAE_INPUT_SCALE, SAE_INPUT_RMS, SAE_INPUT_LAYER_NORM };
 enum { SAE_OUTPUT_FOLLOW, SAE_OUTPUT_NONE, SAE_OUTPUT_SCALE };
 enum { SAE_CENTRE_NONE, SAE_CENTRE_KEY };
-enum {
-    SAE_ACTIVATION_RELU,
-    SAE_ACTIVATION_LINEAR,
-    SAE_ACTIVATION_THRESHOLD,
-    SAE_ACTIVATION_THRESHOLD_SIGNED,
-    SAE_ACTIVATION_GATED,
-    SAE_ACTIVATION_JUMP
-};
+/* ... what a stated threshold= implies, and k= */
+enum { SAE_ACTIVATION_OF_THRESHOLD = SAE_UNIT_THRESHOLD, SAE_ACTIVATION_OF_K = SAE_UNIT_RELU };
 enum { SAE_SELECT_ALL, SAE_SELECT_TOP_K, SAE_SELECT_GROUP_MAX };
 enum { SAE_THRESHOLD_NONE, SAE_THRESHOLD_EXP, SAE_THRESHOLD_NUMBER, SAE_THRESHOLD_KEY };
 enum { SAE_AS_STORED, SAE_NORM_ONE };
@@ -102,15 +96,13 @@ static inline unsigned sae_reading_choice(const struct sae_reading *r, enum sae_
 
 /* Is its activation set, and one that wants a threshold? */
 bool sae_reading_wants_threshold(const struct sae_reading *r);
-/* The activation that a unit computes. */
-unsigned sae_activation_of(enum sae_unit_id unit);
 
 /* The rules of combination among what is set: SAE_E_USAGE names the two fields, or what saed does
  * not do yet. */
 enum sae_status sae_reading_check(const struct sae_reading *r, struct sae_err *err) SAE_MUST_USE;
 
-/* Of a complete reading: unit, scalings, score and selection of *f; widths and vectors are set by
- * who knows the tensors. */
+/* Of a complete reading that has an activation: unit, scalings, score and selection of *f; widths
+ * and vectors are set by who knows the tensors. */
 void sae_reading_fill(const struct sae_reading *r, struct sae_formula *f);
 
 /* What SAELens would call it: "standard", "topk", "jumprelu_skip_transcoder". Static. */

@@ -242,10 +242,10 @@ static void settle_implied(struct sae_file *b)
     bool has_activation = r->field[SAE_FIELD_ACTIVATION].is_set;
 
     if (says_threshold && !said[SAE_FIELD_ACTIVATION].is_set && !sae_reading_wants_threshold(r))
-        imply(b, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_THRESHOLD);
+        imply(b, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_OF_THRESHOLD);
     else if (b->stated->has_k && !said[SAE_FIELD_ACTIVATION].is_set && !says_threshold &&
              (!has_activation || sae_reading_wants_threshold(r))) {
-        imply(b, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_RELU);
+        imply(b, SAE_FIELD_ACTIVATION, SAE_ACTIVATION_OF_K);
         if (!has_activation)
             sae_dict_add_note(&b->info, "activation = relu is implied by k=");
     }

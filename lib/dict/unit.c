@@ -252,3 +252,12 @@ const struct sae_unit sae_units[SAE_N_UNITS] = {
                                    .of_h = signed_of_h,
                                    .tau = signed_tau},
 };
+
+unsigned sae_unit_param(const struct sae_unit *unit, enum sae_role role)
+{
+    unsigned i = 0;
+
+    while (i < unit->n_params && unit->params[i] != role)
+        i++;
+    return i;
+}

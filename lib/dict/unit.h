@@ -8,7 +8,7 @@
  * and of files (layout.c) nothing names a unit.
  *
  * Adding one: an id in lib/types.h, a row in unit.c, a loop in units.inc (of a unit of h one for
- * its scores too), its case in the tests of both; its word (reading.c); a layout that uses it
+ * its scores too), its case in the tests of both; its line in reading.c; a layout that uses it
  * (layout.c). Constant data, pure functions, any thread. */
 #ifndef SAE_UNIT_H
 #define SAE_UNIT_H
@@ -64,5 +64,8 @@ struct sae_unit {
 };
 
 extern const struct sae_unit sae_units[SAE_N_UNITS];
+
+/* Which of its parameters has the role; n_params: none. */
+unsigned sae_unit_param(const struct sae_unit *unit, enum sae_role role);
 
 #endif

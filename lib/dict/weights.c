@@ -27,12 +27,7 @@ static enum sae_weight_state of_decoder(const struct sae_formula *f)
 
 static bool has_param(const struct sae_formula *f, enum sae_role role)
 {
-    const struct sae_unit *unit = sae_formula_unit(f);
-
-    for (unsigned i = 0; !f->is_identity && i < unit->n_params; i++)
-        if (unit->params[i] == role)
-            return true;
-    return false;
+    return sae_unit_param(sae_formula_unit(f), role) < sae_formula_unit(f)->n_params;
 }
 
 struct sae_weight_look sae_dict_weight(const struct sae_dict *d, enum sae_weight part)

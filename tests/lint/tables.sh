@@ -31,7 +31,8 @@ classes=$(sed -nE 's/^ *\.name = "([A-Z][A-Za-z0-9]+)",.*/\1/p' lib/dict/layout.
 
 only 'a class by name' "\"($classes)\"" lib/dict/layout.c
 only 'a unit' '\bSAE_UNIT_[A-Z_]+\b' lib/types.h lib/dict/unit.h lib/dict/unit.c lib/dict/layout.c \
-    lib/dict/reading.c lib/engine/kern/units.inc
+    lib/dict/reading.c lib/dict/reading.h lib/engine/kern/units.inc
+only 'an activation' '\bSAE_ACTIVATION_[A-Z_]+\b' lib/dict/reading.h lib/dict/settle.c
 only 'a format' '\bsae_reader_[a-z0-9]+\b' lib/load/load.c lib/load/reader.h lib/load/pt.c lib/load/st.c \
     lib/load/numpy.c
 
