@@ -101,9 +101,6 @@ enum sae_status sae_draft_outline(struct sae_dict **out, const struct sae_draft 
  * (sae_dict_free), and does not need the draft. Errors as those of open, but SAE_E_USAGE. */
 enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struct sae_team *team,
                                struct sae_err *err) SAE_MUST_USE;
-/* All of this in one. */
-enum sae_status sae_dict_load(struct sae_dict **out, const char *source, struct sae_team *team,
-                              struct sae_err *err) SAE_MUST_USE;
 /* Only the grammar of a source: SAE_OK, SAE_E_USAGE or SAE_E_NOMEM. No file is opened; one that is
  * there under the whole text, colons and all, has no options. */
 enum sae_status sae_source_check(const char *source, struct sae_err *err) SAE_MUST_USE;

@@ -155,15 +155,3 @@ enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struc
     *out = d;
     return SAE_OK;
 }
-
-enum sae_status sae_dict_load(struct sae_dict **out, const char *source, struct sae_team *team,
-                              struct sae_err *err)
-{
-    struct sae_draft *t = NULL;
-    enum sae_status st = sae_draft_open(&t, source, err);
-
-    if (st == SAE_OK)
-        st = sae_draft_load(out, t, team, err);
-    sae_draft_close(t);
-    return st;
-}

@@ -306,7 +306,7 @@ static void around_kernels(struct rig *g)
     double got[TURNS], bound[TURNS], kernel[TURNS], idle[TURNS];
     const char *path = strchr(g->source, '=') + 1;
 
-    if (sae_dict_load(&dict, path, NULL, &err) != SAE_OK ||
+    if (dicts_load(&dict, path, NULL, &err) != SAE_OK ||
         sae_engine_create(&e, SAE_ENGINE_NATIVE, sae_isa_name(g->bench->isa), &err) != SAE_OK ||
         sae_engine_prepare(e, dict, NULL, &err) != SAE_OK)
         bench_die("%s", err.text);

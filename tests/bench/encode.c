@@ -55,7 +55,7 @@ static void rig_init(struct rig *g, const struct bench *bench, size_t d, size_t 
         snprintf(source + k, sizeof source - (size_t)k, ":l0=%u", l0);
     *g = (struct rig){.bench = bench};
     snprintf(g->shape, sizeof g->shape, "%zu/%zu", d, F);
-    if (sae_dict_load(&g->dict, source, NULL, &err) != SAE_OK ||
+    if (dicts_load(&g->dict, source, NULL, &err) != SAE_OK ||
         sae_engine_create(&g->e, SAE_ENGINE_NATIVE, sae_isa_name(bench->isa), &err) != SAE_OK)
         bench_die("%s", err.text);
     g->x = dicts_rows(MAX_ROWS, d, 1);

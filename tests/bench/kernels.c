@@ -76,7 +76,7 @@ static void rig_init(struct rig *g, const struct bench *b)
     double *theta, *v;
 
     g->k = kernels_of(b->isa);
-    if (sae_dict_load(&g->dict, "init:AutoEncoder:768:24576:l0=50", NULL, &err) != SAE_OK)
+    if (dicts_load(&g->dict, "init:AutoEncoder:768:24576:l0=50", NULL, &err) != SAE_OK)
         bench_die("%s", err.text);
     g->rows = dicts_rows(MAX_ROWS, g->dict->formula.d_in, 1);
     g->p = sae_alloc((size_t)MAX_ROWS * SAE_BLOCK, sizeof *g->p);

@@ -4,6 +4,7 @@
  * for each tensor in the orientation of the file, and "end". (r_mag is shown as exp(r_mag).) */
 #include "lib/dict/dict.h"
 #include "lib/num.h"
+#include "tests/support/dicts.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -50,7 +51,7 @@ int main(void)
         struct sae_err err = {0};
 
         path[strcspn(path, "\n")] = '\0';
-        if (sae_dict_load(&d, path, NULL, &err) == SAE_OK) {
+        if (dicts_load(&d, path, NULL, &err) == SAE_OK) {
             printf("ok %s\n", d->layout->name);
             for (unsigned k = 0; k < d->layout->n_keys; k++)
                 print_key(d, &d->layout->keys[k]);

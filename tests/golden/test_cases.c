@@ -3,6 +3,7 @@
  * All are the dictionary of plain.pt and must give its bits; what the file did not say by itself
  * is noted. ckpt_* came from outside, the others are make_pt.py's. */
 #include "lib/dict/dict.h"
+#include "tests/support/dicts.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -58,7 +59,7 @@ static struct sae_dict *opened(const char *name)
     struct sae_err err = {0};
 
     snprintf(path, sizeof path, "tests/golden/cases/%s", name);
-    ck_assert_msg(sae_dict_load(&d, path, NULL, &err) == SAE_OK, "%s", err.text);
+    ck_assert_msg(dicts_load(&d, path, NULL, &err) == SAE_OK, "%s", err.text);
     return d;
 }
 
@@ -132,7 +133,7 @@ START_TEST(is_refused)
     struct sae_err err = {0};
 
     snprintf(path, sizeof path, "tests/golden/cases/%s", refused[_i].path);
-    ck_assert_int_eq(sae_dict_load(&d, path, NULL, &err), SAE_E_FORMAT);
+    ck_assert_int_eq(dicts_load(&d, path, NULL, &err), SAE_E_FORMAT);
     ck_assert_msg(strstr(err.text, refused[_i].said) != NULL, "%s", err.text);
 }
 END_TEST

@@ -6,6 +6,7 @@
  * the containers alone. */
 #include "lib/dict/ref.h"
 #include "lib/saed.h"
+#include "tests/support/dicts.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -116,7 +117,7 @@ static bool loads(int i, const char *label, size_t at)
     enum sae_status st;
 
     snprintf(source, sizeof source, "%s%s", folder, sets[i].options);
-    st = sae_dict_load(&d, source, NULL, &err);
+    st = dicts_load(&d, source, NULL, &err);
     if (st != SAE_OK) {
         ck_assert_msg(st == SAE_E_FORMAT || st == SAE_E_WEIGHTS, "%s %zu: %d %s", label, at,
                       (int)st, err.text);

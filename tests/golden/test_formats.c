@@ -29,7 +29,7 @@ static struct sae_dict *opened_as(const struct formats_case *c, const char *opti
     char source[400];
 
     snprintf(source, sizeof source, "%s%s", c->source, option);
-    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s: %s", c->name, err.text);
+    ck_assert_msg(dicts_load(&d, source, NULL, &err) == SAE_OK, "%s: %s", c->name, err.text);
     return d;
 }
 
@@ -276,7 +276,7 @@ START_TEST(an_encoder_alone_encodes_the_same)
     if (c->m == 0)
         return;
     snprintf(source, sizeof source, "%s:parts=encoder", c->source);
-    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s: %s", c->name, err.text);
+    ck_assert_msg(dicts_load(&d, source, NULL, &err) == SAE_OK, "%s: %s", c->name, err.text);
     ck_assert(d->formula.encodes_only);
     f = malloc(c->F * sizeof *f);
     for (size_t r = 0; r < c->n; r++) {
@@ -295,7 +295,7 @@ START_TEST(what_could_be_meant_in_two_ways_is_refused)
     const struct formats_case *c = refusals[_i];
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
-    enum sae_status st = sae_dict_load(&d, c->source, NULL, &err);
+    enum sae_status st = dicts_load(&d, c->source, NULL, &err);
 
     ck_assert_msg(c->refused == 2 ? st == SAE_E_USAGE : st == SAE_E_FORMAT || st == SAE_E_WEIGHTS,
                   "%s: %d %s", c->name, (int)st, err.text);

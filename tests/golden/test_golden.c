@@ -5,6 +5,7 @@
  * the same bits whatever dtype and strides the file has. */
 #include "lib/dict/ref.h"
 #include "lib/num.h"
+#include "tests/support/dicts.h"
 #include "tests/support/golden.h"
 #include "tests/support/tolerance.h"
 
@@ -223,7 +224,7 @@ START_TEST(file_gives_the_same_bits)
     snprintf(source, sizeof source, "%s", s.g->pt_path);
     if (!source[0])
         snprintf(source, sizeof source, "identity:%zu", s.g->d);
-    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s: %s: %s", source, err.where,
+    ck_assert_msg(dicts_load(&d, source, NULL, &err) == SAE_OK, "%s: %s: %s", source, err.where,
                   err.text);
     ck_assert_str_eq(sae_dict_info(d)->class_name, s.g->class_name);
     ck_assert_uint_eq(sae_dict_info(d)->activation_dim, s.g->d);

@@ -6,6 +6,7 @@
  * reading it is made: the guard's answer must be another one, so that it would be noticed. */
 #include "lib/dict/ref.h"
 #include "lib/saed.h"
+#include "tests/support/dicts.h"
 #include "tests/support/formats.h"
 
 #include <check.h>
@@ -171,7 +172,7 @@ static bool is_another(const struct formats_case *c, const char *source)
     bool differs = false;
     float *f, *y, state[SAE_MAX_STATE];
 
-    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
+    ck_assert_msg(dicts_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
     f = malloc((c->F + c->m + 1) * sizeof *f);
     y = f + c->F;
     for (size_t r = 0; r < c->n; r++) {

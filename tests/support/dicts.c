@@ -292,3 +292,15 @@ struct sae_capacity dicts_capacity(const struct sae_dict *d, size_t max_rows)
     (void)sae_capacity_widen(&c, d);
     return c;
 }
+
+enum sae_status dicts_load(struct sae_dict **out, const char *source, struct sae_team *team,
+                           struct sae_err *err)
+{
+    struct sae_draft *t = NULL;
+    enum sae_status st = sae_draft_open(&t, source, err);
+
+    if (st == SAE_OK)
+        st = sae_draft_load(out, t, team, err);
+    sae_draft_close(t);
+    return st;
+}

@@ -15,6 +15,11 @@ struct sae_dict *dicts_make(const char *class_name, size_t d, size_t F, uint64_t
 /* The same of a formula; its thresholds, biases and matrices as dicts_make's. */
 struct sae_dict *dicts_make_as(const struct sae_formula *f, uint64_t seed);
 
+/* The dictionary that a source names, opened and loaded; *out is owned. Errors as those of
+ * sae_draft_open and sae_draft_load. */
+enum sae_status dicts_load(struct sae_dict **out, const char *source, struct sae_team *team,
+                           struct sae_err *err) SAE_MUST_USE;
+
 /* The same dictionary with its matrices kept otherwise, owned; `d` is taken. To 16 bits values are
  * cut towards zero, and norms are made anew. */
 struct sae_dict *dicts_kept_take(struct sae_dict *d, const struct sae_storage *kept);

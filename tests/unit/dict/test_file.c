@@ -7,6 +7,7 @@
 #include "lib/dict/spec.h"
 #include "lib/load/load.h"
 #include "lib/num.h"
+#include "tests/support/dicts.h"
 
 #include <check.h>
 #include <math.h>
@@ -309,7 +310,7 @@ START_TEST(binds)
 
     fake_file(goods[_i].file);
     fake.r_mag = 1.0f;
-    ck_assert_msg(sae_dict_load(&d, "x.pt", NULL, &err) == SAE_OK, "%s", err.text);
+    ck_assert_msg(dicts_load(&d, "x.pt", NULL, &err) == SAE_OK, "%s", err.text);
     ck_assert(!fake.open);
     ck_assert_uint_eq(fake.n_reads + fake.n_integers, fake.n); /* each once */
     ck_assert_str_eq(sae_dict_info(d)->class_name, goods[_i].class_name);
@@ -597,8 +598,8 @@ START_TEST(stated_values_are_in_place)
     struct sae_err err = {0};
 
     fake_file(MINE);
-    ck_assert_msg(sae_dict_load(&d, "x.pt:encoder=W:decoder=V:enc_bias=b:centre=c+c:threshold=-0.5",
-                                NULL, &err) == SAE_OK,
+    ck_assert_msg(dicts_load(&d, "x.pt:encoder=W:decoder=V:enc_bias=b:centre=c+c:threshold=-0.5",
+                             NULL, &err) == SAE_OK,
                   "%s", err.text);
     for (size_t j = 0; j < 3; j++) {
         for (size_t k = 0; k < 2; k++) {
@@ -614,7 +615,7 @@ START_TEST(stated_values_are_in_place)
     }
     sae_dict_free(d);
     fake_file(TOP_K "threshold:f32=0.5");
-    ck_assert_int_eq(sae_dict_load(&d, "x.pt:activation=threshold:features=2", NULL, &err), SAE_OK);
+    ck_assert_int_eq(dicts_load(&d, "x.pt:activation=threshold:features=2", NULL, &err), SAE_OK);
     ck_assert_uint_eq(sae_dict_info(d)->dict_size, 2);
     for (size_t j = 0; j < 2; j++) {
         for (size_t k = 0; k < 2; k++) {
@@ -627,7 +628,7 @@ START_TEST(stated_values_are_in_place)
     sae_dict_free(d);
     fake_file(MINE);
     ck_assert_int_eq(
-        sae_dict_load(&d, "x.pt:encoder=W:decoder=V:centre=none:threshold=exp:extra", NULL, &err),
+        dicts_load(&d, "x.pt:encoder=W:decoder=V:centre=none:threshold=exp:extra", NULL, &err),
         SAE_OK);
     ck_assert(sae_dict_array(d, SAE_ROLE_THRESHOLD)[2] == sae_exp_f32(value(4, 0, 2)));
     sae_dict_free(d);
@@ -667,7 +668,7 @@ START_TEST(what_is_added_up_is_cut_too)
 
     fake_file(LARGE);
     snprintf(source, sizeof source, OF_LARGE "%s:features=2", cuts[_i].stated);
-    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
+    ck_assert_msg(dicts_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
     ck_assert_uint_eq(sae_dict_info(d)->dict_size, 2);
     v = sae_dict_array(d, cuts[_i].role);
     for (size_t j = 0; j < 2; j++) {
@@ -702,7 +703,7 @@ START_TEST(a_skip_that_is_added_up_lies_as_it_says)
 
     fake_file("W:f32:3,2 V:f32:3,2 S:f32:2,2 T:bf16:2,2 c:f32:2");
     snprintf(source, sizeof source, OF_LARGE "activation=relu:%s", skips[_i].stated);
-    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
+    ck_assert_msg(dicts_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
     for (size_t i = 0; i < 2; i++)
         for (size_t k = 0; k < 2; k++) {
             size_t r = skips[_i].is_turned ? k : i, c = skips[_i].is_turned ? i : k;
@@ -858,7 +859,7 @@ START_TEST(refuses)
     const char *head = "cannot load x.pt: ";
 
     fake_file(bads[_i].file);
-    ck_assert_int_eq(sae_dict_load(&d, "x.pt", NULL, &err), bads[_i].status);
+    ck_assert_int_eq(dicts_load(&d, "x.pt", NULL, &err), bads[_i].status);
     ck_assert_msg(strncmp(err.text, head, strlen(head)) == 0, "%s", err.text);
     ck_assert_str_eq(err.text + strlen(head), bads[_i].text);
     ck_assert_str_eq(err.where, bads[_i].where);
@@ -903,7 +904,7 @@ START_TEST(a_whole_transformer_is_listed_in_short)
         snprintf(fake.t[fake.n].name, sizeof fake.t[0].name, "transformer.h.%zu.attn.weight",
                  fake.n);
     }
-    ck_assert_int_eq(sae_dict_load(&d, "x.pt", NULL, &err), SAE_E_FORMAT);
+    ck_assert_int_eq(dicts_load(&d, "x.pt", NULL, &err), SAE_E_FORMAT);
     ck_assert_str_eq(
         err.text, "cannot load x.pt: cannot name the class: no class has its 300 keys: "
                   "\"transformer.h.0.attn.weight\" [768], \"transformer.h.1.attn.weight\" [768], "
@@ -923,7 +924,7 @@ START_TEST(long_names_are_cut_not_overrun)
         memset(fake.t[fake.n].name, 'a' + i, sizeof fake.t[0].name - 1);
     memset(path, 'p', sizeof path);
     strcpy(path + sizeof path - 7, "/ae.pt");
-    ck_assert_int_eq(sae_dict_load(&d, path, NULL, &err), SAE_E_FORMAT);
+    ck_assert_int_eq(dicts_load(&d, path, NULL, &err), SAE_E_FORMAT);
     ck_assert_msg(strncmp(err.text, "cannot load ...ppp", 18) == 0, "%s", err.text);
     ck_assert_ptr_nonnull(strstr(err.text, "ppp/ae.pt: cannot name the class: no class has"));
 }
@@ -939,7 +940,7 @@ START_TEST(a_failed_read_is_passed_on)
         char want[200];
 
         fake.fail_read = i;
-        ck_assert_int_eq(sae_dict_load(&d, "x.pt", NULL, &err), SAE_E_WEIGHTS);
+        ck_assert_int_eq(dicts_load(&d, "x.pt", NULL, &err), SAE_E_WEIGHTS);
         snprintf(want, sizeof want,
                  "cannot load x.pt: cannot use tensor %s: its value at [0] is nan", fake.t[i].name);
         ck_assert_str_eq(err.text, want);
@@ -956,12 +957,12 @@ START_TEST(exp_of_r_mag_must_be_finite)
 
     fake_file(GATED);
     fake.r_mag = 89.0f;
-    ck_assert_int_eq(sae_dict_load(&d, "x.pt", NULL, &err), SAE_E_WEIGHTS);
+    ck_assert_int_eq(dicts_load(&d, "x.pt", NULL, &err), SAE_E_WEIGHTS);
     ck_assert_str_eq(err.where, "r_mag");
     ck_assert_str_eq(err.text, "cannot load x.pt: cannot use r_mag: exp of value 0, 89, is not "
                                "finite as f32");
     fake.r_mag = 88.7f;
-    ck_assert_int_eq(sae_dict_load(&d, "x.pt", NULL, &err), SAE_OK);
+    ck_assert_int_eq(dicts_load(&d, "x.pt", NULL, &err), SAE_OK);
     ck_assert(isfinite(sae_dict_array(d, SAE_ROLE_R_MAG)[0]));
     sae_dict_free(d);
 }
@@ -972,10 +973,10 @@ START_TEST(the_loaders_errors_name_the_file)
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
 
-    ck_assert_int_eq(sae_dict_load(&d, "bad.pt", NULL, &err), SAE_E_FORMAT);
+    ck_assert_int_eq(dicts_load(&d, "bad.pt", NULL, &err), SAE_E_FORMAT);
     ck_assert_str_eq(err.text, "cannot load bad.pt: cannot read zip archive: no directory");
     ck_assert_str_eq(err.where, "file:12");
-    ck_assert_int_eq(sae_dict_load(&d, "bad.pt", NULL, NULL), SAE_E_FORMAT);
+    ck_assert_int_eq(dicts_load(&d, "bad.pt", NULL, NULL), SAE_E_FORMAT);
 }
 END_TEST
 
@@ -985,7 +986,7 @@ START_TEST(a_path_of_any_bytes_is_tamed)
     struct sae_err err = {0};
 
     fake_file("");
-    ck_assert_int_eq(sae_dict_load(&d, "q\xff\x1b[31m\xe2\x80\xa8.pt", NULL, &err), SAE_E_FORMAT);
+    ck_assert_int_eq(dicts_load(&d, "q\xff\x1b[31m\xe2\x80\xa8.pt", NULL, &err), SAE_E_FORMAT);
     ck_assert_msg(strncmp(err.text, "cannot load q??[31m?.pt: cannot ", 32) == 0, "%s", err.text);
 }
 END_TEST
@@ -1001,7 +1002,7 @@ START_TEST(a_long_path_leaves_the_reason_whole)
         memset(path, 'p', n);
         snprintf(path + n - 5, 6, "/x.pt");
         fake_file("V_enc:f32:2,3 V_dec:f32:3,2 c_enc:f32:3 c_dec:f32:2 threshold:f32:3");
-        ck_assert_int_eq(sae_dict_load(&d, path, NULL, &err), SAE_E_FORMAT);
+        ck_assert_int_eq(dicts_load(&d, path, NULL, &err), SAE_E_FORMAT);
         snprintf(
             want, sizeof want,
             "%s/x.pt: cannot name the class: no class has its 5 keys: "
@@ -1020,7 +1021,7 @@ START_TEST(notes_tell_what_the_file_did_not_say)
     fake_file("module.bias:f32:2 module.encoder.weight:f32:3,2 module.encoder.bias:f32:3 "
               "module.decoder.weight:f32:2,3");
     fake.note = "a note of the loader";
-    ck_assert_int_eq(sae_dict_load(&d, "x.pt", NULL, NULL), SAE_OK);
+    ck_assert_int_eq(dicts_load(&d, "x.pt", NULL, NULL), SAE_OK);
     ck_assert_uint_eq(d->info.n_notes, 3); /* and that of the class */
     ck_assert_str_eq(d->info.notes[0], "the prefix \"module.\" was taken off every key");
     ck_assert_str_eq(d->info.notes[1], "a note of the loader");
@@ -1039,7 +1040,7 @@ START_TEST(out_of_memory_is_an_error)
         enum sae_status st;
 
         sae_alloc_fault(n, false);
-        st = sae_dict_load(&d, "x.pt", NULL, &err);
+        st = dicts_load(&d, "x.pt", NULL, &err);
         sae_alloc_fault(-1, false);
         ck_assert(st == (d ? SAE_OK : SAE_E_NOMEM));
         ck_assert(d || strncmp(err.text, "cannot load x.pt: cannot ", 25) == 0);

@@ -15,7 +15,7 @@ static struct sae_dict *open_source(const char *source)
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
 
-    ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s: %s", source, err.text);
+    ck_assert_msg(dicts_load(&d, source, NULL, &err) == SAE_OK, "%s: %s", source, err.text);
     return d;
 }
 
@@ -263,7 +263,7 @@ START_TEST(out_of_memory_is_an_error)
         enum sae_status st;
 
         sae_alloc_fault(n, false);
-        st = sae_dict_load(&d, sources[_i], NULL, &err);
+        st = dicts_load(&d, sources[_i], NULL, &err);
         sae_alloc_fault(-1, false);
         ck_assert_int_eq(st == SAE_OK, d != NULL);
         if (st != SAE_OK) {
@@ -283,7 +283,7 @@ START_TEST(too_large_is_out_of_memory)
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
 
-    ck_assert_int_eq(sae_dict_load(&d, "init:AutoEncoder:2147483647:2147483647", NULL, &err),
+    ck_assert_int_eq(dicts_load(&d, "init:AutoEncoder:2147483647:2147483647", NULL, &err),
                      SAE_E_NOMEM);
     ck_assert_ptr_nonnull(strstr(err.text, "2147483647 x 2147483647"));
 }

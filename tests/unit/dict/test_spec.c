@@ -1,5 +1,6 @@
 /* test_spec.c - the grammar of sources: what is taken, and what a refusal says. */
 #include "lib/dict/spec.h"
+#include "tests/support/dicts.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -293,7 +294,7 @@ START_TEST(refuses)
     ck_assert_msg(strncmp(err.text, "cannot use source ", 18) == 0, "%s", err.text);
     ck_assert_uint_eq(src.seed, 17); /* untouched */
     ck_assert_int_eq(sae_source_check(bads[_i][0], NULL), SAE_E_USAGE);
-    ck_assert_int_eq(sae_dict_load(&d, bads[_i][0], NULL, &again), SAE_E_USAGE);
+    ck_assert_int_eq(dicts_load(&d, bads[_i][0], NULL, &again), SAE_E_USAGE);
     ck_assert_str_eq(again.text, err.text);
     ck_assert_ptr_null(d);
 }
@@ -316,7 +317,7 @@ START_TEST(opens_identity)
     struct sae_err err = {0};
     const struct sae_dict_info *info;
 
-    ck_assert_int_eq(sae_dict_load(&d, "identity:5", NULL, &err), SAE_OK);
+    ck_assert_int_eq(dicts_load(&d, "identity:5", NULL, &err), SAE_OK);
     info = sae_dict_info(d);
     ck_assert_str_eq(info->class_name, "IdentityDict");
     ck_assert_uint_eq(info->activation_dim, 5);
@@ -328,8 +329,7 @@ START_TEST(opens_identity)
     ck_assert_ptr_null(info->aux_name);
     ck_assert(!info->scales_forward_f);
     sae_dict_free(d);
-    ck_assert_int_eq(sae_dict_load(&d, "identity:2147483647", NULL, &err),
-                     SAE_OK); /* has no matrix */
+    ck_assert_int_eq(dicts_load(&d, "identity:2147483647", NULL, &err), SAE_OK); /* has no matrix */
     sae_dict_free(d);
 }
 END_TEST
@@ -340,11 +340,11 @@ START_TEST(a_missing_file_is_named)
     struct sae_dict *d = NULL;
     struct sae_err err = {0};
 
-    ck_assert_int_eq(sae_dict_load(&d, "Makefile/no/such.pt", NULL, &err), SAE_E_IO);
+    ck_assert_int_eq(dicts_load(&d, "Makefile/no/such.pt", NULL, &err), SAE_E_IO);
     ck_assert_msg(strstr(err.text, "Makefile/no/such.pt") != NULL, "%s", err.text);
     ck_assert_ptr_null(d);
     err = (struct sae_err){0};
-    ck_assert_int_eq(sae_dict_load(&d, "Makefile", NULL, &err), SAE_E_FORMAT);
+    ck_assert_int_eq(dicts_load(&d, "Makefile", NULL, &err), SAE_E_FORMAT);
     ck_assert_msg(strstr(err.text, "cannot load Makefile: ") != NULL, "%s", err.text);
 }
 END_TEST

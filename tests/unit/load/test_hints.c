@@ -1,6 +1,7 @@
 /* test_hints.c - config.json and cfg.json beside a weights file, and the k that refuses it. */
 #include "lib/load/hints.h"
 #include "lib/saed.h"
+#include "tests/support/dicts.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -170,7 +171,7 @@ START_TEST(a_k_refuses_a_relu_class)
 
     make_folder(cases[_i].file);
     put("config.json", cases[_i].config);
-    st = sae_dict_load(&d, weights, NULL, &err);
+    st = dicts_load(&d, weights, NULL, &err);
     if (cases[_i].said) {
         ck_assert_int_eq(st, SAE_E_FORMAT);
         ck_assert_msg(strstr(err.text, cases[_i].said) != NULL, "%s", err.text);
@@ -200,9 +201,9 @@ START_TEST(a_config_that_may_have_a_k_is_noted)
 
         make_folder("cases/plain.pt");
         put("cfg.json", cases[i].text);
-        ck_assert_int_eq(sae_dict_load(&d, weights, NULL, NULL), SAE_E_FORMAT);
+        ck_assert_int_eq(dicts_load(&d, weights, NULL, NULL), SAE_E_FORMAT);
         snprintf(source, sizeof source, "%s%s", weights, cases[i].option);
-        ck_assert_msg(sae_dict_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
+        ck_assert_msg(dicts_load(&d, source, NULL, &err) == SAE_OK, "%s", err.text);
         info = sae_dict_info(d);
         ck_assert_uint_ge(info->n_notes, 1);
         ck_assert_msg(strstr(info->notes[info->n_notes - 1], cases[i].note) != NULL, "%s",

@@ -142,7 +142,7 @@ static struct sae_dict *open_with(struct sae_team *team, const struct sae_engine
 {
     struct sae_dict *d = NULL;
 
-    ck_assert_int_eq(sae_dict_load(&d, SOURCE, team, NULL), SAE_OK);
+    ck_assert_int_eq(dicts_load(&d, SOURCE, team, NULL), SAE_OK);
     ck_assert_int_eq(sae_engine_prepare(e, d, team, NULL), SAE_OK);
     return d;
 }
@@ -210,7 +210,7 @@ START_TEST(a_piece_without_memory_fails_the_whole)
     long fault = 0;
 
     ck_assert_int_eq(sae_engine_create(&e, SAE_ENGINE_NATIVE, NULL, NULL), SAE_OK);
-    ck_assert_int_eq(sae_dict_load(&d, SOURCE, NULL, NULL), SAE_OK);
+    ck_assert_int_eq(dicts_load(&d, SOURCE, NULL, NULL), SAE_OK);
     for (; st != SAE_OK; fault++) {
         struct sae_err err = {0};
 
