@@ -112,9 +112,7 @@ static enum sae_status widen(struct saed_service *s, const struct sae_dict *dict
     return st;
 }
 
-/* Serve a dictionary that is ready: there is room for it wherever it is computed before anybody
- * finds it. */
-static enum sae_status admit(struct saed_service *s, struct saed_dict *d, struct sae_err *err)
+enum sae_status saed_service_admit(struct saed_service *s, struct saed_dict *d, struct sae_err *err)
 {
     enum sae_status st = SAE_OK;
 
@@ -131,23 +129,6 @@ static enum sae_status admit(struct saed_service *s, struct saed_dict *d, struct
         saed_metrics_list(s->metrics, d->series);
     }
     pthread_mutex_unlock(&s->changing);
-    return st;
-}
-
-enum sae_status saed_service_add(struct saed_service *s, const char *name, const char *source,
-                                 struct sae_err *err)
-{
-    struct saed_dict *d = NULL;
-    enum sae_status st = saed_dict_create(&d, name, source, err);
-
-    if (st != SAE_OK)
-        return st;
-    saed_loading_one(d, s->engine, NULL);
-    if (d->state == SAED_DICT_READY)
-        st = admit(s, d, err);
-    else
-        st = sae_err_set(err, d->err.status, d->err.where, "%s", d->err.text);
-    saed_dict_release(d);
     return st;
 }
 
@@ -198,7 +179,7 @@ static enum sae_status admit_all(struct saed_service *s, struct saed_dict **dict
     enum sae_status st = SAE_OK;
 
     for (size_t i = 0; i < s->opts->n_sources && st == SAE_OK; i++)
-        st = admit(s, dicts[i], &err);
+        st = saed_service_admit(s, dicts[i], &err);
     if (st != SAE_OK)
         report(arg, &err);
     return st;

@@ -37,10 +37,11 @@ enum sae_status saed_service_load(struct saed_service *s, const struct saed_opts
 enum sae_status saed_service_open(struct saed_service *s, const struct saed_opts *opts,
                                   struct saed_metrics *metrics, _Atomic size_t *n_loaded,
                                   saed_report_fn *report, void *arg) SAE_MUST_USE;
-/* One more dictionary, loaded on this thread; when it returns, it is served. Errors as those of
- * sae_dict_load; SAE_E_USAGE: the name is taken. */
-enum sae_status saed_service_add(struct saed_service *s, const char *name, const char *source,
-                                 struct sae_err *err) SAE_MUST_USE;
+/* Serve a dictionary that is ready (loading.h): when it returns, there is room for it wherever it
+ * is computed, and it is found. The service has a reference of its own. SAE_E_NOMEM; SAE_E_USAGE:
+ * the name is taken. */
+enum sae_status saed_service_admit(struct saed_service *s, struct saed_dict *d,
+                                   struct sae_err *err) SAE_MUST_USE;
 /* One less: nobody finds it from now on, and its memory goes with the last request that had found
  * it. False: there is none of that name. */
 bool saed_service_drop(struct saed_service *s, const char *name);

@@ -235,16 +235,6 @@ void saed_offers_measure(struct saed_offers *o, const struct saed_dict *describe
     saed_dict_release(d);
 }
 
-uint64_t saed_offers_resident_bytes(struct saed_offers *o)
-{
-    uint64_t bytes;
-
-    pthread_mutex_lock(&o->lock);
-    bytes = o->resident_bytes;
-    pthread_mutex_unlock(&o->lock);
-    return bytes;
-}
-
 /* ---- life -------------------------------------------------------------------------------------
  */
 

@@ -100,7 +100,6 @@ struct saed_offer_look saed_offers_look(struct saed_offers *o, const struct saed
 /* Set those values of its series that live elsewhere; queue_rows by its ready dictionary. */
 void saed_offers_measure(struct saed_offers *o, const struct saed_dict *described,
                          size_t (*queue_rows)(void *arg, const struct saed_dict *d), void *arg);
-uint64_t saed_offers_resident_bytes(struct saed_offers *o); /* of all, the named ones with them */
 
 /* What the threads do in a loop, for tests: load what was asked for first, with `team`; let those
  * go whose deadline has passed. False: there was nothing to do. */

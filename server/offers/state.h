@@ -3,7 +3,7 @@
  * offers.c  asking and waiting, life, the two threads
  * load.c    one load after the other: room for it, the values, who gets them
  *
- * Nobody else includes this. "Locked": the caller holds saed_offers.lock. */
+ * Nobody else includes this but their test. "Locked": the caller holds saed_offers.lock. */
 #ifndef SAED_OFFERS_STATE_H
 #define SAED_OFFERS_STATE_H
 

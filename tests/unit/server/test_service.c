@@ -3,6 +3,7 @@
  * Clients submit as requests do: they find a dictionary by name, hold it, and compare what comes
  * back with ref.c. Run it under TSan too. */
 #include "lib/dict/ref.h"
+#include "server/loading.h"
 #include "server/service.h"
 #include "tests/support/dicts.h"
 #include "tests/support/sanitized.h"
@@ -163,6 +164,22 @@ static long resident_kb(void)
     return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
+static enum sae_status add(const char *name, const char *source, struct sae_err *err)
+{
+    struct saed_dict *d = NULL;
+    enum sae_status st = saed_dict_create(&d, name, source, err);
+
+    if (st != SAE_OK)
+        return st;
+    saed_loading_one(d, service.engine, NULL);
+    if (d->state == SAED_DICT_READY)
+        st = saed_service_admit(&service, d, err);
+    else
+        st = sae_err_set(err, d->err.status, d->err.where, "%s", d->err.text);
+    saed_dict_release(d);
+    return st;
+}
+
 /* One comes, wider than any before now and then, is used, and goes. */
 static void come_and_go(unsigned round, uint64_t *random)
 {
@@ -173,9 +190,9 @@ static void come_and_go(unsigned round, uint64_t *random)
 
     snprintf(source, sizeof source, "init:AutoEncoder:%d:%u:seed=%u:l0=8", wide ? 768 : 64,
              wide ? 16 + round / 32 : 64 + round / 8, round);
-    ck_assert_int_eq(saed_service_add(&service, name, source, NULL), SAE_OK);
+    ck_assert_int_eq(add(name, source, NULL), SAE_OK);
     if (round % 50 == 0)
-        ck_assert_int_eq(saed_service_add(&service, name, source, NULL), SAE_E_USAGE);
+        ck_assert_int_eq(add(name, source, NULL), SAE_E_USAGE);
     d = saed_registry_find(service.registry, name);
     ck_assert_ptr_nonnull(d);
     use(saed_dict_acquire(d), true, random);
@@ -230,14 +247,14 @@ START_TEST(one_that_cannot_be_added_leaves_nothing)
     struct sae_err err = {0};
     long fault = 0;
 
-    ck_assert_int_eq(saed_service_add(&service, "x", "init:none", &err), SAE_E_USAGE);
+    ck_assert_int_eq(add("x", "init:none", &err), SAE_E_USAGE);
     ck_assert_ptr_nonnull(strstr(err.text, "init:none"));
-    ck_assert_int_eq(saed_service_add(&service, "x", "Makefile/no", NULL), SAE_E_IO);
+    ck_assert_int_eq(add("x", "Makefile/no", NULL), SAE_E_IO);
     for (; st != SAE_OK; fault++) {
         ck_assert_uint_eq(saed_registry_count(service.registry), 1);
         ck_assert_uint_eq(service.capacity.max_F, was.max_F);
         sae_alloc_fault(fault, false);
-        st = saed_service_add(&service, "x", source, NULL);
+        st = add("x", source, NULL);
         sae_alloc_fault(-1, false);
         ck_assert(st == SAE_OK || st == SAE_E_NOMEM);
     }

@@ -1,6 +1,6 @@
 /* test_offers.c - dictionaries that are offered: loaded in order of asking, waited for, dropped for
  * others, tried again when they failed. Time is what the test says; loading runs where it steps. */
-#include "server/offers/offers.h"
+#include "server/offers/state.h"
 #include "tests/support/dicts.h"
 
 #include <check.h>
@@ -71,6 +71,17 @@ static void end(void)
         saed_dict_release(saed_registry_remove(registry, d->name));
         saed_dict_release(d);
     }
+}
+
+/* Of all, the named ones with them. */
+static uint64_t resident_bytes(void)
+{
+    uint64_t bytes;
+
+    pthread_mutex_lock(&offers->lock);
+    bytes = offers->resident_bytes;
+    pthread_mutex_unlock(&offers->lock);
+    return bytes;
 }
 
 static void setup(void)
@@ -242,7 +253,7 @@ START_TEST(the_first_request_loads_it)
     ck_assert_ptr_eq(third.w.dict, first.w.dict);
     ck_assert_uint_eq(first.w.dict->refs, 4);
     ck_assert_int_eq(first.w.dict->state, SAED_DICT_READY);
-    ck_assert_uint_eq(saed_offers_resident_bytes(offers), first.w.dict->resident_bytes);
+    ck_assert_uint_eq(resident_bytes(), first.w.dict->resident_bytes);
     ck_assert(counted("saed_dictionary_loads_total", A) == 1);
     ck_assert(counted("saed_dictionary_resident_bytes", A) == (double)first.w.dict->resident_bytes);
     ck_assert(counted("saed_dictionary_load_failures_total", A) == 0);
@@ -364,7 +375,7 @@ START_TEST(the_least_recently_used_makes_room)
     check_state(A, "ready");
     check_state(B, "offered");
     check_state(C, "ready");
-    ck_assert_uint_eq(saed_offers_resident_bytes(offers), 2 * bytes);
+    ck_assert_uint_eq(resident_bytes(), 2 * bytes);
     ck_assert(counted("saed_dictionary_evictions_total", B) == 1);
     ck_assert(counted("saed_dictionary_resident_bytes", B) == 0);
     now += 10 * S;
@@ -446,7 +457,7 @@ START_TEST(several_make_room_for_one)
     load(WIDE);
     check_state(A, "offered");
     check_state(B, "offered");
-    ck_assert_uint_eq(saed_offers_resident_bytes(offers), wide);
+    ck_assert_uint_eq(resident_bytes(), wide);
 }
 END_TEST
 
@@ -459,7 +470,7 @@ START_TEST(one_that_never_fits)
     struct ask q;
 
     begin(5 * bytes, 4 * bytes);
-    ck_assert_uint_eq(saed_offers_resident_bytes(offers), 4 * bytes);
+    ck_assert_uint_eq(resident_bytes(), 4 * bytes);
     check_state(LARGE, "unavailable");
     ck_assert(counted("saed_dictionary_load_failures_total", LARGE) == -1);
     d = described(LARGE);
@@ -475,7 +486,7 @@ START_TEST(one_that_never_fits)
     ck_assert_int_eq(q.w.err.status, SAE_E_UNAVAILABLE);
     ck_assert_uint_eq(q.w.err.retry_s, 10);
     load(A);
-    ck_assert_uint_eq(saed_offers_resident_bytes(offers), 5 * bytes);
+    ck_assert_uint_eq(resident_bytes(), 5 * bytes);
 }
 END_TEST
 
@@ -564,7 +575,7 @@ START_TEST(a_file_that_changed_is_described_anew)
     ck_assert_str_eq(after->info->class_name, "JumpAutoEncoder");
     ck_assert_uint_eq(before->info->activation_dim, 33); /* who holds it reads on */
     bytes = after->resident_bytes;
-    ck_assert_uint_eq(saed_offers_resident_bytes(offers), bytes);
+    ck_assert_uint_eq(resident_bytes(), bytes);
     saed_dict_release(before);
     saed_dict_release(after);
     now += 10 * S;
@@ -593,7 +604,7 @@ START_TEST(one_that_batches_have_no_room_for)
     ck_assert(saed_offers_step(offers, NULL));
     ck_assert_int_eq(q.w.err.status, SAE_E_UNAVAILABLE);
     ck_assert_ptr_null(q.w.dict);
-    ck_assert_uint_eq(saed_offers_resident_bytes(offers), 0);
+    ck_assert_uint_eq(resident_bytes(), 0);
 }
 END_TEST
 
@@ -616,7 +627,7 @@ START_TEST(every_allocation_may_fail)
         ck_assert_uint_eq(q.n_done, 1);
         ck_assert(q.w.err.status == SAE_OK || q.w.err.status == SAE_E_UNAVAILABLE);
         ck_assert((q.w.err.status == SAE_OK) == (q.w.dict != NULL));
-        ck_assert(q.w.dict || saed_offers_resident_bytes(offers) == 0);
+        ck_assert(q.w.dict || resident_bytes() == 0);
     } while (!q.w.dict);
     saed_dict_release(q.w.dict);
     ck_assert_int_gt(fault, 20);
@@ -708,7 +719,7 @@ START_TEST(many_ask_at_once)
         pthread_join(clients[i].thread, NULL);
         n_ok += clients[i].n_ok;
     }
-    ck_assert_uint_le(saed_offers_resident_bytes(offers), 2 * bytes);
+    ck_assert_uint_le(resident_bytes(), 2 * bytes);
     ck_assert_uint_gt(n_ok, N_CLIENTS * N_ASKS / 8);
 }
 END_TEST
