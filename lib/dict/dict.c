@@ -146,14 +146,12 @@ static uint64_t add_values(uint64_t bytes, uint64_t n, uint64_t item)
     return n;
 }
 
-/* A gate can be asked of whatever has one, pre_jump of the seed's class alone; neither of a class
- * that is read under another activation. */
 static unsigned options_of(const struct sae_layout *layout, const struct sae_formula *f)
 {
-    const unsigned of_aux = SAE_OPT_RETURN_GATE | SAE_OPT_OUTPUT_PRE_JUMP;
+    const struct sae_unit *unit = sae_formula_unit(f);
+    bool has_aux = !unit->is_aux_of_class || layout->unit == f->unit;
 
-    return (layout->options & ~of_aux) |
-           (sae_formula_unit(f)->aux_option & (layout->options | SAE_OPT_RETURN_GATE));
+    return layout->options | (has_aux ? unit->aux_option : 0);
 }
 
 void sae_dict_describe_kept(struct sae_dict_info *info, const struct sae_formula *f,

@@ -71,7 +71,7 @@ const struct sae_layout sae_layouts[] = {
                  KEY("r_mag", SAE_ROLE_R_MAG, "F"), KEY("gate_bias", SAE_ROLE_GATE_BIAS, "F"),
                  KEY("mag_bias", SAE_ROLE_MAG_BIAS, "F"), DECODER},
         .n_keys = 6,
-        .options = OPTIONS_ALL | SAE_OPT_RETURN_GATE,
+        .options = OPTIONS_ALL,
         .scales_forward_f = true,
         .note = NOTE_SCALED,
         .init_norm = 1.0f,
@@ -84,7 +84,7 @@ const struct sae_layout sae_layouts[] = {
         .keys = {KEY("bias", SAE_ROLE_CENTRE, "d"), ENCODER, ENC_BIAS,
                  KEY("jump", SAE_ROLE_JUMP, "F"), DECODER},
         .n_keys = 5,
-        .options = OPTIONS_ALL | SAE_OPT_OUTPUT_PRE_JUMP,
+        .options = OPTIONS_ALL,
         .init_norm = 1.0f,
     },
     {

@@ -54,7 +54,7 @@ struct sae_layout {
     bool by_reading;       /* it is called by its reading, not by a class's name */
     bool is_stated;        /* whoever names the format says which tensor is what, and the reading */
     unsigned takes_keys;   /* bit per role: KEY=... may be stated for it */
-    unsigned options;      /* SAE_OPT_* that an operation of this class takes */
+    unsigned options;      /* SAE_OPT_* that an operation of this class takes, but its unit's aux */
     bool scales_forward_f; /* forward's returned f is multiplied by the decoder's column norms */
     bool keeps_top_k;      /* of a row so many as the file's k says */
     bool is_top_k_too;     /* files of top-k features have these keys too, and a k beside them */

@@ -220,6 +220,7 @@ const struct sae_unit sae_units[SAE_N_UNITS] = {
                        .params = {SAE_ROLE_ENC_BIAS, SAE_ROLE_JUMP},
                        .aux_name = "pre_jump",
                        .aux_option = SAE_OPT_OUTPUT_PRE_JUMP,
+                       .is_aux_of_class = true,
                        .is_on_by_aux = true,
                        .value = jump_value,
                        .theta = jump_theta,

@@ -46,7 +46,8 @@ struct sae_unit {
     enum sae_role params[SAE_MAX_PARAMS]; /* the first is the threshold vector (init.c) */
     unsigned exps;        /* bit i: of params[i] the exponential is taken when it is loaded */
     const char *aux_name; /* "gate", "pre_jump" or NULL */
-    unsigned aux_option;  /* SAE_OPT_* that asks for it */
+    unsigned aux_option;  /* SAE_OPT_* that asks for it, ... */
+    bool is_aux_of_class; /* ... of classes whose own unit this is alone */
     bool is_aux_alone;    /* aux can be on where f is off: f's entries do not tell */
     bool is_on_by_aux;    /* f can be negative: on is aux > 0, not f > 0 */
     bool is_signed;       /* f can be negative, and is on wherever it is not zero */

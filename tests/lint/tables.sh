@@ -48,6 +48,7 @@ only 'a format by name' "\"($names)\"" lib/load/pt.c lib/load/st.c lib/load/nump
 only 'an operation' "$(compared 'SAE_OP_[A-Z]+')" lib/engine/batch/plan.c
 only 'a second tensor' '"(gate|pre_jump)"' lib/dict/unit.c
 only 'an option' "$(compared 'SAE_OPT_[A-Z_]+')"
+only "an aux's option" '\bSAE_OPT_(RETURN_GATE|OUTPUT_PRE_JUMP)\b' lib/types.h lib/dict/unit.c
 only 'a codec' "$(compared 'SAE_MEDIA_[A-Z]+')"
 # Engines: their own rows, and what --engine's choices are stored as.
 only 'an engine' "$(compared 'SAE_ENGINE_[A-Z]+')|\"(native|openblas)\"" \

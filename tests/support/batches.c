@@ -245,7 +245,7 @@ struct sae_query batches_query(const struct sae_dict *d, size_t n_rows, uint64_t
     struct sae_query q = {.op = chance(random, 2) || d->formula.encodes_only ? SAE_OP_ENCODE
                                                                              : SAE_OP_FORWARD};
     bool has_aux = sae_formula_unit(&d->formula)->aux_name &&
-                   (q.op == SAE_OP_ENCODE || d->layout->options & SAE_OPT_OUTPUT_PRE_JUMP);
+                   (q.op == SAE_OP_ENCODE || d->info.options & SAE_OPT_OUTPUT_PRE_JUMP);
 
     *store = (struct batches_store){0};
     q.want_f = q.op == SAE_OP_ENCODE || !chance(random, 3);

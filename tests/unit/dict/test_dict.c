@@ -36,16 +36,20 @@ static const struct {
 START_TEST(table_is_the_specs)
 {
     const struct sae_layout *a = sae_layout_by_name(table[_i].name);
+    struct sae_dict_info info = {.bytes = 0};
+    struct sae_formula f;
     char keys[300] = "";
 
     ck_assert_ptr_nonnull(a);
+    f = sae_layout_formula(a, 7, 33);
+    sae_dict_describe(&info, a, &f, NULL);
     for (unsigned k = 0; k < a->n_keys; k++) {
         if (k)
             strcat(keys, " ");
         strcat(strcat(strcat(strcat(keys, a->keys[k].name), "["), a->keys[k].dims), "]");
     }
     ck_assert_str_eq(keys, table[_i].keys);
-    ck_assert_uint_eq(a->options, table[_i].options);
+    ck_assert_uint_eq(info.options, table[_i].options);
     ck_assert_int_eq(a->scales_forward_f, table[_i].scales);
     ck_assert_int_eq(sae_units[a->unit].aux_name == NULL, table[_i].aux == NULL);
     if (sae_units[a->unit].aux_name)
