@@ -1,4 +1,5 @@
-/* saed.h - all that server/ sees of lib: open a dictionary, describe it, compute batches of rows.
+/* saed.h - all that server/ sees of lib: open a dictionary (source.h), describe it (info.h),
+ * compute batches of rows.
  *
  * Rows in, rows out. No sockets, no argv, no environment, no logging, no policy; the caller brings
  * the threads. Symbols: d = activation_dim, F = dict_size. All matrices are row-major f32.
@@ -15,155 +16,10 @@
 #ifndef SAE_SAED_H
 #define SAE_SAED_H
 
-#include "lib/base.h"
-#include "lib/types.h"
+#include "lib/info.h"
+#include "lib/source.h"
 
 #define SAED_VERSION "0.1.0"
-
-/* ---- dictionaries ------------------------------------------------------------------------- */
-
-struct sae_dict; /* immutable after open; any thread may read it */
-
-#define SAE_MAX_NOTES 20
-#define SAE_NOTE_BYTES 200
-
-/* Under which formula its tensors are read: the fields of formats section 1, each with the text
- * that a source's option takes. */
-#define SAE_N_FIELDS 11
-#define SAE_READING_TEXT_MAX 200
-enum sae_origin { SAE_FROM_DEFAULT, SAE_FROM_ROW, SAE_FROM_FILE, SAE_FROM_STATED };
-struct sae_shown_field {
-    const char *name;
-    enum sae_origin from;
-    bool is_usual; /* nobody needs to be told: of activation never */
-    char text[SAE_READING_TEXT_MAX];
-    char by_file[SAE_READING_TEXT_MAX]; /* stated against what the files say: that; else "" */
-};
-
-/* What a dictionary is. Strings are borrowed from what it is asked of. */
-struct sae_dict_info {
-    const char *class_name; /* "AutoEncoder", ... */
-    const char *format;     /* which row of the formats: "dictionary_learning", "init", ... */
-    uint64_t activation_dim;
-    uint64_t output_dim; /* of x_hat; 0: its source has no decoder */
-    bool encodes_only;   /* no decoder is kept */
-    uint64_t dict_size;
-    const char *dtype;    /* the encoder's as stored: "float32", "float16", "bfloat16", "float64" */
-    const char *resident; /* ... and in memory */
-    uint64_t bytes;       /* f32 bytes of all tensors; UINT64_MAX: more than can be counted */
-    uint64_t resident_bytes;   /* what it takes in memory, without what an engine adds; of a draft
-                                  with labels about that */
-    unsigned options;          /* SAE_OPT_* that some operation of this class takes */
-    const char *aux_name;      /* second feature tensor: "gate", "pre_jump" or NULL */
-    unsigned state_width;      /* numbers of a row's own that its input scaling makes; 0: none */
-    bool wants_state, wants_x; /* decode: those, and the row, beside f */
-    bool scales_forward_f;     /* forward's f is multiplied by decoder_norm */
-    bool reconstructs_x;       /* x_hat is to be x, not another activation */
-    bool has_nan_of_zeros;     /* a row of zeros has features of NaN, as at its producer */
-    /* L2 norms of the decoder's columns; 1 for identity. A draft has none, nor has an encoder
-     * alone that no score looks at. */
-    bool has_norms;
-    float norm_min, norm_median, norm_max;
-    struct sae_shown_field reading[SAE_N_FIELDS];
-    /* JSON: what stands beside the tensors, NULL: nothing does; where the rows are from. */
-    const char *metadata, *taps;
-    double declared_l0; /* features that are to be on in a row, as the files say; 0: they do not */
-    char weights_sha256[65]; /* of tensors and reading (digest.c), as hex; "" of a draft */
-    /* Sentences that whoever relies on it should read: what its file did not say by itself. */
-    unsigned n_notes;
-    char notes[SAE_MAX_NOTES][SAE_NOTE_BYTES];
-};
-
-/* A dictionary before its values are read: the source is open, and its class, dtypes and shapes
- * are known and right. Owned by one thread at a time. */
-struct sae_draft;
-
-/* Open what `source` names: a path of a weights file, "identity:D", or
- * "init:CLASS:D:F[:seed=S][:l0=L]" (spec section 1). Of a file the headers and the numbers of no
- * dimension are read, and it stays open until close.
- * SAE_E_USAGE the source's grammar; SAE_E_IO, SAE_E_FORMAT, SAE_E_WEIGHTS the file; SAE_E_NOMEM. */
-enum sae_status sae_draft_open(struct sae_draft **out, const char *source,
-                               struct sae_err *err) SAE_MUST_USE;
-void sae_draft_close(struct sae_draft *t); /* NULL allowed */
-const struct sae_dict_info *sae_draft_info(const struct sae_draft *t);
-/* Matrices are to be f32 in memory, whatever the file has: for an engine that wants it
- * (sae_engine_wants_f32). Once, before outline and load. */
-void sae_draft_widen(struct sae_draft *t);
-/* A number that is another once the file behind the source has been written to or replaced, or is
- * read otherwise (a config beside it); 0: there is none. So who closes a draft and opens it again
- * later knows whether it is the same. */
-uint64_t sae_draft_stamp(const struct sae_draft *t);
-/* A dictionary of which only that is there: for sae_dict_info and sae_task_plan alone. *out is
- * owned (sae_dict_free), and does not need the draft. SAE_E_NOMEM. */
-enum sae_status sae_draft_outline(struct sae_dict **out, const struct sae_draft *t,
-                                  struct sae_err *err) SAE_MUST_USE;
-/* Read or make the values, with the threads of `team` (NULL: this one). On success *out is owned
- * (sae_dict_free), and does not need the draft. Errors as those of open, but SAE_E_USAGE. */
-enum sae_status sae_draft_load(struct sae_dict **out, struct sae_draft *t, struct sae_team *team,
-                               struct sae_err *err) SAE_MUST_USE;
-/* Only the grammar of a source: SAE_OK, SAE_E_USAGE or SAE_E_NOMEM. No file is opened; one that is
- * there under the whole text, colons and all, has no options. */
-enum sae_status sae_source_check(const char *source, struct sae_err *err) SAE_MUST_USE;
-/* What a key is of which `:key=value` may stand behind a path. */
-enum sae_source_key {
-    SAE_SOURCE_NO_KEY,
-    SAE_SOURCE_OF_READING, /* a field of the reading, or k */
-    SAE_SOURCE_OPTION
-};
-enum sae_source_key sae_source_key(const char *key);
-/* All such keys; NULL behind the last. */
-const char *sae_source_key_name(size_t i);
-/* Behind a source "key=value" may also stand after this byte, whatever is in the value: what the
- * config file states. */
-#define SAE_SOURCE_CUT '\x1f'
-/* How many bytes of a source are its path; 0 when it names none (identity:D, init:...). */
-size_t sae_source_path(const char *source);
-void sae_dict_free(struct sae_dict *d); /* NULL allowed */
-const struct sae_dict_info *sae_dict_info(const struct sae_dict *d);
-/* The text of the reading's field of this name, which is ours: "kind", "activation", ... */
-const char *sae_dict_shown(const struct sae_dict_info *info, const char *field);
-
-/* What its operator calls the feature (each id is below dict_size), as a JSON string of n bytes,
- * quotes included, borrowed; NULL: it has no label. */
-const char *sae_dict_label(const struct sae_dict *d, uint32_t id, size_t *n);
-
-/* Find the dictionaries below a folder, by the names and configs in it: no weights file is opened.
- * Names that begin with '.' and linked folders are passed over. In the order of their paths. */
-#define SAE_WALK_MAX_LEVELS 16u
-#define SAE_WALK_MAX_ENTRIES 100000u
-#define SAE_WALK_MAX_FOUND 10000u
-struct sae_walk {
-    void *arg;
-    /* One is found. `below`, the end of `path`, is what stands behind the folder's name and its
-     * '/': "" is the folder itself. What is not SAE_OK ends the walk. */
-    enum sae_status (*found)(void *arg, const char *path, const char *below, bool is_folder,
-                             struct sae_err *err);
-    void (*unlisted)(void *arg, const struct sae_err *why); /* a folder in it, passed over */
-    size_t n_entries, n_found;                              /* of all walks with it by now */
-};
-/* SAE_E_IO: it cannot be listed; SAE_E_FORMAT: it is larger than that; SAE_E_NOMEM. */
-enum sae_status sae_walk(struct sae_walk *w, const char *dir, struct sae_err *err) SAE_MUST_USE;
-
-/* ---- weights ------------------------------------------------------------------------------ */
-
-/* What a part is of a dictionary; an outline's too. */
-enum sae_weight_state {
-    SAE_WEIGHT_IS_THERE,
-    SAE_WEIGHT_IS_NONE,  /* the reading has none */
-    SAE_WEIGHT_IS_UNREAD /* there is no decoder, and it goes with it */
-};
-struct sae_weight_look {
-    enum sae_weight_state state;
-    size_t n_rows; /* dict_size of rows of features; a vector has 1 */
-    size_t width;
-    bool is_vector; /* one dimension alone */
-};
-struct sae_weight_look sae_dict_weight(const struct sae_dict *d, enum sae_weight part);
-/* n rows [n][width] of a part that is there, as they are in use: those of `ids` (each below
- * n_rows), NULL: the first n. W_enc acts on x2 of the formula; a row of the decoder is what its f
- * is multiplied by. */
-void sae_dict_weight_rows(const struct sae_dict *d, enum sae_weight part, const uint32_t *ids,
-                          size_t n, float *out);
 
 /* ---- engine ------------------------------------------------------------------------------- */
 

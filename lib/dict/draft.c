@@ -1,4 +1,4 @@
-/* draft.c - a dictionary from its source, in two steps: what it will be, then its values (saed.h).
+/* draft.c - a dictionary from its source, in two steps (source.h): what it will be, then values.
  *
  * Each kind of source has its maker: file.c, init.c, and the identity here. Labels stand beside
  * whichever it is. */

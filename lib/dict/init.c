@@ -1,4 +1,4 @@
-/* init.c - fresh dictionaries, the same bits on every machine (dict/spec.h, saed.h).
+/* init.c - fresh dictionaries, the same bits on every machine (dict/spec.h, source.h).
  *
  * Distributions are those of the constructors of dictionary.py (saprmarks/dictionary_learning);
  * the generator is ours, since PyTorch's is nobody else's. Each row of a tensor has a stream of

@@ -9,7 +9,7 @@
 #define SAE_READING_H
 
 #include "lib/dict/formula.h"
-#include "lib/saed.h"
+#include "lib/info.h"
 
 /* The order in which a reading is shown. */
 enum sae_field {

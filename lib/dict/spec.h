@@ -6,7 +6,7 @@
  *     [linear:]PATH[:key=value]...             a weights file and its options (statement.h);
  *                                              ./identity:x is a path too
  *
- * Private to lib/dict; server/ sees sae_draft_open and sae_source_check of saed.h. Any thread. */
+ * Private to lib/dict; server/ sees sae_draft_open and sae_source_check of source.h. Any thread. */
 #ifndef SAE_SPEC_H
 #define SAE_SPEC_H
 

@@ -3,6 +3,7 @@
 
 #include "lib/dict/layout.h"
 #include "lib/nearest.h"
+#include "lib/source.h"
 
 #include <ctype.h>
 #include <limits.h>

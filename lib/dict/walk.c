@@ -1,5 +1,5 @@
 /* walk.c - the dictionaries below a folder: what stands there, by the rules by which a source is
- * told (locate.c), without opening a weights file. See saed.h.
+ * told (locate.c), without opening a weights file. See source.h.
  *
  * A folder that a rule knows is one and is not entered; else each weights file in it is one.
  * Recursion is as deep as folders may be. */

@@ -1,7 +1,7 @@
 /* weights.c - the parts of a dictionary as they are in use, for who asks what it computes with.
  *
  * Rows of 16 bits are widened; a decoder whose f is divided by norms before it is multiplied
- * (decoder_norm_folded) has its rows divided instead. Called by the server through saed.h. Pure
+ * (decoder_norm_folded) has its rows divided instead. Called by the server through info.h. Pure
  * functions, any thread. */
 #include "lib/dict/dict.h"
 

@@ -22,10 +22,11 @@ rule() {
 low='lib/(base|num|nearest|scan|cpu|types|dtype|matrix|sha256)\.h'
 wire="$low|proto/[a-z_]+\.(h|def)"
 # lib: base <- format <- load <- dict <- engine <- engine/batch, engine/native
-rule 'lib/saed.h lib' "$low"
+rule 'lib/saed.h lib/source.h lib/info.h' "$low|lib/(source|info)\.h"
+rule lib "$low"
 rule lib/format "$low|lib/format/[a-z_]+\.h"
 rule lib/load "$low|lib/format/[a-z_]+\.h|lib/load/[a-z_]+\.h"
-dict="$low|lib/(saed|judge)\.h|lib/load/(load|hints|facts|config|folder|labels)\.h|lib/dict/[a-z_]+\.h"
+dict="$low|lib/(saed|source|info|judge)\.h|lib/load/(load|hints|facts|config|folder|labels)\.h|lib/dict/[a-z_]+\.h"
 rule lib/dict "$dict|lib/dict/producers/producers\.h"
 rule lib/dict/producers "$dict|lib/dict/producers/[a-z_]+\.h"
 rule lib/engine/kern 'lib/(types|matrix|dtype)\.h|lib/engine/kern/[a-z_0-9]+\.(h|inc)'
