@@ -267,12 +267,17 @@ enum sae_status sae_f_units_check(const char *units, size_t n, struct sae_err *e
 /* ---- beside f ---------------------------------------------------------------------------------
  */
 
-static const char *const beside_names[SAE_N_BESIDE] = {"input_state", "x"};
+const char *const sae_beside_pointers[SAE_N_BESIDE] = {"/input_state", "/x"};
+
+static const char *beside_name(int which)
+{
+    return sae_beside_pointers[which] + 1;
+}
 
 int sae_beside_by_name(const char *name, size_t n)
 {
     for (int i = 0; i < SAE_N_BESIDE; i++)
-        if (strlen(beside_names[i]) == n && memcmp(beside_names[i], name, n) == 0)
+        if (strlen(beside_name(i)) == n && memcmp(beside_name(i), name, n) == 0)
             return i;
     return -1;
 }
@@ -285,7 +290,7 @@ static bool is_wanted(const struct sae_target *t, int which)
 enum sae_status sae_beside_given(struct sae_request *r, const struct sae_target *t, int which,
                                  bool *reads, struct sae_err *err)
 {
-    const char *name = beside_names[which];
+    const char *name = beside_name(which);
 
     if (r->beside[which].is_given)
         return sae_err_set(err, SAE_E_BAD_OPTION, name, "cannot use %s: it is given twice", name);
@@ -314,17 +319,17 @@ static enum sae_status check_beside(const struct sae_request *r, const struct sa
         if (!is_wanted(t, i))
             continue;
         if (!b->is_given)
-            return sae_err_set(err, SAE_E_BAD_OPTION, beside_names[i],
+            return sae_err_set(err, SAE_E_BAD_OPTION, beside_name(i),
                                "cannot decode f alone: decode of \"%.200s\" wants %s beside f, in "
                                "JSON or safetensors: %s",
-                               t->dictionary, beside_names[i], why[i]);
+                               t->dictionary, beside_name(i), why[i]);
         if (shape_is(&b->shape, &r->lead, widths[i]) || (r->n_rows == 0 && b->n == 0))
             continue;
         print_shape(shape, sizeof shape, &b->shape);
         print_shape(lead, sizeof lead, &r->lead);
-        return sae_err_set(err, SAE_E_BAD_SHAPE, beside_names[i],
+        return sae_err_set(err, SAE_E_BAD_SHAPE, beside_name(i),
                            "cannot use %s: its shape is [%s], wanted [%s%s%" PRIu64 "]",
-                           beside_names[i], shape, lead, r->lead.n ? ", " : "", widths[i]);
+                           beside_name(i), shape, lead, r->lead.n ? ", " : "", widths[i]);
     }
     return SAE_OK;
 }

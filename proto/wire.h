@@ -261,7 +261,9 @@ enum sae_status sae_id_check(const char *name, size_t i, uint32_t id, const stru
  * the option), and counted by t->hold. */
 enum sae_status sae_target_hold(const struct sae_target *t, uint64_t bytes,
                                 struct sae_err *err) SAE_MUST_USE;
-/* Which of decode's tensors beside f has this name, -1: none. */
+/* Those of decode beside f, as JSON pointers: "/NAME". */
+extern const char *const sae_beside_pointers[SAE_N_BESIDE];
+/* Which of them has this name, -1: none. */
 int sae_beside_by_name(const char *name, size_t n);
 /* One is given: *reads when the dictionary wants it; SAE_E_BAD_OPTION when it has no use for it. */
 enum sae_status sae_beside_given(struct sae_request *r, const struct sae_target *t, int which,

@@ -166,8 +166,7 @@ static enum sae_status read_aside(struct sae_json_parser *ps, unsigned bit)
 /* input_state and x; false and null are as if they were not there. */
 static enum sae_status read_beside(struct sae_json_parser *ps, int which)
 {
-    static const char *const pointers[SAE_N_BESIDE] = {"/input_state", "/x"};
-    struct sae_json_dense d = {.base = pointers[which],
+    struct sae_json_dense d = {.base = sae_beside_pointers[which],
                                .width = which == SAE_BESIDE_STATE ? ps->t->state_width
                                                                   : ps->t->activation_dim};
     const struct sae_json_path path = {d.base, 0, {0}};
