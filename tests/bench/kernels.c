@@ -24,7 +24,7 @@ struct kernels {
     const char *dense_name, *screen_name;
 };
 
-/* The choice of native/encode.c. */
+/* The choice of native/state.c. */
 static struct kernels kernels_of(enum sae_isa isa)
 {
     switch (isa) {

@@ -1,5 +1,5 @@
 /* state.h - what the files of the native engine share: its data of dictionaries, batches and
- * scratch, and its kernels. Private to native*.c. Threads: as engine.h says. */
+ * scratch, and its kernels. Private to native/. Threads: as engine.h says. */
 #ifndef SAE_NATIVE_STATE_H
 #define SAE_NATIVE_STATE_H
 
@@ -98,6 +98,22 @@ struct native_scratch {
     uint32_t *key, *exact, *chosen;  /* [max F + slack] resolve */
     float *dense;                    /* the dense kernel's scratch */
 };
+
+/* ---- native/state.c ----------------------------------------------------------------------------
+ */
+
+/* sae_engine_ops of the same names */
+enum sae_status sae_native_prepare(const struct sae_engine *e, struct sae_dict *d,
+                                   struct sae_team *team, struct sae_err *err);
+uint64_t sae_native_prepared_bytes(uint64_t F, uint64_t d);
+void sae_native_stats(const struct sae_dict *d, struct sae_screen_stats *out);
+bool sae_native_batch_init(struct sae_batch *b, const struct sae_capacity *c);
+void sae_native_batch_fini(struct sae_batch *b);
+bool sae_native_scratch_init(struct sae_scratch *s, const struct sae_capacity *c);
+void sae_native_scratch_fini(struct sae_scratch *s);
+
+/* ---- native/encode.c ---------------------------------------------------------------------------
+ */
 
 void sae_native_record(struct native_record *r, uint32_t tried, uint32_t failed);
 /* Take a new value into a moving mean. */
