@@ -370,11 +370,13 @@ START_TEST(what_cannot_start)
     put_dictionary("w.pt", 64, 64, 1);
     snprintf(source, sizeof source, "a=%s/w.pt", dir);
     snprintf(other, sizeof other, "b=%s/w.pt", dir);
-    check_exit((const char *const[]){"--dictionaries", "/nowhere/at/all", NULL}, 1,
-               "cannot list folder /nowhere/at/all");
+    check_exit(
+        (const char *const[]){"--listen", "127.0.0.1:0", "--dictionaries", "/nowhere/at/all", NULL},
+        1, "cannot list folder /nowhere/at/all");
     check_exit((const char *const[]){"--dictionaries", "", NULL}, 2, "want a folder");
-    check_exit((const char *const[]){"--max-resident-bytes", "60000", source, other, NULL}, 1,
-               "--max-resident-bytes is 60000");
+    check_exit((const char *const[]){"--listen", "127.0.0.1:0", "--max-resident-bytes", "60000",
+                                     source, other, NULL},
+               1, "--max-resident-bytes is 60000");
     check_exit((const char *const[]){"--config", "tests/none.json", NULL}, 1, "none.json");
 }
 END_TEST
