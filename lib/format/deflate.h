@@ -1,6 +1,6 @@
 /* deflate.h - zlib, which this alone knows: deflated data bare and as gzip, and CRC-32.
  *
- * Called by zip.c and coding.c. An unpacker is owned by one thread. RFC 1951, 1952. */
+ * Called by zip_stream.c and coding.c. An unpacker is owned by one thread. RFC 1951, 1952. */
 #ifndef SAE_DEFLATE_H
 #define SAE_DEFLATE_H
 
