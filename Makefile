@@ -142,7 +142,7 @@ $(BUILD)/saed: $(BUILD)/obj/server/main.o $(LIBS)
 
 # The daemon that counts what its compute threads allocate (SAED_COUNT_ALLOCS, lib/base.h): the same
 # objects but for those that the count concerns. Sanitizers of addresses and threads have a malloc of their own.
-COUNT_OBJ = $(patsubst %,$(BUILD)/obj/count/%.o,lib/base server/sched/worker server/report/metrics)
+COUNT_OBJ = $(patsubst %,$(BUILD)/obj/count/%.o,lib/base server/sched/worker server/report/exposition)
 COUNT_BIN = $(if $(filter-out undefined,$(SAN)),,$(BUILD)/saed-count)
 $(BUILD)/obj/count/%.o: %.c | $(BUILD)/deps.stamp
 	@mkdir -p $(@D)
