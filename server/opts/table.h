@@ -1,6 +1,7 @@
 /* table.h - what the files behind opts.h share: the table's rows, one parse in progress.
  *
- * opts.c          orchestrates: command line, environment, defaults, cross-checks
+ * opts.c          orchestrates: environment, defaults, cross-checks
+ * opts/flags.c    the command line
  * opts/value.c    text -> value of an option; HOST:PORT; the nearest name
  * opts/name.c     NAMEs
  * opts/config.c   the JSON file
@@ -76,6 +77,8 @@ void saed_parse_value(struct saed_parse *p, enum saed_opt_index i, enum saed_opt
  * messages: "" or " in FILE". */
 void saed_parse_source(struct saed_parse *p, const char *name, size_t name_len, const char *source,
                        const char *in);
+/* The command line. */
+void saed_parse_line(struct saed_parse *p, int argc, char *const *argv);
 /* The config file p->config. */
 void saed_parse_config(struct saed_parse *p);
 
@@ -85,6 +88,8 @@ bool saed_is_name(const char *s, size_t n);
  * saed_name_of_path. */
 size_t saed_name_of(const char *source, char *out, size_t cap);
 
+/* A copy of text behind the others; false: memory ran out. */
+bool saed_list_add(struct saed_list *l, const char *text);
 /* Lists grow by each value of one rank; a higher rank's takes the place of all of them. */
 bool saed_kind_is_list(enum saed_opt_kind kind);
 /* Of a list: is this one of its values? */
