@@ -30,7 +30,13 @@
 struct reading {
     struct saed_head *head;
     size_t kept_bytes;
+    bool expects;
 };
+
+static bool is_expect(const char *name, size_t n)
+{
+    return n == 6 && strncasecmp(name, "Expect", 6) == 0;
+}
 
 static size_t kept_of(const char *name, size_t name_len, const char *value, size_t value_len)
 {
@@ -50,7 +56,18 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
 
     (void)kind;
     r->kept_bytes += kept_of(name, name_len, value, value_len);
+    r->expects |= is_expect(name, name_len);
     saed_head_field(r->head, name, name_len, value, value_len);
+    return MHD_YES;
+}
+
+/* In the library's read buffer, as the query is hidden. */
+static enum MHD_Result hide_expect(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_len, const char *value, size_t value_len)
+{
+    (void)cls, (void)kind;
+    if (is_expect(name, name_len) && value_len > 0)
+        *(char *)(uintptr_t)value = '-';
     return MHD_YES;
 }
 
@@ -60,7 +77,7 @@ enum sae_status saed_mhd_read_head(struct saed_head *head, size_t *n_bytes,
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    struct reading r = {head, info ? info->header_size : 0};
+    struct reading r = {head, info ? info->header_size : 0, false};
     const size_t most = SAED_MHD_MEMORY - SAED_MHD_REPLY_BYTES;
     enum sae_status st;
 
@@ -73,6 +90,8 @@ enum sae_status saed_mhd_read_head(struct saed_head *head, size_t *n_bytes,
                     "limit is %zu",
                     FIELD_BYTES, r.kept_bytes, most);
     st = saed_head_end(head, info ? line->method + info->header_size : NULL, err);
+    if (r.expects && !head->chunked && head->length == 0)
+        MHD_get_connection_values_n(c, MHD_HEADER_KIND, hide_expect, NULL);
     if (r.kept_bytes > most)
         return SAE_E_HEAD_TOO_LARGE;
     if (st == SAE_OK)

@@ -38,7 +38,10 @@ void saed_mhd_hide_query(const char *uri);
 
 /* The head of the request that `c` has read. *n_bytes is its length on the wire; untouched on
  * failure. SAE_E_BAD_REQUEST says what is wrong; what could be read is in *head all the same.
- * SAE_E_HEAD_TOO_LARGE: it leaves the library no room for an answer. */
+ * SAE_E_HEAD_TOO_LARGE: it leaves the library no room for an answer. The Expect of a request
+ * without a body is hidden from the library: it would take the next request, where that is there
+ * already, for the body that it has told the client to send, and ask for an answer when it takes
+ * none. */
 enum sae_status saed_mhd_read_head(struct saed_head *head, size_t *n_bytes,
                                    struct MHD_Connection *c, const struct saed_mhd_line *line,
                                    enum saed_heads way, struct sae_err *err) SAE_MUST_USE;

@@ -585,6 +585,33 @@ START_TEST(expect_100_continue)
 }
 END_TEST
 
+/* There is nothing to go on with, and what has come behind it is the next request. */
+START_TEST(expect_without_a_body)
+{
+    static const char *const heads[] = {
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\nexpect: 100-Continue\r\n\r\n",
+        POST "Expect: 100-continue\r\nContent-Length: 0\r\n\r\n",
+        "GET /none HTTP/1.1\r\nHost: a\r\nExpect: a\r\nExpect: 100-continue\r\n\r\n",
+    };
+    static const int statuses[] = {200, 204, 400, 404};
+    struct text t = {0};
+    int fd = raw_connect(&s);
+
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
+        text_add(&t, heads[i], strlen(heads[i]));
+    raw_send_bytes(fd, t.p, t.n);
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
+        struct reply r = raw_reply(fd, true, MS);
+
+        ck_assert_int_eq(r.status, statuses[i]);
+        reply_free(&r);
+    }
+    close(fd);
+    text_free(&t);
+}
+END_TEST
+
 static void send_chunked(int fd, size_t n, size_t chunk)
 {
     char *spaces = malloc(chunk);
@@ -877,6 +904,7 @@ int main(void)
                         sizeof errors / sizeof errors[0]);
     tcase_add_test(t, head_of_an_error_has_no_body);
     tcase_add_test(t, expect_100_continue);
+    tcase_add_test(t, expect_without_a_body);
     tcase_add_test(t, chunked_bodies_beyond_the_limit);
     tcase_add_loop_test(t, chunks_that_are_none_end_the_connection, 0,
                         sizeof bad_chunks / sizeof bad_chunks[0]);
