@@ -187,6 +187,20 @@ static bool is_open(const struct saed_routes *r, const struct route *route)
     return route && (route->is_open || (route->is_open_by_option && r->opts->metrics_open));
 }
 
+/* Does the server answer more than what is always answered? */
+static enum sae_status check_state(struct saed_routes *r, struct saed_exchange *x, bool loaded,
+                                   struct sae_err *err)
+{
+    if (!loaded) {
+        x->op = SAED_MOP_OTHER; /* no dictionary, no series of one */
+        return sae_err_set(err, SAE_E_LOADING, "",
+                           "cannot serve yet: dictionaries are being loaded");
+    }
+    if (atomic_load(&r->state) == SAED_ROUTES_REFUSING)
+        return sae_err_set(err, SAE_E_DRAINING, "", "cannot take requests: the server is stopping");
+    return x->beyond ? full_house(x, err) : SAE_OK;
+}
+
 static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_err *err)
 {
     struct saed_routes *r = arg;
@@ -218,17 +232,10 @@ static enum sae_status on_head(void *arg, struct saed_exchange *x, struct sae_er
     if (x->method == SAED_METHOD_OPTIONS)
         return reply_options(x, allowed_on(route));
     st = check_method(route, x, err);
+    if (st == SAE_OK && !route->always)
+        st = check_state(r, x, loaded, err);
     if (st != SAE_OK)
         return st;
-    if (!route->always && !loaded) {
-        x->op = SAED_MOP_OTHER; /* no dictionary, no series of one */
-        return sae_err_set(err, SAE_E_LOADING, "",
-                           "cannot serve yet: dictionaries are being loaded");
-    }
-    if (!route->always && atomic_load(&r->state) == SAED_ROUTES_REFUSING)
-        return sae_err_set(err, SAE_E_DRAINING, "", "cannot take requests: the server is stopping");
-    if (!route->always && x->beyond)
-        return full_house(x, err);
     if (is_posted(route))
         return saed_op_head(r, x, route->op, err);
     ignore_body(x);

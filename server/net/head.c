@@ -3,6 +3,7 @@
 
 #include "lib/scan.h"
 
+#include <stddef.h>
 #include <string.h>
 #include <strings.h>
 
@@ -166,13 +167,6 @@ static void check_transfer(struct saed_head *h, struct saed_value v)
     h->chunked = true;
 }
 
-static void once(struct saed_head *h, struct saed_value *to, struct saed_value v, const char *what)
-{
-    if (to->p)
-        fault(h, what);
-    *to = v;
-}
-
 /* "identity", once or more, as a list may have it. */
 static bool is_identity(struct saed_value v)
 {
@@ -230,6 +224,64 @@ static bool chain_holds(struct saed_head *h, const char *name, size_t name_len, 
     return true;
 }
 
+/* Fields that are taken as they are, and may be sent once. */
+static bool take_once(struct saed_head *h, const char *name, size_t n, struct saed_value v)
+{
+#define ONCE(text, field)                                              \
+    {                                                                  \
+        text, text " is sent twice", offsetof(struct saed_head, field) \
+    }
+    static const struct {
+        const char *name, *twice;
+        size_t field;
+    } fields[] = {
+        ONCE("Content-Type", content_type),   ONCE("Saed-Shape", shape),
+        ONCE("Saed-Request-Id", request_id),  ONCE("Origin", origin),
+        ONCE("Authorization", authorization), ONCE("Access-Control-Request-Method", asks_method),
+    };
+#undef ONCE
+    for (size_t i = 0; i < SAE_COUNTOF(fields); i++) {
+        struct saed_value *to = (struct saed_value *)(void *)((char *)h + fields[i].field);
+
+        if (!named(name, n, fields[i].name))
+            continue;
+        if (to->p)
+            fault(h, fields[i].twice);
+        *to = v;
+        return true;
+    }
+    return false;
+}
+
+/* A field that is none of those that are looked at is passed over. */
+static void take_field(struct saed_head *h, const char *name, size_t n, struct saed_value v)
+{
+    if (take_once(h, name, n, v))
+        return;
+    if (named(name, n, "Host"))
+        check_host(h, v);
+    else if (named(name, n, "Content-Length"))
+        check_length(h, v);
+    else if (named(name, n, "Transfer-Encoding"))
+        check_transfer(h, v);
+    else if (named(name, n, "Connection"))
+        take_connection(h, v);
+    else if (named(name, n, "Content-Encoding")) {
+        if (!h->content_encoding.p && !is_identity(v))
+            h->content_encoding = v;
+    } else if (named(name, n, "Accept-Encoding")) {
+        if (h->n_accept_encoding < SAE_COUNTOF(h->accept_encoding))
+            h->accept_encoding[h->n_accept_encoding++] = v;
+    } else if (named(name, n, "traceparent"))
+        h->traceparent = h->n_traceparent++ ? (struct saed_value){NULL, 0} : v;
+    else if (named(name, n, "Accept")) {
+        if (h->n_accept == SAE_COUNTOF(h->accept))
+            fault(h, "Accept is sent more than 4 times");
+        else
+            h->accept[h->n_accept++] = v;
+    }
+}
+
 void saed_head_field(struct saed_head *h, const char *name, size_t name_len, const char *value,
                      size_t value_len)
 {
@@ -248,40 +300,7 @@ void saed_head_field(struct saed_head *h, const char *name, size_t name_len, con
             fault(h, "a field's value has a control byte");
     while (v.n > 0 && (v.p[v.n - 1] == ' ' || v.p[v.n - 1] == '\t'))
         v.n--;
-    if (named(name, name_len, "Host"))
-        check_host(h, v);
-    else if (named(name, name_len, "Content-Length"))
-        check_length(h, v);
-    else if (named(name, name_len, "Transfer-Encoding"))
-        check_transfer(h, v);
-    else if (named(name, name_len, "Connection"))
-        take_connection(h, v);
-    else if (named(name, name_len, "Content-Type"))
-        once(h, &h->content_type, v, "Content-Type is sent twice");
-    else if (named(name, name_len, "Content-Encoding")) {
-        if (!h->content_encoding.p && !is_identity(v))
-            h->content_encoding = v;
-    } else if (named(name, name_len, "Saed-Shape"))
-        once(h, &h->shape, v, "Saed-Shape is sent twice");
-    else if (named(name, name_len, "Saed-Request-Id"))
-        once(h, &h->request_id, v, "Saed-Request-Id is sent twice");
-    else if (named(name, name_len, "Origin"))
-        once(h, &h->origin, v, "Origin is sent twice");
-    else if (named(name, name_len, "Authorization"))
-        once(h, &h->authorization, v, "Authorization is sent twice");
-    else if (named(name, name_len, "Access-Control-Request-Method"))
-        once(h, &h->asks_method, v, "Access-Control-Request-Method is sent twice");
-    else if (named(name, name_len, "Accept-Encoding")) {
-        if (h->n_accept_encoding < SAE_COUNTOF(h->accept_encoding))
-            h->accept_encoding[h->n_accept_encoding++] = v;
-    } else if (named(name, name_len, "traceparent"))
-        h->traceparent = h->n_traceparent++ ? (struct saed_value){NULL, 0} : v;
-    else if (named(name, name_len, "Accept")) {
-        if (h->n_accept == SAE_COUNTOF(h->accept))
-            fault(h, "Accept is sent more than 4 times");
-        else
-            h->accept[h->n_accept++] = v;
-    }
+    take_field(h, name, name_len, v);
 }
 
 enum sae_status saed_head_end(struct saed_head *h, const char *end, struct sae_err *err)
