@@ -91,25 +91,33 @@ static void set_action(struct saed_parse *p, enum saed_action action)
     p->o->action = action;
 }
 
+/* The flag's value, of one that takes none NULL. False (reported): it has not what it takes. */
+static bool action_value(struct saed_parse *p, enum saed_flag_index i, const struct flag *f,
+                         char *const **rest, const char **value)
+{
+    const char *metavar = saed_flag_defs[i].metavar;
+
+    *value = NULL;
+    if (metavar[0]) {
+        *value = flag_value(p, f, metavar, rest);
+        if (*value && (*value)[0] == '\0')
+            saed_parse_fail(p, SAE_E_USAGE, "cannot use %s: its value is empty", f->name);
+        return *value && (*value)[0];
+    }
+    if (f->value)
+        saed_parse_fail(p, SAE_E_USAGE, "cannot use %s: it takes no value, got \"%.80s\"", f->name,
+                        f->value);
+    return !f->value;
+}
+
 /* True when the line ends here: --version and --help. */
 static bool action_flag(struct saed_parse *p, enum saed_flag_index i, const struct flag *f,
                         char *const **rest)
 {
-    const char *value = NULL;
+    const char *value;
 
-    if (saed_flag_defs[i].metavar[0]) {
-        value = flag_value(p, f, saed_flag_defs[i].metavar, rest);
-        if (!value)
-            return false;
-        if (value[0] == '\0') {
-            saed_parse_fail(p, SAE_E_USAGE, "cannot use %s: its value is empty", f->name);
-            return false;
-        }
-    } else if (f->value) {
-        saed_parse_fail(p, SAE_E_USAGE, "cannot use %s: it takes no value, got \"%.80s\"", f->name,
-                        f->value);
+    if (!action_value(p, i, f, rest, &value))
         return false;
-    }
     switch (i) {
     case SAED_FLAG_config:
         p->config = value;
