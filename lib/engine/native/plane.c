@@ -145,6 +145,17 @@ uint64_t sae_plane_bytes(uint64_t F, uint64_t d)
                : padded(F) * (padded(d) + vectors) + d * sizeof *p->asked + sizeof *p;
 }
 
+static bool allocate(struct sae_plane *p)
+{
+    p->q = sae_huge_alloc(p->Fp, p->dq);
+    p->a = sae_calloc(p->Fp, sizeof *p->a);
+    p->b = sae_calloc(p->Fp, sizeof *p->b);
+    p->t = sae_calloc(p->Fp, sizeof *p->t);
+    p->s = sae_calloc(p->Fp, sizeof *p->s);
+    p->asked = sae_calloc(p->d, sizeof *p->asked);
+    return p->q && p->a && p->b && p->t && p->s && p->asked;
+}
+
 enum sae_status sae_plane_create(struct sae_plane **out, const struct sae_matrix *w, size_t F,
                                  const double *theta, int xmax, const struct sae_quant *quant,
                                  struct sae_team *team, struct sae_err *err)
@@ -177,13 +188,7 @@ enum sae_status sae_plane_create(struct sae_plane **out, const struct sae_matrix
     }
     if (!(m.largest > 1e-30 && m.largest < 1e30))
         goto out;
-    p->q = sae_huge_alloc(Fp, dq);
-    p->a = sae_calloc(Fp, sizeof *p->a);
-    p->b = sae_calloc(Fp, sizeof *p->b);
-    p->t = sae_calloc(Fp, sizeof *p->t);
-    p->s = sae_calloc(Fp, sizeof *p->s);
-    p->asked = sae_calloc(d, sizeof *p->asked);
-    if (!p->q || !p->a || !p->b || !p->t || !p->s || !p->asked) {
+    if (!allocate(p)) {
         st = nomem(Fp * dq, err);
         goto out;
     }

@@ -43,9 +43,34 @@ uint64_t sae_native_prepared_bytes(uint64_t F, uint64_t d)
     return sae_plane_bytes(F, d) + F * (sizeof *nd->u + sizeof *nd->z) + sizeof *nd;
 }
 
+static enum sae_status nomem(struct sae_err *err)
+{
+    return sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
+}
+
+/* What intervals and the score want of each feature. False: memory ran out. */
+static bool take_lines(struct sae_native_dict *nd, const struct sae_dict *d)
+{
+    nd->u = sae_calloc(nd->plane->Fp, sizeof *nd->u);
+    nd->z = sae_calloc(nd->plane->Fp, sizeof *nd->z);
+    if (!nd->u || !nd->z)
+        return false;
+    nd->has_lines = true;
+    for (size_t j = 0; j < d->formula.F; j++) {
+        struct sae_line line = sae_dict_line(d, j);
+
+        nd->has_lines &= line.c1 >= 0;
+        if (d->formula.score != SAE_SCORE_VALUE)
+            nd->plane->gain = fmax(nd->plane->gain, (double)d->dec_norm[j]);
+        sae_plane_line(nd->plane, j, line, &nd->u[j], &nd->z[j]);
+    }
+    return true;
+}
+
 enum sae_status sae_native_prepare(const struct sae_engine *e, struct sae_dict *d,
                                    struct sae_team *team, struct sae_err *err)
 {
+    const struct sae_native_kernels *k = sae_native_kernels(e);
     enum sae_status st = SAE_OK;
     struct sae_native_dict *nd = NULL;
     double *theta = NULL;
@@ -55,7 +80,7 @@ enum sae_status sae_native_prepare(const struct sae_engine *e, struct sae_dict *
     nd = sae_calloc(1, sizeof *nd);
     theta = sae_alloc(d->formula.F, sizeof *theta);
     if (!nd || !theta) {
-        st = sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
+        st = nomem(err);
         goto out;
     }
     for (size_t j = 0; j < d->formula.F; j++) {
@@ -63,27 +88,13 @@ enum sae_status sae_native_prepare(const struct sae_engine *e, struct sae_dict *
         nd->has_theta |= isfinite(theta[j]);
         nd->n_never_on += d->formula.score != SAE_SCORE_VALUE && d->dec_norm[j] == 0.0f;
     }
-    st = sae_plane_create(&nd->plane, &d->enc, d->formula.F, theta, sae_native_kernels(e)->xmax,
-                          sae_native_kernels(e)->quant, team, err);
+    st = sae_plane_create(&nd->plane, &d->enc, d->formula.F, theta, k->xmax, k->quant, team, err);
     if (st != SAE_OK)
         goto out;
     nd->norms_finite = isfinite(d->info.norm_max);
-    if (nd->plane) {
-        nd->u = sae_calloc(nd->plane->Fp, sizeof *nd->u);
-        nd->z = sae_calloc(nd->plane->Fp, sizeof *nd->z);
-        if (!nd->u || !nd->z) {
-            st = sae_err_set(err, SAE_E_NOMEM, "", "cannot prepare a dictionary: out of memory");
-            goto out;
-        }
-        nd->has_lines = true;
-        for (size_t j = 0; j < d->formula.F; j++) {
-            struct sae_line line = sae_dict_line(d, j);
-
-            nd->has_lines &= line.c1 >= 0;
-            if (d->formula.score != SAE_SCORE_VALUE)
-                nd->plane->gain = fmax(nd->plane->gain, (double)d->dec_norm[j]);
-            sae_plane_line(nd->plane, j, line, &nd->u[j], &nd->z[j]);
-        }
+    if (nd->plane && !take_lines(nd, d)) {
+        st = nomem(err);
+        goto out;
     }
     d->engine_data = nd;
     d->engine_data_free = dict_free;
