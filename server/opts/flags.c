@@ -5,8 +5,10 @@
 
 #include "lib/nearest.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 void saed_flag_name(const char *key, char out[64])
 {
@@ -181,14 +183,28 @@ static bool parse_flag(struct saed_parse *p, const char *word, char *const **res
     return false;
 }
 
-/* NAME=SOURCE, or a SOURCE alone: what stands before the first '=' is no NAME, or there is none. */
+/* Is something there under the path of a source? */
+static bool is_there(const char *source)
+{
+    char path[PATH_MAX];
+    size_t n = sae_source_path(source);
+
+    if (n >= sizeof path)
+        return false;
+    snprintf(path, sizeof path, "%.*s", (int)n, source);
+    return access(path, F_OK) == 0;
+}
+
+/* NAME=SOURCE, or a SOURCE alone: there is no '=', or a part of its path stands before the first.
+ * A text there without '/' and ':' is meant as a NAME, unless such a file is there. */
 static void parse_positional(struct saed_parse *p, const char *arg)
 {
     const char *eq = strchr(arg, '=');
     char name[SAED_NAME_MAX];
     size_t n;
 
-    if (eq && saed_is_name(arg, (size_t)(eq - arg))) {
+    if (eq && (saed_is_name(arg, (size_t)(eq - arg)) ||
+               (arg + strcspn(arg, "/:=") == eq && !is_there(arg)))) {
         saed_parse_source(p, arg, (size_t)(eq - arg), eq + 1, "");
         return;
     }

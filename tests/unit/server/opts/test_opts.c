@@ -5,6 +5,7 @@
 #include "tests/support/files.h"
 
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,12 +175,13 @@ START_TEST(sources_without_a_name)
         {"run.3.ae", "run/3/ae.pt"},
         {"k__32.ae", "k:=32/ae.pt"},
         {"a.b_c", "a/b=c.pt"},
-        {"d-x_y", "-x=y"},
+        {"init_AutoEncoder_2_4_seed_1", "init:AutoEncoder:2:4:seed=1"},
         {"b", "x/k=3.pt"},
         {"identity_4", "identity:4"},
     };
 
-    ck_assert_int_eq(parse("ae.pt run/3/ae.pt k:=32/ae.pt a/b=c.pt b=x/k=3.pt identity:4 -- -x=y"),
+    ck_assert_int_eq(parse("ae.pt run/3/ae.pt k:=32/ae.pt a/b=c.pt b=x/k=3.pt identity:4 "
+                           "init:AutoEncoder:2:4:seed=1"),
                      SAE_OK);
     ck_assert_uint_eq(o.n_sources, SAE_COUNTOF(want));
     for (size_t i = 0; i < o.n_sources; i++) {
@@ -190,6 +192,25 @@ START_TEST(sources_without_a_name)
         ck_assert_msg(j < SAE_COUNTOF(want), "%s", o.sources[i].name);
         ck_assert_str_eq(o.sources[i].source, want[j][1]);
     }
+}
+END_TEST
+
+/* What looks like NAME=SOURCE and has no NAME is a source where such a file is there alone. */
+START_TEST(what_is_meant_as_a_name)
+{
+    int before = open(".", O_RDONLY | O_DIRECTORY), file;
+
+    ck_assert_int_eq(chdir(dir), 0);
+    one_report("", parse("-- _a=identity:4"), "cannot use name \"_a\"", "want a letter or digit");
+    one_report("", parse("=x.pt"), "cannot use name \"\"", "want a letter or digit");
+    one_report("", parse("-- -x=y.pt:k=3"), "cannot use name \"-x\"", "want a letter or digit");
+    file = open("-x=y.pt", O_WRONLY | O_CREAT, 0600);
+    ck_assert_int_ge(file, 0);
+    ck_assert_int_eq(close(file), 0);
+    ck_assert_int_eq(parse("-- -x=y.pt:k=3"), SAE_OK);
+    ck_assert_str_eq(o.sources[0].name, "d-x_y");
+    ck_assert_int_eq(fchdir(before), 0);
+    ck_assert_int_eq(close(before), 0);
 }
 END_TEST
 
@@ -876,6 +897,7 @@ int main(void)
     tcase_add_test(t, defaults_are_those_of_the_contract);
     tcase_add_test(t, flags_come_in_both_forms_between_and_after_dictionaries);
     tcase_add_test(t, sources_without_a_name);
+    tcase_add_test(t, what_is_meant_as_a_name);
     tcase_add_test(t, actions);
     tcase_add_loop_test(t, bad_lines_are_refused_by_name, 0, (int)SAE_COUNTOF(bad_lines));
     tcase_add_loop_test(t, loopback_hosts_need_no_leave, 0, (int)SAE_COUNTOF(loopbacks));
