@@ -72,6 +72,10 @@ for f in $(git ls-files 'lib/*.[ch]' 'lib/*.inc' 'proto/*.[ch]' 'proto/*.cc' 'se
         ;;
     esac
 done
+# A file that long has two subjects.
+for f in $(git ls-files 'lib/*.[ch]' 'proto/*.[ch]' 'proto/*.cc' 'server/*.[ch]'); do
+    [ -f "$f" ] && n=$(wc -l <"$f") && [ "$n" -gt 600 ] && echo "$f: has $n lines, 600 is the limit" && bad=1
+done
 # home HEADER FILES: a third-party header has one home.
 home() {
     for f in $(grep -lE "# *include <$1>" -r lib proto server 2>/dev/null); do
