@@ -103,6 +103,17 @@ static bool is_safetensors(const unsigned char *p, size_t n)
            sae_json_check((const char *)p + 8, (size_t)len, &fault);
 }
 
+/* A request, as curl --data-binary sends one under another's Content-Type. */
+static bool is_json(const unsigned char *p, size_t n)
+{
+    struct sae_json_fault fault;
+    size_t blank = 0;
+
+    while (blank < n && (p[blank] == ' ' || (p[blank] >= '\t' && p[blank] <= '\r')))
+        blank++;
+    return blank < n && p[blank] == '{' && sae_json_check((const char *)p, n, &fault);
+}
+
 static const struct {
     bool (*is)(const unsigned char *p, size_t n);
     const char *advice;
@@ -111,6 +122,7 @@ static const struct {
     {is_zip, "a zip archive (as .pt and .npz files are): send rows of float32, with Saed-Shape"},
     {is_gzip, "gzip: send it with Content-Encoding: gzip"},
     {is_safetensors, "a safetensors file: send it as application/x-safetensors"},
+    {is_json, "JSON: send it as application/json"},
 };
 
 const char *sae_foreign_type(const void *body, size_t n)
