@@ -181,9 +181,9 @@ enum sae_status sae_source_parse(struct sae_source *out, const char *text, struc
         st = sae_err_set(err, SAE_E_USAGE, "",
                          "cannot use source \"\": wanted a path, identity:D or init:CLASS:D:F");
     else if (is_identity)
-        st = parse_identity(&src, text, src.stated.path + strlen(IDENTITY), err);
+        st = parse_identity(&src, src.stated.path, src.stated.path + strlen(IDENTITY), err);
     else if (is_init)
-        st = parse_init(&src, text, src.stated.path + strlen(INIT), err);
+        st = parse_init(&src, src.stated.path, src.stated.path + strlen(INIT), err);
     else
         st = sae_statement_parse(&src.stated, text, err);
     if (st == SAE_OK)

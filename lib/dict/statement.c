@@ -379,6 +379,16 @@ static enum sae_status parse(struct sae_statement *s, struct sae_err *err)
     return st;
 }
 
+/* By what its line says of it: what the config file states is named by its key. */
+static enum sae_status refuse(struct sae_err *err, enum sae_status st, const char *text,
+                              const struct sae_err *low)
+{
+    size_t n = to_whole_cut(text);
+
+    return sae_err_set(err, st, "", "cannot use source %.*s: %s", n < 120 ? (int)n : 120, text,
+                       low->text);
+}
+
 enum sae_status sae_statement_parse(struct sae_statement *out, const char *text,
                                     struct sae_err *err)
 {
@@ -400,7 +410,7 @@ enum sae_status sae_statement_parse(struct sae_statement *out, const char *text,
         st = sae_reading_check(&s.reading, &low);
     if (st != SAE_OK) {
         sae_statement_fini(&s);
-        return sae_err_set(err, st, "", "cannot use source %.120s: %s", text, low.text);
+        return refuse(err, st, text, &low);
     }
     *out = s;
     return SAE_OK;
@@ -424,7 +434,7 @@ enum sae_status sae_statement_parse_form(struct sae_statement *out, const char *
         st = take_next(&s, &c, seen, &low);
     if (st != SAE_OK) {
         sae_statement_fini(&s);
-        return sae_err_set(err, st, "", "cannot use source %.120s: %s", text, low.text);
+        return refuse(err, st, text, &low);
     }
     *out = s;
     return SAE_OK;
