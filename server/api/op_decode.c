@@ -31,7 +31,13 @@ void saed_op_aim(struct op *op, const struct sae_dict_info *info)
 enum sae_status saed_op_check_parts(const struct saed_dict *d, enum sae_op kind,
                                     struct sae_err *err)
 {
-    if (!sae_op_defs[kind].decodes || !d->info || !d->info->encodes_only)
+    if (!d->info)
+        return SAE_OK;
+    if (saed_op_is_document(kind) && !(d->info->options & SAE_OPT_LABELS))
+        return sae_err_set(err, SAE_E_NOT_FOUND, "",
+                           "cannot find labels of \"%.200s\": its source states none (labels=PATH)",
+                           d->name);
+    if (!sae_op_defs[kind].decodes || !d->info->encodes_only)
         return SAE_OK;
     return sae_err_set(err, SAE_E_NOT_LOADED, "",
                        "cannot decode for \"%s\": its decoder is not loaded, it only encodes",
@@ -211,10 +217,6 @@ uint64_t saed_op_request_bytes(const struct op *op)
 /* The answer, as far as it is known before it is computed. */
 static enum sae_status describe(struct op *op)
 {
-    if (saed_op_is_document(op->target.op) && !(op->dict->info->options & SAE_OPT_LABELS))
-        return sae_err_set(&op->err, SAE_E_NOT_FOUND, "",
-                           "cannot find labels of \"%.200s\": its source states none (labels=PATH)",
-                           op->dict->name);
     if (saed_op_is_document(op->target.op))
         return SAE_OK;
     if (!saed_op_rides(op))

@@ -122,7 +122,8 @@ static const struct {
     const char *code, *detail;
 } refusals[] = {
     {"none/labels?features=1", NULL, 404, "not_found", "its source states none (labels=PATH)"},
-    {"none/labels", NULL, 400, "bad_option", "of which features"},
+    {"none/labels", NULL, 404, "not_found", "its source states none"},
+    {"none/labels?features=x", NULL, 404, "not_found", "its source states none"},
     {"nope/labels?features=1", NULL, 404, "unknown_dictionary", NULL},
     {"id/labels", NULL, 400, "bad_option", "?features=3,7"},
     {"id/labels?features=4", NULL, 400, "bad_option", "item 0 is 4, the ids of \"id\" are 0 to 3"},
