@@ -213,10 +213,20 @@ static enum sae_status bind_only(struct sae_file *b, struct sae_bound *bound, st
     return SAE_OK;
 }
 
+/* Is the encoder stated, and another matrix than the one that the row's own bias belongs to? */
+static bool is_other_matrix(const struct sae_file *b)
+{
+    const struct sae_layout_key *own = key_of(b, SAE_ROLE_ENCODER);
+
+    return b->layout->is_any_tensor && b->stated->key[SAE_ROLE_ENCODER] &&
+           (!own || sae_file_find(b, own->name) != b->bound[SAE_ROLE_ENCODER].index[0]);
+}
+
 /* The roles that are stated by key, or that the row has a key of. */
 static enum sae_status bind_role(struct sae_file *b, enum sae_role role, struct sae_err *err)
 {
-    const struct sae_layout_key *key = row_key(b, role);
+    const struct sae_layout_key *key =
+        role == SAE_ROLE_ENC_BIAS && is_other_matrix(b) ? NULL : row_key(b, role);
     struct sae_bound *bound = &b->bound[role];
     const char *text = b->stated->key[role];
     size_t n = text ? strlen(text) : 0, i = NONE;

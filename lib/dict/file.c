@@ -89,15 +89,15 @@ static bool is_left(const struct sae_file *b, const struct sae_layout_key *key)
     return i != SIZE_MAX;
 }
 
-/* Is it what is stated that leaves the tensor? A skip goes by its own field, all others by the
- * activation, or by what is selected instead. */
+/* Is it what is stated that leaves the tensor? A skip goes by its own field, all others by another
+ * tensor in their place, by the activation, or by what is selected instead. */
 static bool is_left_by_statement(const struct sae_file *b, const struct sae_layout_key *key)
 {
     const struct sae_reading *r = &b->reading;
 
     if (key->role == SAE_ROLE_SKIP)
         return sae_reading_is_stated(r, SAE_FIELD_SKIP);
-    return sae_reading_is_stated(r, SAE_FIELD_ACTIVATION) ||
+    return b->stated->key[key->role] || sae_reading_is_stated(r, SAE_FIELD_ACTIVATION) ||
            sae_reading_is_stated(r, SAE_FIELD_THRESHOLD) ||
            ((key->need == SAE_KEY_SPARE || key->role == SAE_ROLE_TOP_K) &&
             sae_reading_is_stated(r, SAE_FIELD_SELECT));

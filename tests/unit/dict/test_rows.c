@@ -152,6 +152,16 @@ static const struct row taken[] = {
     {FILE_OF("encoder.weight:F32:7,5 pre_bias:F32:5 latent_bias:F32:7"),
      ":parts=encoder:input=none:activation=relu",
      {"standard centre=pre_bias activation=relu! m=0"}},
+    /* a bias goes with the matrix that it belongs to, or is stated */
+    {FILE_OF("weight:F32:5,7 bias:F32:7"),
+     ":format=linear:encoder=weight@d,F",
+     {"linear activation=linear m=0"}},
+    {FILE_OF("bias:F32:5 encoder.weight:F32:7,5 encoder.bias:F32:7 decoder.weight:F32:5,7"),
+     ":format=linear:encoder=encoder.weight:enc_bias=encoder.bias",
+     {"linear activation=linear m=0; bias is not used under the stated reading"}},
+    {FILE_OF("W:F32:7,5 bias:F32:7"),
+     ":format=linear:encoder=W:enc_bias=bias",
+     {"linear activation=linear m=0"}},
     /* a number is a bias of one direction */
     {FILE_OF("coef_:F32:1,5 intercept_:F32=0.5"),
      ":format=linear",
@@ -783,6 +793,9 @@ static const struct row refused[] = {
      {"both \"group_sizes\" and \"group_indices\""}},
     /* linear */
     {FILE_OF("a:F32:7,5 intercept_:F32=0.5"), ":format=linear", {"\"intercept_\" has shape []"}},
+    {FILE_OF("bias:F32:5 encoder.weight:F32:7,5 encoder.bias:F32:7 decoder.weight:F32:5,7"),
+     ":format=linear:encoder=encoder.weight",
+     {"the file has \"bias\", which its formula does not use"}},
     {FILE_OF("a:F32:7,5"),
      ":format=linear:encoder=a@F,m",
      {"encoder is a@F,m, and the file has no tensor \"a@F,m\""}},
