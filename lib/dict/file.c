@@ -76,17 +76,22 @@ static bool is_excused(const struct sae_file *b, const struct sae_layout_key *ke
     }
 }
 
+static bool plays_a_role(const struct sae_file *b, size_t tensor)
+{
+    for (enum sae_role role = 0; role < SAE_N_ROLES; role++)
+        for (unsigned k = 0; k < b->bound[role].n; k++)
+            if (b->bound[role].index[k] == tensor)
+                return true;
+    return false;
+}
+
 /* Is it a tensor of the row that plays no role, by what is stated? */
 static bool is_left(const struct sae_file *b, const struct sae_layout_key *key)
 {
     bool is_read = key->need != SAE_KEY_IGNORED && !is_excused(b, key);
     size_t i = is_read ? sae_file_find(b, key->name) : SIZE_MAX;
 
-    for (enum sae_role role = 0; i != SIZE_MAX && role < SAE_N_ROLES; role++)
-        for (unsigned k = 0; k < b->bound[role].n; k++)
-            if (b->bound[role].index[k] == i)
-                return false;
-    return i != SIZE_MAX;
+    return i != SIZE_MAX && !plays_a_role(b, i);
 }
 
 /* Is it what is stated that leaves the tensor? A skip goes by its own field, all others by another
@@ -103,16 +108,30 @@ static bool is_left_by_statement(const struct sae_file *b, const struct sae_layo
             sae_reading_is_stated(r, SAE_FIELD_SELECT));
 }
 
-/* An optional tensor of the row that nothing uses, so that the row may be the wrong one. */
+static enum sae_status refuse_left(const char *name, const char *leaves, struct sae_err *err)
+{
+    return sae_err_set(err, SAE_E_FORMAT, name,
+                       "the file has \"%s\", which its formula does not use; state %s, or a "
+                       "reading that uses it",
+                       name, leaves);
+}
+
+/* An optional tensor of the row that nothing uses, so that the row may be the wrong one; or one
+ * beside a matrix that was found by itself: a scaler's mean, perhaps. */
 static enum sae_status check_left(const struct sae_file *b, struct sae_err *err)
 {
+    bool is_found = b->layout->is_any_tensor && !b->stated->key[SAE_ROLE_ENCODER];
+
     for (unsigned k = 0; k < b->layout->n_keys; k++)
         if (b->layout->keys[k].need != SAE_KEY_SPARE && is_left(b, &b->layout->keys[k]) &&
             !is_left_by_statement(b, &b->layout->keys[k]))
-            return sae_err_set(err, SAE_E_FORMAT, b->layout->keys[k].name,
-                               "the file has \"%s\", which its formula does not use; state "
-                               "format=custom, or a reading that uses it",
-                               b->layout->keys[k].name);
+            return refuse_left(b->layout->keys[k].name, "format=custom", err);
+    for (size_t i = 0; is_found && i < sae_load_count(b->ts); i++) {
+        const struct sae_tensor *t = sae_load_tensor(b->ts, i);
+
+        if (sae_dtype_is_floating(t->dtype) && t->ndim > 0 && !plays_a_role(b, i))
+            return refuse_left(t->name, "encoder=KEY", err);
+    }
     return SAE_OK;
 }
 
