@@ -70,13 +70,15 @@ static bool is_number_of_maths(const struct sae_entry *e, const char *name)
 static bool is_said(const struct sae_statement *stated, const struct sae_entry *e)
 {
     const struct sae_reading_field *field = stated->reading.field;
-    const char *centre = field[SAE_FIELD_CENTRE].is_set ? field[SAE_FIELD_CENTRE].value.key : "";
+    const struct sae_value *centre = &field[SAE_FIELD_CENTRE].value;
     size_t n = strlen(e->name);
 
     if (e->ndim == 0)
         return field[SAE_FIELD_INPUT].is_set;
-    for (const char *at = centre; (at = strstr(at, e->name)); at++)
-        if ((at == centre || at[-1] == '+') && (at[n] == '\0' || at[n] == '+'))
+    if (centre->choice != SAE_CENTRE_KEY)
+        return false;
+    for (const char *at = centre->key; at; at = strchr(at, '+') ? strchr(at, '+') + 1 : NULL)
+        if (strncmp(at, e->name, n) == 0 && (at[n] == '\0' || at[n] == '+'))
             return true;
     return false;
 }
@@ -113,12 +115,13 @@ static enum sae_status check_beside(const struct sae_tensors *ts,
                                     size_t g, struct sae_err *err)
 {
     const struct sae_group *group = sae_load_group(ts, g), *chosen = sae_load_group(ts, c->group);
+    bool is_own_dict = stated->prefix ? chosen->name[0] : c->group > 0; /* one is called "" */
 
     for (size_t i = 0; i < group->n; i++) {
         const struct sae_entry *e = &group->entries[i];
         const char *name = known_name(e, g == way_of(stated, c));
         bool is_tensor = e->kind == SAE_ENTRY_TENSOR;
-        bool is_values = is_tensor && e->floating && e->ndim > 0 && chosen->name[0];
+        bool is_values = is_tensor && e->floating && e->ndim > 0 && is_own_dict;
 
         if ((is_tensor && g == c->group) || !(is_values || is_number_of_maths(e, name)))
             continue;

@@ -281,6 +281,8 @@ def make_cases():
                           "optimizer": {"exp_avg": torch.zeros(3)}})):
         case(name, saved({**beside, "sae_state": sd}))
     case("beside_backup", saved({"ae": sd, "norm_factor": 2.5, "optimizer": {"state": {}}}))
+    case("beside_no_name", saved({"": torch.zeros(8), "sae_state": sd}))
+    case("beside_no_name_dict", saved({"": sd, "act_mean": torch.zeros(8)}))
     case("under_int", saved({5: sd}))
     case("two", saved({"a": sd, 5: dict(sd)}))
     parts = {"bias": sd["bias"], "decoder": {"weight": sd["decoder.weight"]},
