@@ -164,6 +164,8 @@ static void check_transfer(struct saed_head *h, struct saed_value v)
         fault(h, "Transfer-Encoding is not chunked");
     if (h->is_http_1_0)
         fault(h, "Transfer-Encoding is not for HTTP/1.0");
+    if (h->by_layout && v.p[v.n] != '\0') /* 0.9.75 takes all that comes for the body */
+        fault(h, "Transfer-Encoding has blanks behind it");
     h->chunked = true;
 }
 

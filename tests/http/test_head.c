@@ -243,6 +243,30 @@ START_TEST(blanks_around_a_length)
 }
 END_TEST
 
+START_TEST(blanks_around_a_transfer_coding)
+{
+    static const char *const codings[] = {"chunked", "   chunked", "\tchunked", "chunked ",
+                                          "chunked\t"};
+
+    for (size_t i = 0; i < sizeof codings / sizeof codings[0]; i++) {
+        bool is_taken = i < 3 || library_is_strict();
+        int fd = raw_connect(&s);
+        struct reply r;
+
+        raw_send(fd, POST "Transfer-Encoding:");
+        raw_send(fd, codings[i]);
+        raw_send(fd, "\r\n\r\nf\r\n" BODY "\r\n0\r\n\r\n");
+        r = raw_reply(fd, true, MS);
+        if (is_taken)
+            ck_assert_str_eq(r.body, "{\"f\":[1,2,3,4]}\n");
+        else
+            check_problem(&r, 400, "bad_request", "blanks behind", NULL);
+        reply_free(&r);
+        close(fd);
+    }
+}
+END_TEST
+
 /* The largest length that 64 bits hold is one. */
 START_TEST(the_largest_length_is_too_large)
 {
@@ -892,6 +916,7 @@ int main(void)
     tcase_add_test(t, bad_heads_get_a_problem);
     tcase_add_test(t, a_wrong_length_is_answered_once);
     tcase_add_test(t, blanks_around_a_length);
+    tcase_add_test(t, blanks_around_a_transfer_coding);
     tcase_add_test(t, the_largest_length_is_too_large);
     tcase_add_test(t, a_long_pipeline_is_answered_in_order);
     tcase_add_test(t, requests_in_single_bytes);
