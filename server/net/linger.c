@@ -21,9 +21,10 @@ struct saed_linger {
     size_t max;
     uint64_t min_rate;
     int epoll_fd;
-    pthread_mutex_t lock; /* guards the slots */
+    pthread_mutex_t lock; /* guards the slots, and the sink */
     struct slot *slots;   /* [max] */
     _Atomic size_t n;
+    char sink[TURN_BYTES]; /* a unix socket copies what is dropped */
 };
 
 bool saed_linger_is_over(const struct saed_pace *p, uint64_t min_rate, uint64_t now)
@@ -57,10 +58,10 @@ static struct slot *make_room(struct saed_linger *l)
     return oldest;
 }
 
-/* With MSG_TRUNC the kernel drops without copying. */
+/* With MSG_TRUNC the kernel drops what TCP has brought without copying. */
 static void drop(struct saed_linger *l, struct slot *s, uint64_t now)
 {
-    ssize_t n = recv(s->fd, NULL, TURN_BYTES, MSG_DONTWAIT | MSG_TRUNC);
+    ssize_t n = recv(s->fd, l->sink, sizeof l->sink, MSG_DONTWAIT | MSG_TRUNC);
 
     if (n > 0)
         saed_pace_note(&s->pace, s->pace.total + (uint64_t)n, now);

@@ -101,6 +101,14 @@ START_TEST(what_comes_is_dropped)
     static char piece[1 << 20];
     char answer[8] = "";
 
+    if (_i == 1) { /* over a unix socket */
+        int pair[2];
+
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+        ck_assert(dup2(pair[0], clients[0]) >= 0 && dup2(pair[1], servers[0]) >= 0);
+        close(pair[0]);
+        close(pair[1]);
+    }
     ck_assert_int_eq(send(servers[0], "answer", 6, 0), 6);
     saed_linger_add(l, servers[0], BEGIN);
     ck_assert_uint_eq(saed_linger_count(l), 1);
@@ -166,7 +174,7 @@ int main(void)
     tcase_add_loop_test(clock, when_it_is_over, 0, SAE_COUNTOF(clocks));
     suite_add_tcase(suite, clock);
     tcase_add_checked_fixture(t, open_all, close_all);
-    tcase_add_test(t, what_comes_is_dropped);
+    tcase_add_loop_test(t, what_comes_is_dropped, 0, 2);
     tcase_add_test(t, the_sweep_ends_who_stands_still);
     tcase_add_test(t, the_oldest_makes_way);
     suite_add_tcase(suite, t);
