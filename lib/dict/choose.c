@@ -151,36 +151,63 @@ static enum sae_status check_all_beside(const struct sae_tensors *ts,
 
 /* ---- custom ------------------------------------------------------------------------------- */
 
-/* A key that someone states: with the prefix or without. */
-static bool has_stated(const struct sae_keys *k, const struct sae_layout *a, const char *name)
+/* A key that someone states, with the prefix or without: of a tensor, or of anything. */
+static bool has_stated(const struct sae_keys *k, const char *name, bool of_tensor)
 {
-    const struct sae_keys whole = {.g = k->g};
-
-    return sae_keys_have(k, a, name) || sae_keys_have(&whole, a, name);
+    for (size_t i = 0; i < k->g->n; i++)
+        if ((!of_tensor || k->g->entries[i].kind == SAE_ENTRY_TENSOR) &&
+            (strcmp(k->g->entries[i].name, name) == 0 || strcmp(sae_keys_name(k, i), name) == 0))
+            return true;
+    return false;
 }
 
-/* The dict that has the encoder's key: the top before those in it. */
+/* Two dicts below the top, either of which may be meant. */
+static enum sae_status which_dict(const struct sae_tensors *ts, size_t a, size_t b,
+                                  const char *both_have, struct sae_err *err)
+{
+    const char *x = sae_load_group(ts, a)->name, *y = sae_load_group(ts, b)->name;
+
+    return sae_err_set(err, SAE_E_FORMAT, "",
+                       "cannot choose between the dicts \"%.60s\" and \"%.60s\": both have %s; "
+                       "state prefix=%.60s. or prefix=%.60s.",
+                       x, y, both_have, x, y);
+}
+
+/* The dict that has the key: the top, or the only one in it; none: *out has no layout. */
+static enum sae_status find_stated(const struct sae_tensors *ts, const struct sae_statement *stated,
+                                   struct sae_span span, const char *key, bool of_tensor,
+                                   struct sae_choice *out, struct sae_err *err)
+{
+    *out = (struct sae_choice){.layout = NULL};
+    for (size_t g = span.first; g < span.end && !(out->layout && out->group == span.first); g++) {
+        struct sae_keys k = sae_keys_of(ts, stated, NULL, g);
+
+        if (!has_stated(&k, key, of_tensor))
+            continue;
+        if (out->layout)
+            return which_dict(ts, out->group, g, "the encoder's key", err);
+        *out = (struct sae_choice){sae_layout_of_format(stated->format), g, k.prefix};
+    }
+    return SAE_OK;
+}
+
+/* By the encoder's key as it stands, then without an orientation behind it. One that is no tensor
+ * is found last: reading it tells what it is. */
 static enum sae_status choose_stated(const struct sae_tensors *ts,
                                      const struct sae_statement *stated, struct sae_span span,
-                                     const struct sae_layout *layout, struct sae_choice *out,
-                                     struct sae_err *err)
+                                     struct sae_choice *out, struct sae_err *err)
 {
     const char *encoder = stated->key[SAE_ROLE_ENCODER];
-    char key[SAE_TENSOR_NAME_MAX + 4];
+    char bare[SAE_TENSOR_NAME_MAX + 4];
+    enum sae_status st = SAE_OK;
 
-    snprintf(key, sizeof key, "%s", encoder);
-    for (int at = 0; at < 2; at++) { /* as it stands, then without an orientation behind it */
-        for (size_t g = span.first; g < span.end; g++) {
-            struct sae_keys k = sae_keys_of(ts, stated, NULL, g);
-
-            if (has_stated(&k, layout, key)) {
-                *out = (struct sae_choice){layout, g, k.prefix};
-                return SAE_OK;
-            }
-        }
-        if (strrchr(key, '@'))
-            *strrchr(key, '@') = '\0';
-    }
+    snprintf(bare, sizeof bare, "%s", encoder);
+    bare[strrchr(bare, '@') ? (size_t)(strrchr(bare, '@') - bare) : strlen(bare)] = '\0';
+    *out = (struct sae_choice){.layout = NULL};
+    for (unsigned i = 0; st == SAE_OK && !out->layout && i < 4; i++)
+        st = find_stated(ts, stated, span, i % 2 ? bare : encoder, i < 2, out, err);
+    if (st != SAE_OK || out->layout)
+        return st;
     return sae_err_set(err, SAE_E_FORMAT, "",
                        "encoder=%.120s is stated, and the file has no such tensor", encoder);
 }
@@ -253,12 +280,7 @@ static enum sae_status choose_by_keys(const struct sae_tensors *ts,
         if (!a || (g > 0 && !has_tensors(k.g)))
             continue;
         if (c.layout)
-            return sae_err_set(
-                err, SAE_E_FORMAT, "",
-                "cannot choose between the dicts \"%.60s\" and \"%.60s\": both have a "
-                "class's keys; state prefix=%.60s. or prefix=%.60s.",
-                sae_load_group(ts, c.group)->name, k.g->name, sae_load_group(ts, c.group)->name,
-                k.g->name);
+            return which_dict(ts, c.group, g, "a class's keys", err);
         st = sae_keys_check_crosscoder(&k, err);
         if (st != SAE_OK)
             return st;
@@ -279,7 +301,7 @@ enum sae_status sae_dict_choose(struct sae_tensors *ts, const struct sae_stateme
     if (st != SAE_OK)
         return st;
     if (row && (row->is_stated || (row->is_any_tensor && stated->key[SAE_ROLE_ENCODER])))
-        return choose_stated(ts, stated, span, row, out, err);
+        return choose_stated(ts, stated, span, out, err);
     if (row && row->is_any_tensor)
         return choose_any(ts, stated, span, row, out, err);
     st = choose_by_keys(ts, stated, span, format, &c, err);

@@ -31,6 +31,10 @@ static const struct {
     /* what is stated needs no note */
     {"nested.pt:prefix=model.sae.", {NULL}},
     {"flat.pt:prefix=ae.", {NULL}},
+    {"two.pt:prefix=a.:format=custom:encoder=encoder.weight:decoder=decoder.weight:enc_bias="
+     "encoder."
+     "bias:dec_bias=bias:centre=bias:activation=relu",
+     {NULL}},
     {"two.pt:prefix=a.", {NULL}},
     {"ckpt_tutorial.pt:prefix=model_state_dict.", {NULL}},
     {"lightning.pt:prefix=state_dict.", {"the prefix \"sae.\" was taken off every key"}},
@@ -102,6 +106,9 @@ static const struct {
     {"beside_scaling.pt", "a tensor \"scaling_factor\""},
     {"beside_backup.pt", "training backup of dictionary_learning"},
     {"two.pt", "the dicts \"a\" and \"5\": both have a class's keys; state prefix=a. or prefix=5."},
+    {"two.pt:encoder=encoder.weight:enc_bias=encoder.bias:centre=none:activation=relu",
+     "the dicts \"a\" and \"5\": both have the encoder's key; state prefix=a. or prefix=5."},
+    {"two.pt:format=linear:encoder=encoder.weight", "both have the encoder's key"},
     {"nested.pt", "no class has"},
     {"nested.pt:prefix=model.", "no class has its 5 keys: \"lm.weight\" [3]"},
     {"nested.pt:prefix=model.lm.", "no class has its 1 keys: \"weight\" [3]"},
