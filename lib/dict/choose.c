@@ -109,7 +109,8 @@ static enum sae_status part_of_maths(const struct sae_choice *c, const struct sa
 }
 
 /* What stands in group g, which is the chosen one or above it. Tensors of the chosen one are its
- * keys, and those beside a state dict that is no dict of its own are another's. */
+ * keys, but for numbers where the row knows none, and those beside a state dict that is no dict of
+ * its own are another's. */
 static enum sae_status check_beside(const struct sae_tensors *ts,
                                     const struct sae_statement *stated, const struct sae_choice *c,
                                     size_t g, struct sae_err *err)
@@ -122,8 +123,9 @@ static enum sae_status check_beside(const struct sae_tensors *ts,
         const char *name = known_name(e, g == way_of(stated, c));
         bool is_tensor = e->kind == SAE_ENTRY_TENSOR;
         bool is_values = is_tensor && e->floating && e->ndim > 0 && is_own_dict;
+        bool is_key = is_tensor && g == c->group && (e->ndim > 0 || !c->layout->is_any_tensor);
 
-        if ((is_tensor && g == c->group) || !(is_values || is_number_of_maths(e, name)))
+        if (is_key || !(is_values || is_number_of_maths(e, name)))
             continue;
         if (is_backup(chosen->name, name))
             return sae_err_set(
@@ -301,15 +303,16 @@ enum sae_status sae_dict_choose(struct sae_tensors *ts, const struct sae_stateme
     if (st != SAE_OK)
         return st;
     if (row && (row->is_stated || (row->is_any_tensor && stated->key[SAE_ROLE_ENCODER])))
-        return choose_stated(ts, stated, span, out, err);
-    if (row && row->is_any_tensor)
-        return choose_any(ts, stated, span, row, out, err);
-    st = choose_by_keys(ts, stated, span, format, &c, err);
+        st = choose_stated(ts, stated, span, &c, err);
+    else if (row && row->is_any_tensor)
+        st = choose_any(ts, stated, span, row, &c, err);
+    else
+        st = choose_by_keys(ts, stated, span, format, &c, err);
     if (st == SAE_OK && !c.layout)
         st = sae_keys_no_class(ts, stated, span, format, err);
     if (st == SAE_OK)
         st = check_no_k(ts, stated, &c, err);
-    if (st == SAE_OK)
+    if (st == SAE_OK && !c.layout->is_stated)
         st = check_all_beside(ts, stated, &c, err);
     if (st == SAE_OK)
         *out = c;

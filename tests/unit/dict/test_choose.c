@@ -263,6 +263,11 @@ static const struct {
     {" | a: W | b: V", "V@F,d", NULL, 2},
     {" | a: W | b: V", "U", "encoder=U is stated, and the file has no such tensor", 0},
     {"step=1", NULL, "the file holds no tensors", 0},
+    {"scaling_factor=1 tol=0.5 | a: W b", NULL, NULL, 1},
+    {"scale=0.5 | a: W b", NULL, "a number \"scale\" stands beside the state dict \"a\"", 0},
+    {"mean=f1 | a: W b", "W", "a tensor \"mean\" stands beside the state dict \"a\"", 0},
+    {"W std=2", NULL, "a number \"std\" stands beside its tensors", 0},
+    {"W std=f0", NULL, "a tensor \"std\" stands beside its tensors", 0},
 };
 
 START_TEST(a_matrix_alone)
@@ -273,11 +278,12 @@ START_TEST(a_matrix_alone)
     enum sae_status st;
 
     fake_file(lines[_i].file);
+    stated.format = "linear";
     stated.key[SAE_ROLE_ENCODER] = lines[_i].encoder;
     st = sae_dict_choose(&fake, &stated, "linear", &c, &err);
     ck_assert_int_eq(st, lines[_i].said ? SAE_E_FORMAT : SAE_OK);
     ck_assert_msg(!lines[_i].said || strstr(err.text, lines[_i].said), "%s", err.text);
-    ck_assert(lines[_i].said || c.group == lines[_i].group);
+    ck_assert(lines[_i].said ? !c.layout : c.group == lines[_i].group);
 }
 END_TEST
 
