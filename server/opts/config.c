@@ -58,6 +58,8 @@ static bool read_file(struct saed_parse *p, struct sae_buf *b)
 
 static json_t *parse_json(struct saed_parse *p, const struct sae_buf *b)
 {
+    static const char bom[] = "\xef\xbb\xbf"; /* as some editors write one */
+    const size_t mark = b->len >= 3 && memcmp(b->data, bom, 3) == 0 ? 3 : 0;
     const char *nul = b->len ? memchr(b->data, '\0', b->len) : NULL;
     json_error_t je;
     json_t *root;
@@ -67,7 +69,7 @@ static json_t *parse_json(struct saed_parse *p, const struct sae_buf *b)
                         p->config, (size_t)(nul - b->data));
         return NULL;
     }
-    root = json_loadb(b->len ? b->data : "", b->len, JSON_REJECT_DUPLICATES, &je);
+    root = json_loadb(b->len ? b->data + mark : "", b->len - mark, JSON_REJECT_DUPLICATES, &je);
     if (!root)
         saed_parse_fail(
             p, json_error_code(&je) == json_error_out_of_memory ? SAE_E_NOMEM : SAE_E_USAGE,

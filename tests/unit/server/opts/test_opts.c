@@ -591,6 +591,15 @@ START_TEST(an_entry_states_what_a_line_does)
 }
 END_TEST
 
+START_TEST(a_byte_order_mark_before_the_file)
+{
+    ck_assert_int_eq(parse_file("\xef\xbb\xbf{\"threads\": 3}", "a=x"), SAE_OK);
+    ck_assert_uint_eq(o.threads, 3);
+    one_report("", parse_file("\xef\xbb", "a=x"), "cannot parse", "c.json:1:");
+    one_report("", parse_file("\xef\xbb\xbf", "a=x"), "cannot parse", "c.json:1:");
+}
+END_TEST
+
 START_TEST(nul_bytes_and_deep_nesting_in_the_file)
 {
     char *deep = malloc(200001);
@@ -911,6 +920,7 @@ int main(void)
     tcase_add_test(t, file_below_environment_below_flags);
     tcase_add_loop_test(t, an_entry_states_what_a_line_does, 0, SAE_COUNTOF(entries));
     tcase_add_loop_test(t, bad_files_are_refused_by_name, 0, (int)SAE_COUNTOF(bad_files));
+    tcase_add_test(t, a_byte_order_mark_before_the_file);
     tcase_add_test(t, nul_bytes_and_deep_nesting_in_the_file);
     tcase_add_test(t, a_file_that_cannot_be_read_is_no_usage_error);
     tcase_add_test(t, lists_take_several_values);
