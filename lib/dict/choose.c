@@ -177,8 +177,9 @@ static enum sae_status which_dict(const struct sae_tensors *ts, size_t a, size_t
 
 /* The dict that has the key: the top, or the only one in it; none: *out has no layout. */
 static enum sae_status find_stated(const struct sae_tensors *ts, const struct sae_statement *stated,
-                                   struct sae_span span, const char *key, bool of_tensor,
-                                   struct sae_choice *out, struct sae_err *err)
+                                   struct sae_span span, const struct sae_layout *layout,
+                                   const char *key, bool of_tensor, struct sae_choice *out,
+                                   struct sae_err *err)
 {
     *out = (struct sae_choice){.layout = NULL};
     for (size_t g = span.first; g < span.end && !(out->layout && out->group == span.first); g++) {
@@ -188,7 +189,7 @@ static enum sae_status find_stated(const struct sae_tensors *ts, const struct sa
             continue;
         if (out->layout)
             return which_dict(ts, out->group, g, "the encoder's key", err);
-        *out = (struct sae_choice){sae_layout_of_format(stated->format), g, k.prefix};
+        *out = (struct sae_choice){layout, g, k.prefix};
     }
     return SAE_OK;
 }
@@ -197,7 +198,8 @@ static enum sae_status find_stated(const struct sae_tensors *ts, const struct sa
  * is found last: reading it tells what it is. */
 static enum sae_status choose_stated(const struct sae_tensors *ts,
                                      const struct sae_statement *stated, struct sae_span span,
-                                     struct sae_choice *out, struct sae_err *err)
+                                     const struct sae_layout *layout, struct sae_choice *out,
+                                     struct sae_err *err)
 {
     const char *encoder = stated->key[SAE_ROLE_ENCODER];
     char bare[SAE_TENSOR_NAME_MAX + 4];
@@ -207,7 +209,7 @@ static enum sae_status choose_stated(const struct sae_tensors *ts,
     bare[strrchr(bare, '@') ? (size_t)(strrchr(bare, '@') - bare) : strlen(bare)] = '\0';
     *out = (struct sae_choice){.layout = NULL};
     for (unsigned i = 0; st == SAE_OK && !out->layout && i < 4; i++)
-        st = find_stated(ts, stated, span, i % 2 ? bare : encoder, i < 2, out, err);
+        st = find_stated(ts, stated, span, layout, i % 2 ? bare : encoder, i < 2, out, err);
     if (st != SAE_OK || out->layout)
         return st;
     return sae_err_set(err, SAE_E_FORMAT, "",
@@ -303,7 +305,7 @@ enum sae_status sae_dict_choose(struct sae_tensors *ts, const struct sae_stateme
     if (st != SAE_OK)
         return st;
     if (row && (row->is_stated || (row->is_any_tensor && stated->key[SAE_ROLE_ENCODER])))
-        st = choose_stated(ts, stated, span, &c, err);
+        st = choose_stated(ts, stated, span, row, &c, err);
     else if (row && row->is_any_tensor)
         st = choose_any(ts, stated, span, row, &c, err);
     else
