@@ -118,6 +118,12 @@ static enum sae_status check_beside(const struct sae_tensors *ts,
     const struct sae_group *group = sae_load_group(ts, g), *chosen = sae_load_group(ts, c->group);
     bool is_own_dict = stated->prefix ? chosen->name[0] : c->group > 0; /* one is called "" */
 
+    if (is_own_dict && g != c->group && group->other_values)
+        return sae_err_set(err, SAE_E_FORMAT, "",
+                           "cannot tell the formula: a tensor under a key that is no text stands "
+                           "beside the state dict \"%.60s\" and may be part of it; save the state "
+                           "dict alone",
+                           chosen->name);
     for (size_t i = 0; i < group->n; i++) {
         const struct sae_entry *e = &group->entries[i];
         const char *name = known_name(e, g == way_of(stated, c));

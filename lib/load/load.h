@@ -52,7 +52,8 @@ struct sae_group {
     char name[SAE_TENSOR_NAME_MAX + 4]; /* "" for the top */
     const struct sae_entry *entries;
     size_t n;
-    bool other_keys; /* it has tensors under keys that are no names: numbers, tuples */
+    bool other_keys;   /* it has tensors under keys that are no names: numbers, tuples */
+    bool other_values; /* ... floating ones, of a dimension or more */
 };
 
 /* Open and list. On success *out is owned (sae_load_close). No message names the file: its caller

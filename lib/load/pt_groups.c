@@ -131,8 +131,13 @@ static enum sae_status fill(const struct sae_pt_archive *a, const struct sae_pk_
     for (uint32_t i = 0; i + 1 < dict->n; i += 2) {
         if (sae_pt_key_name(dict->u.items[i], e[g->n].name))
             describe(a, dict->u.items[i + 1], &e[g->n++]);
-        else if (sae_pt_makes_tensor(dict->u.items[i + 1]))
+        else if (sae_pt_makes_tensor(dict->u.items[i + 1])) {
+            struct sae_entry other = {.ndim = 0};
+
+            describe_tensor(a, dict->u.items[i + 1], &other);
             g->other_keys = true;
+            g->other_values |= other.floating && other.ndim > 0;
+        }
     }
     return SAE_OK;
 }

@@ -101,6 +101,8 @@ static const struct {
     {"beside_no_name.pt", "a tensor \"\" stands beside the state dict \"sae_state\""},
     {"beside_no_name.pt:centre=bias", "a tensor \"\" stands beside the state dict \"sae_state\""},
     {"beside_no_name_dict.pt", "a tensor \"act_mean\" stands beside its tensors"},
+    {"beside_int_key.pt",
+     "a tensor under a key that is no text stands beside the state dict \"5\""},
     {"beside_norm.pt", "a number \"norm_factor\""},
     {"beside_scale.pt", "a tensor \"scale\""},
     {"beside_scaling.pt", "a tensor \"scaling_factor\""},
