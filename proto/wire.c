@@ -213,6 +213,11 @@ static enum sae_status check_csr_row(struct sae_csr *c, size_t row, const struct
             "to %" PRIu64,
             i, row, id, t->dictionary, t->dict_size - 1);
     }
+    if (n > t->dict_size) /* not to be sorted to find that out */
+        return sae_err_set(err, SAE_E_BAD_SHAPE, "f",
+                           "cannot read f: row %zu has %zu entries, \"%s\" has %" PRIu64
+                           " features: an index stands twice",
+                           row, n, t->dictionary, t->dict_size);
     sort_entries(ids, c->values + c->indptr[row], n);
     for (size_t i = 1; i < n; i++)
         if (ids[i] == ids[i - 1])
@@ -227,7 +232,7 @@ static enum sae_status check_csr(struct sae_request *r, const struct sae_target 
 {
     struct sae_csr *c = &r->csr;
 
-    if (!r->is_sparse || (r->n_rows == 0 && !c->indptr))
+    if (!r->is_sparse || !c->indptr)
         return SAE_OK;
     for (size_t i = 0; i < r->n_rows; i++)
         if (c->indptr[i] > c->indptr[i + 1])

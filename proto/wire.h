@@ -90,7 +90,7 @@ struct sae_options {
 
 /* Sparse f of a decode request, CSR. ids ascend inside a row after sae_request_check. */
 struct sae_csr {
-    uint64_t *indptr; /* owned, [n_rows + 1] */
+    uint64_t *indptr; /* owned, [n_rows + 1]; NULL: no row has entries */
     uint32_t *ids;    /* owned */
     float *values;    /* owned */
     size_t nnz;

@@ -140,13 +140,15 @@ enum sae_status sae_safetensors_read_top(struct sae_safetensors_parser *ps)
         memcmp(values->shape, ids->shape, ids->ndim * sizeof *ids->shape) != 0)
         return sae_err_set(ps->err, SAE_E_BAD_SHAPE, values->name,
                            "cannot read f: f.top_values has not the shape of f.top_indices");
+    /* Rows of no columns take no bytes: there may be any number of them. */
     if ((st = sae_safetensors_set_rows(ps, ids->shape, ids->ndim)) != SAE_OK ||
-        (st = sae_safetensors_hold(ps, &c->indptr, "f", (uint64_t)ps->r->n_rows + 1,
-                                   sizeof *c->indptr)) != SAE_OK ||
+        (ids->count > 0 && (st = sae_safetensors_hold(ps, &c->indptr, "f", ps->r->n_rows + 1,
+                                                      sizeof *c->indptr)) != SAE_OK) ||
         (st = sae_safetensors_read_ids(ps, ids, SAE_E_BAD_SHAPE, &c->ids)) != SAE_OK ||
         (st = sae_safetensors_read_main(ps, values, &c->values)) != SAE_OK)
         return st;
-    drop_fillers(c, ps->r->n_rows, (size_t)ids->shape[ids->ndim - 1]);
+    if (c->indptr)
+        drop_fillers(c, ps->r->n_rows, (size_t)ids->shape[ids->ndim - 1]);
     return SAE_OK;
 }
 

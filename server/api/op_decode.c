@@ -128,7 +128,7 @@ static enum sae_status make_rows(struct op *op)
     if (!op->f_in)
         return sae_err_set(&op->err, SAE_E_NOMEM, "",
                            "cannot hold %zu sparse rows: memory has run out", req->n_rows);
-    for (size_t i = 0; i < req->n_rows; i++) {
+    for (size_t i = 0; i < req->n_rows && req->csr.indptr; i++) {
         size_t at = (size_t)req->csr.indptr[i];
 
         op->f_in[i].ids = req->csr.ids + at;

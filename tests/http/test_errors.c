@@ -312,6 +312,40 @@ START_TEST(memory_of_empty_rows)
 }
 END_TEST
 
+static struct reply decode_top(const struct server *t, const char *shape)
+{
+    const char *const headers[] = {"Content-Type: application/x-safetensors",
+                                   "Accept: application/json", NULL};
+    struct st_body b = {0};
+    struct text body;
+    struct reply r;
+
+    st_add(&b, "f.top_indices", "I32", shape, "", 0);
+    st_add(&b, "f.top_values", "F32", shape, "", 0);
+    body = st_end(&b);
+    r = request(t, "POST", "/v1/dictionaries/i/decode", headers, body.p, body.n);
+    text_free(&body);
+    return r;
+}
+
+/* Rows of no columns are as many as their shape says, in a body of 150 bytes: 800 MB as read. */
+START_TEST(memory_of_rows_without_bytes)
+{
+    struct server t = server_start((const char *const[]){"i=identity:4", NULL});
+    double before = peak_mb(&t);
+    struct reply r = decode_top(&t, "[100000000,0]");
+
+    check_problem(&r, 413, "too_many_rows", NULL, "--max-queue-rows");
+    if (!SANITIZED)
+        ck_assert_msg(peak_mb(&t) < before + 70, "from %.0f to %.0f MB", before, peak_mb(&t));
+    reply_free(&r);
+    r = decode_top(&t, "[2,0]");
+    ck_assert_str_eq(r.body, "{\"x_hat\":[[0,0,0,0],[0,0,0,0]]}\n");
+    reply_free(&r);
+    ck_assert_int_eq(server_stop(&t), 0);
+}
+END_TEST
+
 /* A chunked body is read into an array that doubles: the rows keep all of it. */
 START_TEST(memory_of_a_chunked_body)
 {
@@ -408,6 +442,7 @@ int main(void)
     tcase_add_test(own, limits_are_exact);
     tcase_add_test(own, memory_of_a_codec);
     tcase_add_test(own, memory_of_empty_rows);
+    tcase_add_test(own, memory_of_rows_without_bytes);
     tcase_add_test(own, memory_of_a_chunked_body);
     tcase_add_test(own, memory_in_flight);
     tcase_add_test(own, a_deadline_is_a_504);

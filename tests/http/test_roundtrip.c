@@ -71,6 +71,7 @@ static const struct {
     {"a", "?top_k=20"},
     {"a", "?top_k=3&features=1,2,3,7,9"},
     {"a", "?sparse=true&features="},
+    {"a", "?top_k=3&features="},
     {"n", "?sparse=true"},
     {"g", "?return_gate=true"},
     {"g", "?return_gate=true&sparse=true"},
