@@ -337,6 +337,11 @@ FUZZ_SECONDS = 30
 fuzz-pt: $(BUILD)/tests/fuzz/dump_pt
 	@sh tests/support/deps.sh python3-torch
 	$(PYTHON) tests/fuzz/fuzz_pt.py $< --seed $(FUZZ_SEED) --seconds $(FUZZ_SECONDS) --keep $(BUILD)/fuzz-pt
+## fuzz-load: as long a time of state dicts in wrappers, with what may stand beside them, opened or refused
+##        as the rules say; files that differ are kept in build/fuzz-load
+fuzz-load: $(BUILD)/tests/fuzz/dump_pt
+	@sh tests/support/deps.sh python3-torch
+	$(PYTHON) tests/fuzz/fuzz_load.py $< --seed $(FUZZ_SEED) --seconds $(FUZZ_SECONDS) --keep $(BUILD)/fuzz-load
 
 ## clean: remove the build folder
 clean:
@@ -348,6 +353,6 @@ help:
 
 
 .PHONY: force all deps check check-contract check-clients check-readme check-page check-python-torch python check-bound check-many check-threads check-unit check-san check-memory bench bench-programs demo image image-test install uninstall check-install dist format lint golden \
-	fuzz-pt clean help
+	fuzz-pt fuzz-load clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

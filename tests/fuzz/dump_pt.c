@@ -1,7 +1,9 @@
-/* dump_pt.c - the weights that saed serves from a file, as text: what fuzz_pt.py compares.
+/* dump_pt.c - the weights that saed serves from a file, as text: what fuzz_pt.py and
+ * fuzz_load.py compare.
  *
- * A path a line on stdin; for each, "no REASON", or "ok CLASS" with a line "KEY n n : hex of f32"
- * for each tensor in the orientation of the file, and "end". (r_mag is shown as exp(r_mag).) */
+ * A path a line on stdin, or a source with options; for each, "no REASON", or "ok CLASS" with a
+ * line "KEY n n : hex of f32" for each tensor in the orientation of the file, and "end". (r_mag is
+ * shown as exp(r_mag).) */
 #include "lib/dict/dict.h"
 #include "lib/num.h"
 #include "tests/support/dicts.h"
