@@ -71,17 +71,28 @@ static size_t find(const struct sae_file *b, const char *text, size_t n, size_t 
     return find_name(b, text + prefix, n - prefix, sae_load_count(b->ts));
 }
 
-bool sae_file_number(const struct sae_file *b, const char *key, float *out)
+static const struct sae_entry *tensor_in(const struct sae_file *b, size_t group, size_t prefix,
+                                         const char *key)
 {
-    const struct sae_group *g = sae_load_group(b->ts, b->choice.group);
+    const struct sae_group *g = sae_load_group(b->ts, group);
 
     for (size_t i = 0; i < g->n; i++)
-        if (g->entries[i].kind == SAE_ENTRY_TENSOR && g->entries[i].has_number &&
-            strcmp(g->entries[i].name + b->choice.prefix, key) == 0) {
-            *out = (float)g->entries[i].number;
-            return true;
-        }
-    return false;
+        if (g->entries[i].kind == SAE_ENTRY_TENSOR && strcmp(g->entries[i].name + prefix, key) == 0)
+            return &g->entries[i];
+    return NULL;
+}
+
+bool sae_file_number(const struct sae_file *b, const char *key, float *out)
+{
+    const size_t beside = b->stated->prefix ? b->choice.group - 1 : 0;
+    const struct sae_entry *e = tensor_in(b, b->choice.group, b->choice.prefix, key);
+
+    if (!e)
+        e = tensor_in(b, beside, 0, key);
+    if (!e || !e->has_number)
+        return false;
+    *out = (float)e->number;
+    return true;
 }
 
 /* ---- keys to tensors ---------------------------------------------------------------------- */

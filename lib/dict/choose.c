@@ -66,20 +66,31 @@ static bool is_number_of_maths(const struct sae_entry *e, const char *name)
     return false;
 }
 
+/* Is it one of the keys of a statement, which end in one of `ends`, or the text's? */
+static bool is_named(const char *said, const char *key, const char *ends)
+{
+    size_t n = strlen(key);
+
+    for (const char *at = said; at; at = strchr(at, '+') ? strchr(at, '+') + 1 : NULL)
+        if (strncmp(at, key, n) == 0 && strchr(ends, at[n]))
+            return true;
+    return false;
+}
+
 /* Does a statement say what becomes of it? */
 static bool is_said(const struct sae_statement *stated, const struct sae_entry *e)
 {
+    static const enum sae_field fields[] = {SAE_FIELD_CENTRE, SAE_FIELD_THRESHOLD, SAE_FIELD_SKIP};
     const struct sae_reading_field *field = stated->reading.field;
-    const struct sae_value *centre = &field[SAE_FIELD_CENTRE].value;
-    size_t n = strlen(e->name);
 
-    if (e->ndim == 0)
-        return field[SAE_FIELD_INPUT].is_set;
-    if (centre->choice != SAE_CENTRE_KEY)
-        return false;
-    for (const char *at = centre->key; at; at = strchr(at, '+') ? strchr(at, '+') + 1 : NULL)
-        if (strncmp(at, e->name, n) == 0 && (at[n] == '\0' || at[n] == '+'))
+    if (e->ndim == 0 && field[SAE_FIELD_INPUT].is_set)
+        return true;
+    for (size_t i = 0; i < SAE_COUNTOF(fields); i++) {
+        const char *said = field[fields[i]].value.key; /* "" where it is no key */
+
+        if (said[0] && is_named(said, e->name, fields[i] == SAE_FIELD_SKIP ? "+@" : "+"))
             return true;
+    }
     return false;
 }
 

@@ -283,6 +283,8 @@ def make_cases():
     case("beside_backup", saved({"ae": sd, "norm_factor": 2.5, "optimizer": {"state": {}}}))
     case("beside_no_name", saved({"": torch.zeros(8), "sae_state": sd}))
     case("beside_no_name_dict", saved({"": sd, "act_mean": torch.zeros(8)}))
+    case("beside_theta", saved({"theta": torch.tensor(0.5), "sae_state": sd}))
+    case("beside_thetas", saved({"theta": torch.full((20,), 0.5), "sae_state": sd}))
     case("beside_int_key", saved({5: sd, 6: torch.zeros(8)}))
     case("under_int", saved({5: sd, 6: torch.arange(3), (7, 8): torch.tensor(0.5)}))
     case("two", saved({"a": sd, 5: dict(sd)}))

@@ -103,6 +103,7 @@ static const struct {
     {"beside_no_name_dict.pt", "a tensor \"act_mean\" stands beside its tensors"},
     {"beside_int_key.pt",
      "a tensor under a key that is no text stands beside the state dict \"5\""},
+    {"beside_thetas.pt", "a tensor \"theta\" stands beside the state dict"},
     {"beside_norm.pt", "a number \"norm_factor\""},
     {"beside_scale.pt", "a tensor \"scale\""},
     {"beside_scaling.pt", "a tensor \"scaling_factor\""},
@@ -150,6 +151,23 @@ START_TEST(is_refused)
 }
 END_TEST
 
+/* A threshold may stand beside the state dict too: one number (which was said to be none), or one
+ * of each feature (which was refused, though it is named). */
+static const char *const thresholds[] = {
+    "beside_theta.pt:threshold=theta", "beside_theta.pt:prefix=sae_state.:threshold=theta",
+    "beside_thetas.pt:threshold=theta", "beside_thetas.pt:prefix=sae_state.:threshold=theta"};
+
+START_TEST(threshold_beside)
+{
+    struct sae_dict *d = opened(thresholds[_i]);
+    const float *theta = sae_dict_array(d, SAE_ROLE_THRESHOLD);
+
+    for (size_t j = 0; j < d->formula.F; j++)
+        ck_assert(theta[j] == 0.5f);
+    sae_dict_free(d);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cases");
@@ -157,6 +175,7 @@ int main(void)
     SRunner *r = srunner_create(s);
 
     tcase_add_loop_test(t, is_the_plain_dictionary, 0, SAE_COUNTOF(cases));
+    tcase_add_loop_test(t, threshold_beside, 0, SAE_COUNTOF(thresholds));
     tcase_add_loop_test(t, is_refused, 0, SAE_COUNTOF(refused));
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
