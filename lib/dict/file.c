@@ -43,14 +43,16 @@ enum sae_status sae_file_pass_on(const char *path, const struct sae_err *low, en
 
 /* ---- which class ---- */
 
-/* A path that is not there may be one with a misspelt option behind it. */
-static enum sae_status not_opened(const struct sae_file *b, const struct sae_err *low,
-                                  enum sae_status st, struct sae_err *err)
+/* A path that is not there may be one with a misspelt option behind it. `file`: the weights, where
+ * a folder was found to have them. */
+static enum sae_status not_opened(const struct sae_file *b, const char *file,
+                                  const struct sae_err *low, enum sae_status st,
+                                  struct sae_err *err)
 {
     struct sae_misspelt m = sae_statement_misspelt(b->path);
 
     if (st != SAE_E_IO || !m.word)
-        return sae_file_pass_on(b->path, low, st, err);
+        return sae_file_pass_on(file, low, st, err);
     return cannot(b->path, st, low->where, err, "%s; \"%.*s\" is no option, the nearest is \"%s\"",
                   low->text, m.n < 40 ? (int)m.n : 40, m.word, m.nearest);
 }
@@ -277,6 +279,7 @@ enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement 
 {
     struct sae_file *b = sae_calloc(1, sizeof *b);
     struct sae_err low = {0};
+    const char *file = stated->path;
     enum sae_status st;
 
     if (!b)
@@ -284,9 +287,11 @@ enum sae_status sae_file_open(struct sae_file **out, const struct sae_statement 
     b->path = stated->path;
     b->stated = stated;
     st = sae_file_locate(b, &low);
-    if (st == SAE_OK)
-        st = sae_load_open(&b->ts, b->weights, &low);
-    st = st == SAE_OK ? name_class(b, err) : not_opened(b, &low, st, err);
+    if (st == SAE_OK) {
+        file = b->weights;
+        st = sae_load_open(&b->ts, file, &low);
+    }
+    st = st == SAE_OK ? name_class(b, err) : not_opened(b, file, &low, st, err);
     if (st == SAE_OK) {
         describe(b);
         st = sae_file_show(b, &low);

@@ -130,6 +130,9 @@ static const struct {
     {{{"notes.txt", "x"}},
      "",
      {"a folder without a weights file", "ae.pt", "params_layer_#.safetensors, layer_#"}},
+    /* the file that cannot be read is named */
+    {{{"w.npy", "\x93NUM"}}, "", {"/w.npy: cannot read"}},
+    {{{"cfg.json", "{}"}, {"sae.safetensors", "x"}}, "", {"/sae.safetensors: cannot read"}},
     {{{"a.safetensors", NEW}, {"b.PT", NEW}}, "", {"2 weights files: a.safetensors, b.PT"}},
     /* a config without its marks makes no choice between files */
     {{{"config.json", "{\"model_type\": \"llama\"}"},
