@@ -24,7 +24,6 @@
 #define SAE_SCREEN_PANEL 16  /* features of a panel */
 #define SAE_SCREEN_PANELS 3  /* neighbouring panels of a group, at most */
 #define SAE_SCREEN_STREAMS 4 /* panels of a group that lie apart */
-#define SAE_SCREEN_FETCH 4   /* weight rows prefetched by a register tile */
 #define SAE_SCREEN_SPLIT 8   /* split dims of a row, at most */
 
 /* One quantised row. `init` is -128 * sum(q): it turns u8 plane products into q_x . q_j. */
@@ -48,10 +47,11 @@ struct sae_screen_group {
     size_t n_panels;   /* 1..SAE_SCREEN_STREAMS; of intervals 1..SAE_SCREEN_PANELS */
     size_t step;       /* from one panel of the group to its next, in panels; 0 is 1: neighbours */
     const char *ahead; /* the next group's first panel, to prefetch as many meanwhile; or NULL */
-    /* Weight rows of dq / 16 * fetch_step bytes to bring near meanwhile: SAE_SCREEN_FETCH of them a
+    /* Weight rows of 16 * dq >> fetch_log2 bytes to bring near meanwhile, 1 << fetch_log2 of them a
      * register tile, as far as the tiles reach. They are the candidates of the group before. */
     const char *const *fetch;
-    size_t n_fetch, fetch_step;
+    size_t n_fetch;
+    unsigned fetch_log2;
 };
 
 /* masks[r][panel]: candidate bits of the panel's 16 features. */

@@ -238,7 +238,8 @@ static size_t screen(struct sae_batch *b, const struct sae_plane *pl, size_t blo
 {
     const struct sae_native_kernels *k = sae_native_kernels(b->e);
     struct sae_groups groups;
-    struct sae_screen_group g = {.fetch = n->fetch, .fetch_step = 16 * sae_matrix_item(&pl->w)};
+    struct sae_screen_group g = {.fetch = n->fetch,
+                                 .fetch_log2 = sae_matrix_item(&pl->w) == sizeof(float) ? 2 : 3};
     size_t n_pairs = 0, computed = 0;
 
     memset(n->count, 0, n_rows * sizeof *n->count);

@@ -153,7 +153,7 @@ struct sae_groups {
 
 void sae_groups_init(struct sae_groups *s, const struct sae_plane *p, size_t first, size_t n,
                      bool apart, size_t width);
-/* The next one into *g (its fetch, n_fetch and fetch_step stay); false: there is none. What g
+/* The next one into *g (its fetch, n_fetch and fetch_log2 stay); false: there is none. What g
  * prefetches is the one after it, be it beyond the n features. */
 bool sae_groups_next(struct sae_groups *s, struct sae_screen_group *g);
 
