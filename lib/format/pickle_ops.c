@@ -340,7 +340,11 @@ static enum sae_status op_global(struct sae_pk_machine *m, uint64_t u, int arg)
     st = sae_pk_line(m, &v->u.global.module, &v->n);
     if (st == SAE_OK)
         st = sae_pk_line(m, &v->u.global.name, &v->cap);
-    return st == SAE_OK ? sae_pk_push(m, v) : st;
+    if (st != SAE_OK)
+        return st;
+    if (!is_text(v->u.global.module, v->n, false) || !is_text(v->u.global.name, v->cap, false))
+        return sae_pk_bad(m, "its names are no UTF-8");
+    return sae_pk_push(m, v);
 }
 
 static enum sae_status op_stack_global(struct sae_pk_machine *m, uint64_t u, int arg)

@@ -524,6 +524,7 @@ def make_invalid_pickle():
     invalid("pickle-memo", raw(b"\x80\2h\5."), "BINGET at offset 2", "memo index 5")
     invalid("pickle-memo-huge", raw(b"\x80\2}r\xff\xff\xff\xff."), "memo index 4294967295")
     invalid("pickle-text", raw(b"\x80\2X\2\0\0\0\xc3\x28."), "BINUNICODE at offset 2", "no UTF-8")
+    invalid("pickle-text-global", raw(b"\x80\2cos\nSimple\x8cName\n."), "GLOBAL at offset 2", "no UTF-8")
     invalid("pickle-text-short", raw(b"\x80\2U\3\xed\xa0\x80."), "SHORT_BINSTRING", "no UTF-8")
     invalid("pickle-string", raw(b"\x80\2X\xff\xff\xff\xff."), "BINUNICODE at offset 2",
             "4294967295 bytes wanted, 1 are left")
