@@ -49,6 +49,7 @@ def rebuild_tensor_v2(*args):
 
 KNOWN = {
     ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     ("torch", "Size"): torch.Size,
@@ -68,6 +69,10 @@ class Opaque:
         return None
 
     __call__ = __setitem__ = __setstate__ = append = extend = add = update = nothing
+
+
+class Unmade(Opaque):
+    """A tensor whose making failed."""
 
 
 class Restricted(pickle.Unpickler):
@@ -99,7 +104,9 @@ def forgiving(name):
             if isinstance(self.stack[-1], (dict, list)):
                 raise
             if makes:
-                self.stack[-1] = Opaque()
+                function = kept[0][-2]
+                is_tensor = "rebuild" in getattr(function, "__name__", "")
+                self.stack[-1] = Unmade() if is_tensor else Opaque()
 
     return load
 
@@ -147,9 +154,9 @@ def check_restricted(tmp):
 def tensors_of(d):
     """The tensors of a dict (what else stands in it is nobody's weight) by their keys without what
     stands before all of these; None when one of the keys is no string."""
-    d = {k: v for k, v in d.items() if isinstance(v, torch.Tensor)}
-    if not all(isinstance(k, str) for k in d):
+    if any(not isinstance(k, str) and isinstance(v, (torch.Tensor, Unmade)) for k, v in d.items()):
         return None
+    d = {k: v for k, v in d.items() if isinstance(v, torch.Tensor)}
     prefixes = ("_orig_mod.", "module.", "sae.")
     while p := next((p for p in prefixes if d and all(k.startswith(p) for k in d)), None):
         d = {k[len(p):]: v for k, v in d.items()}
