@@ -4,8 +4,6 @@
 #include "lib/scan.h"
 
 #include <stddef.h>
-#include <string.h>
-#include <strings.h>
 
 static void fault(struct saed_head *h, const char *what)
 {
@@ -203,11 +201,6 @@ static void take_connection(struct saed_head *h, struct saed_value v)
     }
 }
 
-static bool named(const char *name, size_t n, const char *want)
-{
-    return strlen(want) == n && strncasecmp(name, want, n) == 0;
-}
-
 /* True when name and value stand where the chain says, with nothing between but colon and blanks.
  */
 static bool chain_holds(struct saed_head *h, const char *name, size_t name_len, const char *value,
@@ -245,7 +238,7 @@ static bool take_once(struct saed_head *h, const char *name, size_t n, struct sa
     for (size_t i = 0; i < SAE_COUNTOF(fields); i++) {
         struct saed_value *to = (struct saed_value *)(void *)((char *)h + fields[i].field);
 
-        if (!named(name, n, fields[i].name))
+        if (!saed_field_is(name, n, fields[i].name))
             continue;
         if (to->p)
             fault(h, fields[i].twice);
@@ -260,23 +253,23 @@ static void take_field(struct saed_head *h, const char *name, size_t n, struct s
 {
     if (take_once(h, name, n, v))
         return;
-    if (named(name, n, "Host"))
+    if (saed_field_is(name, n, "Host"))
         check_host(h, v);
-    else if (named(name, n, "Content-Length"))
+    else if (saed_field_is(name, n, "Content-Length"))
         check_length(h, v);
-    else if (named(name, n, "Transfer-Encoding"))
+    else if (saed_field_is(name, n, "Transfer-Encoding"))
         check_transfer(h, v);
-    else if (named(name, n, "Connection"))
+    else if (saed_field_is(name, n, "Connection"))
         take_connection(h, v);
-    else if (named(name, n, "Content-Encoding")) {
+    else if (saed_field_is(name, n, "Content-Encoding")) {
         if (!h->content_encoding.p && !is_identity(v))
             h->content_encoding = v;
-    } else if (named(name, n, "Accept-Encoding")) {
+    } else if (saed_field_is(name, n, "Accept-Encoding")) {
         if (h->n_accept_encoding < SAE_COUNTOF(h->accept_encoding))
             h->accept_encoding[h->n_accept_encoding++] = v;
-    } else if (named(name, n, "traceparent"))
+    } else if (saed_field_is(name, n, "traceparent"))
         h->traceparent = h->n_traceparent++ ? (struct saed_value){NULL, 0} : v;
-    else if (named(name, n, "Accept")) {
+    else if (saed_field_is(name, n, "Accept")) {
         if (h->n_accept == SAE_COUNTOF(h->accept))
             fault(h, "Accept is sent more than 4 times");
         else

@@ -12,6 +12,9 @@
 
 #include "lib/base.h"
 
+#include <string.h>
+#include <strings.h>
+
 enum saed_method {
     SAED_METHOD_GET,
     SAED_METHOD_HEAD,
@@ -57,6 +60,12 @@ struct saed_head {
     unsigned n_host, n_length, n_transfer, n_traceparent;
     const char *fault; /* the first thing that is wrong; static text */
 };
+
+/* Is a field of this name the one that is called `want`? */
+static inline bool saed_field_is(const char *name, size_t n, const char *want)
+{
+    return strlen(want) == n && strncasecmp(name, want, n) == 0;
+}
 
 /* Begin with the request line. `uri` is where MHD found the target, or NULL to look at values alone
  * and not at where they lie; `target` is a copy of its text made before MHD changed it. */

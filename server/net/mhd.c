@@ -6,7 +6,6 @@
 #include <microhttpd.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -33,16 +32,11 @@ struct reading {
     bool expects;
 };
 
-static bool is_expect(const char *name, size_t n)
-{
-    return n == 6 && strncasecmp(name, "Expect", 6) == 0;
-}
-
 static size_t kept_of(const char *name, size_t name_len, const char *value, size_t value_len)
 {
     size_t n = FIELD_BYTES;
 
-    if (name_len != 6 || strncasecmp(name, "Cookie", 6) != 0)
+    if (!saed_field_is(name, name_len, "Cookie"))
         return n;
     for (size_t i = 0; i < value_len; i++)
         n += value[i] == ';' ? FIELD_BYTES : 0;
@@ -56,7 +50,7 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
 
     (void)kind;
     r->kept_bytes += kept_of(name, name_len, value, value_len);
-    r->expects |= is_expect(name, name_len);
+    r->expects |= saed_field_is(name, name_len, "Expect");
     saed_head_field(r->head, name, name_len, value, value_len);
     return MHD_YES;
 }
@@ -66,7 +60,7 @@ static enum MHD_Result hide_expect(void *cls, enum MHD_ValueKind kind, const cha
                                    size_t name_len, const char *value, size_t value_len)
 {
     (void)cls, (void)kind;
-    if (is_expect(name, name_len) && value_len > 0)
+    if (saed_field_is(name, name_len, "Expect") && value_len > 0)
         *(char *)(uintptr_t)value = '-';
     return MHD_YES;
 }
